@@ -1,0 +1,1 @@
+"""Experiment configs: configs/<family>/<model>.py:<dataset>."""

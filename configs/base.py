@@ -1,0 +1,60 @@
+"""The sections every config has, with defaults that carry over; a model's config overrides what it needs."""
+
+import ml_collections
+
+from gdm.errors import ConfigError, nearest
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """All sections with their defaults; `model.name` is left empty for the model's config to fill."""
+  return ml_collections.ConfigDict({
+      "seed": 0,
+      "data": {
+          "name": "digits",  # digits | toy2d:<shape> | tfds:<set> | npz:<path> | text:<path>
+          "path": "",  # the file of npz and text
+          "data_dir": "",  # where TFDS data lies; "" is TFDS's own place
+          "transforms": (),  # names, in order; see gdm/data/transforms.py
+          "batch_size": 100,
+      },
+      "model": {"name": ""},
+      "optimizer": {
+          "name": "adam",  # adam | adamw | sgd | rmsprop | ...; see gdm/training/optimizer.py
+          "learning_rate": 1e-3,
+          "schedule": "constant",  # constant | cosine | linear: from the peak to learning_rate * final_fraction
+          "final_fraction": 0.0,
+          "warmup_steps": 0,
+          "weight_decay": 0.0,
+          "clip_norm": 0.0,  # 0 means no clipping
+      },
+      "training": {
+          "num_steps": 1000,
+          "steps_per_call": 1,  # steps per dispatch; raise it for tiny models
+          "unroll": True,  # write repeats, micro-batches and steps of a call out; False loops, which compiles faster but
+                           # is many times slower for convolutions on a CPU
+          "accumulate": 1,  # micro-batches per minibatch
+          "ema_decay": 0.0,  # 0 means no averaging
+          "log_every": 100,
+          "eval_every": 500,
+          "checkpoint_every": 500,
+          "keep": 2,  # checkpoints kept beside the best
+          "patience": 0,  # stop after so many validations without a better one; 0 means never
+      },
+      "evaluation": {
+          "batch_size": 500,
+          "num_draws": 1,  # repeats of what is random, averaged in nats
+          "num_samples": 1,  # importance samples within one bound
+          "parameters": "auto",  # auto (ema where there is one) | ema | live
+      },
+      "sampling": {
+          "num": 64,
+          "temperature": 1.0,
+          "seed": 0,
+      },
+  })
+
+
+def choose(variant: str, variants: dict[str, dict], where: str) -> dict:
+  """The settings of a variant, or a ConfigError naming the nearest known one."""
+  if variant not in variants:
+    raise ConfigError(f"{where} has no variant {variant!r}; {nearest(variant, variants)}")
+  return variants[variant]

@@ -1,0 +1,1 @@
+"""Autoregressive models: exact log-likelihood by the chain rule."""

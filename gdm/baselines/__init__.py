@@ -1,0 +1,1 @@
+"""Classical density models, fitted in closed form or by EM."""

@@ -1,0 +1,1 @@
+"""Distributions over outputs of networks: log_prob and sample."""

@@ -1,0 +1,43 @@
+"""What can go wrong through a user's input: one message, no traceback.
+
+Binaries catch `UserError` and print its message alone; anything else that escapes is a bug and keeps its traceback.
+A message names the field, the value, and what would be right.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+  """Base of all errors that a user's input, data or machine can cause."""
+
+
+class ConfigError(UserError):
+  """A config, flag or option that cannot be used."""
+
+
+class SpecError(UserError):
+  """A model was given data of another kind than it needs."""
+
+
+class DataError(UserError):
+  """Data that is missing, damaged, or not what its spec promises."""
+
+
+class WorkdirError(UserError):
+  """A workdir that cannot be used, or belongs to another run."""
+
+
+class CheckpointError(UserError):
+  """A checkpoint that is missing, damaged, or of another model."""
+
+
+class NotFiniteError(UserError):
+  """A loss, likelihood or parameter became NaN or infinite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """A sentence that names the known word nearest to `name`, or all known words when none is near."""
+  known = sorted(known)
+  close = difflib.get_close_matches(name, known, n=1)
+  return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."

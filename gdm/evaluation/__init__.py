@@ -1,0 +1,1 @@
+"""Likelihood over a split, reports, the leaderboard."""

@@ -1,0 +1,1 @@
+"""Samplers and solvers that know no model."""

@@ -1,0 +1,158 @@
+"""The contract: a model is a frozen dataclass of pure functions, and one train step trains them all.
+
+A model holds sizes and choices, no arrays. Parameters live in named groups, other state in a carry, and each objective
+says which groups it moves. Everything beyond `init` and `objectives` is a capability: a method that is there or not.
+Callers ask by protocol (`isinstance(model, HasSample)`), never by family or name.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, Num
+
+from gdm.dataspec import DataSpec
+from gdm.likelihood import LogLikelihood, LogNormalizer
+
+PyTree = Any
+# "x": [batch, *event]; "y": [batch, ...] labels; "length": [batch] of sequences; "mask": [batch], 1 for a real example,
+# in evaluation only (training batches are full).
+Batch = Mapping[str, Array | np.ndarray]
+# Parameter group -> parameters: {"generator": ..., "critic": ...}; most models have the one group "model".
+Params = Mapping[str, PyTree]
+# Non-parameter state: "statistics" (replicated, averaged with the parameters), "chains" ([shards, n, *event]).
+Carry = Mapping[str, PyTree]
+
+
+class Mean(NamedTuple):
+  """A mean kept as its sum and its count, so that means of batches, devices and repeats merge exactly."""
+
+  total: Float[Array, ""]
+  count: Float[Array, ""]
+
+  @classmethod
+  def of(cls, values: Num[Array, "*shape"]) -> "Mean":
+    """The mean of all entries of `values`."""
+    values = jnp.asarray(values, jnp.float32)
+    return cls(jnp.sum(values), jnp.asarray(values.size, jnp.float32))
+
+  def merge(self, other: "Mean") -> "Mean":
+    return Mean(self.total + other.total, self.count + other.count)
+
+  @property
+  def value(self):
+    return self.total / self.count
+
+
+class LossOutput(NamedTuple):
+  """What an objective's loss returns: a scalar to differentiate, metrics, and the carry the next step needs."""
+
+  loss: Float[Array, ""]
+  metrics: Mapping[str, Mean]
+  carry: Carry
+
+
+# loss(params, carry, batch, key, step): pure; its loss is the mean over the batch, so that equal micro-batches average.
+LossFn = Callable[[Params, Carry, Batch, Key[Array, ""], Array], LossOutput]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """One loss and the parameter groups it moves; every other group is a constant to it.
+
+  Attributes:
+    groups: the groups it moves, each by its own optimizer.
+    loss: the loss, see `LossFn`.
+    repeats: how often it is applied per step, each time on a minibatch of its own.
+  """
+
+  groups: tuple[str, ...]
+  loss: LossFn
+  repeats: int = 1
+
+  @property
+  def name(self) -> str:
+    return "+".join(self.groups)
+
+
+@runtime_checkable
+class Model(Protocol):
+  """What training needs of a model. `objectives`, in order, is the schedule of one step; () for models that `solve`."""
+
+  @property
+  def spec(self) -> DataSpec: ...
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]: ...
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Fresh parameters and carry; the batch serves data-dependent initialization."""
+    ...
+
+
+class Samples(NamedTuple):
+  """Samples [num, *event] in the data's own values, and what the sampler spent: NFE, acceptance, a trajectory."""
+
+  x: Array
+  info: Mapping[str, Any]
+
+
+@runtime_checkable
+class HasLogLikelihood(Protocol):
+  """Can score data: exactly, by a bound or by an estimate."""
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    """Log-likelihood of batch["x"]. `num_samples` tightens a bound (importance weighting); exact models ignore it."""
+    ...
+
+
+@runtime_checkable
+class HasUnnormalized(Protocol):
+  """Can score data up to a constant, which `log_normalizer` estimates once per split."""
+
+  def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]: ...
+
+  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]: ...
+
+
+@runtime_checkable
+class HasSample(Protocol):
+  """Can draw from its distribution."""
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             **options: Any) -> Samples: ...
+
+
+@runtime_checkable
+class HasComplete(Protocol):
+  """Can draw the unknown part of examples given the known part."""
+
+  def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+               known: Bool[Array, "*event"]) -> Samples:
+    """Keeps x where `known`, draws the rest. Raises SpecError where the model cannot condition on that region."""
+    ...
+
+
+@runtime_checkable
+class HasLatent(Protocol):
+  """Maps data to latents and back."""
+
+  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> PyTree: ...
+
+  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""]) -> Array: ...
+
+
+@runtime_checkable
+class HasSolve(Protocol):
+  """Is fitted in closed form or by EM instead of gradient steps."""
+
+  def solve(self, key: Key[Array, ""], batches: Iterable[Batch],
+            report: Callable[[int, Mapping[str, float]], None] | None = None) -> tuple[Params, Carry]:
+    """Fits to `batches`, which can be iterated again and again: each pass serves every training example once.
+
+    `report(iteration, metrics)` is told of the progress of iterative solvers.
+    """
+    ...

@@ -1,0 +1,1 @@
+"""Flax modules: tensors in, tensors out. No losses, no sampling loops."""

@@ -1,0 +1,1 @@
+"""State, step, loop, checkpoint: knows the contract and no family."""

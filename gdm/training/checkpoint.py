@@ -1,0 +1,213 @@
+"""Checkpoints one can trust: Orbax behind a thin wrapper that verifies what Orbax does not.
+
+Orbax commits a step atomically, but does not notice flipped bits and casts a changed dtype silently. So after the
+commit a manifest of file digests is written into the step's folder; restoring verifies it and falls back to the newest
+step that is whole. A committed step without a manifest died between commit and manifest and counts as damaged.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Collection, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+
+from gdm.errors import CheckpointError, NotFiniteError
+from gdm.model import PyTree
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class Restored(NamedTuple):
+  """A restored state, the step it is of, and what was stored beside it."""
+
+  state: PyTree
+  step: int
+  meta: dict[str, Any]
+
+
+class Checkpointer:
+  """Saves and restores states under one directory, one folder per step."""
+
+  def __init__(self, directory: Path, keep: int | None = None):
+    """Opens `directory` for writing, clearing saves that died; keeps the newest `keep` steps, or all."""
+    self._directory = directory.absolute()
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+    self._manager = ocp.CheckpointManager(self._directory, options=options)
+    self._unverified: int | None = None
+
+  def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
+    """Saves in the background; `finish` or the next `save` seals it with its manifest.
+
+    Raises:
+      NotFiniteError: a leaf of the state is NaN or infinite; what was saved before stays.
+    """
+    self.finish()
+    if step in self.steps():
+      return  # the same step of the same run is the same state
+    leaves = flatten(state)
+    require_finite_state(leaves)
+    record = {**meta, "format": FORMAT, "step": step, "versions": versions(),
+              "leaves": {name: describe(leaf) for name, leaf in leaves.items()}}
+    self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves),
+                                                     meta=ocp.args.JsonSave(record)))
+    self._unverified = step
+
+  def finish(self) -> None:
+    """Waits for a save under way and writes its manifest."""
+    self._manager.wait_until_finished()
+    if self._unverified is not None and jax.process_index() == 0:
+      write_manifest(self._directory / str(self._unverified))
+    self._unverified = None
+
+  def steps(self) -> list[int]:
+    return list_steps(self._directory)
+
+  def set_aside_damaged(self) -> None:
+    """Moves steps that do not match their manifest out of the way, into a folder `damaged` beside this one."""
+    for step in self.steps():
+      if find_fault(self._directory / str(step)) is not None:
+        target = self._directory.parent / "damaged" / f"{self._directory.name}-{step}"
+        while target.exists():
+          target = target.with_name(target.name + "+")
+        target.parent.mkdir(exist_ok=True)
+        (self._directory / str(step)).rename(target)
+    self._manager.reload()
+
+  def retain(self, wanted: Collection[int]) -> None:
+    """Deletes the steps that are not in `wanted`."""
+    self.finish()
+    for step in self.steps():
+      if step not in wanted:
+        self._manager.delete(step)
+
+  def close(self) -> None:
+    self.finish()
+    self._manager.close()
+
+
+def list_steps(directory: Path) -> list[int]:
+  """The committed steps under `directory`, ascending."""
+  return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit() and path.is_dir())
+
+
+def newest_good_step(directory: Path) -> int | None:
+  """The newest step whose files match its manifest, None where there is none; warns about each damaged one."""
+  for step in reversed(list_steps(directory)):
+    fault = find_fault(directory / str(step))
+    if fault is None:
+      return step
+    logging.warning("Checkpoint %s is damaged (%s); falling back to the one before.", directory / str(step), fault)
+  return None
+
+
+def read_meta(directory: Path, step: int) -> dict[str, Any]:
+  """What was stored beside the state of `step`. Raises CheckpointError when it is of a newer format."""
+  meta = json.loads((directory / str(step) / "meta" / "metadata").read_text())
+  if meta["format"] > FORMAT:
+    raise CheckpointError(f"checkpoint {directory / str(step)} has format {meta['format']}; this version reads up to "
+                          f"{FORMAT}: update gdm.")
+  return meta
+
+
+def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> Restored:
+  """The state of `step`, placed as `like` (arrays or ShapeDtypeStructs with shardings) is.
+
+  Args:
+    directory: where the steps are.
+    step: which one.
+    like: the structure wanted.
+    partial: whether the checkpoint may hold more leaves than `like`, which are then not read.
+
+  Raises:
+    CheckpointError: the step is damaged, or its leaves have other names, shapes or dtypes than `like`.
+  """
+  fault = find_fault(directory / str(step))
+  if fault is not None:
+    raise CheckpointError(f"checkpoint {directory / str(step)} is damaged: {fault}.")
+  meta = read_meta(directory, step)
+  wanted = flatten(like)
+  saved = {name: leaf for name, leaf in meta["leaves"].items() if name in wanted or not partial}
+  _require_same_leaves(saved, {name: describe(leaf) for name, leaf in wanted.items()})
+  targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+             for name, leaf in wanted.items()}
+  restore_args = ocp.checkpoint_utils.construct_restore_args(targets)
+  with ocp.PyTreeCheckpointer() as reader:
+    leaves = reader.restore(directory.absolute() / str(step) / "state",
+                            args=ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=True))
+  return Restored(jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted]), step, meta)
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+  """Leaves by their path, in the tree's order: names that errors can speak and that do not depend on Python types."""
+  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def describe(leaf: Any) -> list[Any]:
+  return [list(leaf.shape), str(leaf.dtype)]
+
+
+@jax.jit
+def _all_finite(leaves: list[jax.Array]) -> list[jax.Array]:
+  return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+
+
+def require_finite_state(leaves: Mapping[str, jax.Array]) -> None:
+  """Raises NotFiniteError naming the first floating-point leaf with a NaN or an infinity."""
+  floats = {name: leaf for name, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.floating)}
+  for name, finite in zip(floats, jax.device_get(_all_finite(list(floats.values()))), strict=True):
+    if not finite:
+      raise NotFiniteError(f"{name} has become NaN or infinite; the state is not saved.")
+
+
+def write_manifest(folder: Path) -> None:
+  """Writes the digest of every file below `folder`, atomically."""
+  digests = {str(path.relative_to(folder)): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+  temporary = folder / (MANIFEST + ".tmp")
+  temporary.write_text(json.dumps(digests))
+  temporary.replace(folder / MANIFEST)
+
+
+def find_fault(folder: Path) -> str | None:
+  """What is wrong with a checkpoint folder, None when every file matches its digest."""
+  try:
+    digests = json.loads((folder / MANIFEST).read_text())
+  except FileNotFoundError:
+    return "it has no manifest, so its save did not end" if folder.exists() else "it does not exist"
+  except ValueError:
+    return "its manifest is unreadable"
+  for name, digest in digests.items():
+    if not (folder / name).is_file():
+      return f"{name} is missing"
+    if _digest(folder / name) != digest:
+      return f"{name} does not match its digest"
+  return None
+
+
+def versions() -> dict[str, str]:
+  """The versions that may matter to a reader of the file."""
+  packages = ("gdm", "jax", "flax", "optax", "orbax-checkpoint")
+  return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def _digest(path: Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_same_leaves(saved: Mapping[str, list], wanted: Mapping[str, list]) -> None:
+  faults = [f"{name} is missing" for name in wanted if name not in saved]
+  faults += [f"{name} is not part of this model" for name in saved if name not in wanted]
+  faults += [f"{name} is {saved[name][1]}{saved[name][0]} there, {wanted[name][1]}{wanted[name][0]} here"
+             for name in wanted if name in saved and saved[name] != wanted[name]]
+  if faults:
+    more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+    raise CheckpointError(f"the checkpoint is of another model: {'; '.join(faults[:5])}{more}.")

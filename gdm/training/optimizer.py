@@ -1,0 +1,51 @@
+"""Optimizers and learning-rate schedules by name, from optax."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from gdm.errors import ConfigError, nearest
+
+OPTIMIZERS: Mapping[str, Callable[[optax.Schedule, float], optax.GradientTransformation]] = {
+    "adam": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.adam(rate)),
+    "adamw": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
+    "adamax": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.adamax(rate)),
+    "adagrad": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.adagrad(rate)),
+    "lion": lambda rate, decay: optax.lion(rate, weight_decay=decay),
+    "rmsprop": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.rmsprop(rate)),
+    "sgd": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate)),
+    "momentum": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9)),
+}
+
+SCHEDULES: Mapping[str, Callable[[float, int, float], optax.Schedule]] = {
+    "constant": lambda peak, steps, final: optax.constant_schedule(peak),
+    "cosine": lambda peak, steps, final: optax.cosine_decay_schedule(peak, steps, alpha=final),
+    "linear": lambda peak, steps, final: optax.linear_schedule(peak, peak * final, steps),
+}
+
+
+def make_schedule(settings: Mapping[str, Any], num_steps: int) -> optax.Schedule:
+  """The learning rate by step: linear warm-up over `warmup_steps`, then the named schedule until `num_steps`."""
+  if settings["schedule"] not in SCHEDULES:
+    raise ConfigError(f"optimizer.schedule is {settings['schedule']!r}; {nearest(settings['schedule'], SCHEDULES)}")
+  warmup = settings["warmup_steps"]
+  if not 0 <= warmup < max(num_steps, 1):
+    raise ConfigError(f"optimizer.warmup_steps is {warmup}; it must be at least 0 and below num_steps ({num_steps}).")
+  peak = settings["learning_rate"]
+  if peak <= 0:
+    raise ConfigError(f"optimizer.learning_rate is {peak}; it must be above 0.")
+  body = SCHEDULES[settings["schedule"]](peak, num_steps - warmup, settings["final_fraction"])
+  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), body], [warmup]) if warmup else body
+
+
+def make_optimizer(settings: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
+  """The optimizer that `settings` names (fields of the config's `optimizer` section), with clipping in front.
+
+  `weight_decay` is decoupled where the optimizer defines it so (adamw, lion), and an L2 penalty's gradient elsewhere.
+  """
+  if settings["name"] not in OPTIMIZERS:
+    raise ConfigError(f"optimizer.name is {settings['name']!r}; {nearest(settings['name'], OPTIMIZERS)}")
+  optimizer = OPTIMIZERS[settings["name"]](make_schedule(settings, num_steps), settings["weight_decay"])
+  clip = settings["clip_norm"]
+  return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip else optimizer

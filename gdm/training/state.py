@@ -1,0 +1,114 @@
+"""Everything a run needs to go on: step, parameters, carry, optimizers, averages."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Key
+
+from gdm.errors import ConfigError
+from gdm.model import Batch, Carry, Model, Params, PyTree
+from gdm.training import mesh as meshes
+from gdm.training.streams import stream_key
+
+Optimizers = Mapping[str, optax.GradientTransformation]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """The state of a run after `step` steps.
+
+  Attributes:
+    step: steps taken.
+    params: parameter group -> parameters.
+    carry: non-parameter state; see `gdm.model.Carry`.
+    opt_state: parameter group -> its optimizer's state.
+    ema: {} without averaging, else {"params": ..., "carry": its statistics}: running averages, never aliases.
+  """
+
+  step: Any  # Int[Array, ""], or its sharding or shape where a whole state of those is meant
+  params: Params
+  carry: Carry
+  opt_state: Mapping[str, PyTree]
+  ema: Mapping[str, PyTree]
+
+  @property
+  def averaged(self) -> tuple[Params, Carry]:
+    """Parameters and carry to evaluate with: the averages where they are kept, else the live ones."""
+    if not self.ema:
+      return self.params, self.carry
+    return self.ema["params"], {**self.carry, **self.ema["carry"]}
+
+
+def averages_of(params: Params, carry: Carry) -> dict[str, PyTree]:
+  """The part of the state that is averaged: parameters and statistics, but not chains."""
+  return {"params": params, "carry": {name: carry[name] for name in carry if name == "statistics"}}
+
+
+def moved_groups(model: Model) -> tuple[str, ...]:
+  """The parameter groups that some objective moves, each once, in order."""
+  return tuple(dict.fromkeys(group for objective in model.objectives for group in objective.groups))
+
+
+def optimizers_for(model: Model, optimizer: optax.GradientTransformation,
+                   overrides: Optimizers | None = None) -> Optimizers:
+  """One optimizer per moved group: `optimizer`, or the group's own from `overrides`."""
+  overrides = dict(overrides or {})
+  groups = moved_groups(model)
+  if unknown := sorted(set(overrides) - set(groups)):
+    raise ConfigError(f"optimizers are given for {unknown}, but the model's objectives move {sorted(groups)}.")
+  return {group: overrides.get(group, optimizer) for group in groups}
+
+
+def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch: Batch, *,
+               ema: bool = False, mesh: Mesh | None = None) -> TrainState:
+  """A fresh state, created already sharded over `mesh`.
+
+  Args:
+    model: the model.
+    optimizers: parameter group -> optimizer, for every group that an objective moves.
+    key: root key of the run; the stream "init" is drawn from it.
+    batch: examples [batch, *event] for data-dependent initialization; others ignore all but its shape.
+    ema: whether to keep running averages.
+    mesh: where the state lives; all devices by default.
+
+  Example, in code outside this repository:
+
+    optimizers = {"model": optax.adam(1e-3)}
+    state = init_state(model, optimizers, jax.random.key(0), {"x": x[:100]}, ema=True)
+    step = jax.jit(make_train_step(model, optimizers, ema_decay=0.999), donate_argnums=0)
+    state, metrics = step(state, {"x": x[None, :100]}, jax.random.key(0))
+  """
+  mesh = mesh or meshes.make_mesh()
+
+  def init(key, batch):
+    params, carry = model.init(stream_key(key, "init", 0), batch)
+    opt_state = {group: optimizers[group].init(params[group]) for group in moved_groups(model)}
+    # Copies: the step donates the state, and an aliased buffer cannot be donated twice.
+    averages = jax.tree.map(jnp.copy, averages_of(params, carry)) if ema else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, carry, opt_state, averages)
+
+  return jax.jit(init, out_shardings=state_sharding(jax.eval_shape(init, key, batch), mesh))(key, batch)
+
+
+def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
+  """The sharding of every leaf: one rule for parameters, optimizer states and averages; chains over `data`."""
+  def by_parameter_rule(tree):
+    return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf), tree)
+
+  whole = meshes.replicated(mesh)
+  carry = {name: jax.tree.map(lambda _: meshes.chain_sharding(mesh) if name == "chains" else whole, tree)
+           for name, tree in state.carry.items()}
+  ema = {name: by_parameter_rule(tree) if name == "params" else jax.tree.map(lambda _: whole, tree)
+         for name, tree in state.ema.items()}
+  return TrainState(whole, by_parameter_rule(state.params), carry, by_parameter_rule(state.opt_state), ema)
+
+
+def count_parameters(params: Params) -> int:
+  """Number of scalars in all groups."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))

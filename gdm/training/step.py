@@ -1,0 +1,160 @@
+"""The one train step: it differentiates each objective with respect to the groups it moves, and knows no family.
+
+Two optimizers, replay chains, batch statistics, learned schedules and averaging all pass through the same lines.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from gdm.errors import ConfigError
+from gdm.model import Batch, Mean, Model, Objective
+from gdm.training.state import Optimizers, TrainState, averages_of
+from gdm.training.streams import stream_key
+
+Metrics = Mapping[str, Mean]
+# (state, batch [minibatches, batch, ...], root key) -> (state, metrics)
+TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
+
+
+def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainState, batch: Batch,
+                    key: Key[Array, ""], *, accumulate: int = 1, axis_name: str | None = None,
+                    unroll: bool = True) -> tuple[TrainState, Metrics]:
+  """One update of the groups that `objective` moves, on one minibatch.
+
+  Args:
+    objective: the loss and its groups; all other groups are constants to it.
+    optimizers: parameter group -> optimizer.
+    state: the state before; its `step` is left for the caller to advance.
+    batch: one minibatch, leaves [batch, ...].
+    key: the key of this update.
+    accumulate: micro-batches whose gradients are averaged before the update; it must divide the batch.
+    axis_name: with a name, gradients and metrics are reduced over it, for use under `jax.pmap` and `jax.shard_map`.
+    unroll: write micro-batches out instead of looping over them; on the CPU backend the weight gradient of a
+      convolution inside a loop is many times slower.
+
+  Returns:
+    The state after, and the metrics of the minibatch, the loss and the gradient norm among them.
+  """
+  moved = {group: state.params[group] for group in objective.groups}
+
+  def loss(moved, carry, batch, key):
+    out = objective.loss({**state.params, **moved}, carry, batch, key, state.step)
+    return out.loss, out
+
+  def micro_step(carry, indexed):
+    index, batch = indexed
+    grads, out = jax.grad(loss, has_aux=True)(moved, carry, batch, jax.random.fold_in(key, index))
+    return out.carry, (grads, {"loss": Mean.of(out.loss), **out.metrics})
+
+  if axis_name is not None:
+    key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+  micro = (jnp.arange(accumulate), _split(batch, accumulate))
+  carry, (grads, metrics) = _loop(micro_step, state.carry, micro, accumulate, unroll)
+  grads = jax.tree.map(lambda g: jnp.mean(g, axis=0), grads)
+  metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
+  if axis_name is not None:
+    grads = jax.lax.pmean(grads, axis_name)
+    metrics = jax.lax.psum(metrics, axis_name)
+    carry = {name: jax.lax.pmean(tree, axis_name) if name == "statistics" else tree for name, tree in carry.items()}
+
+  params, opt_state = dict(state.params), dict(state.opt_state)
+  for group in objective.groups:
+    updates, opt_state[group] = optimizers[group].update(grads[group], state.opt_state[group], params[group])
+    params[group] = optax.apply_updates(params[group], updates)
+  metrics = {**metrics, "grad_norm": Mean.of(optax.tree.norm(grads))}
+  return TrainState(state.step, params, carry, opt_state, state.ema), metrics
+
+
+def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 0.0, accumulate: int = 1,
+                    axis_name: str | None = None, unroll: bool = True) -> TrainStep:
+  """One training step of any model: every objective in order, `repeats` times each, then the averages.
+
+  Args:
+    model: any `Model` with objectives.
+    optimizers: parameter group -> optimizer.
+    ema_decay: decay of the running averages; the state must have been made with `ema=True` when it is above 0. It is
+      warmed up as min(decay, (1 + step) / (10 + step)).
+    accumulate: micro-batches per minibatch.
+    axis_name: name of a mapped axis over which to average, None under `jax.jit`.
+    unroll: write repeats and micro-batches out instead of looping (see `apply_objective`).
+
+  Returns:
+    `step(state, batch, key) -> (state, metrics)`: pure and not compiled, for `jax.jit(step, donate_argnums=0)`,
+    `jax.pmap` or `jax.shard_map`. The batch leads with `sum(repeats)` minibatches: leaves [minibatches, batch, ...].
+    Metrics of models with several objectives are prefixed by the objective's name.
+  """
+  objectives = model.objectives
+  if not objectives:
+    raise ConfigError(f"{type(model).__name__} has no objectives: it is fitted by `solve`, not by training steps.")
+  if not 0.0 <= ema_decay < 1.0:
+    raise ConfigError(f"training.ema_decay is {ema_decay}; it must be in [0, 1).")
+  if accumulate < 1:
+    raise ConfigError(f"training.accumulate is {accumulate}; it must be at least 1.")
+
+  def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    all_metrics, first = {}, 0
+    for index, objective in enumerate(objectives):
+      objective_key = stream_key(key, f"objective/{index}", state.step)
+
+      def update(state, indexed, objective=objective, objective_key=objective_key):
+        repeat, minibatch = indexed
+        return apply_objective(objective, optimizers, state, minibatch, jax.random.fold_in(objective_key, repeat),
+                               accumulate=accumulate, axis_name=axis_name, unroll=unroll)
+
+      last = first + objective.repeats
+      minibatches = (jnp.arange(objective.repeats), jax.tree.map(lambda x, a=first, b=last: x[a:b], batch))
+      state, metrics = _loop(update, state, minibatches, objective.repeats, unroll)
+      prefix = f"{objective.name}/" if len(objectives) > 1 else ""
+      all_metrics |= {prefix + name: jax.tree.map(lambda m: jnp.sum(m, axis=0), mean)
+                      for name, mean in metrics.items()}
+      first = last
+    if state.ema:
+      decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+      averages = jax.tree.map(lambda old, new: _average(old, new, decay), state.ema,
+                              averages_of(state.params, state.carry))
+    else:
+      averages = state.ema
+    return TrainState(state.step + 1, state.params, state.carry, state.opt_state, averages), all_metrics
+
+  return step
+
+
+def repeat_step(step: TrainStep, num_steps: int, unroll: bool = True) -> TrainStep:
+  """`num_steps` steps in one dispatch: the batch leads with steps, [num_steps, minibatches, batch, ...].
+
+  Metrics come back per step, [num_steps], so that a loss that is not finite is still known by its step.
+  """
+  def steps(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    return _loop(lambda state, batch: step(state, batch, key), state, batch, num_steps, unroll)
+
+  return steps
+
+
+def _average(old: Float[Array, "*shape"], new: Float[Array, "*shape"], decay: Array) -> Array:
+  return (decay * old + (1.0 - decay) * new).astype(old.dtype)
+
+
+def _split(batch: Batch, parts: int) -> Batch:
+  """[batch, ...] -> [parts, batch / parts, ...], strided so that each device's examples stay on it."""
+  def split(x):
+    if x.shape[0] % parts:
+      raise ConfigError(f"training.accumulate is {parts}, which does not divide the batch of {x.shape[0]}.")
+    return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+  return jax.tree.map(split, batch)
+
+
+def _loop(body: Callable, init: Any, xs: Any, length: int, unroll: bool) -> tuple[Any, Any]:
+  """`jax.lax.scan`, or the same written out."""
+  if not unroll and length > 1:
+    return jax.lax.scan(body, init, xs)
+  state, ys = init, []
+  for i in range(length):
+    state, y = body(state, jax.tree.map(lambda x, i=i: x[i], xs))
+    ys.append(y)
+  return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)

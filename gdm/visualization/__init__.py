@@ -1,0 +1,1 @@
+"""Sample grids, curves, 2-D densities."""

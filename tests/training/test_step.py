@@ -1,0 +1,211 @@
+"""One train step for every way of training: exact, bound, chains, two optimizers, learned schedule, closed form."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from toy_models import SHARDS, TRAINED_TOYS, AdversarialToy, ChainsToy, DenoisingToy, ExactToy, SolvedToy, toy_batches
+
+from gdm.errors import ConfigError
+from gdm.model import HasSolve
+from gdm.training.mesh import make_mesh
+from gdm.training.state import TrainState, init_state, moved_groups, optimizers_for
+from gdm.training.step import apply_objective, make_train_step, repeat_step
+
+KEY = jax.random.key(0)
+NUM_STEPS = 4
+
+
+def _setup(toy, **options):
+  model = toy()
+  optimizers = optimizers_for(model, optax.adam(1e-2))
+  batches = toy_batches(model, NUM_STEPS)
+  example = jax.tree.map(lambda x: x[0, 0], batches)
+  state = init_state(model, optimizers, KEY, example, ema=True, mesh=make_mesh(devices=jax.devices()[:1]))
+  return state, make_train_step(model, optimizers, ema_decay=0.9, **options), batches
+
+
+def _run(step, state, batches):
+  step = jax.jit(step)
+  for i in range(NUM_STEPS):
+    state, metrics = step(state, jax.tree.map(lambda x, i=i: x[i], batches), KEY)
+  return state, metrics
+
+
+@functools.cache
+def _plain(toy):
+  state, step, batches = _setup(toy)
+  return _run(step, state, batches)
+
+
+def _assert_close(a, b, tolerance=2e-6):
+  chex.assert_trees_all_close(jax.device_get(a), jax.device_get(b), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("toy", TRAINED_TOYS)
+def test_every_group_moves_and_the_averages_follow(toy):
+  start, _, _ = _setup(toy)
+  end, metrics = _plain(toy)
+  for group in moved_groups(toy()):
+    before, after = jax.tree.leaves(start.params[group]), jax.tree.leaves(end.params[group])
+    assert any(np.any(a != b) for a, b in zip(before, after, strict=True)), group
+  assert int(end.step) == NUM_STEPS
+  assert all(np.isfinite(mean.value) for mean in metrics.values())
+  chex.assert_trees_all_equal_shapes_and_dtypes(start, end)
+
+
+@pytest.mark.parametrize("toy", TRAINED_TOYS)
+@pytest.mark.parametrize("unroll", [True, False])
+def test_several_steps_per_dispatch_equal_single_steps(toy, unroll):
+  state, step, batches = _setup(toy, unroll=unroll)
+  end, metrics = jax.jit(repeat_step(step, NUM_STEPS, unroll))(state, batches, KEY)
+  expected, last = _plain(toy)
+  _assert_close(end, expected)
+  _assert_close({name: mean.value[-1] for name, mean in metrics.items()},
+                {name: mean.value for name, mean in last.items()})
+
+
+@pytest.mark.parametrize("toy", [toy for toy in TRAINED_TOYS if toy is not ChainsToy])
+@pytest.mark.parametrize("unroll", [True, False])
+def test_accumulation_equals_the_whole_minibatch(toy, unroll):
+  state, step, batches = _setup(toy, accumulate=4, unroll=unroll)
+  end, metrics = _run(step, state, batches)
+  expected, last = _plain(toy)
+  # Running statistics see four small batches instead of one, so only what gradients move must agree.
+  _assert_close((end.params, end.opt_state), (expected.params, expected.opt_state), 1e-5)
+  if toy is not ExactToy:
+    _assert_close({name: mean.value for name, mean in metrics.items()},
+                  {name: mean.value for name, mean in last.items()}, 1e-5)
+
+
+def test_accumulation_threads_the_carry():
+  """Chains move once per micro-batch: two micro-batches move them as two calls do, at the same parameters."""
+  state, _, batches = _setup(ChainsToy)
+  model = ChainsToy()
+  optimizers = {"model": optax.set_to_zero()}
+  state = TrainState(state.step, state.params, state.carry, {"model": optimizers["model"].init(state.params["model"])}, {})
+  batch = jax.tree.map(lambda x: x[0, 0], batches)
+  end, _ = apply_objective(model.objectives[0], optimizers, state, batch, KEY, accumulate=2)
+  for half in (0, 1):
+    part = jax.tree.map(lambda x, half=half: x[half::2], batch)
+    state, _ = apply_objective(model.objectives[0], optimizers, state, part, KEY)
+  _assert_close(end.carry, state.carry)
+
+
+@pytest.mark.parametrize("toy", TRAINED_TOYS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_pmap_with_an_axis_name_equals_jit(toy, accumulate):
+  state, step, batches = _setup(toy, accumulate=accumulate)
+  expected, last = _run(step, state, batches)
+  _, step, _ = _setup(toy, accumulate=accumulate, axis_name="devices")
+
+  def split(tree):  # each device its own examples
+    return jax.tree.map(lambda x: np.moveaxis(x.reshape(*x.shape[:2], 8, -1, 2), 2, 0), tree)
+
+  def whole(tree):  # a copy for each device, but chains: each its own shards
+    return jax.tree.map(lambda x: np.broadcast_to(x, (8, *np.shape(x))), tree)
+
+  state = jax.device_get(state)
+  mapped = whole(state)
+  if "chains" in state.carry:
+    mapped = TrainState(mapped.step, mapped.params, {"chains": state.carry["chains"].reshape(8, SHARDS // 8, -1, 2)},
+                        mapped.opt_state, mapped.ema)
+  parallel = jax.pmap(step, axis_name="devices", in_axes=(0, 0, None))
+  parts = split(batches)
+  for i in range(NUM_STEPS):
+    mapped, metrics = parallel(mapped, jax.tree.map(lambda x, i=i: x[:, i], parts), KEY)
+  first = jax.device_get(jax.tree.map(lambda x: x[0], (mapped.params, mapped.opt_state, mapped.ema["params"])))
+  _assert_close(first, (expected.params, expected.opt_state, expected.ema["params"]), 1e-5)
+  if "chains" in state.carry:
+    _assert_close(np.reshape(mapped.carry["chains"], (SHARDS, -1, 2)), expected.carry["chains"], 1e-5)
+  for name in set(last) - {"grad_norm"}:
+    _assert_close(metrics[name].value[0], last[name].value, 1e-5)
+
+
+@pytest.mark.parametrize("toy", TRAINED_TOYS)
+def test_eight_devices_equal_one(toy):
+  state, step, batches = _setup(toy)
+  expected, _ = _plain(toy)
+  model, mesh = toy(), make_mesh()
+  optimizers = optimizers_for(model, optax.adam(1e-2))
+  sharded = init_state(model, optimizers, KEY, jax.tree.map(lambda x: x[0, 0], batches), ema=True, mesh=mesh)
+  end, _ = _run(step, sharded, batches)
+  _assert_close(end, expected, 1e-5)
+
+
+def test_a_loss_cannot_reach_the_groups_it_does_not_move():
+  model = AdversarialToy()
+  optimizers = optimizers_for(model, optax.sgd(0.1))
+  batches = toy_batches(model, 1)
+  batch = jax.tree.map(lambda x: x[0, 0], batches)
+  state = init_state(model, optimizers, KEY, batch)
+  for objective, still in zip(model.objectives, ("generator", "critic"), strict=True):
+    after, _ = apply_objective(objective, optimizers, state, batch, KEY)
+    chex.assert_trees_all_equal(after.params[still], state.params[still])
+    (moved,) = objective.groups
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(after.params[moved]),
+                                              jax.tree.leaves(state.params[moved]), strict=True))
+
+
+def test_a_loss_with_two_groups_moves_both_by_its_gradient():
+  model = DenoisingToy()
+  optimizers = optimizers_for(model, optax.sgd(0.1), {"schedule": optax.sgd(0.01)})
+  batch = jax.tree.map(lambda x: x[0, 0], toy_batches(model, 1))
+  state = init_state(model, optimizers, KEY, batch)
+  after, _ = apply_objective(model.objectives[0], optimizers, state, batch, KEY)
+  grads = jax.grad(lambda params: model.loss(params, {}, batch, KEY, 0).loss)(state.params)
+  for group, rate in (("denoiser", 0.1), ("schedule", 0.01)):
+    _assert_close(after.params[group], jax.tree.map(lambda p, g, r=rate: p - r * g, state.params[group], grads[group]))
+
+
+def test_averages_are_the_running_averages_of_the_parameters():
+  state, step, batches = _setup(ExactToy)
+  average = state.params
+  compiled = jax.jit(step)
+  for i in range(NUM_STEPS):
+    decay = min(0.9, (1 + i) / (10 + i))
+    state, _ = compiled(state, jax.tree.map(lambda x, i=i: x[i], batches), KEY)
+    average = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, average, state.params)
+  _assert_close(state.ema["params"], average)
+  params, carry = state.averaged
+  _assert_close(params, average)
+  assert np.any(carry["statistics"]["mean"] != state.carry["statistics"]["mean"])
+
+
+def test_training_recovers_a_known_gaussian():
+  model = ExactToy()
+  optimizers = optimizers_for(model, optax.adam(0.03))
+  batches = toy_batches(model, 400, batch_size=256)
+  state = init_state(model, optimizers, KEY, jax.tree.map(lambda x: x[0, 0], batches))
+  state, _ = jax.jit(repeat_step(make_train_step(model, optimizers), 400, unroll=False))(state, batches, KEY)
+  np.testing.assert_allclose(state.params["model"]["mean"], [0.0, 1.0], atol=0.1)
+  np.testing.assert_allclose(state.params["model"]["skew"], 0.8, atol=0.1)
+  np.testing.assert_allclose(state.params["model"]["log_scale"], [0.0, 0.0], atol=0.1)
+
+
+def test_a_closed_form_model_is_solved_and_has_no_step():
+  model = SolvedToy()
+  assert isinstance(model, HasSolve)
+  x = toy_batches(ExactToy(), 20)["x"].reshape(-1, 2)
+  params, _ = model.solve(KEY, [{"x": x[:100]}, {"x": x[100:]}])
+  np.testing.assert_allclose(params["model"]["mean"], x.mean(0), rtol=1e-5)
+  with pytest.raises(ConfigError, match="no objectives"):
+    make_train_step(model, {})
+
+
+def test_bad_options_are_named():
+  model = ExactToy()
+  optimizers = optimizers_for(model, optax.sgd(0.1))
+  with pytest.raises(ConfigError, match="ema_decay is 1.0"):
+    make_train_step(model, optimizers, ema_decay=1.0)
+  with pytest.raises(ConfigError, match="accumulate is 0"):
+    make_train_step(model, optimizers, accumulate=0)
+  with pytest.raises(ConfigError, match="critic"):
+    optimizers_for(model, optax.sgd(0.1), {"critic": optax.sgd(0.1)})
+  state, step, batches = _setup(ExactToy, accumulate=3)
+  with pytest.raises(ConfigError, match="accumulate is 3, which does not divide the batch of 16"):
+    step(state, jax.tree.map(lambda x: jnp.asarray(x[0]), batches), KEY)
