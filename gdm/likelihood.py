@@ -81,4 +81,4 @@ def require_finite(nats, first_index: int = 0, what: str = "log-likelihood") -> 
   """Raises NotFiniteError naming the first example whose value is NaN or infinite; `nats` is a host array [B]."""
   for offset, value in enumerate(nats):
     if not math.isfinite(value):
-      raise NotFiniteError(f"{what} of example {first_index + offset} is {value}; every example must have a finite one.")
+      raise NotFiniteError(f"{what} of example {first_index + offset} is {value}; it must be finite.")

@@ -7,6 +7,7 @@ step that is whole. A committed step without a manifest died between commit and 
 
 import hashlib
 import json
+import logging
 import platform
 from collections.abc import Collection, Mapping
 from importlib import metadata
@@ -16,12 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from absl import logging
 
 from gdm.errors import CheckpointError, NotFiniteError
 from gdm.model import PyTree
 
 FORMAT = 1
+_logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 
 
@@ -104,7 +105,7 @@ def newest_good_step(directory: Path) -> int | None:
     fault = find_fault(directory / str(step))
     if fault is None:
       return step
-    logging.warning("Checkpoint %s is damaged (%s); falling back to the one before.", directory / str(step), fault)
+    _logger.warning("Checkpoint %s is damaged (%s); falling back to the one before.", directory / str(step), fault)
   return None
 
 

@@ -101,10 +101,12 @@ def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
   def by_parameter_rule(tree):
     return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf), tree)
 
-  whole = meshes.replicated(mesh)
-  carry = {name: jax.tree.map(lambda _: meshes.chain_sharding(mesh) if name == "chains" else whole, tree)
-           for name, tree in state.carry.items()}
-  ema = {name: by_parameter_rule(tree) if name == "params" else jax.tree.map(lambda _: whole, tree)
+  def everywhere(sharding, tree):
+    return jax.tree.map(lambda _: sharding, tree)
+
+  whole, chains = meshes.replicated(mesh), meshes.chain_sharding(mesh)
+  carry = {name: everywhere(chains if name == "chains" else whole, tree) for name, tree in state.carry.items()}
+  ema = {name: by_parameter_rule(tree) if name == "params" else everywhere(whole, tree)
          for name, tree in state.ema.items()}
   return TrainState(whole, by_parameter_rule(state.params), carry, by_parameter_rule(state.opt_state), ema)
 

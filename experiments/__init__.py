@@ -1,0 +1,1 @@
+"""absl binaries: train, evaluate, sample, leaderboard, speed."""

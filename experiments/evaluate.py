@@ -1,0 +1,45 @@
+"""Scores one split of a trained run, whole, once, and says what kind of number it is.
+
+  python -m experiments.evaluate --workdir=runs/made --split=test [--checkpoint=best|last|STEP]
+      [--config.evaluation.num_draws=10 ...]
+
+Prints one line and writes `likelihood_<split>.json` into the workdir.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from experiments import cli
+from experiments.workdir import Workdir, load_run
+from gdm.data.loader import eval_batches
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.report import build_report, one_line, write_report
+from gdm.training.state import count_parameters
+from gdm.training.streams import stream_key
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
+cli.define_overrides("evaluation", "data")
+
+
+def main(argv: Sequence[str]) -> None:
+  workdir = Workdir(cli.require_flag("workdir"))
+  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  settings, split = run.config.evaluation, _SPLIT.value
+  likelihood = evaluate_likelihood(
+      run.model, run.params, run.carry, eval_batches(run.dataset, split, settings.batch_size),
+      key=stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step), num_draws=settings.num_draws,
+      num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split))
+  report = build_report(
+      likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
+      data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
+      num_params=count_parameters(run.params), train_seconds=run.train_seconds, evaluation=settings.to_dict())
+  write_report(workdir.path / f"likelihood_{split}.json", report)
+  print(one_line(report))
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,65 @@
+"""The pictures of a run: curves, samples beside data, completions, densities in the plane."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.workdir import TrainedRun, Workdir
+from gdm.data.dataset import Dataset
+from gdm.errors import ConfigError
+from gdm.model import HasLogLikelihood, HasSample
+from gdm.training.metrics import read_metrics
+from gdm.training.streams import stream_key
+from gdm.visualization.curves import save_curves
+from gdm.visualization.density import save_density
+from gdm.visualization.images import save_side_by_side
+
+
+def draw_samples(run: TrainedRun) -> np.ndarray:
+  """`sampling.num` samples [num, *event] by the settings of the config's `sampling` section."""
+  model, settings = run.model, run.config.sampling
+  if not isinstance(model, HasSample):
+    raise ConfigError(f"{type(model).__name__} cannot sample.")
+  if settings.num < 1:
+    raise ConfigError(f"sampling.num is {settings.num}; it must be at least 1.")
+  if settings.temperature <= 0:
+    raise ConfigError(f"sampling.temperature is {settings.temperature}; it must be above 0.")
+  key = stream_key(jax.random.key(settings.seed), "sampling", 0)
+  return np.asarray(model.sample(run.params, run.carry, key, settings.num, temperature=settings.temperature).x)
+
+
+def draw_model(workdir: Workdir, run: TrainedRun) -> None:
+  """`samples.png`: samples of images beside data; `density.png`: a density in the plane beside data and samples."""
+  if not isinstance(run.model, HasSample):
+    return
+  samples, spec = draw_samples(run), run.dataset.spec
+  save_panels(workdir, "samples", run.dataset, {"samples": samples})
+  if spec.event == (2,) and not spec.is_discrete and isinstance(run.model, HasLogLikelihood):
+    model = run.model  # for the closure: the narrowed type
+
+    @jax.jit
+    def log_prob(x):
+      return model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(0)).nats
+
+    data = run.dataset.split("test").rows(slice(0, 4000))["x"]
+    save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob)
+
+
+def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[str, np.ndarray]) -> None:
+  """`<name>.png`, where the data are images: test data, then each panel."""
+  if not dataset.spec.is_image:
+    return
+  num = min(64, *(len(images) for images in panels.values()))
+  # Spread over the split: some test splits are sorted by class.
+  rows = np.linspace(0, dataset.num_examples("test") - 1, num).astype(int)
+  data = dataset.split("test").rows(rows)["x"]
+  save_side_by_side(workdir.path / f"{name}.png", {"data": data, **{k: v[:num] for k, v in panels.items()}},
+                    levels=dataset.spec.levels)
+
+
+def draw_curves(workdir: Workdir, title: str) -> None:
+  """`curves.png`: every metric of the run against its step."""
+  rows: list[dict[str, Any]] = read_metrics(workdir.metrics)
+  save_curves(workdir.path / "curves.png", rows, title)

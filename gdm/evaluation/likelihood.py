@@ -1,0 +1,224 @@
+"""The log-likelihood of a split: every example scored exactly once, and what kind of number that is.
+
+A model is asked by protocol: one that has `log_likelihood` is asked for it; one that only knows its log-probability up
+to a constant is scored with one log Z for the whole split. Nats are averaged over repeats of what is random, and
+nothing else is averaged: tightening a bound is the model's own business (`num_samples`).
+"""
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from gdm.errors import ConfigError, DataError, NotFiniteError
+from gdm.likelihood import Kind, LogLikelihood, LogNormalizer, bits_per_dim, require_finite
+from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
+
+T = TypeVar("T")
+HostBatch = Mapping[str, np.ndarray | Array]
+_Placed = Iterable[tuple[HostBatch, HostBatch]]  # batches as they came, and as they lie on the devices
+
+NORMAL_975 = 1.959963984540054  # standard errors on either side of a 95 % interval
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitLikelihood:
+  """Log-likelihood of every example of a split, in nats and in the split's order, with its aggregates.
+
+  Attributes:
+    nats: log p(x) of each example, averaged over draws.
+    num_dims: dimensions of each example.
+    kind: exact, a bound (in expectation over its draws), or an estimate.
+    given: names of the batch entries it is conditional on.
+    num_draws: repeats that were averaged; 1 for exact numbers, which have nothing to repeat.
+    discrete: whether nats are of a probability mass, so that bits/dim means something.
+    normalizer_stderr: standard error, in nats, of the log Z that all examples share; 0 where there is none.
+    alternatives: the same scores under the model's further estimates of log Z.
+  """
+
+  nats: Float[np.ndarray, " examples"]
+  num_dims: Int[np.ndarray, " examples"]
+  kind: Kind
+  given: tuple[str, ...]
+  num_draws: int
+  discrete: bool
+  normalizer_stderr: float = 0.0
+  alternatives: "tuple[SplitLikelihood, ...]" = ()
+
+  @property
+  def num_examples(self) -> int:
+    return len(self.nats)
+
+  @property
+  def dims_per_example(self) -> float:
+    """Mean number of dimensions of an example; a whole number unless examples differ in length."""
+    return float(np.mean(self.num_dims))
+
+  @property
+  def nats_mean(self) -> float:
+    return float(np.mean(self.nats))
+
+  @property
+  def nats_stderr(self) -> float | None:
+    """Standard error of the mean over examples, and of log Z; None for a single example, which shows no spread."""
+    if self.num_examples < 2:
+      return None
+    return math.hypot(float(np.std(self.nats, ddof=1)) / math.sqrt(self.num_examples), self.normalizer_stderr)
+
+  @property
+  def nats_ci95(self) -> tuple[float, float] | None:
+    """The normal 95 % interval of the mean."""
+    if self.nats_stderr is None:
+      return None
+    half = NORMAL_975 * self.nats_stderr
+    return self.nats_mean - half, self.nats_mean + half
+
+  @property
+  def bits_per_dim(self) -> float | None:
+    """All bits over all dimensions; None for a density, whose bits depend on the unit of x."""
+    return float(bits_per_dim(np.sum(self.nats), int(np.sum(self.num_dims)))) if self.discrete else None
+
+  @property
+  def bits_per_dim_stderr(self) -> float | None:
+    """Standard error of that ratio of sums, by linearization; of the mean's alone where all lengths are equal."""
+    if not self.discrete or self.num_examples < 2:
+      return None
+    ratio = np.sum(self.nats) / np.sum(self.num_dims)
+    residual = self.nats - ratio * self.num_dims
+    spread = math.sqrt(float(np.sum(residual**2)) / (self.num_examples * (self.num_examples - 1)))
+    return math.hypot(spread, self.normalizer_stderr) / (self.dims_per_example * math.log(2.0))
+
+
+def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Iterable[HostBatch], *,
+                        key: Key[Array, ""], num_draws: int = 1, num_samples: int = 1,
+                        num_examples: int | None = None,
+                        place: Callable[[HostBatch], HostBatch] = jax.device_put) -> SplitLikelihood:
+  """Scores every example of `batches` exactly once.
+
+  Args:
+    model: a model with `log_likelihood`, or with `unnormalized_log_prob` and `log_normalizer`.
+    params: its parameters.
+    carry: its carry.
+    batches: one pass over the split, batches of one size; entries where "mask" is 0 are padding and are not scored.
+    key: draw d of batch b uses `fold_in(fold_in(key, d), b)`.
+    num_draws: repeats of what is random; nats are averaged. Exact models are asked once.
+    num_samples: handed to the model's `log_likelihood`, to tighten its bound.
+    num_examples: size of the split, where it is known, to be held against what `batches` served.
+    place: puts a batch on the devices, for instance split over a mesh.
+
+  Raises:
+    ConfigError: the model cannot score data, or a number of repeats is below 1.
+    DataError: the split is empty or of another size than `num_examples`.
+    NotFiniteError: an example's log-likelihood (its index is named) or log Z is NaN or infinite.
+  """
+  for name, value in (("num_draws", num_draws), ("num_samples", num_samples)):
+    if value < 1:
+      raise ConfigError(f"evaluation.{name} is {value}; it must be at least 1.")
+  placed = ((batch, place(dict(batch))) for batch in batches)
+  for protocol, evaluate in _WAYS:
+    if isinstance(model, protocol):
+      result = evaluate(model, params, carry, placed, key, num_draws, num_samples)
+      break
+  else:
+    raise ConfigError(f"{type(model).__name__} has no likelihood to evaluate: it offers neither log_likelihood nor "
+                      "unnormalized_log_prob with log_normalizer.")
+  if num_examples not in (None, result.num_examples):
+    raise DataError(f"{result.num_examples} examples were scored, but the split has {num_examples}; every example "
+                    "must be scored exactly once.")
+  return result
+
+
+# Model and num_samples are static, so that repeated evaluations of one model (validation in training) compile once.
+@functools.partial(jax.jit, static_argnames=("model", "num_samples"))
+def _log_likelihood(model: Any, params, carry, batch, key, draw, index, num_samples) -> LogLikelihood:
+  key = jax.random.fold_in(jax.random.fold_in(key, draw), index)
+  return model.log_likelihood(params, carry, batch, key, num_samples)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _unnormalized(model: Any, params, carry, batch) -> LogLikelihood:
+  return LogLikelihood.of(model.unnormalized_log_prob(params, carry, batch), model.spec.num_dims)
+
+
+def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: _Placed, key: Key[Array, ""],
+                         num_draws: int, num_samples: int) -> SplitLikelihood:
+  def score(batch, draw, index):
+    return _log_likelihood(model, params, carry, batch, key, draw, index, num_samples)
+
+  return SplitLikelihood(*_score(score, batches, num_draws), discrete=model.spec.is_discrete)
+
+
+def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: _Placed, key: Key[Array, ""],
+                           num_draws: int, num_samples: int) -> SplitLikelihood:
+  del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
+  scores = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
+  normalizers = model.log_normalizer(params, carry, jax.random.fold_in(key, zlib.crc32(b"log_normalizer")))
+  first, *others = (_normalize(scores, normalizer, model.spec.is_discrete) for normalizer in normalizers)
+  return dataclasses.replace(first, alternatives=tuple(others))
+
+
+def _normalize(scores: "_Scores", normalizer: LogNormalizer, discrete: bool) -> SplitLikelihood:
+  log_z, stderr = float(normalizer.nats), float(normalizer.stderr)
+  if not (math.isfinite(log_z) and math.isfinite(stderr)):
+    raise NotFiniteError(f"log Z is {log_z} with standard error {stderr}; both must be finite.")
+  scores = scores._replace(nats=scores.nats - log_z, kind=scores.kind + -normalizer.kind)
+  return SplitLikelihood(*scores, discrete=discrete, normalizer_stderr=stderr)
+
+
+# The first protocol that a model has decides: its own log-likelihood is worth more than one by an estimated log Z.
+_WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
+    (HasLogLikelihood, _evaluate_normalized),
+    (HasUnnormalized, _evaluate_unnormalized),
+)
+
+
+class _Scores(NamedTuple):
+  """The leading fields of a SplitLikelihood, in its order."""
+
+  nats: np.ndarray
+  num_dims: np.ndarray
+  kind: Kind
+  given: tuple[str, ...]
+  num_draws: int
+
+
+def _score(score: Callable[[HostBatch, int, int], LogLikelihood], batches: _Placed, num_draws: int) -> _Scores:
+  """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out."""
+  nats, num_dims, kind, given, repeats, count = [], [], Kind.EXACT, (), 1, 0
+  for real, draws in _one_late(_dispatch(score, batches, num_draws)):
+    values = np.stack([np.asarray(draw.nats, np.float64)[real] for draw in draws])
+    for number, value in enumerate(values, start=1):
+      require_finite(value, count, f"log-likelihood (draw {number} of {len(draws)})" if len(draws) > 1 else
+                     "log-likelihood")
+    nats.append(np.mean(values, axis=0))
+    num_dims.append(np.asarray(draws[0].num_dims, np.int64)[real])
+    kind, given, repeats = kind + draws[0].kind, draws[0].given, max(repeats, len(draws))
+    count += values.shape[1]
+  if count == 0:
+    raise DataError("the split to evaluate has no examples; it must have at least one.")
+  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats)
+
+
+def _dispatch(score: Callable[[HostBatch, int, int], LogLikelihood], batches: _Placed,
+              num_draws: int) -> Iterator[tuple[np.ndarray, list[LogLikelihood]]]:
+  """Yields, per batch, which rows are real and one result per draw, still on its way on the device."""
+  for index, (host, batch) in enumerate(batches):
+    real = np.asarray(host["mask"]) > 0 if "mask" in host else np.ones(len(host["x"]), bool)
+    first = score(batch, 0, index)
+    repeats = 1 if first.kind is Kind.EXACT else num_draws
+    yield real, [first, *(score(batch, draw, index) for draw in range(1, repeats))]
+
+
+def _one_late(items: Iterable[T]) -> Iterator[T]:
+  """The same items, each handed on when its successor was dispatched: the device works while the host fetches."""
+  held: list[T] = []
+  for item in items:
+    yield from held
+    held = [item]
+  yield from held

@@ -1,0 +1,197 @@
+"""The result of one evaluation as a JSON file, and as one line.
+
+`likelihood_<split>.json` holds all that a reader needs to compare the number with another: what was scored, on which
+data, what kind of number it is, and how sure.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
+from gdm.evaluation.likelihood import NORMAL_975, SplitLikelihood
+from gdm.likelihood import Kind
+
+Report = dict[str, Any]
+
+# The true bits/dim against the number shown; nats, of opposite sign, turn the relation round.
+_RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ", Kind.ESTIMATE: "≈ "}
+
+
+def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
+                 data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
+                 evaluation: Mapping[str, Any]) -> Report:
+  """The content of `likelihood_<split>.json`.
+
+  Args:
+    likelihood: the scores.
+    model: name of the model.
+    dataset: name of the data set.
+    split: name of the split.
+    step: training step of the parameters.
+    data_fingerprint: fingerprint of the split after its transforms.
+    parameters: "ema" or "live".
+    num_params: number of parameters of the model.
+    train_seconds: seconds spent in training.
+    evaluation: the evaluation settings in force: number of importance samples, a solver's tolerance, ...
+
+  Raises:
+    ConfigError: `parameters` is neither "ema" nor "live".
+  """
+  if parameters not in ("ema", "live"):
+    raise ConfigError(f"parameters is {parameters!r}; a report is of 'ema' or of 'live' parameters.")
+  dims = likelihood.dims_per_example
+  report = {
+      "model": model,
+      "dataset": dataset,
+      "split": split,
+      "step": int(step),
+      "given": list(likelihood.given),
+      **_numbers(likelihood),
+      "num_examples": likelihood.num_examples,
+      "num_dims": int(dims) if dims.is_integer() else dims,  # the mean where examples differ in length
+      "num_draws": likelihood.num_draws,
+      "data_fingerprint": data_fingerprint,
+      "parameters": parameters,
+      "num_params": int(num_params),
+      "train_seconds": float(train_seconds),
+      "evaluation": dict(evaluation),
+  }
+  if likelihood.alternatives:  # the same scores under further estimates of log Z
+    report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
+  return report
+
+
+def _numbers(likelihood: SplitLikelihood) -> Report:
+  interval = likelihood.nats_ci95
+  return {
+      "kind": str(likelihood.kind),
+      "nats_mean": likelihood.nats_mean,
+      "nats_stderr": likelihood.nats_stderr,
+      "nats_ci95": None if interval is None else list(interval),
+      "bits_per_dim": likelihood.bits_per_dim,
+      "bits_per_dim_stderr": likelihood.bits_per_dim_stderr,
+  }
+
+
+def write_report(path: str | os.PathLike, report: Report) -> None:
+  """Writes the report whole or not at all. Raises NotFiniteError for NaN, WorkdirError where it cannot be written."""
+  path = Path(path)
+  try:
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+  except ValueError as error:
+    bad = ", ".join(name for name, value in report.items() if not _is_json(value))
+    raise NotFiniteError(f"the report for {path} holds NaN or infinity in {bad}; nothing was written.") from error
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+  except OSError as error:
+    partial.unlink(missing_ok=True)
+    raise WorkdirError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def read_report(path: str | os.PathLike) -> Report:
+  """Reads what `write_report` wrote. Raises DataError, naming the file and the field, unless it is whole."""
+  try:
+    report = json.loads(Path(path).read_text(encoding="utf-8"))
+  except OSError as error:
+    raise DataError(f"cannot read {path}: {error.strerror}.") from error
+  except ValueError as error:  # not JSON, or not UTF-8
+    raise DataError(f"{path} is no likelihood report ({error}); evaluate again to replace it.") from error
+  if not isinstance(report, dict):
+    raise DataError(f"{path} is no likelihood report: it holds no JSON object; evaluate again to replace it.")
+  for name, (is_right, what) in _FIELDS.items():
+    if name not in report:
+      raise DataError(f"{path} is no likelihood report: {name} is missing; evaluate again to replace it.")
+    if not is_right(report[name]):
+      raise DataError(f"{path}: {name} is {report[name]!r}; it must be {what}. Evaluate again to replace it.")
+  return report
+
+
+def one_line(report: Report) -> str:
+  """The report for a terminal; what follows ± is half the width of the 95 % interval."""
+  kind = Kind(report["kind"])
+  details = [kind.replace("_", " "), "95 % interval", f"{report['num_examples']:,} examples",
+             report["parameters"], f"step {report['step']}"]
+  if report["num_draws"] > 1:
+    details.insert(3, f"{report['num_draws']} draws")
+  if report["bits_per_dim"] is None:
+    number = f"{nats_text(report)} nats"
+  else:
+    number = f"{bits_text(report)} bits/dim"
+    details.insert(0, f"{report['nats_mean']:.4f} nats")
+  subject = [report["model"], report["dataset"], report["split"], *given_text(report)]
+  return f"{' · '.join(subject)}: {number} ({', '.join(details)})"
+
+
+def bits_text(report: Report) -> str:
+  """Bits/dim with its relation to the truth and half its 95 % interval, as `≤ 1.9312 ± 0.0123`."""
+  return _RELATION[Kind(report["kind"])] + _plus_minus(report["bits_per_dim"], report["bits_per_dim_stderr"])
+
+
+def nats_text(report: Report) -> str:
+  """Nats per example, higher is better, as `≥ -85.6741 ± 0.5456`."""
+  return _RELATION[-Kind(report["kind"])] + _plus_minus(report["nats_mean"], report["nats_stderr"])
+
+
+def given_text(report: Report) -> list[str]:
+  """[`log p(x | y)`] for a conditional likelihood, [] for log p(x)."""
+  return [f"log p(x | {', '.join(report['given'])})"] if report["given"] else []
+
+
+def _plus_minus(value: float, stderr: float | None) -> str:
+  return f"{value:.4f}" if stderr is None else f"{value:.4f} ± {NORMAL_975 * stderr:.4f}"
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_optional_number(value: Any) -> bool:
+  return value is None or _is_number(value)
+
+
+def _is_interval(value: Any) -> bool:
+  return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)))
+
+
+def _is_json(value: Any) -> bool:
+  try:
+    json.dumps(value, allow_nan=False)
+  except ValueError:
+    return False
+  return True
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_is_text, "text"),
+    "dataset": (_is_text, "text"),
+    "split": (_is_text, "text"),
+    "step": (_is_count, "a whole number"),
+    "kind": (lambda value: value in list(Kind), f"one of {', '.join(Kind)}"),
+    "given": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of names"),
+    "nats_mean": (_is_number, "a finite number"),
+    "nats_stderr": (_is_optional_number, "a finite number or null"),
+    "nats_ci95": (_is_interval, "two finite numbers or null"),
+    "bits_per_dim": (_is_optional_number, "a finite number or null"),
+    "bits_per_dim_stderr": (_is_optional_number, "a finite number or null"),
+    "num_examples": (_is_count, "a whole number"),
+    "num_dims": (_is_number, "a number"),
+    "num_draws": (_is_count, "a whole number"),
+    "data_fingerprint": (_is_text, "text"),
+    "parameters": (lambda value: value in ("ema", "live"), "'ema' or 'live'"),
+    "num_params": (_is_count, "a whole number"),
+    "train_seconds": (_is_number, "a finite number"),
+}

@@ -1,0 +1,91 @@
+"""Densities in the plane: the data, a model's samples and the density it has learned, side by side."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Array, Float, Num
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gdm.errors import NotFiniteError, SpecError
+from gdm.visualization.figures import BLUE, FAINT, INK, ORANGE, save_figure
+
+Points = Num[np.ndarray, "_ 2"]
+LogProb = Callable[[Float[np.ndarray, "points 2"]], Float[np.ndarray | Array, " points"]]
+
+_MARGIN = 0.15  # of the data's width, left free around it
+_CHUNK = 4096  # points of the grid per call, always as many, so that a jitted log_prob compiles once
+
+
+def save_density(path: str | os.PathLike, data: Points, samples: Points, log_prob: LogProb, *,
+                 true_log_prob: LogProb | None = None, resolution: int = 192, max_points: int = 4000) -> None:
+  """Draws data, samples and exp(log_prob) on the data's own window.
+
+  Args:
+    path: the PNG file.
+    data: examples; they set the window.
+    samples: the model's samples.
+    log_prob: log density in nats of points [4096, 2] (float32), called as often as the grid needs.
+    true_log_prob: the density that the data came from, where it is known; it gets a panel and the same colours.
+    resolution: points of the grid along each axis.
+    max_points: points drawn of data and samples each.
+
+  Raises:
+    SpecError: data or samples are not points of the plane.
+    NotFiniteError: a log density is NaN or +inf (-inf is an empty place).
+    WorkdirError: the file cannot be written.
+  """
+  for name, points in (("data", data), ("samples", samples)):
+    if np.ndim(points) != 2 or np.shape(points)[1] != 2 or len(points) == 0:
+      raise SpecError(f"{name} has shape {np.shape(points)}; a density in the plane needs (number, 2), not empty.")
+  low, high = data.min(axis=0).astype(float), data.max(axis=0).astype(float)
+  (x, y), half = ((low + high) / 2).tolist(), (0.5 + _MARGIN) * max(float((high - low).max()), 1e-6)
+  window = (x - half, x + half, y - half, y + half)
+  named = {"true density": true_log_prob, "learned density": log_prob}
+  densities = {name: _on_grid(function, window, resolution, name) for name, function in named.items() if function}
+  # Colours end at the true density's peak where that is known, so that a learned spike cannot darken the rest.
+  brightest = float(next(iter(densities.values())).max()) or 1.0
+
+  num_panels = 2 + len(densities)
+  figure = Figure(figsize=(3.3 * num_panels + 0.8, 3.8), facecolor="white", layout="compressed")
+  panels = list(np.ravel(figure.subplots(1, num_panels)))
+  for axes, name, points, color in zip(panels, ("data", "samples"), (data, samples), (BLUE, ORANGE), strict=False):
+    axes.scatter(*points[:max_points].T, s=2.5, color=color, alpha=0.5, linewidths=0)
+    _frame(axes, f"{name} ({min(len(points), max_points):,})", window)
+  heats = []
+  for axes, (name, density) in zip(panels[2:], densities.items(), strict=True):
+    heats.append(axes.imshow(density, origin="lower", extent=window, cmap="magma", vmin=0.0, vmax=brightest,
+                             interpolation="bilinear"))
+    mass = float(density.sum()) * (2 * half / resolution)**2
+    _frame(axes, f"{name} (mass in view {mass:.3f})", window)
+  bar = figure.colorbar(heats[0], ax=panels, pad=0.01,
+                        extend="max" if densities["learned density"].max() > brightest else "neither")
+  bar.set_label("density per unit area", color=INK, fontsize=9)
+  bar.ax.tick_params(colors=INK, labelsize=8)
+  bar.outline.set_visible(False)
+  save_figure(path, figure)
+
+
+def _on_grid(log_prob: LogProb, window: tuple[float, float, float, float], resolution: int,
+             name: str) -> np.ndarray:
+  """exp(log_prob) [resolution, resolution] at the centres of cells that tile the window, rows upwards."""
+  left, right, bottom, top = window
+  centers = (np.arange(resolution) + 0.5) / resolution
+  first, second = np.meshgrid(left + (right - left) * centers, bottom + (top - bottom) * centers)
+  points = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
+  chunks = [points[start:start + _CHUNK] for start in range(0, len(points), _CHUNK)]
+  values = np.concatenate([np.asarray(log_prob(np.resize(chunk, (_CHUNK, 2))), np.float64)[:len(chunk)]
+                           for chunk in chunks])
+  if np.any(np.isnan(values) | (values == np.inf)):
+    bad = points[np.argmax(np.isnan(values) | (values == np.inf))]
+    raise NotFiniteError(f"the {name} at ({bad[0]:.4g}, {bad[1]:.4g}) has a logarithm that is NaN or +inf.")
+  return np.exp(values).reshape(resolution, resolution)
+
+
+def _frame(axes: Axes, title: str, window: tuple[float, float, float, float]) -> None:
+  axes.set_title(title, color=INK, fontsize=10)
+  axes.set(xlim=window[:2], ylim=window[2:], aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+  axes.tick_params(labelcolor=INK, color=FAINT, labelsize=8)
+  axes.label_outer(remove_inner_ticks=True)
+  axes.spines[:].set_color(FAINT)

@@ -1,0 +1,131 @@
+"""A report says everything about its number, survives its file, and refuses what is damaged."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
+from gdm.evaluation.likelihood import SplitLikelihood
+from gdm.evaluation.report import build_report, one_line, read_report, write_report
+from gdm.likelihood import Kind
+
+
+def split_likelihood(nats=(-80.0, -90.0, -85.0), dims=64, kind=Kind.EXACT, discrete=True, **fields):
+  fields = {"given": (), "num_draws": 1} | fields
+  return SplitLikelihood(np.array(nats), np.full(len(nats), dims), kind, discrete=discrete, **fields)
+
+
+def report_of(likelihood=None, **fields):
+  fields = {"model": "made", "dataset": "digits", "split": "test", "step": 5000, "data_fingerprint": "ab12",
+            "parameters": "ema", "num_params": 1234, "train_seconds": 5.5, "evaluation": {"batch_size": 500}} | fields
+  return build_report(split_likelihood() if likelihood is None else likelihood, **fields)
+
+
+def test_fields_are_those_of_the_format():
+  report = report_of()
+  assert set(report) == {
+      "model", "dataset", "split", "step", "kind", "given", "nats_mean", "nats_stderr", "nats_ci95", "bits_per_dim",
+      "bits_per_dim_stderr", "num_examples", "num_dims", "num_draws", "data_fingerprint", "parameters", "num_params",
+      "train_seconds", "evaluation"}
+  assert (report["kind"], report["given"], report["num_examples"], report["num_dims"]) == ("exact", [], 3, 64)
+  assert report["nats_mean"] == -85.0
+  assert math.isclose(report["nats_stderr"], 5 / math.sqrt(3))
+  assert math.isclose(report["bits_per_dim"], 85 / (64 * math.log(2)))
+
+
+def test_writing_then_reading_is_the_identity(tmp_path):
+  path = tmp_path / "likelihood_test.json"
+  report = report_of()
+  write_report(path, report)
+  assert read_report(path) == report
+  write_report(path, report_of(step=6000))  # replaces
+  assert read_report(path)["step"] == 6000
+  assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_continuous_data_has_null_bits(tmp_path):
+  report = report_of(split_likelihood(discrete=False))
+  write_report(tmp_path / "likelihood_test.json", report)
+  text = (tmp_path / "likelihood_test.json").read_text()
+  assert '"bits_per_dim": null' in text
+  assert '"bits_per_dim_stderr": null' in text
+  assert read_report(tmp_path / "likelihood_test.json") == report
+
+
+def test_the_line():
+  assert one_line(report_of()) == ("made · digits · test: 1.9161 ± 0.1275 bits/dim "
+                                   "(-85.0000 nats, exact, 95 % interval, 3 examples, ema, step 5000)")
+  assert one_line(report_of(split_likelihood(discrete=False), parameters="live")) == (
+      "made · digits · test: -85.0000 ± 5.6579 nats (exact, 95 % interval, 3 examples, live, step 5000)")
+
+
+def test_the_line_says_on_which_side_of_the_truth_a_bound_lies():
+  bound = split_likelihood(kind=Kind.LOWER_BOUND, num_draws=8, given=("y",))
+  line = one_line(report_of(bound))
+  assert line.startswith("made · digits · test · log p(x | y): ≤ 1.9161 ")
+  assert "lower bound" in line
+  assert "8 draws" in line
+  continuous = split_likelihood(kind=Kind.LOWER_BOUND, discrete=False)
+  assert ": ≥ -85.0" in one_line(report_of(continuous))
+  assert ": ≈ 1.9" in one_line(report_of(split_likelihood(kind=Kind.ESTIMATE)))
+  assert ": ≥ 1.9" in one_line(report_of(split_likelihood(kind=Kind.UPPER_BOUND)))
+
+
+def test_a_single_example_has_no_interval(tmp_path):
+  report = report_of(split_likelihood(nats=(-85.0,)))
+  write_report(tmp_path / "r.json", report)
+  assert read_report(tmp_path / "r.json")["nats_ci95"] is None
+  assert "1.9161 bits/dim" in one_line(report)
+
+
+def test_further_estimates_are_written():
+  other = split_likelihood(nats=(-81.0, -91.0, -86.0), kind=Kind.UPPER_BOUND)
+  report = report_of(split_likelihood(kind=Kind.LOWER_BOUND, alternatives=(other,)))
+  assert [(x["kind"], x["nats_mean"]) for x in report["alternatives"]] == [("upper_bound", -86.0)]
+
+
+def test_nan_is_never_written_and_leaves_the_old_file(tmp_path):
+  path = tmp_path / "likelihood_test.json"
+  write_report(path, report_of())
+  with pytest.raises(NotFiniteError, match="train_seconds"):
+    write_report(path, report_of(train_seconds=math.nan))
+  assert read_report(path) == report_of()
+
+
+def test_where_nothing_can_be_written_is_a_user_error(tmp_path):
+  with pytest.raises(WorkdirError, match="cannot write"):
+    write_report(tmp_path / "missing" / "likelihood_test.json", report_of())
+
+
+def test_parameters_are_ema_or_live():
+  with pytest.raises(ConfigError, match="'best'"):
+    report_of(parameters="best")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "\x00", "null", '{"model": "made"}'])
+def test_damaged_files_are_named(tmp_path, damage):
+  path = tmp_path / "likelihood_test.json"
+  path.write_text(damage)
+  with pytest.raises(DataError, match=r"likelihood_test\.json is no likelihood report"):
+    read_report(path)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+  path = tmp_path / "likelihood_test.json"
+  path.write_bytes(b"\xff\xfe\x00{")
+  with pytest.raises(DataError, match=r"likelihood_test\.json"):
+    read_report(path)
+  with pytest.raises(DataError, match=r"cannot read .*missing\.json"):
+    read_report(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("kind", "precise"), ("nats_mean", "low"), ("nats_mean", math.nan), ("nats_ci95", [1.0]), ("given", "y"),
+    ("num_examples", -1), ("parameters", "best"), ("bits_per_dim", True), ("model", None)])
+def test_wrong_fields_are_named_with_their_value(tmp_path, field, value):
+  path = tmp_path / "likelihood_test.json"
+  path.write_text(json.dumps(report_of() | {field: value}))
+  with pytest.raises(DataError, match=f"{field} is .*must be"):
+    read_report(path)
