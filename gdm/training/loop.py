@@ -6,7 +6,7 @@ It imports no evaluator, no data source and no checkpoint format: validation, lo
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from gdm.training.state import TrainState, state_sharding
 from gdm.training.step import TrainStep, repeat_step
 
 
+@runtime_checkable
 class BatchSource(Protocol):
   """Where batches come from; `gdm.data.loader.Loader` is one."""
 

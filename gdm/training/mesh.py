@@ -27,14 +27,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def parameter_sharding(mesh: Mesh, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+def parameter_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
   """Splits a leaf over `fsdp` on its largest axis that it divides; replicates it where none does."""
   size = mesh.shape[FSDP]
-  axes = [axis for axis, length in enumerate(leaf.shape) if size > 1 and length % size == 0]
+  axes = [axis for axis, length in enumerate(shape) if size > 1 and length % size == 0]
   if not axes:
     return replicated(mesh)
-  largest = max(axes, key=lambda axis: leaf.shape[axis])
-  return NamedSharding(mesh, PartitionSpec(*(FSDP if axis == largest else None for axis in range(len(leaf.shape)))))
+  largest = max(axes, key=lambda axis: shape[axis])
+  return NamedSharding(mesh, PartitionSpec(*(FSDP if axis == largest else None for axis in range(len(shape)))))
 
 
 def chain_sharding(mesh: Mesh) -> NamedSharding:

@@ -99,7 +99,7 @@ def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch:
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
   """The sharding of every leaf: one rule for parameters, optimizer states and averages; chains over `data`."""
   def by_parameter_rule(tree):
-    return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf), tree)
+    return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf.shape), tree)
 
   def everywhere(sharding, tree):
     return jax.tree.map(lambda _: sharding, tree)
