@@ -27,10 +27,10 @@ Carry = Mapping[str, PyTree]
 
 
 class Mean(NamedTuple):
-  """A mean kept as its sum and its count, so that means of batches, devices and repeats merge exactly."""
+  """A mean kept as its sum and its weight, so that means of batches, devices and repeats merge exactly."""
 
   total: Float[Array, ""]
-  count: Float[Array, ""]
+  weight: Float[Array, ""]
 
   @classmethod
   def of(cls, values: Num[Array, "*shape"]) -> "Mean":
@@ -39,11 +39,11 @@ class Mean(NamedTuple):
     return cls(jnp.sum(values), jnp.asarray(values.size, jnp.float32))
 
   def merge(self, other: "Mean") -> "Mean":
-    return Mean(self.total + other.total, self.count + other.count)
+    return Mean(self.total + other.total, self.weight + other.weight)
 
   @property
   def value(self):
-    return self.total / self.count
+    return self.total / self.weight
 
 
 class LossOutput(NamedTuple):

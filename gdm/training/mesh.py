@@ -4,6 +4,9 @@ The batch is split over both axes, parameters over `fsdp` alone (on their larges
 over `data`; everything else is replicated.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -14,7 +17,7 @@ from gdm.model import PyTree
 DATA, FSDP = "data", "fsdp"
 
 
-def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
   """A mesh over all devices with axes (data, fsdp). Raises ConfigError unless `fsdp` divides the device count."""
   devices = jax.devices() if devices is None else devices
   if fsdp < 1 or len(devices) % fsdp:

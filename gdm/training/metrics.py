@@ -41,26 +41,26 @@ class MetricsWindow:
       self._absorb(*previous)
 
   def get_state(self) -> dict[str, list[float]]:
-    """The open window: metric -> [total, count]."""
+    """The open window: metric -> [total, weight]."""
     return {name: list(pair) for name, pair in self._sums.items()}
 
   def set_state(self, state: Mapping[str, list[float]]) -> None:
     self._sums = {name: list(pair) for name, pair in state.items()}
 
   def _absorb(self, last_step: int, metrics: Mapping[str, Mean]) -> None:
-    fetched = {name: (np.atleast_1d(mean.total), np.atleast_1d(mean.count))
+    fetched = {name: (np.atleast_1d(mean.total), np.atleast_1d(mean.weight))
                for name, mean in jax.device_get(dict(metrics)).items()}
     num_steps = len(next(iter(fetched.values()))[0])
     for i in range(num_steps):
       step = last_step - num_steps + 1 + i
-      for name, (totals, counts) in fetched.items():
+      for name, (totals, weights) in fetched.items():
         if not math.isfinite(totals[i]):
-          raise NotFiniteError(f"{name} is {totals[i] / counts[i]} at step {step}.")
+          raise NotFiniteError(f"{name} is {totals[i] / weights[i]} at step {step}.")
         pair = self._sums.setdefault(name, [0.0, 0.0])
         pair[0] += float(totals[i])
-        pair[1] += float(counts[i])
+        pair[1] += float(weights[i])
       if step % self._every == 0:
-        row = {name: total / count for name, (total, count) in self._sums.items()}
+        row = {name: total / weight for name, (total, weight) in self._sums.items()}
         self._sums = {}
         self._emit(step, row)
 
