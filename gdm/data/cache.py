@@ -1,0 +1,55 @@
+"""Decoded data kept between runs, so that only the first one waits for the decoding of images.
+
+The cache lies in $GDM_CACHE_DIR, by default ~/.cache/gdm; set it to "" for none. A file is complete or absent (written
+aside, then renamed), its checksums are verified on reading, and whatever goes wrong costs time, not correctness: the
+data is then decoded again. It may be deleted at any time.
+"""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gdm.data.archive import DAMAGE, read_npz
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def directory() -> pathlib.Path | None:
+  """Where the cache lies, or None where it is turned off."""
+  place = os.environ.get("GDM_CACHE_DIR", "~/.cache/gdm")
+  return pathlib.Path(place).expanduser() if place else None
+
+
+def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
+  """The arrays kept under `key`, else those of `make()`, which are then kept.
+
+  `key` must name all that `make` depends on; it becomes part of a file name.
+  """
+  folder = directory()
+  if folder is None:
+    return make()
+  path = folder / f"{key}.npz"
+  try:
+    return read_npz(path)
+  except DAMAGE:  # a missing file is one of these
+    arrays = make()
+  _write(path, arrays)
+  return arrays
+
+
+def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+  """Writes aside and renames; a folder that cannot be written or is full leaves no cache behind."""
+  aside = None
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    with os.fdopen(descriptor, "wb") as file:
+      np.savez(file, **arrays)
+    os.replace(aside, path)
+  except OSError:
+    if aside is not None:
+      pathlib.Path(aside).unlink(missing_ok=True)

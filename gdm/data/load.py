@@ -1,0 +1,84 @@
+"""From a name in a config to a data set: a table of sources, then the transforms in order."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from gdm.data.dataset import Dataset, check
+from gdm.data.sources import digits, npz, text, tfds, toy2d
+from gdm.data.sources.request import Request
+from gdm.data.transforms import apply_transforms
+from gdm.errors import ConfigError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A kind of source.
+
+  Attributes:
+    load: makes the data set.
+    argument: what must follow the colon, in words; "" if nothing may.
+    options: the keys it knows after "#".
+  """
+
+  load: Callable[[Request], Dataset]
+  argument: str = ""
+  options: tuple[str, ...] = ()
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(digits.load),
+    "toy2d": Source(toy2d.load, "a density"),
+    "tfds": Source(tfds.load, "a set", ("resize",)),
+    "npz": Source(npz.load, "a path", ("fold",)),
+    "text": Source(text.load, "a path", ("context",)),
+}
+
+
+def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: Iterable[str] = (),
+                 seed: int = 0) -> Dataset:
+  """The data set of that name, transformed and checked.
+
+  Args:
+    name: digits, toy2d:<density>, tfds:<set>, npz:<path>, text:<path>; options follow as "#key=value&key=value".
+    path: the file, where the name is npz or text alone.
+    data_dir: where TFDS data lies; "" is TFDS's own place.
+    transforms: names from `gdm.data.transforms`, in order.
+    seed: of what training sees anew in every epoch. What evaluation sees never depends on it.
+
+  Raises:
+    ConfigError: an unknown name, option or transform, with the nearest known one.
+    DataError: data that is missing, damaged, or not what its spec promises.
+    SpecError: a transform that does not apply to this kind of data.
+  """
+  dataset = apply_transforms(_load_source(_parse(name, path, data_dir, seed)), transforms, seed)
+  check(dataset)
+  return dataset
+
+
+def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
+  head, _, fragment = name.partition("#")
+  kind, _, argument = head.partition(":")
+  if kind not in SOURCES:
+    raise ConfigError(f"data.name is {name!r}, but there is no source {kind!r}; {nearest(kind, SOURCES)}")
+  source = SOURCES[kind]
+  if not argument and source.argument:
+    argument, _, of_path = path.partition("#")
+    fragment = fragment or of_path
+  if bool(argument) != bool(source.argument):
+    needs = f"needs {source.argument}, as {kind}:<name>" if source.argument else "takes nothing after a colon"
+    raise ConfigError(f"data.name is {name!r}, but {kind} {needs}"
+                      f"{' or by data.path' if source.argument == 'a path' else ''}.")
+  options = {}
+  for pair in filter(None, fragment.split("&")):
+    key, _, value = pair.partition("=")
+    if key not in source.options:
+      known = nearest(key, source.options) if source.options else "it has none."
+      raise ConfigError(f"data.name is {name!r}, but {kind} has no option {key!r}; {known}")
+    options[key] = value
+  return Request(kind, argument, options, data_dir, seed)
+
+
+def _load_source(request: Request) -> Dataset:
+  dataset = SOURCES[request.kind].load(request)
+  check(dataset)
+  return dataset

@@ -1,0 +1,194 @@
+"""Batches: an endless shuffled stream for training whose position is state, and ordered passes that miss no example.
+
+Training reads one long line of examples: epoch 0's permutation, then epoch 1's, and so on; batch i is the i-th stretch
+of it. So every batch is full, and no example is ever dropped: what an epoch leaves over opens the next one's first
+batch (which may hold an example twice, once from each epoch). The position is (seed, epoch, index) and nothing else.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from gdm.data import draws
+from gdm.data.dataset import Dataset
+from gdm.data.split import Indices, Split
+from gdm.errors import ConfigError, DataError
+
+HostBatch = dict[str, np.ndarray]
+
+# On disk, decoding takes the time: so many minibatches are read ahead, by so many threads.
+_DISK_THREADS = 16
+_DISK_AHEAD = 32
+
+
+class Loader:
+  """The endless stream of training batches of one host.
+
+  Args:
+    dataset: its "train" split is read; in memory by indexing, on disk ahead of time by Grain's threads. Both give the
+      same batches.
+    batch_size: examples per minibatch over all hosts.
+    seed: of the order of each epoch.
+    minibatches: how many a step takes, the sum of its objectives' repeats.
+    process_index: which host this is; it gets the `process_index`-th part of every minibatch.
+    process_count: number of hosts.
+
+  Raises:
+    ConfigError: a batch size that is not positive or that the hosts cannot share.
+    DataError: no "train" split, or one smaller than a minibatch.
+  """
+
+  def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, minibatches: int = 1, process_index: int = 0,
+               process_count: int = 1):
+    self._split = dataset.split("train")
+    self._part = _host_part(batch_size, process_index, process_count)
+    if batch_size > self._split.num_examples:
+      raise DataError(f"data.batch_size is {batch_size}, but the training split of {dataset.name} has only "
+                      f"{self._split.num_examples} examples.")
+    self._order = _Order(seed, self._split.num_examples)
+    self._batch_size = batch_size
+    self._minibatches = minibatches
+    self._next = 0  # number of the next minibatch
+    self._ahead: Iterator[HostBatch] | None = None
+    self._identity = {"seed": seed, "batch_size": batch_size, "num_examples": self._split.num_examples,
+                      "fingerprint": self._split.identity}
+
+  def next_batches(self, k: int | None = None) -> HostBatch:
+    """The batch of one step [minibatches, batch, *event], or of k steps [k, minibatches, batch, *event]."""
+    num = self._minibatches * (1 if k is None else k)
+    rows = self._read_memory(num) if self._split.in_memory else self._read_disk(num)
+    self._next += num
+    lead = (self._minibatches, self._part.stop - self._part.start)
+    lead = lead if k is None else (k, *lead)
+    return {key: value.reshape(lead + value.shape[1:]) for key, value in rows.items()}
+
+  def get_state(self) -> dict[str, Any]:
+    """Where the stream stands, in plain values: `index` examples into `epoch`, and what the position is about."""
+    epoch, index = divmod(self._next * self._batch_size, self._split.num_examples)
+    return {"epoch": epoch, "index": index, **self._identity}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Continues from a state of `get_state`.
+
+    Raises DataError naming the field where the state is of another seed, batch size or data, or is no position.
+    """
+    for field, value in self._identity.items():
+      if field not in state or state[field] != value:
+        raise DataError(f"the saved data position has {field} {state.get(field)!r}, but this run has {value!r}; a "
+                        "position only holds for the same data, batch size and seed.")
+    position = state.get("epoch", -1) * self._split.num_examples + state.get("index", -1)
+    if position < 0 or position % self._batch_size:
+      raise DataError(f"the saved data position, epoch {state.get('epoch')!r} and index {state.get('index')!r}, is not "
+                      f"at the start of a batch of {self._batch_size}.")
+    self._next = position // self._batch_size
+    self._close()
+
+  def _read_memory(self, num: int) -> HostBatch:
+    """The next `num` minibatches, rows one after the other."""
+    parts = [self._split.draw(examples, epoch) for epoch, examples in self._examples(self._next, num)]
+    return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+  def _read_disk(self, num: int) -> HostBatch:
+    if self._ahead is None:
+      self._ahead = _read_ahead(self._read_one, self._next)
+    batches = list(itertools.islice(self._ahead, num))
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+  def _read_one(self, number: int) -> HostBatch:
+    parts = [self._split.draw(examples, epoch) for epoch, examples in self._examples(number, 1)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+  def _examples(self, first: int, num: int) -> Iterator[tuple[int, Indices]]:
+    """This host's examples of `num` minibatches, epoch by epoch."""
+    start, stop = first * self._batch_size, (first + num) * self._batch_size
+    for epoch, offset, examples in self._order.stretch(start, stop):
+      if self._part.stop - self._part.start < self._batch_size:
+        place = (offset + np.arange(len(examples))) % self._batch_size
+        examples = examples[(place >= self._part.start) & (place < self._part.stop)]
+      if len(examples):
+        yield epoch, examples
+
+  def _close(self) -> None:
+    """Forgets what was read ahead."""
+    close = getattr(self._ahead, "close", None)
+    if close is not None:
+      close()
+    self._ahead = None
+
+
+class _Order:
+  """The line of examples: one permutation per epoch, each made when it is first read."""
+
+  def __init__(self, seed: int, num_examples: int):
+    self._seed = seed
+    self._num = num_examples
+    self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+  def stretch(self, start: int, stop: int) -> Iterator[tuple[int, int, Indices]]:
+    """(epoch, offset from the start of the line, examples) of places [start, stop) of the line."""
+    while start < stop:
+      epoch, index = divmod(start, self._num)
+      num = min(stop - start, self._num - index)
+      yield epoch, start, self._permutation(epoch)[index:index + num]
+      start += num
+
+  def _permutation(self, epoch: int) -> Integer[np.ndarray, " num"]:
+    cached_epoch, order = self._cached  # one read, so that threads cannot see half of a change
+    if cached_epoch != epoch:
+      order = draws.permutation(self._seed, epoch, self._num)
+      self._cached = (epoch, order)
+    return order
+
+
+def eval_batches(dataset: Dataset, split: str, batch_size: int, *, process_index: int = 0,
+                 process_count: int = 1) -> Iterator[HostBatch]:
+  """Every example of the split exactly once, in order, with "mask" [batch], 1 for a real example.
+
+  The last batch is filled up with copies of the split's last example, whose mask is 0, so all batches have one shape.
+  Of several hosts, each gets its part of every batch.
+  """
+  rows = dataset.split(split)
+  part = _host_part(batch_size, process_index, process_count)
+  for start in range(0, rows.num_examples, batch_size):
+    places = start + np.arange(part.start, part.stop)
+    batch = rows.rows(np.minimum(places, rows.num_examples - 1))
+    yield {**batch, "mask": (places < rows.num_examples).astype(np.float32)}
+
+
+class Passes:
+  """The training split as something to iterate over again and again, for `solve`.
+
+  Each pass serves every example once, in order and in its fixed form; the last batch may be smaller.
+  """
+
+  def __init__(self, dataset: Dataset, batch_size: int, split: str = "train"):
+    self._split: Split = dataset.split(split)
+    self._batch_size = batch_size
+
+  def __len__(self) -> int:
+    return -(-self._split.num_examples // self._batch_size)
+
+  def __iter__(self) -> Iterator[HostBatch]:
+    for start in range(0, self._split.num_examples, self._batch_size):
+      yield self._split.rows(slice(start, start + self._batch_size))
+
+
+def _host_part(batch_size: int, process_index: int, process_count: int) -> slice:
+  """Which rows of each batch are this host's."""
+  if batch_size < 1 or batch_size % process_count:
+    raise ConfigError(f"data.batch_size is {batch_size}; it must be a positive multiple of the number of processes, "
+                      f"{process_count}.")
+  size = batch_size // process_count
+  return slice(process_index * size, (process_index + 1) * size)
+
+
+def _read_ahead(read_one, first: int) -> Iterator[HostBatch]:
+  """read_one(first), read_one(first + 1), ... in order, read ahead by Grain's threads."""
+  import grain  # here, since importing it takes half a second and data in memory does without
+
+  numbers = grain.MapDataset.range(first, 2**62)
+  options = grain.ReadOptions(num_threads=_DISK_THREADS, prefetch_buffer_size=_DISK_AHEAD)
+  return iter(numbers.map(read_one).to_iter_dataset(options))

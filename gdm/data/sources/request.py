@@ -1,0 +1,34 @@
+"""What a config asks of a source, taken apart: `npz:wine.npz#fold=3` is an argument and options."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from gdm.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """A parsed `data.name`.
+
+  Attributes:
+    kind: the source, the part before the colon.
+    argument: the part after it, or `data.path`: a file, or which set of the kind.
+    options: key=value pairs after "#", joined by "&".
+    data_dir: `data.data_dir`, where TFDS data lies; "" is TFDS's own place.
+    seed: the seed of what the source draws anew in every epoch; never of what evaluation sees.
+  """
+
+  kind: str
+  argument: str = ""
+  options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  data_dir: str = ""
+  seed: int = 0
+
+  def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
+    """The option as an integer. Raises ConfigError where it is not one or below `minimum`."""
+    if option not in self.options:
+      return default
+    text = self.options[option]
+    if not text.lstrip("-").isdecimal() or int(text) < minimum:
+      raise ConfigError(f"data.name: option {option}={text!r} of {self.kind} must be an integer of at least {minimum}.")
+    return int(text)

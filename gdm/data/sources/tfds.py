@@ -1,0 +1,189 @@
+"""Image sets of TensorFlow Datasets, read without TensorFlow: `tfds:mnist`, `tfds:downsampled_imagenet/32x32`.
+
+A set must have been prepared as array_record; that, unlike reading, needs TensorFlow. A set without a validation split
+takes it from the end of train: as many examples as the test split has, but at most a fifth of train (the last 10,000 of
+MNIST). Sets whose decoded images fit in `MEMORY_LIMIT` are decoded once and cached; larger ones stay on disk. Images of
+varying shape, or to be made smaller while they are read, take a size: `tfds:oxford_flowers102#resize=64` crops the
+central square and resizes it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gdm.data import cache
+from gdm.data.dataset import SPLITS, Dataset
+from gdm.data.sources.request import Request
+from gdm.data.split import DiskSplit, MemorySplit, Rows, Split
+from gdm.dataspec import DataSpec
+from gdm.errors import DataError, nearest
+
+MEMORY_LIMIT = 2 << 30  # bytes of all decoded splits together
+MAX_VALID_FRACTION = 0.2
+_DECODER = 1  # raise it where a change below makes other pixels of the same bytes: cached ones are then not read
+_PROBE = 1000  # examples of a set on disk that are looked at to see whether it is binary
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """`num` examples from `start` on of a split of TFDS."""
+
+  split: str
+  start: int
+  num: int
+
+
+def load(request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
+  """The set, in memory or on disk. Raises DataError where it is not prepared, damaged, or not a set of images."""
+  import tensorflow_datasets as tfds  # here, since importing it takes a quarter of a second
+
+  root = pathlib.Path(request.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+  directory = find(request.argument, root)
+  where = f"tfds:{request.argument} in {directory}"
+  with _blaming(where, _build_hint(request.argument, root)):
+    builder = tfds.builder_from_directory(directory)
+    features: Any = builder.info.features
+    image, label = _features(features, tfds.features, where)
+    # images come as encoded bytes: decoding is ours, since that of TFDS differs with the libraries installed
+    sources: Any = builder.as_data_source(decoders={image: tfds.decode.SkipDecoding()})
+  shape = _shape(tuple(features[image].shape), request, where)
+  parts, rule = _parts({name: len(source) for name, source in sources.items()}, where)
+  read = functools.partial(_read, image=image, label=label, shape=shape, where=where,
+                           resize="resize" in request.options)
+  readers = {name: functools.partial(read, sources[part.split], part.start) for name, part in parts.items()}
+  in_memory = sum(part.num for part in parts.values()) * math.prod(shape) <= memory_limit
+  splits: Mapping[str, Split]
+  if in_memory:
+    splits = {name: MemorySplit(cache.cached(_cache_key(directory, name, part, shape),
+                                             functools.partial(readers[name], np.arange(part.num))))
+              for name, part in parts.items()}
+  else:
+    keys = ("x",) if label is None else ("x", "y")
+    splits = {name: DiskSplit(f"{where}, split {name}", part.num, keys, readers[name]) for name, part in parts.items()}
+  binary = splits["train"]["x"][:None if in_memory else _PROBE].max() <= 1
+  spec = DataSpec(event=shape, levels=2 if binary else 256,
+                  num_classes=None if label is None else features[label].num_classes)
+  name = f"tfds:{request.argument}" + (f"#resize={shape[0]}" if "resize" in request.options else "")
+  return Dataset(name, spec, {name: splits[name] for name in SPLITS},
+                 {"source": str(directory), "version": str(builder.info.version), "in_memory": in_memory, **rule})
+
+
+def _cache_key(directory: pathlib.Path, name: str, part: Part, shape: tuple[int, ...]) -> str:
+  """Names one decoded split: where it came from, which files were there, and what was made of them."""
+  files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.iterdir())]
+  facts = repr((_DECODER, str(directory.resolve()), files, part, shape))
+  return f"tfds-{directory.parent.name}-{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+
+
+def find(name: str, root: pathlib.Path) -> pathlib.Path:
+  """The folder of the newest prepared version of "set", "set/config" or "set/config:1.0.0" under `root`."""
+  path, _, version = name.partition(":")
+  folder = root / path
+  if not path or not folder.is_dir():
+    there = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    raise DataError(f"tfds:{name} is not prepared in {root}, where there is {', '.join(there) or 'nothing'}. Set "
+                    f"data.data_dir to where it lies, or prepare it: {_build_hint(name, root)}")
+  versions = {p.name: p for p in folder.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", p.name)}
+  if not versions:
+    configs = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    raise DataError(f"tfds:{name} has no version in {folder}; name one of its configs as tfds:{path}/<config>: "
+                    f"{', '.join(configs) or 'there is none'}.")
+  if version and version not in versions:
+    raise DataError(f"tfds:{name}: version {version!r} is not in {folder}; {nearest(version, versions)}")
+  return versions[version or max(versions, key=lambda v: tuple(map(int, v.split("."))))]
+
+
+@contextlib.contextmanager
+def _blaming(where: str, hint: str) -> Iterator[None]:
+  """Any failure to open the set, of json, protobuf or TFDS itself, as a DataError."""
+  try:
+    yield
+  except DataError:
+    raise
+  except Exception as error:
+    raise DataError(f"{where} cannot be read: {error}. Prepare it anew: {hint}") from error
+
+
+def _build_hint(name: str, root: pathlib.Path) -> str:
+  return (f"`pip install '.[prepare]'`, then `tfds build {name.partition(':')[0]} --data_dir={root} "
+          "--file_format=array_record`.")
+
+
+def _features(features: Any, kinds: Any, where: str) -> tuple[str, str | None]:
+  """The names of the image and of the class label, or None without one."""
+  images = [name for name, feature in features.items() if isinstance(feature, kinds.Image)]
+  labels = [name for name, feature in features.items() if isinstance(feature, kinds.ClassLabel)]
+  if not images:
+    raise DataError(f"{where} has no image; its features are {', '.join(features)}.")
+  image = "image" if "image" in images else images[0]
+  if features[image].np_dtype != np.uint8:
+    raise DataError(f"{where}: {image!r} has dtype {np.dtype(features[image].np_dtype)}; only uint8 images are read.")
+  return image, "label" if "label" in labels else (labels[0] if labels else None)
+
+
+def _shape(shape: tuple[int | None, ...], request: Request, where: str) -> tuple[int, ...]:
+  """(height, width, channels) as served."""
+  height, width, channels = shape
+  if channels not in (1, 3):
+    raise DataError(f"{where}: its images have {channels} channels; 1 or 3 are read.")
+  if "resize" in request.options:
+    size = request.integer("resize", minimum=1)
+    return (size, size, channels)
+  if height is None or width is None:
+    raise DataError(f"{where}: its images vary in shape; ask for one, as tfds:{request.argument}#resize=64.")
+  return (height, width, channels)
+
+
+def _parts(sizes: Mapping[str, int], where: str) -> tuple[dict[str, Part], dict[str, str]]:
+  """Which examples of TFDS our splits are, and the rule by which those came about that TFDS does not have."""
+  # sets whose test labels were never published have no test split: everybody reports on their validation split
+  test = "test" if "test" in sizes else "validation"
+  if "train" not in sizes or test not in sizes:
+    raise DataError(f"{where} has the splits {', '.join(sizes)}; it needs train and test (or train and validation).")
+  parts = {"train": Part("train", 0, sizes["train"]), "test": Part(test, 0, sizes[test])}
+  rule = {} if test == "test" else {"test": "TFDS's validation"}
+  if "validation" in sizes and test == "test":
+    return {**parts, "valid": Part("validation", 0, sizes["validation"])}, rule
+  num_valid = max(1, min(sizes[test], int(MAX_VALID_FRACTION * sizes["train"])))
+  num_train = sizes["train"] - num_valid
+  return ({**parts, "train": Part("train", 0, num_train), "valid": Part("train", num_train, num_valid)},
+          {**rule, "valid": f"the last {num_valid} of TFDS's train"})
+
+
+def _read(source: Any, start: int, examples: np.ndarray, *, image: str, label: str | None,
+          shape: tuple[int, ...], resize: bool, where: str) -> Rows:
+  """The decoded rows of these examples of a TFDS data source, counted from `start`."""
+  x = np.empty((len(examples), *shape), np.uint8)
+  try:
+    records = source.__getitems__([start + int(i) for i in examples])
+    for row, record in zip(x, records, strict=True):
+      row[...] = _decode(record[image] or b"", shape, resize)  # of an empty record, which is no image either
+  except (ValueError, RuntimeError, OSError, IndexError, SyntaxError) as error:  # PIL tells of a broken PNG by the last
+    raise DataError(f"{where} is damaged: {error}") from error
+  return {"x": x} if label is None else {"x": x, "y": np.array([record[label] for record in records], np.int32)}
+
+
+def _decode(encoded: bytes, shape: tuple[int, ...], resize: bool) -> np.ndarray:
+  """One image of this shape [height, width, channels] from its PNG or JPEG bytes."""
+  from PIL import Image
+
+  height, width, channels = shape
+  with Image.open(io.BytesIO(encoded)) as image:
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode:
+      image = image.convert(mode)
+    if resize:
+      side = min(image.size)
+      left, top = (image.width - side) // 2, (image.height - side) // 2
+      image = image.resize((width, height), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+    return np.asarray(image).reshape(shape)

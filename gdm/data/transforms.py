@@ -1,0 +1,202 @@
+"""Transforms of data sets, by the names that configs use; with an argument after a colon ("quantize:8").
+
+  binarize          1 where x is at least half of the levels
+  binarize_fixed    one Bernoulli draw of each pixel with probability x / (levels - 1), the same for everyone
+  binarize_dynamic  such a draw afresh in every epoch of training; one fixed draw in validation and test. This is
+                    another data set than binarize_fixed: their likelihoods don't compare
+  quantize:<n>      n levels: of discrete data by joining neighbours; of continuous data by equal bins between the
+                    smallest and the largest value of each dimension in the training split, the outer ones open
+  resize:<s>        images to s x s, bilinear and antialiased, rounded to the nearest level
+  crop:<s>          the central s x s of images
+  flatten           the event as one axis
+  standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
+  blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from gdm.data import draws, images
+from gdm.data.blocks import find_blocks
+from gdm.data.dataset import Dataset, column_moments, smallest_dtype
+from gdm.data.split import Rows, chunks
+from gdm.errors import ConfigError, DataError, SpecError, nearest
+
+FIXED_SEED = 20240604  # of binarize_fixed, whatever the config's seed
+DYNAMIC_SEED = 20240605  # of what binarize_dynamic serves in validation and test
+
+
+def binarize(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del argument, seed
+  half = dataset.spec.require_discrete("binarize") // 2
+  return dataset.map(_on_x(lambda x: (x >= half).astype(np.uint8)),
+                     spec=dataclasses.replace(dataset.spec, levels=2, blocks=()))
+
+
+def binarize_fixed(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del argument, seed
+  return _binarize_by_draws(dataset, "binarize_fixed", dict.fromkeys(dataset.splits, FIXED_SEED), fresh=False)
+
+
+def binarize_dynamic(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del argument
+  seeds = {**dict.fromkeys(dataset.splits, DYNAMIC_SEED), "train": seed}
+  return _binarize_by_draws(dataset, "binarize_dynamic", seeds, fresh=True)
+
+
+def quantize(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del seed
+  old, new = dataset.spec.levels, argument
+  most = 65536 if old is None else old
+  if not 2 <= new <= most:
+    have = "continuous data" if old is None else f"data with {old} levels"
+    raise ConfigError(f"data.transforms: quantize:{new} of {have}; it can make 2 to {most} levels of it.")
+  dtype = smallest_dtype(new)
+  spec = dataclasses.replace(dataset.spec, levels=new, blocks=())
+  if old is not None:
+    return dataset.map(_on_x(lambda x: (x.astype(np.int64) * new // old).astype(dtype)), spec=spec)
+  low, high = _column_range(dataset)
+  width = np.where(high > low, high - low, 1.0)
+  bins = {"low": low.ravel().tolist(), "high": high.ravel().tolist()}
+  return dataset.map(_on_x(lambda x: np.clip((x - low) / width * new, 0, new - 1).astype(dtype)), spec=spec,
+                     info={**dataset.info, "quantize": bins})
+
+
+def resize(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del seed
+  event = _require_image(dataset, f"resize:{argument}", argument)
+
+  def to_size(x: np.ndarray) -> np.ndarray:
+    resized = images.resize(x, argument)
+    return resized if dataset.spec.levels is None else np.rint(resized).astype(x.dtype)
+
+  return dataset.map(_on_x(to_size), spec=dataclasses.replace(dataset.spec, event=event, blocks=()))
+
+
+def crop(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del seed
+  event = _require_image(dataset, f"crop:{argument}", argument)
+  if argument > min(dataset.spec.event[:2]):
+    raise ConfigError(f"data.transforms: crop:{argument} is larger than the images of {dataset.name}, "
+                      f"{dataset.spec.event}.")
+  return dataset.map(_on_x(lambda x: images.center_crop(x, argument)),
+                     spec=dataclasses.replace(dataset.spec, event=event, blocks=()))
+
+
+def flatten(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del argument, seed
+  event = (dataset.spec.num_dims,)
+  true_log_prob = dataset.log_prob
+  old_event = dataset.spec.event
+  return dataset.map(_on_x(lambda x: x.reshape(-1, *event)), spec=dataclasses.replace(dataset.spec, event=event),
+                     log_prob=true_log_prob and (lambda x: true_log_prob(x.reshape(-1, *old_event))))
+
+
+def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  """Continuous data only; likelihoods are then about the standardized values. A known density is carried along."""
+  del argument, seed
+  dataset.spec.require_continuous("standardize")
+  mean, std = column_moments(dataset.split("train"))
+  # rounding leaves a constant column a deviation that is not quite zero
+  constant = np.flatnonzero((std <= 1e-7 * np.maximum(np.abs(mean), 1e-30)).ravel())
+  if len(constant):
+    raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split; drop "
+                    "it from the data, a density of it would be infinite.")
+  true_log_prob = dataset.log_prob
+  log_det = float(np.log(std).sum())
+  facts = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist()}
+  return dataset.map(_on_x(lambda x: ((x - mean) / std).astype(np.float32)),
+                     info={**dataset.info, "standardize": facts},
+                     log_prob=true_log_prob and (lambda x: true_log_prob(x * std + mean) + log_det))
+
+
+def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  """The data stays as it is; only `spec.blocks` is new. See gdm/data/blocks.py."""
+  del argument, seed
+  dataset.spec.require_binary("blocks")
+  found = find_blocks(rows["x"].reshape(len(examples), -1) for examples, rows in chunks(dataset.split("train")))
+  return dataclasses.replace(dataset, spec=dataclasses.replace(dataset.spec, blocks=found))
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+  """A named transform: `apply(dataset, argument, seed)`; `seed` is for what epochs draw anew, nothing else."""
+
+  apply: Callable[[Dataset, int, int], Dataset]
+  argument: str = ""  # what the number after the colon is; "" if there is none
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "binarize": Transform(binarize),
+    "binarize_fixed": Transform(binarize_fixed),
+    "binarize_dynamic": Transform(binarize_dynamic),
+    "quantize": Transform(quantize, "levels"),
+    "resize": Transform(resize, "size"),
+    "crop": Transform(crop, "size"),
+    "flatten": Transform(flatten),
+    "standardize": Transform(standardize),
+    "blocks": Transform(blocks),
+}
+
+
+def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Dataset:
+  """The set after all transforms in order; its name tells of those that changed its data.
+
+  Raises ConfigError for an unknown name or argument, SpecError where a transform does not apply to the data.
+  """
+  if isinstance(names, str):
+    raise ConfigError(f"data.transforms is the string {names!r}; it must be a tuple of names, as ({names!r},).")
+  for text in names:
+    name, colon, number = text.partition(":")
+    if name not in TRANSFORMS:
+      raise ConfigError(f"data.transforms: there is no transform {name!r}; {nearest(name, TRANSFORMS)}")
+    transform = TRANSFORMS[name]
+    if bool(colon) != bool(transform.argument) or (colon and not (number.isdecimal() and int(number) > 0)):
+      right = f"{name}:<{transform.argument}>, a positive integer" if transform.argument else f"{name} alone"
+      raise ConfigError(f"data.transforms: {text!r} must be {right}.")
+    before, dataset = dataset, transform.apply(dataset, int(number or 0), seed)
+    if any(split is not before.splits[key] for key, split in dataset.splits.items()):
+      dataset = dataclasses.replace(dataset, name=f"{dataset.name}+{text}")
+  return dataset
+
+
+def _on_x(function: Callable[[np.ndarray], np.ndarray]):
+  """A change of "x" row by row, the same in every epoch, as an operation on rows."""
+  def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
+    del examples, epoch
+    return {**rows, "x": function(rows["x"])}
+  return op
+
+
+def _binarize_by_draws(dataset: Dataset, who: str, seeds: dict[str, int], fresh: bool) -> Dataset:
+  """One Bernoulli draw per pixel with probability x / (levels - 1); of the training split in every epoch if `fresh`."""
+  levels = dataset.spec.require_discrete(who)
+  splits = {}
+  for name in dataset.splits:
+    anew = fresh and name == "train"
+    splits[name] = dataset.split(name).map(_bernoulli(draws.named(seeds[name], name), levels, anew), anew)
+  return dataclasses.replace(dataset, splits=splits, spec=dataclasses.replace(dataset.spec, levels=2, blocks=()),
+                             log_prob=None)
+
+
+def _bernoulli(seed: int, levels: int, fresh: bool):
+  def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
+    x = rows["x"]
+    u = draws.uniforms(seed, epoch if fresh else 0, examples, x[0].size)
+    return {**rows, "x": (u.reshape(x.shape) * (levels - 1) < x).astype(np.uint8)}
+  return op
+
+
+def _column_range(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+  parts = [(rows["x"].min(axis=0), rows["x"].max(axis=0)) for _, rows in chunks(dataset.split("train"))]
+  lows, highs = zip(*parts, strict=True)
+  return np.min(lows, axis=0).astype(np.float64), np.max(highs, axis=0).astype(np.float64)
+
+
+def _require_image(dataset: Dataset, who: str, size: int) -> tuple[int, int, int]:
+  if not dataset.spec.is_image:
+    raise SpecError(f"{who} needs images (height, width, channels), but the examples of {dataset.name} have shape "
+                    f"{dataset.spec.event}.")
+  return (size, size, dataset.spec.event[-1])

@@ -1,0 +1,41 @@
+"""From a name to a data set."""
+
+import numpy as np
+import pytest
+
+from gdm.data.load import load_dataset
+from gdm.errors import ConfigError
+
+
+def test_digits_is_the_same_for_every_seed():
+  dataset = load_dataset("digits", seed=1)
+  assert {name: dataset.num_examples(name) for name in dataset.splits} == {"train": 1297, "valid": 200, "test": 300}
+  assert dataset.spec.event == (8, 8, 1) and dataset.spec.levels == 17 and dataset.spec.num_classes == 10
+  # written down, so that results of different days and machines are about the same data
+  assert dataset.fingerprint("test") == load_dataset("digits", seed=2).fingerprint("test") == "9747c3f6b223026a"
+  assert dataset.split("train")["x"].max() == 16
+
+
+def test_digits_holds_every_image_once():
+  from sklearn.datasets import load_digits
+
+  dataset = load_dataset("digits")
+  ours = np.concatenate([dataset.split(name)["x"].reshape(-1, 64) for name in dataset.splits])
+  theirs = load_digits().data.astype(np.uint8)
+  np.testing.assert_array_equal(ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)])
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("digit", "no source 'digit'; did you mean 'digits'"),
+    ("mnist", "no source 'mnist'; known: digits, npz, text, tfds, toy2d"),
+    ("digits:8", "takes nothing after a colon"),
+    ("toy2d", "needs a density"),
+    ("npz", "needs a path, as npz:<name> or by data.path"),
+    ("npz:a.npz#flod=1", "no option 'flod'; did you mean 'fold'"),
+    ("digits#size=3", "no option 'size'; it has none"),
+    ("text:a.txt#context=x", "context='x'"),
+    ("text:a.txt#context=0", "at least 1"),
+])
+def test_bad_names_get_a_sentence(name, message):
+  with pytest.raises(ConfigError, match=message):
+    load_dataset(name)

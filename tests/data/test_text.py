@@ -1,0 +1,86 @@
+"""Text by characters."""
+
+import numpy as np
+import pytest
+
+from gdm.data.load import load_dataset
+from gdm.data.loader import Loader, eval_batches
+from gdm.data.sources.text import windows
+from gdm.errors import DataError
+
+TEXT = "the cat sat on the mat, and the dog ate the cat's hat.\r\n" * 20
+
+
+@pytest.fixture
+def path(tmp_path):
+  path = tmp_path / "story.txt"
+  path.write_bytes(TEXT.encode())
+  return path
+
+
+def decode(dataset, batch) -> list[str]:
+  vocabulary = dataset.info["vocabulary"]
+  return ["".join(vocabulary[i] for i in row[:length]) for row, length in zip(batch["x"], batch["length"], strict=True)]
+
+
+def test_every_character_is_scored_once(path):
+  dataset = load_dataset(f"text:{path}#context=16")
+  cut = int(0.9 * len(TEXT))
+  for split, part in (("train", TEXT[:cut]), ("valid", TEXT[cut:])):
+    shown = "".join("".join(decode(dataset, dataset.split(split).rows(slice(None)))))
+    assert shown == part
+    rows = [(row, keep) for batch in eval_batches(dataset, split, 7)
+            for row, keep in zip(decode(dataset, batch), batch["mask"], strict=True)]
+    assert "".join(row for row, keep in rows if keep) == part
+
+
+def test_spec_and_splits(path):
+  dataset = load_dataset("text", path=f"{path}#context=16")
+  assert dataset.name == "text:story" and dataset.spec.event == (16,) and dataset.spec.levels == len(set(TEXT))
+  assert list(dataset.splits) == ["train", "valid"]
+  with pytest.raises(DataError, match="no split 'test'; known: train, valid"):
+    dataset.split("test")
+
+
+def test_training_windows_are_full_pieces_of_the_text_and_new_in_every_epoch(path):
+  dataset = load_dataset(f"text:{path}#context=16", seed=3)
+  train = TEXT[:int(0.9 * len(TEXT))]
+  loader = Loader(dataset, dataset.num_examples("train"), seed=3)
+  epochs = [decode(dataset, {key: value[0] for key, value in loader.next_batches().items()}) for _ in range(3)]
+  for epoch in epochs:
+    assert all(len(window) == 16 and window in train for window in epoch)
+  assert len({tuple(sorted(epoch)) for epoch in epochs}) == 3
+
+
+def test_training_windows_reach_both_ends_of_the_text(tmp_path):
+  path = tmp_path / "ab.txt"
+  path.write_text("abcdefghijabcdefghij")
+  dataset = load_dataset(f"text:{path}#context=10")
+  seen = {row for epoch in range(100) for row in decode(dataset, dataset.split("train").draw(np.arange(2), epoch))}
+  assert seen == {("abcdefghij" * 2)[i:i + 10] for i in range(9)}
+
+
+def test_the_last_window_is_shorter():
+  cut = windows(np.arange(10), 4)
+  np.testing.assert_array_equal(cut["x"], [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]])
+  np.testing.assert_array_equal(cut["length"], [4, 4, 2])
+  np.testing.assert_array_equal(windows(np.arange(8), 4)["length"], [4, 4])
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "is empty"),
+    (b"abc", "too short"),
+    (b"a" * 1000, "1 different"),
+    (b"ab" * 500 + b"c", "'c' at position 1000.*does not occur in the training part"),
+    (b"ab\xff" * 500, "not UTF-8: byte 2 is 0xff"),
+])
+def test_bad_text_gets_a_sentence(tmp_path, content, message):
+  path = tmp_path / "bad.txt"
+  path.write_bytes(content)
+  with pytest.raises(DataError, match=message):
+    load_dataset(f"text:{path}")
+
+
+def test_a_missing_file(tmp_path):
+  with pytest.raises(DataError, match="does not exist"):
+    load_dataset(f"text:{tmp_path / 'none.txt'}")
