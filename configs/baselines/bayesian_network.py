@@ -1,0 +1,27 @@
+"""Bayesian network over a given graph; here every pixel depends on its neighbours to the left and above.
+
+Variants: digits, binarized_mnist, npz (with --config.data.path=...; the two preceding dimensions are parents, and
+--config.model.parents=... with --config.model.offsets='()' gives a graph of one's own).
+"""
+
+import ml_collections
+
+from configs import base
+
+# (row, column, channel), the most telling first: the table of a rarely seen context falls back on the first few.
+NEAREST = ((0, -1, 0), (-1, 0, 0))
+AROUND = (*NEAREST, (-1, 1, 0), (-1, -1, 0), (0, -2, 0), (-2, 0, 0), (-1, 2, 0), (-1, -2, 0))
+
+VARIANTS = {
+    "digits": {"data": {"name": "digits"}, "model": {"offsets": NEAREST, "alpha": 2.0}},
+    "binarized_mnist": {"data": {"name": "tfds:binarized_mnist"}, "model": {"offsets": AROUND}},
+    "npz": {"data": {"name": "npz"}, "model": {"offsets": ((-1,), (-2,))}},
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  config = base.get_config()
+  config.model = {"name": "bayesian_network", "parents": (), "offsets": (), "alpha": 1.0}
+  config.update(base.choose(variant, VARIANTS, __name__))
+  return config

@@ -1,0 +1,112 @@
+"""A Markov chain of order k along the flattened dimensions."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Key, Num
+
+from gdm.baselines import examples, tables
+from gdm.dataspec import DataSpec
+from gdm.errors import SpecError
+from gdm.likelihood import LogLikelihood
+from gdm.model import Batch, Carry, Objective, Params, Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkovChain:
+  """p(x) = prod_i p(x_i | x_{i-1}, ..., x_{i-k}). Parameters: "logits" [rows, levels], see `gdm.baselines.tables`.
+
+  Attributes:
+    spec: discrete data; an image is read row by row.
+    order: k, the number of preceding dimensions that a dimension sees.
+    homogeneous: one table for all positions i >= k (text, time series), instead of one per position.
+    alpha: pseudo-counts per level, spread as the chain of order k - 1 does; see `tables.smooth`.
+  """
+
+  spec: DataSpec
+  order: int = 1
+  homogeneous: bool = False
+  alpha: float = 1.0
+
+  def __post_init__(self) -> None:
+    tables.require_alpha(self.alpha)
+    if self.order < 1:
+      raise SpecError(f"model.order is {self.order}; a Markov chain needs at least 1 (`independent` is order 0).")
+    _ = self._layout  # raises when the tables are too large
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return ()
+
+  @property
+  def levels(self) -> int:
+    return self.spec.require_discrete("MarkovChain")
+
+  @property
+  def _layout(self) -> tables.Layout:
+    parents = tuple(tuple(range(i - 1, max(i - self.order, 0) - 1, -1)) for i in range(self.spec.num_dims))
+    shared = tuple(min(i, self.order) for i in range(self.spec.num_dims)) if self.homogeneous else None
+    return tables.layout_of(parents, self.levels, shared)
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Uniform tables."""
+    logits = jnp.full((self._layout.num_rows, self.levels), -np.log(self.levels), jnp.float32)
+    return {"model": {"logits": logits}}, {}
+
+  def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
+    """Smoothed frequencies in one pass."""
+    layout = self._layout
+    counted = examples.accumulate(self.spec, jax.jit(lambda x, w: tables.counts(layout, self.levels, x, w)), batches)
+    return {"model": {"logits": jnp.asarray(tables.estimate(layout, counted, self.alpha))}}, {}
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    """Exact log p(x) in nats."""
+    nats = tables.log_prob(self._layout, params["model"]["logits"], examples.flat(self.spec, batch))
+    return LogLikelihood.of(nats, self.spec.num_dims)
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             temperature: float = 1.0) -> Samples:
+    """Draws [num, *event] from first to last; `temperature` divides each conditional's log-probability."""
+    examples.refuse_condition(condition, "MarkovChain")
+    dims = self.spec.num_dims
+    x = tables.ancestral(self._layout, params["model"]["logits"], np.arange(dims), key,
+                         jnp.zeros((num, dims), jnp.int32), np.zeros(dims, bool), temperature)
+    return examples.as_samples(self.spec, x)
+
+  def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+               known: Bool[Array, "*event"]) -> Samples:
+    """Draws the unknown dimensions from their exact conditional; any region.
+
+    Forward filtering, backward sampling with the time axis turned round (Scott, Bayesian methods for hidden Markov
+    models, 2002, section 2.1): messages run from the last dimension to the first, draws from the first to the last.
+    """
+    layout, logits, levels = jax.tree.map(jnp.asarray, self._layout), params["model"]["logits"], self.levels
+    flat, known = examples.flat(self.spec, {"x": x}), jnp.ravel(known)
+    # A state is the last k values, the newest the least significant digit: the row of the table, as parents are listed.
+    states = jnp.arange(levels ** min(self.order, self.spec.num_dims))
+    following = (states[:, None] * levels + jnp.arange(levels)) % len(states)
+    evidence = jnp.where(known[:, None, None] & (jnp.arange(levels) != flat.T[:, :, None]), -jnp.inf, 0.0)
+
+    def table(dim):
+      # The first k positions have fewer rows; states beyond them cannot be reached there.
+      return logits[layout.offsets[dim] + jnp.minimum(states, layout.sizes[dim] - 1)]
+
+    def backward(message, dim):
+      joint = table(dim) + evidence[dim][:, None, :] + message[:, following]
+      return jax.nn.logsumexp(joint, axis=-1), message
+
+    def forward(state, step):
+      dim, key, message = step
+      logit = table(dim)[state] + evidence[dim] + jnp.take_along_axis(message, following[state], axis=1)
+      value = jax.random.categorical(key, logit)
+      return following[state, value], value
+
+    dims = jnp.arange(self.spec.num_dims)
+    _, messages = jax.lax.scan(backward, jnp.zeros((len(flat), len(states))), dims, reverse=True)
+    start = jnp.zeros(len(flat), jnp.int32)
+    _, values = jax.lax.scan(forward, start, (dims, jax.random.split(key, len(dims)), messages))
+    return examples.as_samples(self.spec, values.T.astype(jnp.int32))
