@@ -29,9 +29,9 @@ def get_config() -> ml_collections.ConfigDict:
       "training": {
           "num_steps": 1000,
           "steps_per_call": 1,  # steps per dispatch; raise it for tiny models
-          "unroll": True,  # write repeats, micro-batches and steps of a call out; False loops, which compiles faster but
-                           # is many times slower for convolutions on a CPU
+          "unroll_call": False,  # write the steps of a call out instead of looping: needed for convolutions on a CPU
           "accumulate": 1,  # micro-batches per minibatch
+          "unroll": True,  # write repeats and micro-batches out instead of looping: faster, but compiles longer
           "ema_decay": 0.0,  # 0 means no averaging
           "log_every": 100,
           "eval_every": 500,

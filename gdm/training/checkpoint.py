@@ -5,11 +5,12 @@ commit a manifest of file digests is written into the step's folder; restoring v
 step that is whole. A committed step without a manifest died between commit and manifest and counts as damaged.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from gdm.model import PyTree
 FORMAT = 1
 _logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+_STORAGE_MARKS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "os_error_code", "OS error")
 
 
 class Restored(NamedTuple):
@@ -40,33 +42,49 @@ class Checkpointer:
   def __init__(self, directory: Path, keep: int | None = None):
     """Opens `directory` for writing, clearing saves that died; keeps the newest `keep` steps, or all."""
     self._directory = directory.absolute()
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+    # Orbax would delete the oldest step when the newest is committed, which is before it has its manifest.
+    options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
+    self._keep = keep
     self._unverified: int | None = None
 
   def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
-    """Saves in the background; `finish` or the next `save` seals it with its manifest.
+    """Saves in the background; `poll`, `finish` or the next `save` seals it with its manifest.
 
     Raises:
       NotFiniteError: a leaf of the state is NaN or infinite; what was saved before stays.
+      CheckpointError: it or the save before cannot be written; what was saved before stays.
     """
     self.finish()
     if step in self.steps():
       return  # the same step of the same run is the same state
     leaves = flatten(state)
-    require_finite_state(leaves)
+    require_finite_state(leaves, step)
     record = {**meta, "format": FORMAT, "step": step, "versions": versions(),
               "leaves": {name: describe(leaf) for name, leaf in leaves.items()}}
-    self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves),
-                                                     meta=ocp.args.JsonSave(record)))
+    with _storage_errors(self._directory / str(step)):
+      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves),
+                                                       meta=ocp.args.JsonSave(record)))
     self._unverified = step
 
+  def poll(self) -> None:
+    """Seals a save that has ended meanwhile, so that a kill from now on loses nothing before it."""
+    if self._unverified is not None and not self._manager.is_saving_in_progress():
+      self.finish()
+
   def finish(self) -> None:
-    """Waits for a save under way and writes its manifest."""
-    self._manager.wait_until_finished()
-    if self._unverified is not None and jax.process_index() == 0:
-      write_manifest(self._directory / str(self._unverified))
-    self._unverified = None
+    """Waits for a save under way, writes its manifest, and only then deletes the steps too many.
+
+    Raises:
+      CheckpointError: it could not be written; what was saved before stays.
+    """
+    step, self._unverified = self._unverified, None
+    with _storage_errors(self._directory / str(step)):
+      self._manager.wait_until_finished()
+      if step is not None and jax.process_index() == 0:
+        write_manifest(self._directory / str(step))
+    if step is not None and self._keep is not None:
+      self.retain(self.steps()[-self._keep:])
 
   def steps(self) -> list[int]:
     return list_steps(self._directory)
@@ -92,6 +110,18 @@ class Checkpointer:
   def close(self) -> None:
     self.finish()
     self._manager.close()
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+  """What the storage refuses, as a CheckpointError; TensorStore says it by a ValueError."""
+  try:
+    yield
+  except (OSError, ValueError) as error:
+    if isinstance(error, ValueError) and not any(mark in str(error) for mark in _STORAGE_MARKS):
+      raise
+    reason = getattr(error, "strerror", None) or str(error).rsplit(": ", 1)[-1].split(" [")[0]
+    raise CheckpointError(f"checkpoint {folder} cannot be written: {reason}; what was saved before stays.") from error
 
 
 def list_steps(directory: Path) -> list[int]:
@@ -130,9 +160,7 @@ def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> 
   Raises:
     CheckpointError: the step is damaged, or its leaves have other names, shapes or dtypes than `like`.
   """
-  fault = find_fault(directory / str(step))
-  if fault is not None:
-    raise CheckpointError(f"checkpoint {directory / str(step)} is damaged: {fault}.")
+  require_whole(directory, step)
   meta = read_meta(directory, step)
   wanted = flatten(like)
   saved = {name: leaf for name, leaf in meta["leaves"].items() if name in wanted or not partial}
@@ -161,12 +189,12 @@ def _all_finite(leaves: list[jax.Array]) -> list[jax.Array]:
   return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
 
 
-def require_finite_state(leaves: Mapping[str, jax.Array]) -> None:
+def require_finite_state(leaves: Mapping[str, jax.Array], step: int) -> None:
   """Raises NotFiniteError naming the first floating-point leaf with a NaN or an infinity."""
   floats = {name: leaf for name, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.floating)}
   for name, finite in zip(floats, jax.device_get(_all_finite(list(floats.values()))), strict=True):
     if not finite:
-      raise NotFiniteError(f"{name} has become NaN or infinite; the state is not saved.")
+      raise NotFiniteError(f"{name} is NaN or infinite after step {step}; this state is not saved.")
 
 
 def write_manifest(folder: Path) -> None:
@@ -177,19 +205,31 @@ def write_manifest(folder: Path) -> None:
   temporary.replace(folder / MANIFEST)
 
 
+def require_whole(directory: Path, step: int) -> None:
+  """Raises CheckpointError unless every file of `step` matches the manifest."""
+  fault = find_fault(directory / str(step))
+  if fault is not None:
+    raise CheckpointError(f"checkpoint {directory / str(step)} is damaged: {fault}.")
+
+
 def find_fault(folder: Path) -> str | None:
   """What is wrong with a checkpoint folder, None when every file matches its digest."""
   try:
     digests = json.loads((folder / MANIFEST).read_text())
   except FileNotFoundError:
     return "it has no manifest, so its save did not end" if folder.exists() else "it does not exist"
-  except ValueError:
+  except (OSError, ValueError):
+    return "its manifest is unreadable"
+  if not isinstance(digests, dict) or not digests:
     return "its manifest is unreadable"
   for name, digest in digests.items():
-    if not (folder / name).is_file():
+    try:
+      if _digest(folder / name) != digest:
+        return f"{name} does not match its digest"
+    except FileNotFoundError:
       return f"{name} is missing"
-    if _digest(folder / name) != digest:
-      return f"{name} does not match its digest"
+    except OSError as error:
+      return f"{name} cannot be read: {error.strerror}"
   return None
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from gdm.errors import ConfigError
 from gdm.training import mesh as meshes
-from gdm.training.metrics import MetricsWindow
+from gdm.training.metrics import MetricsWindow, pack
 from gdm.training.state import TrainState, state_sharding
 from gdm.training.step import TrainStep, repeat_step
 
@@ -78,9 +78,12 @@ def fit(step: TrainStep, state: TrainState, batches: BatchSource, *, key: Key[Ar
   window = window or MetricsWindow(1, lambda step, row: None)
   compiled = compile_step(step, state, mesh, steps_per_call, unroll)
   sharding = meshes.batch_sharding(mesh, leading_axes=2)
+  several = jax.process_count() > 1
   done = int(state.step)
   while done < num_steps:
-    batch = meshes.put_batch(batches.next_batches(steps_per_call), sharding)
+    batch = batches.next_batches(steps_per_call)
+    if several:  # of one process, the compiled call places host arrays itself, and faster
+      batch = meshes.put_batch(batch, sharding)
     state, metrics = compiled(state, batch, key)
     done += steps_per_call
     window.push(done, metrics)
@@ -97,9 +100,17 @@ def fit(step: TrainStep, state: TrainState, batches: BatchSource, *, key: Key[Ar
 
 
 def compile_step(step: TrainStep, state: TrainState, mesh: Mesh, steps_per_call: int, unroll: bool) -> Callable:
-  """The jitted call of `steps_per_call` steps: state donated and kept on its shards, metrics [steps] replicated."""
-  sharding = state_sharding(state, mesh)
-  return jax.jit(repeat_step(step, steps_per_call, unroll), donate_argnums=0,
+  """The jitted call of `steps_per_call` steps: state donated and kept on its shards, metrics packed and replicated.
+
+  It takes host arrays as its batch: placing them first by `jax.device_put` costs more than the call does.
+  """
+  sharding, repeated = state_sharding(state, mesh), repeat_step(step, steps_per_call, unroll)
+
+  def call(state, batch, key):
+    state, metrics = repeated(state, batch, key)
+    return state, pack(metrics)
+
+  return jax.jit(call, donate_argnums=0, in_shardings=(sharding, meshes.batch_sharding(mesh, leading_axes=2), None),
                  out_shardings=(sharding, meshes.replicated(mesh)))
 
 

@@ -1,18 +1,42 @@
 """Metrics on their way from the device to the log: fetched one call late, merged as sums, never lost by a resume."""
 
+import dataclasses
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from gdm.errors import NotFiniteError
 from gdm.model import Mean
 
 Row = dict[str, float]
+_logger = logging.getLogger(__name__)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PackedMetrics:
+  """The metrics of a call in one array, since each array that is fetched costs the host as much as all in one.
+
+  Attributes:
+    values: total and weight of each metric at each step.
+    names: the metrics.
+  """
+
+  values: Float[Array, "names 2 steps"]
+  names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+
+def pack(metrics: Mapping[str, Mean]) -> PackedMetrics:
+  """Metrics [steps] of a call in one array."""
+  return PackedMetrics(jnp.stack([jnp.stack(tuple(mean)) for mean in metrics.values()]), tuple(metrics))
 
 
 class MetricsWindow:
@@ -26,9 +50,9 @@ class MetricsWindow:
     self._every = every
     self._emit = emit
     self._sums: dict[str, list[float]] = {}
-    self._pending: tuple[int, Mapping[str, Mean]] | None = None
+    self._pending: tuple[int, PackedMetrics] | None = None
 
-  def push(self, last_step: int, metrics: Mapping[str, Mean]) -> None:
+  def push(self, last_step: int, metrics: PackedMetrics) -> None:
     """Takes the metrics [steps] of a call whose last step is `last_step`."""
     previous, self._pending = self._pending, (last_step, metrics)
     if previous is not None:
@@ -47,18 +71,17 @@ class MetricsWindow:
   def set_state(self, state: Mapping[str, list[float]]) -> None:
     self._sums = {name: list(pair) for name, pair in state.items()}
 
-  def _absorb(self, last_step: int, metrics: Mapping[str, Mean]) -> None:
-    fetched = {name: (np.atleast_1d(mean.total), np.atleast_1d(mean.weight))
-               for name, mean in jax.device_get(dict(metrics)).items()}
-    num_steps = len(next(iter(fetched.values()))[0])
+  def _absorb(self, last_step: int, metrics: PackedMetrics) -> None:
+    fetched = dict(zip(metrics.names, np.asarray(metrics.values).tolist(), strict=True))
+    num_steps = metrics.values.shape[-1]
     for i in range(num_steps):
       step = last_step - num_steps + 1 + i
       for name, (totals, weights) in fetched.items():
         if not math.isfinite(totals[i]):
           raise NotFiniteError(f"{name} is {totals[i] / weights[i]} at step {step}.")
         pair = self._sums.setdefault(name, [0.0, 0.0])
-        pair[0] += float(totals[i])
-        pair[1] += float(weights[i])
+        pair[0] += totals[i]
+        pair[1] += weights[i]
       if step % self._every == 0:
         row = {name: total / weight for name, (total, weight) in self._sums.items()}
         self._sums = {}
@@ -69,10 +92,15 @@ class MetricsFile:
   """`metrics.jsonl`: one JSON object per line, {"step": ..., metric: value}; cut back to the restored step."""
 
   def __init__(self, path: Path, last_step: int):
-    """Opens `path` for appending and drops rows after `last_step`, and a last line that a kill left unfinished."""
-    kept = [row for row in read_metrics(path) if row["step"] <= last_step]
+    """Opens `path` for appending and drops rows after `last_step`, and a last line that a kill left unfinished.
+
+    A file that is damaged otherwise is kept beside, as `<name>.damaged`.
+    """
+    rows, faults = _parse(path)
+    if faults:
+      path.replace(path.with_name(path.name + ".damaged"))
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= last_step))
     temporary.replace(path)
     self._file = path.open("a")
 
@@ -85,13 +113,28 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-  """The rows of a metrics file in order; none where there is no file; an unfinished last line is passed over."""
+  """The rows of a metrics file in order; none where there is no file; unreadable lines are passed over, with a warning.
+
+  An unfinished last line, which is what a kill leaves, is passed over in silence.
+  """
+  return _parse(path)[0]
+
+
+def _parse(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+  """The rows, and the numbers of the lines that are damaged and not merely unfinished."""
   if not path.exists():
-    return []
-  rows = []
-  for line in path.read_text().splitlines():
+    return [], []
+  lines = path.read_bytes().split(b"\n")
+  rows, faults = [], []
+  for number, line in enumerate(lines, start=1):
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return rows
+      row = json.loads(line)
+    except ValueError:  # not JSON, or not UTF-8
+      row = None
+    if isinstance(row, dict) and isinstance(row.get("step"), int):
+      rows.append(row)
+    elif number < len(lines):  # what follows the last newline is unfinished, or nothing
+      faults.append(number)
+  if faults:
+    _logger.warning("%s is damaged; its lines %s are passed over.", path, ", ".join(map(str, faults[:5])))
+  return rows, faults

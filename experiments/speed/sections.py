@@ -1,0 +1,30 @@
+"""The table of sections. To add one: a file with `run(settings) -> list[Row]`, and a line here."""
+
+from collections.abc import Callable, Sequence
+
+from experiments.cli import load_object
+from experiments.speed.rows import Row
+from experiments.speed.settings import Settings
+from gdm.errors import ConfigError, nearest
+
+SECTIONS = {
+    "training": "experiments.speed.training",
+    "loader": "experiments.speed.loader",
+    "sampling": "experiments.speed.sampling",
+    "likelihood": "experiments.speed.likelihood",
+    "loops": "experiments.speed.loops",
+    "startup": "experiments.speed.startup",
+}
+
+
+def section(name: str) -> Callable[[Settings], list[Row]]:
+  """The function that measures a section."""
+  return load_object(SECTIONS[name], "run")
+
+
+def choose(names: Sequence[str]) -> list[str]:
+  """The named sections in the table's order, all for none. Raises ConfigError with the name nearest to an unknown."""
+  for name in names:
+    if name not in SECTIONS:
+      raise ConfigError(f"--sections has {name!r}; {nearest(name, SECTIONS)}")
+  return [name for name in SECTIONS if name in names or not names]

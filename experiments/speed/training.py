@@ -1,0 +1,134 @@
+"""What the loop costs: steps/s of `fit` over steps/s of the bare compiled step, MADE on the given data."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.registry import build_model
+from experiments.speed.rows import Row
+from experiments.speed.settings import FULL, QUICK, TINY, Settings
+from experiments.speed.timing import rates, ratios, seconds, summary
+from gdm.data.dataset import Dataset
+from gdm.data.loader import Loader
+from gdm.model import Batch, Model
+from gdm.training import mesh as meshes
+from gdm.training.loop import Hook, compile_step, fit
+from gdm.training.metrics import MetricsWindow
+from gdm.training.state import TrainState, init_state, optimizers_for
+from gdm.training.step import TrainStep, make_train_step
+
+FIT_TARGET = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """Hidden units, batch size, steps per timing, timings per repeat, and steps of a call of several."""
+
+  hidden: int = 500
+  batch: int = 100
+  steps: int = 200
+  blocks: int = 3
+  per_call: int = 10
+
+
+SIZES = {FULL: Size(), QUICK: Size(steps=100, blocks=1), TINY: Size(4, 10, 4, 1, 2)}
+
+
+def run(settings: Settings) -> list[Row]:
+  size, dataset = SIZES[settings.size], settings.dataset()
+  trainee = Trainee(build_model({"name": "made", "hidden": (size.hidden,)}, dataset.spec), dataset)
+  bare, name = trainee.bare_step(size.batch), f"MADE-{size.hidden}"
+  how = f"batch {size.batch}, adam, {size.steps} steps a time"
+  rows = []
+  for steps_per_call, low in ((1, FIT_TARGET), (size.per_call, None)):
+    turns = Turns(bare, size.steps)
+    trainee.fit(size.batch, (size.blocks * settings.repeats + 1) * size.steps, steps_per_call, turns)
+    call = f"{steps_per_call} step{'s' * (steps_per_call > 1)} per call"
+    rows += [
+        summary(f"{name}: bare step, beside {call}", rates(turns.bare, size.steps), "steps/s",
+                f"batch on the device; {how}"),
+        summary(f"{name}: fit, {call}", rates(turns.fit, size.steps), "steps/s", how),
+        summary(f"{name}: fit over bare step, {call}", ratios(turns.bare, turns.fit), "x",
+                "ratios of neighbouring timings", low=low),
+    ]
+  return rows
+
+
+class Trainee:
+  """A model with all that its training takes, on one device."""
+
+  def __init__(self, model: Model, dataset: Dataset):
+    self.model, self.dataset = model, dataset
+    self.mesh, self.key = meshes.make_mesh(devices=jax.devices()[:1]), jax.random.key(0)
+    self.optimizers = optimizers_for(model, optax.adam(1e-3))
+    self._state = init_state(model, self.optimizers, self.key, dataset.split("train").rows(slice(0, 10)),
+                             mesh=self.mesh)
+
+  def fresh_state(self) -> TrainState:
+    """A copy of the first state, for a step to donate."""
+    return jax.tree.map(jnp.copy, self._state)
+
+  def loader(self, batch_size: int) -> Loader:
+    return Loader(self.dataset, batch_size, seed=0)
+
+  def bare_step(self, batch_size: int) -> Callable[[], TrainState]:
+    """A call that takes one compiled step of `make_train_step`, on a batch that stays on the device."""
+    batch = meshes.put_batch(self.loader(batch_size).next_batches(), meshes.batch_sharding(self.mesh, leading_axes=1))
+    return self._stepper(jax.jit(make_train_step(self.model, self.optimizers), donate_argnums=0), batch)
+
+  def dispatch(self, batch_size: int, steps: int, accumulate: int, unroll: bool) -> Callable[[], TrainState]:
+    """A call that takes `steps` steps in one dispatch, as `fit` compiles it, on a batch that stays on the device."""
+    batch = self.loader(batch_size).next_batches(steps)
+    step = make_train_step(self.model, self.optimizers, accumulate=accumulate, unroll=unroll)
+    return self._stepper(compile_step(step, self._state, self.mesh, steps, unroll),
+                     meshes.put_batch(batch, meshes.batch_sharding(self.mesh, leading_axes=2)))
+
+  def _stepper(self, compiled: TrainStep, batch: Batch) -> Callable[[], TrainState]:
+    """A call that takes the next step, always on `batch`."""
+    state = self.fresh_state()
+
+    def call() -> TrainState:
+      nonlocal state
+      state, _ = compiled(state, batch, self.key)
+      return state
+
+    return call
+
+  def fit(self, batch_size: int, num_steps: int, steps_per_call: int, turns: "Turns") -> None:
+    """Trains by `fit`, with `turns` as a hook."""
+    fit(make_train_step(self.model, self.optimizers), self.fresh_state(), self.loader(batch_size), key=self.key,
+        num_steps=num_steps, steps_per_call=steps_per_call, mesh=self.mesh,
+        window=MetricsWindow(turns.steps, lambda step, row: None), hooks=[Hook(turns.steps, turns)])
+
+
+class Turns:
+  """A hook of `fit` that runs the bare step for as many steps as `fit` just took, and times both.
+
+  One `fit` serves all timings, since each compiles anew; its first stretch, which compiles, is not counted.
+
+  Attributes:
+    steps: how many steps a turn is.
+    fit: seconds of each turn of `fit`.
+    bare: seconds of the bare step's turn after it.
+  """
+
+  def __init__(self, bare_step: Callable[[], TrainState], steps: int):
+    self.steps = steps
+    self.fit: list[float] = []
+    self.bare: list[float] = []
+    self._call = bare_step
+    self._since: float | None = None
+
+  def __call__(self, state: TrainState, step: int) -> None:
+    del step
+    jax.block_until_ready(state)
+    if self._since is None:
+      seconds(self._call)
+    else:
+      self.fit.append(time.perf_counter() - self._since)
+      self.bare.append(seconds(lambda: [self._call() for _ in range(self.steps)][-1]))
+    self._since = time.perf_counter()
