@@ -1,9 +1,12 @@
 """What every binary does around its main function: flags, one-line errors, logs that don't tear the progress bar."""
 
+import contextlib
+import errno
 import importlib
 import logging as python_logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,16 +17,23 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from configs import base
+from experiments.overrides import check_overrides
 from gdm.errors import ConfigError, UserError
 
 EXIT_BAD_INPUT = 2
 EXIT_RESUME_ME = 75  # EX_TEMPFAIL: the run was interrupted and saved; the same command again resumes it
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk.
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 class _TqdmHandler(python_logging.Handler):
   """Writes log lines above a progress bar instead of through it."""
 
   def emit(self, record: python_logging.LogRecord) -> None:
+    if record.name == "absl" and record.exc_info:
+      return  # orbax tells each of its threads' tracebacks, and then raises the error
     tqdm.write(self.format(record), file=sys.stderr)
 
 
@@ -39,39 +49,23 @@ def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
     return main(argv) or 0
   except UserError as error:
     return _fail(error)
+  except OSError as error:
+    if error.errno not in _MACHINE:
+      raise
+    return _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror}.")
   except KeyboardInterrupt:
     print("interrupted.", file=sys.stderr)
-    return 130
+    return EXIT_INTERRUPTED
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """absl's parsing, with every failure of a flag or config as one line."""
   try:
-    return flags.FLAGS(_checked_config_path(list(argv)))
+    if "config" in flags.FLAGS and flags.FLAGS["config"].default is None:  # a config file, not `define_overrides`
+      check_overrides(argv[1:])
+    return flags.FLAGS(list(argv))
   except (UserError, flags.Error) as error:
     sys.exit(_fail(error))
-  except (AttributeError, KeyError) as error:  # config_flags lets an unknown field through as it comes
-    message = str(error.args[0]).strip("'\"").replace("\\n", " ").replace("\n", " ")
-    sys.exit(_fail(f"unknown config field {message}"))
-  except OSError as error:
-    sys.exit(_fail(f"the config file cannot be read: {error}"))
-
-
-def _checked_config_path(argv: list[str]) -> list[str]:
-  """The arguments, after a look at --config's file: config_flags reports a missing one only when it is used."""
-  for i, argument in enumerate(argv):
-    name, _, value = argument.lstrip("-").partition("=")
-    if name != "config" or not argument.startswith("-"):
-      continue
-    value = value or (argv[i + 1] if i + 1 < len(argv) else "")
-    path = Path(value.partition(":")[0])
-    if not path.is_file():
-      known = sorted(str(p) for p in Path("configs").glob("*/*.py") if p.name != "__init__.py")
-      raise ConfigError(f"--config names {str(path)!r}, which is not a file; a config is configs/<family>/<model>.py, "
-                        f"then ':' and a dataset. Here: {', '.join(known) or 'none; start in the project folder'}.")
-    if "def get_config" not in path.read_text():
-      raise ConfigError(f"--config names {str(path)!r}, which defines no get_config(variant).")
-  return argv
 
 
 def require_flag(name: str):
@@ -82,10 +76,23 @@ def require_flag(name: str):
   return value
 
 
+def refuse_arguments(argv: Sequence[str]) -> None:
+  """Raises ConfigError where something other than flags was given."""
+  if len(argv) > 1:
+    raise ConfigError(f"argument {argv[1]!r} is unknown; everything is given as --<flag>=<value>.")
+
+
 def define_overrides(*sections: str) -> None:
   """Defines `--config.<section>.<field>=...` for sections of the base config, to override what a workdir recorded."""
   config = base.get_config()
-  config_flags.DEFINE_config_dict("config", ml_collections.ConfigDict({name: config[name] for name in sections}))
+  config = ml_collections.ConfigDict({name: config[name] for name in sections})
+  try:
+    check_overrides(sys.argv[1:], config)  # here, since config_flags reads them when it is defined
+  except UserError as error:
+    sys.exit(_fail(error))
+  config_flags.DEFINE_config_dict("config", config,
+                                  f"Fields that override what the run recorded, of {', '.join(sections)}: "
+                                  "--config.<section>.<field>=<value>.")
 
 
 def overrides(name: str = "config") -> dict:
@@ -95,10 +102,15 @@ def overrides(name: str = "config") -> dict:
 
 def use_compilation_cache() -> None:
   """Keeps compiled programs between processes, so that a second start takes seconds less."""
+  # A kill or a full disk can leave part of an entry; JAX then compiles anew, and would say so at every start.
+  warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
     return
-  root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-  jax.config.update("jax_compilation_cache_dir", str(root / "gdm" / "xla"))
+  folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gdm" / "xla"
+  with contextlib.suppress(OSError):  # without a place to write, JAX would warn at every compilation
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):
+      jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def load_object(module: str, name: str):
@@ -119,5 +131,5 @@ def _route_logs() -> None:
 
 
 def _fail(message: object) -> int:
-  print(f"error: {message}", file=sys.stderr)
+  print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
   return EXIT_BAD_INPUT

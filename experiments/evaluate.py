@@ -1,9 +1,10 @@
 """Scores one split of a trained run, whole, once, and says what kind of number it is.
 
   python -m experiments.evaluate --workdir=runs/made --split=test [--checkpoint=best|last|STEP]
-      [--config.evaluation.num_draws=10 ...]
+      [--config.evaluation.num_draws=10 ...] [--config.data.data_dir=DIR]
 
-Prints one line and writes `likelihood_<split>.json` into the workdir.
+Prints one line and writes `likelihood_<split>.json` into the workdir. Settings of `evaluation` may differ from those of
+training; they are recorded in the result.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import jax
 from absl import flags
 
 from experiments import cli
-from experiments.workdir import Workdir, load_run
+from experiments.trained import load_run
+from experiments.workdir import Workdir
 from gdm.data.loader import eval_batches
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.report import build_report, one_line, write_report
@@ -26,6 +28,7 @@ cli.define_overrides("evaluation", "data")
 
 
 def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
   workdir = Workdir(cli.require_flag("workdir"))
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
   settings, split = run.config.evaluation, _SPLIT.value

@@ -1,13 +1,16 @@
 """The pictures of a run: curves, samples beside data, completions, densities in the plane."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.workdir import TrainedRun, Workdir
+from experiments.trained import TrainedRun
+from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
+from gdm.data.split import Split
 from gdm.errors import ConfigError
 from gdm.model import HasLogLikelihood, HasSample
 from gdm.training.metrics import read_metrics
@@ -21,13 +24,13 @@ def draw_samples(run: TrainedRun) -> np.ndarray:
   """`sampling.num` samples [num, *event] by the settings of the config's `sampling` section."""
   model, settings = run.model, run.config.sampling
   if not isinstance(model, HasSample):
-    raise ConfigError(f"{type(model).__name__} cannot sample.")
-  if settings.num < 1:
-    raise ConfigError(f"sampling.num is {settings.num}; it must be at least 1.")
-  if settings.temperature <= 0:
-    raise ConfigError(f"sampling.temperature is {settings.temperature}; it must be above 0.")
+    raise ConfigError(f"{run.config.model.name} cannot sample.")
+  options = {} if settings.temperature == 1.0 else {"temperature": settings.temperature}
+  if options and "temperature" not in inspect.signature(model.sample).parameters:
+    raise ConfigError(f"sampling.temperature is {settings.temperature}, but {run.config.model.name} has none; it must "
+                      "be 1.0.")
   key = stream_key(jax.random.key(settings.seed), "sampling", 0)
-  return np.asarray(model.sample(run.params, run.carry, key, settings.num, temperature=settings.temperature).x)
+  return np.asarray(model.sample(run.params, run.carry, key, settings.num, **options).x)
 
 
 def draw_model(workdir: Workdir, run: TrainedRun) -> None:
@@ -43,7 +46,7 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
     def log_prob(x):
       return model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(0)).nats
 
-    data = run.dataset.split("test").rows(slice(0, 4000))["x"]
+    data = shown_split(run.dataset).rows(slice(0, 4000))["x"]
     save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob)
 
 
@@ -53,10 +56,16 @@ def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[s
     return
   num = min(64, *(len(images) for images in panels.values()))
   # Spread over the split: some test splits are sorted by class.
-  rows = np.linspace(0, dataset.num_examples("test") - 1, num).astype(int)
-  data = dataset.split("test").rows(rows)["x"]
+  split = shown_split(dataset)
+  rows = np.linspace(0, split.num_examples - 1, num).astype(int)
+  data = split.rows(rows)["x"]
   save_side_by_side(workdir.path / f"{name}.png", {"data": data, **{k: v[:num] for k, v in panels.items()}},
                     levels=dataset.spec.levels)
+
+
+def shown_split(dataset: Dataset) -> Split:
+  """The split whose examples are shown: test, or validation where the data have none."""
+  return dataset.split("test" if "test" in dataset.splits else "valid")
 
 
 def draw_curves(workdir: Workdir, title: str) -> None:

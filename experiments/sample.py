@@ -1,6 +1,7 @@
 """Draws from a trained run, or fills in the missing part of real examples.
 
-  python -m experiments.sample --workdir=runs/made --num=64 [--complete=0.5] [--config.sampling.temperature=0.9]
+  python -m experiments.sample --workdir=runs/made --num=64 [--config.sampling.temperature=0.9]
+  python -m experiments.sample --workdir=runs/made --complete [--known=0.5]
 
 Writes `samples.npz` (or `completions.npz`) into the workdir, and for images the same as PNG.
 """
@@ -12,32 +13,37 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.pictures import draw_samples, save_panels
-from experiments.workdir import TrainedRun, Workdir, load_run
+from experiments.pictures import draw_samples, save_panels, shown_split
+from experiments.trained import TrainedRun, load_run
+from experiments.workdir import Workdir, write_whole
 from gdm.errors import ConfigError
 from gdm.model import HasComplete
 from gdm.training.streams import stream_key
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
-_NUM = flags.DEFINE_integer("num", 64, "How many to draw.")
+_NUM = flags.DEFINE_integer("num", None, "How many to draw; sampling.num of the config by default.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
-_COMPLETE = flags.DEFINE_boolean("complete", False, "Complete test examples instead of drawing from nothing.")
+_COMPLETE = flags.DEFINE_boolean("complete", False, "Fill in test examples instead of drawing from nothing.")
 _KNOWN = flags.DEFINE_float("known", 0.5, "With --complete: the share of an example, from its start, that is kept.")
 cli.define_overrides("sampling", "data", "evaluation")
 
 
 def main(argv: Sequence[str]) -> None:
-  if _NUM.value < 1:
+  cli.refuse_arguments(argv)
+  if _NUM.value is not None and _NUM.value < 1:
     raise ConfigError(f"--num is {_NUM.value}; it must be at least 1.")
+  if not 0.0 <= _KNOWN.value <= 1.0:
+    raise ConfigError(f"--known is {_KNOWN.value}; it must be in [0, 1].")
   workdir = Workdir(cli.require_flag("workdir"))
-  run = load_run(workdir, {**cli.overrides(), "sampling.num": _NUM.value}, _CHECKPOINT.value)
+  num = {} if _NUM.value is None else {"sampling.num": _NUM.value}
+  run = load_run(workdir, {**cli.overrides(), **num}, _CHECKPOINT.value)
   if _COMPLETE.value:
     name, arrays = "completions", _complete(run)
     panels = {"known": np.where(arrays["known"], arrays["original"], 0), "completed": arrays["x"]}
   else:
     arrays = {"x": draw_samples(run)}
     name, panels = "samples", {"samples": arrays["x"]}
-  np.savez_compressed(workdir.path / f"{name}.npz", **arrays)
+  write_whole(workdir.path / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   save_panels(workdir, name, run.dataset, panels)
   print(f"{len(arrays['x'])} {name} in {workdir.path / name}.npz"
         + (f" and {name}.png" if run.dataset.spec.is_image else ""))
@@ -46,15 +52,13 @@ def main(argv: Sequence[str]) -> None:
 def _complete(run: TrainedRun) -> dict[str, np.ndarray]:
   """Completions of the first test examples, spread over the split: x, original, known."""
   if not isinstance(run.model, HasComplete):
-    raise ConfigError(f"{type(run.model).__name__} cannot complete examples.")
-  if not 0.0 <= _KNOWN.value <= 1.0:
-    raise ConfigError(f"--known is {_KNOWN.value}; it must be in [0, 1].")
-  spec, split = run.dataset.spec, run.dataset.split("test")
-  rows = np.linspace(0, split.num_examples - 1, min(_NUM.value, split.num_examples)).astype(int)
+    raise ConfigError(f"{run.config.model.name} cannot complete examples; leave --complete out to sample.")
+  spec, split = run.dataset.spec, shown_split(run.dataset)
+  rows = np.linspace(0, split.num_examples - 1, min(run.config.sampling.num, split.num_examples)).astype(int)
   original = split.rows(rows)["x"]
   known = (np.arange(spec.num_dims) < round(_KNOWN.value * spec.num_dims)).reshape(spec.event)
   key = stream_key(jax.random.key(run.config.sampling.seed), "completion", 0)
-  completed = run.model.complete(run.params, run.carry, key, original, jax.numpy.asarray(known))
+  completed = run.model.complete(run.params, run.carry, key, jax.numpy.asarray(original), jax.numpy.asarray(known))
   return {"x": np.asarray(completed.x), "original": original, "known": known}
 
 

@@ -3,34 +3,38 @@
   python -m experiments.train --config=configs/autoregressive/made.py:digits --workdir=runs/made
       [--config.optimizer.learning_rate=3e-4 ...]
 
+After the colon stands the data set, one of the config's variants. Every field of the config can be overridden as
+--config.<section>.<field>=<value>; the fields are listed in configs/base.py and in the config's own file.
+
+The workdir gets config.json, checkpoints (the last ones, and the best by validation), metrics.jsonl, events for
+TensorBoard, curves.png and samples.png.
+
 Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to resume.
 """
 
 import dataclasses
-import json
-import time
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from experiments import cli
 from experiments.pictures import draw_curves, draw_model
 from experiments.registry import build_model
-from experiments.workdir import Workdir, load_data, load_run, require_same_data, write_json
+from experiments.run import Run
+from experiments.settings import check_settings, with_defaults
+from experiments.trained import load_data, load_run
+from experiments.workdir import Workdir, write_json
 from gdm.data.dataset import Dataset
-from gdm.data.loader import Loader, Passes, eval_batches
-from gdm.errors import NotFiniteError
-from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.data.loader import Loader, Passes
+from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasLogLikelihood, HasSolve, Model
-from gdm.training import checkpoint
 from gdm.training.loop import Ended, Hook, fit
-from gdm.training.metrics import MetricsFile, MetricsWindow
 from gdm.training.optimizer import make_optimizer
 from gdm.training.preemption import Interruption
 from gdm.training.state import TrainState, count_parameters, init_state, optimizers_for
@@ -42,186 +46,125 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if abs
 
 
 @dataclasses.dataclass
-class Progress:
-  """What the run knows beside its state; part of every checkpoint."""
+class Plan:
+  """A run that nothing in the config can hinder any more: where it begins, and how it goes on."""
 
-  best_nats: float | None = None  # best mean log-likelihood on the validation split so far, in nats
-  best_step: int = 0
-  worse: int = 0  # validations since
-  train_seconds: float = 0.0
-
-
-class Run:
-  """One training run: the state's neighbours on disk, and what happens between steps."""
-
-  def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, dataset: Dataset, model: Model):
-    self.config, self.workdir, self.dataset, self.model = config, workdir, dataset, model
-    self.progress = Progress()
-    self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep)
-    self.best = checkpoint.Checkpointer(workdir.best)
-    self.window = MetricsWindow(config.training.log_every, self._log_training)
-    self.loader: Loader | None = None
-    self.last_loss = float("nan")
-    self.key = jax.random.key(config.seed)
-    self._since = time.monotonic()
-
-  def resume(self, state: TrainState) -> TrainState:
-    """The newest whole checkpoint in place of `state`, or `state` where there is none; opens the logs there."""
-    step = checkpoint.newest_good_step(self.workdir.checkpoints)
-    self.checkpoints.set_aside_damaged()
-    self.best.set_aside_damaged()
-    self.best.retain([kept for kept in self.best.steps() if kept <= (step or 0)])  # later ones will be found again
-    if step is not None:
-      restored = checkpoint.restore(self.workdir.checkpoints, step, state)
-      require_same_data(self.workdir, self.dataset, restored.meta)
-      state, self.progress = restored.state, Progress(**restored.meta["progress"])
-      if self.progress.best_step not in self.best.steps():
-        self.progress.best_nats = None  # it was damaged: the next validation sets a new best
-      self.window.set_state(restored.meta["window"])
-      if self.loader is not None:
-        self.loader.set_state(restored.meta["loader"])
-      print(f"resuming from step {step}.")
-    self.metrics = MetricsFile(self.workdir.metrics, last_step=step or 0)
-    self.events = SummaryWriter(str(self.workdir.tensorboard), purge_step=(step or 0) + 1)
-    self._since = time.monotonic()
-    return state
-
-  def save(self, state: TrainState, step: int) -> None:
-    """Saves a checkpoint, and drops the bests that no kept checkpoint goes back to."""
-    self._save_to(self.checkpoints, state, step)
-    metas = [checkpoint.read_meta(self.workdir.checkpoints, kept) for kept in self.checkpoints.steps()]
-    self.best.retain({self.progress.best_step, *(meta["progress"]["best_step"] for meta in metas)})
-
-  def validate(self, state: TrainState, step: int) -> bool:
-    """Scores the validation split; keeps the best state; true when patience is spent."""
-    settings = self.config.evaluation
-    params, carry = state.averaged
-    score = evaluate_likelihood(
-        self.model, params, carry, eval_batches(self.dataset, "valid", settings.batch_size),
-        key=stream_key(self.key, "validation", step), num_draws=settings.num_draws, num_samples=settings.num_samples)
-    self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim})
-    if self.progress.best_nats is None or score.nats_mean > self.progress.best_nats:
-      self.progress.best_nats, self.progress.best_step, self.progress.worse = score.nats_mean, step, 0
-      self._save_to(self.best, state, step)
-    else:
-      self.progress.worse += 1
-    return 0 < self.config.training.patience <= self.progress.worse
-
-  def close(self) -> None:
-    for part in (self.checkpoints, self.best, self.metrics, self.events):
-      part.close()
-
-  def _save_to(self, place: checkpoint.Checkpointer, state: TrainState, step: int) -> None:
-    now = time.monotonic()
-    self.progress.train_seconds += now - self._since
-    self._since = now
-    place.save(step, state, {
-        "config": self.config.to_dict(),
-        "data_identity": self.dataset.split("train").identity,
-        "has_ema": bool(state.ema),
-        "loader": self.loader.get_state() if self.loader is not None else {},
-        "progress": dataclasses.asdict(self.progress),
-        "train_seconds": self.progress.train_seconds,
-        "window": self.window.get_state(),
-    })
-
-  def _log_training(self, step: int, row: Mapping[str, float]) -> None:
-    self.last_loss = row.get("loss", row.get("nll", self.last_loss))
-    self._log(step, {f"train/{name}": value for name, value in row.items()})
-
-  def _log(self, step: int, row: Mapping[str, float | None]) -> None:
-    values = {name: value for name, value in row.items() if value is not None}
-    self.metrics.write({"step": step, **values})
-    for name, value in values.items():
-      self.events.add_scalar(name, value, step)
+  state: TrainState
+  loader: Loader | None
+  train: Callable[[Run, TrainState], tuple[TrainState, Ended]]
 
 
 def main(argv: Sequence[str]) -> int:
+  cli.refuse_arguments(argv)
   cli.require_flag("config")
-  workdir, config = Workdir(cli.require_flag("workdir")), _CONFIG.value
+  workdir, config = Workdir(cli.require_flag("workdir")), with_defaults(_CONFIG.value)
+  check_settings(config)
+  # Outside the loop of steps SIGTERM stops at once, as Ctrl-C does.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    with workdir.claim(config):
+      return _train(config, workdir)
+  except KeyboardInterrupt:
+    print("interrupted; the same command resumes from the last checkpoint, or starts over where there is none.")
+    return cli.EXIT_RESUME_ME
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> int:
+  if (step := workdir.finished_step()) is not None:
+    print(f"{workdir.path} is finished already, at step {step}.")
+    return 0
   dataset = load_data(config)
   model = build_model(config.model.to_dict(), dataset.spec)
-  with workdir.open_for_training(config), Interruption() as interruption:
-    if workdir.finished.exists():
-      print(f"{workdir.path} is finished already, at step {json.loads(workdir.finished.read_text())['step']}.")
-      return 0
-    run = Run(config, workdir, dataset, model)
-    train = _solve if isinstance(model, HasSolve) else _fit
+  plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model)
+  workdir.record(config)
+  with Run(config, workdir, dataset, model, plan.loader) as run:
+    state = run.resume(plan.state)
+    print(_headline(run, state))
     try:
-      state, ended = train(run, interruption)
+      state, ended = plan.train(run, state)
     except NotFiniteError as error:
-      good = checkpoint.newest_good_step(workdir.checkpoints)
-      kept = "there is no checkpoint yet" if good is None else f"the last good checkpoint, step {good}, is kept"
-      raise NotFiniteError(f"{error} Training stopped; {kept}. A smaller optimizer.learning_rate or "
-                           "optimizer.clip_norm may help.") from error
-    run.close()
-    if ended is Ended.INTERRUPTED:
-      print(f"interrupted and saved at step {int(state.step)}; the same command resumes.")
-      return cli.EXIT_RESUME_ME
-    _finish(run, state, ended)
+      good = run.last_good_step()
+      kept = "no checkpoint was saved yet" if good is None else f"the last good checkpoint, step {good}, is kept"
+      raise NotFiniteError(f"{error} Training stopped; {kept}. A smaller optimizer.learning_rate or an "
+                           "optimizer.clip_norm may help, in another workdir.") from error
+  if ended is Ended.INTERRUPTED:
+    print(f"interrupted and saved at step {int(state.step)}; the same command resumes.")
+    return cli.EXIT_RESUME_ME
+  _finish(run, int(state.step), ended)
   return 0
 
 
-def _fit(run: Run, interruption: Interruption) -> tuple[TrainState, Ended]:
-  """Trains by gradient steps."""
-  config, model = run.config, run.model
-  training = config.training
-  minibatches = sum(objective.repeats for objective in model.objectives)
-  run.loader = Loader(run.dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches)
-  optimizer = make_optimizer(config.optimizer, training.num_steps)
-  optimizers = optimizers_for(model, optimizer)
-  example = run.dataset.split("train").rows(slice(0, config.data.batch_size))
-  state = run.resume(init_state(model, optimizers, run.key, example, ema=training.ema_decay > 0))
-  print(_headline(run, state))
+def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model) -> Plan:
+  """Training by gradient steps."""
+  training, key = config.training, jax.random.key(config.seed)
+  if config.data.batch_size % jax.device_count():
+    raise ConfigError(f"data.batch_size is {config.data.batch_size}; it must be a multiple of the number of devices, "
+                      f"{jax.device_count()}.")
+  loader = Loader(dataset, config.data.batch_size, seed=config.seed,
+                  minibatches=sum(objective.repeats for objective in model.objectives))
+  optimizers = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps))
+  example = dataset.split("train").rows(slice(0, config.data.batch_size))
+  initial = init_state(model, optimizers, key, example, ema=training.ema_decay > 0)
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
                          unroll=training.unroll)
-  with tqdm(total=training.num_steps, initial=int(state.step), unit="step", disable=None, dynamic_ncols=True) as bar:
+
+  def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
+    if run.out_of_patience:  # it was killed between its last save and the end
+      return state, Ended.STOPPED
+    bar = tqdm(total=training.num_steps, initial=int(state.step), unit=" steps", disable=None, dynamic_ncols=True)
     hooks = [Hook(training.log_every, lambda state, step: _show(bar, run, step))]
     if isinstance(model, HasLogLikelihood) and training.eval_every:
       hooks.append(Hook(training.eval_every, run.validate))
     hooks.append(Hook(training.checkpoint_every, run.save))
-    state, ended = fit(step, state, run.loader, key=run.key, num_steps=training.num_steps,
-                       steps_per_call=training.steps_per_call, unroll=training.unroll, window=run.window, hooks=hooks,
-                       interrupted=interruption)
-  run.save(state, int(state.step))
-  return state, ended
+    # Within the loop, signals let the step end, and the state be saved.
+    with bar, Interruption() as interruption:
+      state, ended = fit(step, state, loader, key=key, num_steps=training.num_steps,
+                         steps_per_call=training.steps_per_call, unroll=training.unroll_call, window=run.window,
+                         hooks=hooks, interrupted=interruption)
+      run.save(state, int(state.step))
+    return state, ended
+
+  return Plan(initial, loader, train)
 
 
-def _solve(run: Run, interruption: Interruption) -> tuple[TrainState, Ended]:
-  """Fits in closed form or by EM; an interrupted fit starts again, since it takes seconds."""
-  model: Any = run.model
+def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any) -> Plan:
+  """A fit in closed form or by EM; an interrupted one starts again, since it takes seconds."""
+  key = jax.random.key(config.seed)
 
-  def initial(params, carry, step):
+  def state_at(step: int, params, carry) -> TrainState:
     return TrainState(jax.numpy.asarray(step, jax.numpy.int32), params, carry, {}, {})
 
-  example = run.dataset.split("train").rows(slice(0, 1))
-  state = run.resume(initial(*model.init(run.key, example), 0))
-  print(_headline(run, state))
-  if int(state.step):
+  def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
+    if int(state.step):
+      return state, Ended.FINISHED
+    iterations = 1
+
+    def report(iteration: int, metrics: Mapping[str, float]) -> None:
+      nonlocal iterations
+      iterations = max(iterations, iteration)
+      run.log_training(iteration, metrics)
+      _show(bar, run, iteration)
+
+    # The delay keeps back the bar of a closed form, which has no iterations.
+    with tqdm(unit=" iterations", disable=None, dynamic_ncols=True, delay=0.01) as bar:
+      params, carry = model.solve(stream_key(key, "solve", 0), Passes(dataset, config.evaluation.batch_size), report)
+    state = state_at(iterations, params, carry)
+    run.validate(state, iterations)
+    run.save(state, iterations)
     return state, Ended.FINISHED
-  iterations = 1
 
-  def report(iteration: int, metrics: Mapping[str, float]) -> None:
-    nonlocal iterations
-    iterations = max(iterations, iteration)
-    run._log_training(iteration, metrics)
-    bar.update(1)
-    if interruption():
-      raise KeyboardInterrupt
-
-  with tqdm(unit="iteration", disable=None, dynamic_ncols=True) as bar:
-    params, carry = model.solve(stream_key(run.key, "solve", 0), Passes(run.dataset, run.config.evaluation.batch_size),
-                                report)
-  state = initial(params, carry, iterations)
-  run.validate(state, iterations)
-  run.save(state, iterations)
-  return state, Ended.FINISHED
+  return Plan(state_at(0, *model.init(key, dataset.split("train").rows(slice(0, 1)))), None, train)
 
 
 def _show(bar: tqdm, run: Run, step: int) -> None:
-  bar.update(step - bar.n)
-  best = "" if run.progress.best_nats is None else f", best valid {run.progress.best_nats:.4f} nats"
-  bar.set_postfix_str(f"loss {run.last_loss:.4f}{best}", refresh=False)
+  """The step, loss and best validation: in the progress bar, or as a line where there is no terminal."""
+  best = "" if run.progress.best_nats is None else f", best valid {run.progress.best_nats:.6g} nats"
+  text = f"loss {run.last_loss:.6g}{best}"
+  if not bar.disable:
+    bar.set_postfix_str(text, refresh=False)
+    bar.update(step - bar.n)
+  elif bar.total or step % 10 == 0:  # EM has a row for each iteration
+    print(f"step {step}{f'/{bar.total}' if bar.total else ''}: {text}", flush=True)
 
 
 def _headline(run: Run, state: TrainState) -> str:
@@ -232,13 +175,14 @@ def _headline(run: Run, state: TrainState) -> str:
           f"{count_parameters(state.params):,} parameters, {jax.device_count()} {jax.default_backend()} device(s)")
 
 
-def _finish(run: Run, state: TrainState, ended: Ended) -> None:
-  progress, step = run.progress, int(state.step)
-  best = f", best validation {progress.best_nats:.4f} nats at step {progress.best_step}" if progress.best_step else ""
-  early = " by early stopping" if ended is Ended.STOPPED else ""
-  write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
+def _finish(run: Run, step: int, ended: Ended) -> None:
+  """Draws the pictures, and only then calls the run finished, so that a kill before leaves something to resume."""
+  progress = run.progress
   draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}")
   draw_model(run.workdir, load_run(run.workdir, {}, dataset=run.dataset))
+  write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
+  best = f", best validation {progress.best_nats:.4f} nats at step {progress.best_step}" if progress.best_step else ""
+  early = " by early stopping" if ended is Ended.STOPPED else ""
   print(f"finished{early} at step {step} after {progress.train_seconds:.1f} s{best}.")
 
 

@@ -1,22 +1,17 @@
 """A workdir: one run's config, checkpoints, metrics and results, and nothing of any other run."""
 
-import dataclasses
+import contextlib
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
-import jax
 import ml_collections
 
-from experiments.registry import build_model
-from gdm.data.dataset import Dataset
-from gdm.data.load import load_dataset
-from gdm.errors import CheckpointError, ConfigError, WorkdirError
-from gdm.model import Carry, Model, Params
-from gdm.training import checkpoint
-from gdm.training.state import averages_of
+from experiments.registry import model_defaults
+from experiments.settings import flatten_fields, with_defaults
+from gdm.errors import WorkdirError
 
 # Settings that may differ between training and later uses, and where data lies, which moves with the machine.
 FREE_SECTIONS = ("evaluation", "sampling")
@@ -34,160 +29,124 @@ class Workdir:
     self.checkpoints = self.path / "checkpoints"
     self.best = self.path / "best"
     self.finished = self.path / "finished.json"
-    self.summary = self.path / "training.json"
 
-  def open_for_training(self, config: ml_collections.ConfigDict) -> IO:
-    """Claims the workdir for one training process and records the config; returns the lock, to be kept open.
+  @contextlib.contextmanager
+  def claim(self, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Claims the workdir for one training process of this config; a fresh one is left as it was until `record`.
 
     Raises:
-      WorkdirError: it is a file, not writable, in use, or belongs to a run with another config.
+      WorkdirError: it is a file, not writable, in use, foreign, or belongs to a run with another config.
     """
     if self.path.exists() and not self.path.is_dir():
       raise WorkdirError(f"workdir {self.path} is a file; name a folder.")
+    made = not self.path.exists()
+    lock_file = self.path / ".lock"
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      lock = (self.path / ".lock").open("a")
+      lock = lock_file.open("a")
     except OSError as error:
-      raise WorkdirError(f"workdir {self.path} cannot be written: {error.strerror}.") from error
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      lock.close()
-      raise WorkdirError(f"workdir {self.path} is in use by another process.") from error
-    if self.config.exists():
-      self._require_same(config)
-    elif foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
-      raise WorkdirError(f"workdir {self.path} holds {', '.join(foreign[:3])} but no config.json; name an empty folder "
-                         "or one of gdm's.")
-    else:
+      raise WorkdirError(f"workdir {self.path} cannot be written: {error.strerror}; name another folder.") from error
+    with lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise WorkdirError(f"workdir {self.path} is in use by another process; wait for it, or name another "
+                           "folder.") from error
+      try:
+        self._require_same(config)
+        yield
+      finally:
+        if not self.config.exists():  # nothing came of it: leave no trace
+          lock_file.unlink(missing_ok=True)
+          if made:
+            with contextlib.suppress(OSError):
+              self.path.rmdir()
+
+  def record(self, config: ml_collections.ConfigDict) -> None:
+    """Writes `config.json`: from here on the workdir belongs to this config."""
+    if not self.config.exists():
       write_json(self.config, config.to_dict())
-    return lock
 
   def read_config(self) -> ml_collections.ConfigDict:
-    """The config of the run. Raises WorkdirError where there is none."""
+    """The config of the run, fields that it does not know yet at their defaults.
+
+    Raises:
+      WorkdirError: there is none, or it is damaged.
+    """
     if not self.config.is_file():
-      raise WorkdirError(f"workdir {self.path} has no config.json; it was not made by experiments.train.")
+      have = ("has no config.json" if self.path.is_dir() else "is a file" if self.path.exists() else "does not exist")
+      raise WorkdirError(f"workdir {self.path} {have}; name a folder that experiments.train made.")
     try:
-      return ml_collections.ConfigDict(_tuples(json.loads(self.config.read_text())))
-    except ValueError as error:
-      raise WorkdirError(f"{self.config} is not valid JSON: {error}.") from error
+      return with_defaults(_tuples(read_json(self.config)))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # what ConfigDict raises for a field's type
+      raise WorkdirError(f"{self.config} does not hold a config of this version: {error}") from error
+
+  def finished_step(self) -> int | None:
+    """The step at which the run ended, None where it has not. Raises WorkdirError where its record is damaged."""
+    if not self.finished.exists():
+      return None
+    record = read_json(self.finished)
+    if not isinstance(record.get("step"), int):
+      raise WorkdirError(f"{self.finished} names no step; delete it, and the same command finishes the run again.")
+    return record["step"]
 
   def _require_same(self, config: ml_collections.ConfigDict) -> None:
+    """Raises WorkdirError unless the workdir is fresh, or was made with the same training fields."""
+    if not self.config.exists():
+      if foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
+        raise WorkdirError(f"workdir {self.path} holds {', '.join(foreign[:3])} but no config.json; name an empty "
+                           "folder or one of gdm's.")
+      return
     old, new = training_fields(self.read_config()), training_fields(config)
-    missing = "(absent)"
-    differ = [f"{name}: {old.get(name, missing)!r} there, {new.get(name, missing)!r} now"
-              for name in sorted(old.keys() | new.keys()) if old.get(name, missing) != new.get(name, missing)]
+    if old["model.name"] != new["model.name"]:  # the fields of two models have nothing to do with each other
+      old, new = ({name: value for name, value in fields.items() if name == "model.name" or name[:6] != "model."}
+                  for fields in (old, new))
+    differ = [f"{name}: {_show(old, name)} there, {_show(new, name)} now"
+              for name in sorted(old.keys() | new.keys()) if _show(old, name) != _show(new, name)]
     if differ:
       raise WorkdirError(f"workdir {self.path} belongs to another config ({'; '.join(differ)}); name another workdir.")
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedRun:
-  """A run read back from its workdir: enough to evaluate and sample."""
-
-  config: ml_collections.ConfigDict
-  dataset: Dataset
-  model: Model
-  params: Params
-  carry: Carry
-  step: int
-  parameters: str
-  train_seconds: float
-
-
-def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best",
-             dataset: Dataset | None = None) -> TrainedRun:
-  """Reads a run's config, data, and one of its checkpoints.
-
-  Args:
-    workdir: the run's workdir.
-    overrides: dotted config fields to change: of evaluation, sampling, or where the data lies.
-    which: "best" by validation ("last" where there is no best), "last", or a step.
-    dataset: its data, where they are loaded already.
-  """
-  config = workdir.read_config()
-  config.update_from_flattened_dict(overrides)
-  dataset = dataset or load_data(config)
-  model = build_model(config.model.to_dict(), dataset.spec)
-  directory, step = choose_checkpoint(workdir, which)
-  meta = checkpoint.read_meta(directory, step)
-  require_same_data(workdir, dataset, meta)
-  kept = ("ema", "live") if meta["has_ema"] else ("live",)
-  wanted = config.evaluation.parameters
-  if wanted not in ("auto", "ema", "live"):
-    raise ConfigError(f"evaluation.parameters is {wanted!r}; it must be auto, ema or live.")
-  chosen = kept[0] if wanted == "auto" else wanted
-  if chosen not in kept:
-    raise CheckpointError("evaluation.parameters is 'ema', but the run kept no averages (training.ema_decay is 0).")
-  params, carry = restore_parameters(model, dataset, directory, step, ema=chosen == "ema")
-  return TrainedRun(config, dataset, model, params, carry, step, chosen, meta["train_seconds"])
-
-
-def load_data(config: ml_collections.ConfigDict) -> Dataset:
-  """The dataset of the config's `data` section."""
-  data = config.data
-  return load_dataset(data.name, path=data.path, data_dir=data.data_dir, transforms=data.transforms, seed=config.seed)
-
-
-def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any]) -> None:
-  """Raises WorkdirError unless the training split is the one that the checkpoint was trained on."""
-  now, then = dataset.split("train").identity, meta["data_identity"]
-  if now != then:
-    raise WorkdirError(f"the training split is {now} (its fingerprint), but {workdir.path} was trained on {then}; "
-                       "restore that data, or name another workdir.")
-
-
-def choose_checkpoint(workdir: Workdir, which: str) -> tuple[Path, int]:
-  """The directory and step of the checkpoint that --checkpoint names."""
-  if which == "best" and (step := checkpoint.newest_good_step(workdir.best)) is not None:
-    return workdir.best, step
-  if which in ("best", "last"):
-    if (step := checkpoint.newest_good_step(workdir.checkpoints)) is not None:
-      return workdir.checkpoints, step
-    raise CheckpointError(f"workdir {workdir.path} has no whole checkpoint yet.")
-  for directory in (workdir.checkpoints, workdir.best):
-    if which.isdigit() and int(which) in checkpoint.list_steps(directory):
-      return directory, int(which)
-  known = sorted({*checkpoint.list_steps(workdir.checkpoints), *checkpoint.list_steps(workdir.best)})
-  raise CheckpointError(f"--checkpoint is {which!r}; it must be best, last, or one of the steps {known}.")
-
-
-def restore_parameters(model: Model, dataset: Dataset, directory: Path, step: int, ema: bool) -> tuple[Params, Carry]:
-  """Parameters and carry of a checkpoint, live or averaged, without its optimizer state."""
-  example = dataset.split("train").rows(slice(0, 1))
-  params, carry = jax.eval_shape(model.init, jax.random.key(0), example)
-  averaged = averages_of(params, carry)
-  like = {"carry": carry, **({"ema": averaged} if ema else {"params": params})}
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
-  state = checkpoint.restore(directory, step, like, partial=True).state
-  if not ema:
-    return state["params"], state["carry"]
-  return state["ema"]["params"], {**state["carry"], **state["ema"]["carry"]}
-
-
 def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The dotted fields that determine training."""
-  return {name: value for name, value in flatten_fields(_tuples(config.to_dict())).items()
+  """The dotted fields that determine training, those left out at their defaults."""
+  full = with_defaults(_tuples(config.to_dict())).to_dict()
+  full["model"] = {**model_defaults(full["model"]["name"]), **full["model"]}
+  return {name: value for name, value in flatten_fields(full).items()
           if name.partition(".")[0] not in FREE_SECTIONS and name not in FREE_FIELDS}
 
 
-def flatten_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """{"a": {"b": 1}} -> {"a.b": 1}."""
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= flatten_fields(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat
+def read_json(path: Path) -> dict[str, Any]:
+  """The object in a JSON file. Raises WorkdirError where it is damaged."""
+  try:
+    value = json.loads(path.read_text())
+  except ValueError as error:  # not JSON, or not UTF-8
+    raise WorkdirError(f"{path} is damaged, it is not valid JSON ({error}); restore it, or name another "
+                       "workdir.") from error
+  if not isinstance(value, dict):
+    raise WorkdirError(f"{path} is damaged, it holds no JSON object; restore it, or name another workdir.")
+  return value
 
 
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON that is there whole or not at all."""
-  temporary = path.with_suffix(".tmp")
-  temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-  temporary.replace(path)
+  text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+  write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+  """Writes a file by `write(file)` so that it is there whole or not at all. Raises WorkdirError where it cannot be."""
+  partial = path.with_name(f".{path.name}.partial")
+  try:
+    with partial.open("wb") as file:
+      write(file)
+    partial.replace(path)
+  except OSError as error:
+    partial.unlink(missing_ok=True)
+    raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _show(fields: Mapping[str, Any], name: str) -> str:
+  return repr(fields[name]) if name in fields else "absent"
 
 
 def _tuples(value: Any) -> Any:

@@ -10,7 +10,8 @@
   crop:<s>          the central s x s of images
   flatten           the event as one axis
   standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
-  blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`
+  blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
+                    other data pass unchanged
 """
 
 import dataclasses
@@ -113,9 +114,10 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
 
 
 def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  """The data stays as it is; only `spec.blocks` is new. See gdm/data/blocks.py."""
+  """The data stays as it is; only `spec.blocks` is new, and only for binary data. See gdm/data/blocks.py."""
   del argument, seed
-  dataset.spec.require_binary("blocks")
+  if dataset.spec.levels != 2:  # a categorical dimension is what a block would become: nothing to find
+    return dataset
   found = find_blocks(rows["x"].reshape(len(examples), -1) for examples, rows in chunks(dataset.split("train")))
   return dataclasses.replace(dataset, spec=dataclasses.replace(dataset.spec, blocks=found))
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import platform
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +26,7 @@ from gdm.model import PyTree
 FORMAT = 1
 _logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+_DELETING = "deleting-"
 _STORAGE_MARKS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "os_error_code", "OS error")
 
 
@@ -42,6 +44,9 @@ class Checkpointer:
   def __init__(self, directory: Path, keep: int | None = None):
     """Opens `directory` for writing, clearing saves that died; keeps the newest `keep` steps, or all."""
     self._directory = directory.absolute()
+    if jax.process_index() == 0:
+      for leftover in self._directory.glob(_DELETING + "*"):
+        shutil.rmtree(leftover)
     # Orbax would delete the oldest step when the newest is committed, which is before it has its manifest.
     options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
@@ -103,9 +108,14 @@ class Checkpointer:
   def retain(self, wanted: Collection[int]) -> None:
     """Deletes the steps that are not in `wanted`."""
     self.finish()
-    for step in self.steps():
-      if step not in wanted:
-        self._manager.delete(step)
+    unwanted = [step for step in self.steps() if step not in wanted]
+    if unwanted and jax.process_index() == 0:
+      for step in unwanted:
+        # Renamed first: a kill while files are deleted must not leave half a step under its number.
+        doomed = (self._directory / str(step)).rename(self._directory / f"{_DELETING}{step}")
+        shutil.rmtree(doomed)
+    if unwanted:
+      self._manager.reload()
 
   def close(self) -> None:
     self.finish()

@@ -166,7 +166,6 @@ def test_disk_and_memory_agree(names):
     (("crop:7",), ConfigError, r"crop:7 is larger than the images of grey, \(8, 6, 1\)"),
     (("flatten", "crop:3"), SpecError, r"crop:3 needs images .* shape \(48,\)"),
     (("standardize",), SpecError, "needs continuous data"),
-    (("blocks",), SpecError, "needs binary data"),
 ])
 def test_what_does_not_fit_gets_a_sentence(names, error, message):
   with pytest.raises(error, match=message):

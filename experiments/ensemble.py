@@ -1,0 +1,113 @@
+"""Mixes finished runs on the same data into one model, with weights fitted on the validation split.
+
+  python -m experiments.ensemble --workdir=runs/ensemble runs/made_0 runs/made_1 runs/mixture_0
+
+log p(x) = logsumexp_k (log w_k + log p_k(x)): a mixture of the runs' distributions, and so a distribution. The weights
+are the maximum-likelihood ones on the validation split (EM; a convex problem); the test split plays no part. The result
+is a workdir like any other: evaluate, sample and leaderboard take it.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+
+from experiments import cli
+from experiments.run import Run
+from experiments.trained import TrainedRun, load_run
+from experiments.workdir import Workdir, write_json
+from gdm.baselines.ensemble import Ensemble
+from gdm.data.loader import eval_batches
+from gdm.errors import ConfigError
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.training.state import TrainState
+from gdm.training.streams import stream_key
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ensemble; made if absent.")
+_WEIGHTS = flags.DEFINE_enum("weights", "valid", ["valid", "uniform"], "Fitted on the validation split, or all equal.")
+_MIN_WEIGHT = flags.DEFINE_float("min_weight", 1e-3, "Runs of a smaller weight are left out.")
+
+
+def main(argv: Sequence[str]) -> None:
+  workdir = Workdir(cli.require_flag("workdir"))
+  if not 0.0 <= _MIN_WEIGHT.value < 1.0:
+    raise ConfigError(f"--min_weight is {_MIN_WEIGHT.value}; it must be in [0, 1).")
+  paths = list(dict.fromkeys(argv[1:]))
+  if len(paths) < 2:
+    raise ConfigError(f"an ensemble mixes two runs or more, but {len(paths)} workdirs are named.")
+  runs = _load(paths)
+  nats = np.stack([_validation_nats(run) for run in runs])
+  weights = np.full(len(runs), 1.0 / len(runs))
+  if _WEIGHTS.value == "valid":
+    weights = fit_weights(nats)
+    kept = np.flatnonzero(weights >= min(_MIN_WEIGHT.value, weights.max()))
+    runs, paths, nats = [runs[k] for k in kept], [paths[k] for k in kept], nats[kept]
+    weights = fit_weights(nats)
+  for path, weight, own in zip(paths, weights, nats, strict=True):
+    print(f"{weight:.4f}  {own.mean():10.4f} nats  {path}")
+  mixed = mixture_nats(nats, weights).mean()
+  print(f"        {mixed:10.4f} nats  the mixture, on the validation split")
+  _write(workdir, runs, weights, float(mixed))
+
+
+def fit_weights(nats: Float[np.ndarray, "models examples"], tolerance: float = 1e-9) -> Float[np.ndarray, " models"]:
+  """The weights of the mixture under which the examples are likeliest, by EM from equal ones."""
+  weights, last = np.full(len(nats), 1.0 / len(nats)), -np.inf
+  while (score := mixture_nats(nats, weights).mean()) - last > tolerance:
+    last = score
+    # Bishop 2006, eq. 9.22 and 9.26: responsibilities, and their means.
+    with np.errstate(divide="ignore"):
+      weights = np.exp(np.log(weights)[:, None] + nats - mixture_nats(nats, weights)).mean(axis=1)
+  return weights
+
+
+def mixture_nats(nats: Float[np.ndarray, "models examples"],
+                 weights: Float[np.ndarray, " models"]) -> Float[np.ndarray, " examples"]:
+  """Log-likelihood in nats of each example under the mixture."""
+  with np.errstate(divide="ignore"):
+    return np.logaddexp.reduce(np.log(weights)[:, None] + nats, axis=0)
+
+
+def _load(paths: list[str]) -> list[TrainedRun]:
+  """The runs. Raises ConfigError unless all are on the same data."""
+  first, *_ = runs = [load_run(Workdir(paths[0]), {})]
+  for path in paths[1:]:
+    run = load_run(Workdir(path), {})
+    if run.dataset.name != first.dataset.name or run.dataset.spec != first.dataset.spec:
+      raise ConfigError(f"{path} is on {run.dataset.name} {run.dataset.spec}, but {paths[0]} is on "
+                        f"{first.dataset.name} {first.dataset.spec}; an ensemble's runs share their data section.")
+    runs.append(run)
+  return runs
+
+
+def _validation_nats(run: TrainedRun) -> Float[np.ndarray, " examples"]:
+  settings = run.config.evaluation
+  return evaluate_likelihood(
+      run.model, run.params, run.carry, eval_batches(run.dataset, "valid", settings.batch_size),
+      key=stream_key(jax.random.key(run.config.seed), "validation", run.step), num_draws=settings.num_draws,
+      num_samples=settings.num_samples).nats
+
+
+def _write(workdir: Workdir, runs: list[TrainedRun], weights: Float[np.ndarray, " models"], valid: float) -> None:
+  """Writes config, checkpoint and result as of a finished run."""
+  config, dataset = runs[0].config.copy_and_resolve_references(), runs[0].dataset
+  config.model = {"name": "ensemble", "components": tuple(run.config.model.to_dict() for run in runs),
+                  "weights": tuple(float(weight) for weight in weights)}
+  model = Ensemble(dataset.spec, tuple(run.model for run in runs), config.model.weights)
+  params, carry = model.join([(run.params, run.carry) for run in runs])
+  with workdir.claim(config):
+    workdir.record(config)
+    with Run(config, workdir, dataset, model, None) as saved:
+      saved.progress.best_nats, saved.progress.best_step = valid, 1
+      saved.progress.train_seconds = sum(run.train_seconds for run in runs)
+      state = TrainState(jax.numpy.ones((), jax.numpy.int32), params, carry, {}, {})
+      saved.best.save(1, state, saved.meta(state))
+      saved.checkpoints.save(1, state, saved.meta(state))
+    write_json(workdir.finished, {"step": 1, "ended": "finished", "best_nats": valid, "best_step": 1,
+                                  "train_seconds": saved.progress.train_seconds})
+
+
+if __name__ == "__main__":
+  cli.run(main)

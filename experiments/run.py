@@ -1,0 +1,178 @@
+"""One training run: what stands beside its state on disk, and what happens between its steps."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from experiments.events import Events
+from experiments.trained import require_same_data
+from experiments.workdir import Workdir
+from gdm.data.dataset import Dataset
+from gdm.data.loader import Loader, eval_batches
+from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.model import Model
+from gdm.training import checkpoint
+from gdm.training.metrics import MetricsFile, MetricsWindow
+from gdm.training.state import TrainState
+from gdm.training.streams import stream_key
+
+
+@dataclasses.dataclass
+class Progress:
+  """What the run knows beside its state; part of every checkpoint."""
+
+  best_nats: float | None = None  # best mean log-likelihood on the validation split so far, in nats
+  best_step: int = 0
+  worse: int = 0  # validations since
+  train_seconds: float = 0.0
+
+
+class Run:
+  """A run under way in a claimed workdir. As a context manager it ends with every save sealed."""
+
+  def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, dataset: Dataset, model: Model,
+               loader: Loader | None):
+    self.config, self.workdir, self.dataset, self.model, self.loader = config, workdir, dataset, model, loader
+    self.progress = Progress()
+    self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep)
+    self.best = checkpoint.Checkpointer(workdir.best)
+    self.window = MetricsWindow(config.training.log_every, self.log_training)
+    self.last_loss = float("nan")
+    self._files: tuple[MetricsFile, Events] | None = None
+    self._since = time.monotonic()
+
+  def __enter__(self) -> "Run":
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+    if error is None:
+      self.checkpoints.finish()
+      self._drop_old_bests()
+    for part in (self.checkpoints, self.best, *(self._files or ())):
+      try:
+        part.close()
+      except Exception:
+        if error is None:  # else this is most likely the same trouble, a full disk say
+          raise
+
+  @property
+  def out_of_patience(self) -> bool:
+    return 0 < self.config.training.patience <= self.progress.worse
+
+  def resume(self, state: TrainState) -> TrainState:
+    """The newest whole checkpoint in place of `state`, or `state` where nothing was saved; opens the logs there.
+
+    Raises:
+      CheckpointError: there were checkpoints and every one is damaged, or they are of another model.
+      WorkdirError: the data are not those of the checkpoint.
+    """
+    place, step = self._newest_good()
+    if step is not None:
+      restored = checkpoint.restore(place, step, state)
+      require_same_data(self.workdir, self.dataset, restored.meta)
+      state, self.progress = restored.state, Progress(**restored.meta["progress"])
+      self.window.set_state(restored.meta["window"])
+      if self.loader is not None:
+        self.loader.set_state(restored.meta["loader"])
+      print(f"resuming from step {step}.")
+    self.checkpoints.set_aside_damaged()
+    self.best.set_aside_damaged()
+    self.best.retain([kept for kept in self.best.steps() if kept <= (step or 0)])  # later ones will be found again
+    if self.progress.best_step not in self.best.steps():
+      self.progress.best_nats = None  # it was damaged: the next validation sets a new best
+    # EM logs a row 0, before its first step.
+    first = 0 if step is None else step + 1
+    self._files = MetricsFile(self.workdir.metrics, last_step=first - 1), Events(self.workdir.tensorboard, first)
+    self._since = time.monotonic()
+    return state
+
+  def save(self, state: TrainState, step: int) -> None:
+    """Saves a checkpoint."""
+    self._save_to(self.checkpoints, state, step)
+    self._drop_old_bests()
+
+  def validate(self, state: TrainState, step: int) -> bool:
+    """Scores the validation split; keeps the best state; true when patience is spent."""
+    settings = self.config.evaluation
+    params, carry = state.averaged
+    try:
+      score = evaluate_likelihood(
+          self.model, params, carry, eval_batches(self.dataset, "valid", settings.batch_size),
+          key=stream_key(jax.random.key(self.config.seed), "validation", step), num_draws=settings.num_draws,
+          num_samples=settings.num_samples)
+    except NotFiniteError as error:
+      raise NotFiniteError(f"validation at step {step}: {error}") from error
+    self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim})
+    if self.progress.best_nats is None or score.nats_mean > self.progress.best_nats:
+      self.progress.best_nats, self.progress.best_step, self.progress.worse = score.nats_mean, step, 0
+      self._save_to(self.best, state, step)
+    else:
+      self.progress.worse += 1
+    return self.out_of_patience
+
+  def log_training(self, step: int, row: Mapping[str, float]) -> None:
+    """Logs a row of training metrics, and seals what was saved meanwhile."""
+    self.last_loss = next((value for name, value in row.items() if name.endswith(("loss", "nll"))), self.last_loss)
+    self._log(step, {f"train/{name}": value for name, value in row.items()})
+    self.checkpoints.poll()
+    self.best.poll()
+
+  def last_good_step(self) -> int | None:
+    """The step of the newest checkpoint, once the save under way is sealed."""
+    self.checkpoints.finish()
+    return checkpoint.newest_good_step(self.workdir.checkpoints)
+
+  def _save_to(self, place: checkpoint.Checkpointer, state: TrainState, step: int) -> None:
+    now = time.monotonic()
+    self.progress.train_seconds += now - self._since
+    self._since = now
+    place.save(step, state, self.meta(state))
+
+  def _drop_old_bests(self) -> None:
+    """Drops the bests that no kept checkpoint goes back to."""
+    metas = [checkpoint.read_meta(self.workdir.checkpoints, kept) for kept in self.checkpoints.steps()]
+    self.best.retain({self.progress.best_step, *(meta["progress"]["best_step"] for meta in metas)})
+
+  def meta(self, state: TrainState) -> dict[str, Any]:
+    """What is stored beside the state."""
+    return {
+        "config": self.config.to_dict(),
+        "data_identity": self.dataset.split("train").identity,
+        "has_ema": bool(state.ema),
+        "loader": self.loader.get_state() if self.loader is not None else {},
+        "progress": dataclasses.asdict(self.progress),
+        "train_seconds": self.progress.train_seconds,
+        "window": self.window.get_state(),
+    }
+
+  def _log(self, step: int, row: Mapping[str, float | None]) -> None:
+    assert self._files is not None, "resume opens the logs"
+    metrics, events = self._files
+    values = {name: value for name, value in row.items() if value is not None}
+    try:
+      metrics.write({"step": step, **values})
+      events.write(step, values)
+    except OSError as error:
+      raise WorkdirError(f"the logs in {self.workdir.path} cannot be written: {error.strerror}; what was saved before "
+                         "stays.") from error
+
+  def _newest_good(self) -> tuple[Path, int | None]:
+    """Where to go on from: the newest whole checkpoint, the best one where the others are damaged.
+
+    Raises CheckpointError where finished saves are all damaged: to start over must be the user's decision.
+    """
+    places = (self.workdir.checkpoints, self.workdir.best)
+    for place in places:
+      if (step := checkpoint.newest_good_step(place)) is not None:
+        return place, step
+    if any((place / str(step) / checkpoint.MANIFEST).exists()
+           for place in places for step in checkpoint.list_steps(place)):
+      raise CheckpointError(f"no checkpoint of {self.workdir.path} is whole any more; restore one, or name another "
+                            "workdir to start over.")
+    return places[0], None

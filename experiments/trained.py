@@ -1,0 +1,110 @@
+"""A trained run read back from its workdir: config, data, model, and the parameters of one checkpoint."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from experiments.registry import build_model
+from experiments.settings import check_settings
+from experiments.workdir import Workdir
+from gdm.data.dataset import Dataset
+from gdm.data.load import load_dataset
+from gdm.errors import CheckpointError, ConfigError, SpecError, WorkdirError
+from gdm.model import Carry, Model, Params
+from gdm.training import checkpoint
+from gdm.training.state import averages_of
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+  """A run read back from its workdir: enough to evaluate and sample."""
+
+  config: ml_collections.ConfigDict
+  dataset: Dataset
+  model: Model
+  params: Params
+  carry: Carry
+  step: int
+  parameters: str
+  train_seconds: float
+
+
+def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best",
+             dataset: Dataset | None = None) -> TrainedRun:
+  """Reads a run's config, data, and one of its checkpoints.
+
+  Args:
+    workdir: the run's workdir.
+    overrides: dotted config fields to change: of evaluation, sampling, or where the data lies.
+    which: "best" by validation ("last" where there is no best), "last", or a step.
+    dataset: its data, where they are loaded already.
+  """
+  config = workdir.read_config()
+  config.update_from_flattened_dict(overrides)
+  check_settings(config)
+  directory, step = choose_checkpoint(workdir, which)
+  meta = checkpoint.read_meta(directory, step)
+  dataset = dataset or load_data(config)
+  require_same_data(workdir, dataset, meta)
+  model = _recorded_model(workdir, config, dataset)
+  kept = "ema" if meta["has_ema"] else "live"
+  chosen = kept if config.evaluation.parameters == "auto" else config.evaluation.parameters
+  params, carry = restore_parameters(model, dataset, directory, step, ema=chosen == "ema")
+  return TrainedRun(config, dataset, model, params, carry, step, chosen, meta["train_seconds"])
+
+
+def _recorded_model(workdir: Workdir, config: ml_collections.ConfigDict, dataset: Dataset) -> Model:
+  """The model of a recorded config, which this version of the code may know no more."""
+  try:
+    return build_model(config.model.to_dict(), dataset.spec)
+  except (ConfigError, SpecError) as error:
+    raise WorkdirError(f"the model recorded in {workdir.config} cannot be built by this version of the code: "
+                       f"{error}") from error
+
+
+def load_data(config: ml_collections.ConfigDict) -> Dataset:
+  """The dataset of the config's `data` section."""
+  data = config.data
+  return load_dataset(data.name, path=data.path, data_dir=data.data_dir, transforms=data.transforms, seed=config.seed)
+
+
+def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any]) -> None:
+  """Raises WorkdirError unless the training split is the one that the checkpoint was trained on."""
+  now, then = dataset.split("train").identity, meta["data_identity"]
+  if now != then:
+    raise WorkdirError(f"the training split is {now} (its fingerprint), but {workdir.path} was trained on {then}; "
+                       "restore that data, or name another workdir.")
+
+
+def choose_checkpoint(workdir: Workdir, which: str) -> tuple[Path, int]:
+  """The directory and step of the checkpoint that --checkpoint names."""
+  if which == "best" and (step := checkpoint.newest_good_step(workdir.best)) is not None:
+    return workdir.best, step
+  if which in ("best", "last"):
+    if (step := checkpoint.newest_good_step(workdir.checkpoints)) is not None:
+      return workdir.checkpoints, step
+    raise CheckpointError(f"workdir {workdir.path} has no whole checkpoint.")
+  for directory in (workdir.checkpoints, workdir.best):
+    if which.isdigit() and int(which) in checkpoint.list_steps(directory):
+      checkpoint.require_whole(directory, int(which))
+      return directory, int(which)
+  known = sorted({*checkpoint.list_steps(workdir.checkpoints), *checkpoint.list_steps(workdir.best)})
+  raise CheckpointError(f"--checkpoint is {which!r}; it must be best, last, or one of the steps {known}.")
+
+
+def restore_parameters(model: Model, dataset: Dataset, directory: Path, step: int, ema: bool) -> tuple[Params, Carry]:
+  """Parameters and carry of a checkpoint, live or averaged, without its optimizer state."""
+  example = dataset.split("train").rows(slice(0, 1))
+  params, carry = jax.eval_shape(model.init, jax.random.key(0), example)
+  averaged = averages_of(params, carry)
+  like = {"carry": carry, **({"ema": averaged} if ema else {"params": params})}
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
+  state = checkpoint.restore(directory, step, like, partial=True).state
+  if not ema:
+    return state["params"], state["carry"]
+  return state["ema"]["params"], {**state["carry"], **state["ema"]["carry"]}

@@ -1,0 +1,200 @@
+"""What FVSBN, NADE, MADE and the untied networks share: the chain rule over a head's variables in some order.
+
+log p(x) = sum_i log p(x_{o_i} | x_{o_1}, …, x_{o_{i-1}}), exactly and in one pass. A model supplies that pass
+(`network`) and an incremental form of it (`init_cache`, `conditional_step`), through which sampling and completion go.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, Num
+
+from gdm.autoregressive import heads as heads_lib
+from gdm.autoregressive.layout import Layout, layout, orderings
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError, nearest
+from gdm.inference.ancestral import ancestral
+from gdm.likelihood import LogLikelihood, bits_per_dim
+from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
+
+OUTPUT_BIASES = ("marginals", "zeros")
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive(abc.ABC):
+  """An autoregressive model of binary or categorical data.
+
+  Attributes:
+    spec: discrete data.
+    ordering: "natural" (the data's own) or "random".
+    ordering_seed: makes the random ordering.
+    heads: "auto", "binary", "categorical" or "blocks"; see gdm/autoregressive/heads.py.
+    fallback: weight of patterns that are no state of a block.
+    center: subtract 1/2 from binary inputs.
+    output_bias: output biases start at the logits of the first batch's "marginals", or at "zeros".
+  """
+
+  spec: DataSpec
+  ordering: str = "natural"
+  ordering_seed: int = 0
+  heads: str = "auto"
+  fallback: float = 1e-5
+  center: bool = False
+  output_bias: str = "marginals"
+
+  rates: ClassVar[tuple[str, ...]] = ()  # names of the fields that are dropout rates
+
+  def __post_init__(self) -> None:
+    _ = self.layout
+    if self.output_bias not in OUTPUT_BIASES:
+      raise ConfigError(f"output_bias is {self.output_bias!r}; {nearest(self.output_bias, OUTPUT_BIASES)}")
+    for name in self.rates:
+      if not 0.0 <= getattr(self, name) < 1.0:
+        raise ConfigError(f"{name} is {getattr(self, name)}; a dropout rate lies in [0, 1).")
+
+  # What a model supplies.
+
+  @abc.abstractmethod
+  def init_network(self, key: Key[Array, ""]) -> dict[str, Any]:
+    """Fresh parameters; "bias" [columns] are the output biases by slot."""
+
+  @abc.abstractmethod
+  def network(self, params: PyTree, inputs: Float[Array, "batch columns"],
+              key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
+    """Logits by slot of all variables, from inputs by slot; a key means training: dropout draws from it."""
+
+  @abc.abstractmethod
+  def parameter_masks(self) -> dict[str, Any]:
+    """For every parameter, which of its entries some output may depend on; the shape of `init_network`'s result."""
+
+  @abc.abstractmethod
+  def init_cache(self, params: Params, num: int) -> PyTree:
+    """The state of `conditional_step` before the first variable, for `num` examples."""
+
+  @abc.abstractmethod
+  def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, "batch span"],
+                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch width"]]:
+    """Logits of the variable at position `index` of the ordering, given those before it.
+
+    Args:
+      params: the parameters.
+      cache: from `init_cache` or the step before.
+      x_previous: value of the variable at position index - 1, as `head.split` gives it; ignored at index 0.
+      index: steps come in order, 0 to num_variables - 1.
+    """
+
+  # What follows from it.
+
+  @property
+  def head(self) -> heads_lib.Head:
+    return heads_lib.make_head(self.spec, self.heads, self.center, self.fallback)
+
+  @property
+  def layout(self) -> Layout:
+    """The columns in the model's ordering."""
+    head = self.head
+    (order,) = orderings(self.ordering, self.ordering_seed, head.num_variables)
+    return layout(head, tuple(order.tolist()))
+
+  @property
+  def num_parameters(self) -> int:
+    """The number of parameters, entries that a mask makes void apart."""
+    return sum(int(np.sum(mask)) for mask in jax.tree.leaves(self.parameter_masks()))
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (Objective(groups=("model",), loss=self.loss),)
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    params = self.init_network(key)
+    if self.output_bias == "marginals":
+      params["bias"] = self.head.marginal_logits(self._flatten(batch["x"]))[self.layout.columns]
+    return {"model": params}, {}
+
+  def logits(self, params: Params, inputs: Float[Array, "batch columns"],
+             key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
+    """Logits of all variables, from `head.encode(x)`; both in the data's own order."""
+    return self.layout.unsort(self.network(params["model"], self.layout.sort(inputs), key))
+
+  def log_prob(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
+               key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
+    """log p(x) in nats; a key means training."""
+    head, x = self.head, self._flatten(x)
+    return jnp.sum(head.log_prob(self.logits(params, head.encode(x), key), x), axis=1)
+
+  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """The batch's mean negative log-likelihood, in nats per example."""
+    nll = -self.log_prob(params, batch["x"], key)
+    metrics = {"nll": Mean.of(nll), "bits_per_dim": Mean.of(jnp.asarray(bits_per_dim(-nll, self.spec.num_dims)))}
+    return LossOutput(jnp.mean(nll), metrics, carry)
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    return LogLikelihood.of(self.log_prob(params, batch["x"]), self.spec.num_dims)
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             temperature: float = 1.0) -> Samples:
+    """Draws x [num, *event]; `temperature` divides the logits, so that towards 0 each draw is its argmax.
+
+    Raises:
+      ConfigError: the temperature is not above 0.
+      SpecError: a condition is given; these models have none.
+    """
+    self._check_sampling(temperature, condition)
+    head = self.head
+    forced = jnp.zeros((head.num_variables, num, head.dims.shape[1]), jnp.int32)
+    known = np.zeros(head.num_variables, bool)
+    x = self._generate(params, self.init_cache(params, num), key, self.layout.order, forced, known, temperature)
+    return self._samples(x)
+
+  def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
+               known: Bool[Array | np.ndarray, "..."], temperature: float = 1.0) -> Samples:
+    """Keeps x where `known` and draws the rest given it, exactly; `known` must be a concrete array.
+
+    Raises:
+      ConfigError: the temperature is not above 0.
+      SpecError: `known` is not a beginning of the ordering.
+    """
+    self._check_sampling(temperature)
+    order = self.layout.order
+    given = self.head.known_variables(np.asarray(known))
+    self._check_prefix(given)
+    forced, cache = self.head.split(self._flatten(x))[order], self.init_cache(params, x.shape[0])
+    return self._samples(self._generate(params, cache, key, order, forced, given[order], temperature))
+
+  def _generate(self, params, cache, key, order, forced, known, temperature):
+    """Runs the steps in `order`, which may be traced; examples [batch, dims]."""
+    head, order = self.head, jnp.asarray(order)
+
+    def step(cache, previous, index):
+      return self.conditional_step(params, cache, previous, index)
+
+    def draw(key, logits, index):
+      return head.draw(key, logits, order[index], temperature)
+
+    return head.join(ancestral(step, draw, cache, key, forced, known), order)
+
+  def _check_prefix(self, known: Bool[np.ndarray, " variables"]) -> None:
+    order = self.layout.order
+    missing = int(np.argmin(np.append(known[order], False)))
+    for late in np.flatnonzero(known[order][missing:])[:1] + missing:
+      raise SpecError(f"known must be a beginning of the ordering ({self.ordering}, seed {self.ordering_seed}): "
+                      f"variable {order[late]} at position {late} is known, but variable {order[missing]} at position "
+                      f"{missing} is not.")
+
+  def _check_sampling(self, temperature, condition=None) -> None:
+    if condition is not None:
+      raise SpecError(f"{type(self).__name__} is not conditional; condition must be None.")
+    if isinstance(temperature, int | float) and not (temperature > 0 and math.isfinite(temperature)):
+      raise ConfigError(f"temperature is {temperature}; it must be finite and above 0 (near 0 gives the argmax).")
+
+  def _flatten(self, x: Num[Array | np.ndarray, "batch *event"]) -> Num[Array, "batch dims"]:
+    return jnp.asarray(x).reshape(x.shape[0], -1)
+
+  def _samples(self, x: Int[Array, "batch dims"]) -> Samples:
+    return Samples(x.reshape(-1, *self.spec.event), {"nfe": self.head.num_variables})

@@ -1,0 +1,59 @@
+"""The fully visible sigmoid belief network: a (multinomial) logistic regression of each variable on those before it.
+
+Frey, Hinton and Dayan (1996); Neal (1992). With binary data of n dimensions it has n (n + 1) / 2 parameters, and stores
+exactly these: the strictly triangular weights as a vector, and the biases. Its loss is convex.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from gdm.autoregressive.base import Autoregressive
+from gdm.networks.dropout import dropout
+from gdm.networks.triangular import pack_upper, packed_size, unpack_upper
+
+
+@dataclasses.dataclass(frozen=True)
+class FVSBN(Autoregressive):
+  """A fully visible sigmoid belief network on binary or categorical data.
+
+  Attributes:
+    input_dropout: rate on inputs.
+  """
+
+  input_dropout: float = 0.0
+
+  rates: ClassVar[tuple[str, ...]] = ("input_dropout",)
+
+  def init_network(self, key):
+    size = self.head.num_columns
+    return {"kernel": jnp.zeros(packed_size(size - 1)), "bias": jnp.zeros(size)}
+
+  def parameter_masks(self):
+    # The columns of a categorical or block variable do not see each other: those entries of the triangle are void.
+    return {"kernel": pack_upper(self._mask()), "bias": np.ones(self.head.num_columns, bool)}
+
+  def _mask(self) -> np.ndarray:
+    positions = self.layout.positions
+    return positions[:-1, None] < positions[None, 1:]
+
+  def kernel(self, params):
+    """Weights [columns, columns] from inputs to logits, by slot."""
+    upper = unpack_upper(params["kernel"], self.head.num_columns - 1)
+    return jnp.pad(jnp.where(self._mask(), upper, 0.0), ((0, 1), (1, 0)))
+
+  def network(self, params, inputs, key=None):
+    return dropout(key, inputs, self.input_dropout) @ self.kernel(params) + params["bias"]
+
+  def init_cache(self, params, num):
+    logits = jnp.broadcast_to(params["model"]["bias"], (num, self.head.num_columns))
+    return {"logits": logits, "kernel": self.kernel(params["model"])}
+
+  def conditional_step(self, params, cache, x_previous, index):
+    """O(n): adds the previous variable's weights to the logits of all later ones."""
+    rows = jnp.asarray(self.layout.previous_slots)[index]
+    weights = jnp.take(cache["kernel"], rows, axis=0, mode="fill", fill_value=0.0)
+    logits = cache["logits"] + self.head.encode_value(x_previous) @ weights
+    return {**cache, "logits": logits}, logits[:, jnp.asarray(self.layout.slots)[index]]

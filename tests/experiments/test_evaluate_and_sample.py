@@ -1,0 +1,103 @@
+"""Evaluation and sampling of a trained run: what they print, what they write, and that they change nothing else."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from commands import TINY
+
+from experiments.trained import load_run
+from experiments.workdir import Workdir
+
+
+def report(workdir, split="test"):
+  return json.loads((workdir / f"likelihood_{split}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def workdir(unbroken, tmp_path_factory):
+  """A copy of a finished run, to write results into."""
+  return shutil.copytree(unbroken("digits"), tmp_path_factory.mktemp("results") / "run")
+
+
+def test_evaluation_scores_the_whole_split_by_the_recorded_model(commands, workdir):
+  said = commands.good("evaluate", f"--workdir={workdir}", "--config.evaluation.batch_size=64")
+  found = report(workdir)
+  run = load_run(Workdir(workdir), {})
+  x = run.dataset.split("test")["x"]
+  nats = np.asarray(run.model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(0)).nats, np.float64)
+  np.testing.assert_allclose(found["nats_mean"], nats.mean(), rtol=1e-6)
+  np.testing.assert_allclose(found["bits_per_dim"], -nats.mean() / 64 / np.log(2), rtol=1e-6)
+  assert {name: found[name] for name in ("model", "dataset", "split", "kind", "num_examples", "num_dims", "parameters",
+                                         "num_params", "given", "step")} == {
+      "model": "fvsbn", "dataset": "digits+binarize", "split": "test", "kind": "exact", "num_examples": 300,
+      "num_dims": 64, "parameters": "ema", "num_params": 64 * 65 // 2, "given": [], "step": run.step}
+  assert found["data_fingerprint"] == run.dataset.fingerprint("test")
+  assert found["evaluation"]["batch_size"] == 64 and found["train_seconds"] > 0
+  assert said.count("\n") == 1 and f"{found['bits_per_dim']:.4f}" in said
+
+
+def test_checkpoint_split_and_parameters_can_be_chosen(commands, workdir):
+  seen = set()
+  for args in (["--checkpoint=28"], ["--checkpoint=last"], ["--config.evaluation.parameters=live"]):
+    commands.good("evaluate", f"--workdir={workdir}", "--split=valid", *args)
+    found = report(workdir, "valid")
+    assert found["num_examples"] == 200
+    seen.add((found["step"], found["parameters"], found["nats_mean"]))
+  assert {(step, parameters) for step, parameters, _ in seen} == {(28, "ema"), (30, "ema"), (30, "live")}
+  assert len({nats for *_, nats in seen}) == 3
+  best = json.loads((workdir / "finished.json").read_text())
+  commands.good("evaluate", f"--workdir={workdir}", "--split=valid")
+  np.testing.assert_allclose(report(workdir, "valid")["nats_mean"], best["best_nats"], rtol=1e-6)
+
+
+def test_samples_are_the_settings_own_and_written_whole(commands, workdir):
+  said = commands.good("sample", f"--workdir={workdir}", "--num=6")
+  assert said == f"6 samples in {workdir}/samples.npz and samples.png\n"
+  first = np.load(workdir / "samples.npz")["x"]
+  assert first.shape == (6, 8, 8, 1) and set(np.unique(first)) <= {0, 1}
+  commands.good("sample", f"--workdir={workdir}", "--config.sampling.num=6")
+  np.testing.assert_array_equal(np.load(workdir / "samples.npz")["x"], first)
+  commands.good("sample", f"--workdir={workdir}", "--config.sampling.num=6", "--config.sampling.seed=1",
+                "--config.sampling.temperature=0.01")
+  assert (np.load(workdir / "samples.npz")["x"] != first).any()
+
+
+@pytest.mark.parametrize("known", [0.0, 0.25, 1.0])
+def test_completions_keep_what_is_known(commands, workdir, known):
+  commands.good("sample", f"--workdir={workdir}", "--num=3", "--complete", f"--known={known}")
+  found = np.load(workdir / "completions.npz")
+  assert found["known"].sum() == known * 64
+  np.testing.assert_array_equal(found["x"][:, found["known"]], found["original"][:, found["known"]])
+  assert known == 1.0 or (found["x"] != found["original"]).any()
+
+
+def test_a_set_without_images_has_no_pictures(commands, tmp_path):
+  rng = np.random.default_rng(0)
+  np.savez(tmp_path / "data.npz", **{name: rng.integers(0, 2, (40, 4), dtype=np.uint8)
+                                     for name in ("train", "valid", "test")})
+  commands.good("train", f"{TINY}:npz", f"--workdir={tmp_path}/run", f"--config.data.path={tmp_path / 'data.npz'}")
+  assert commands.good("sample", f"--workdir={tmp_path}/run", "--num=5") == f"5 samples in {tmp_path}/run/samples.npz\n"
+  assert not (tmp_path / "run" / "samples.png").exists()
+
+
+def test_the_data_may_have_moved_but_not_changed(commands, tmp_path):
+  rng = np.random.default_rng(0)
+  sets = {name: rng.integers(0, 2, (40, 4), dtype=np.uint8) for name in ("train", "valid", "test")}
+  np.savez(tmp_path / "data.npz", **sets)
+  commands.good("train", f"{TINY}:npz", f"--workdir={tmp_path}/run", f"--config.data.path={tmp_path / 'data.npz'}")
+  (tmp_path / "data.npz").rename(tmp_path / "moved.npz")
+  result = commands.run("evaluate", f"--workdir={tmp_path}/run")
+  assert result.status == 2 and "data.npz' does not exist" in result.err
+  commands.good("evaluate", f"--workdir={tmp_path}/run", f"--config.data.path={tmp_path / 'moved.npz'}")
+  np.savez(tmp_path / "data.npz", **{**sets, "train": 1 - sets["train"]})
+  result = commands.run("evaluate", f"--workdir={tmp_path}/run")
+  assert result.status == 2 and "the training split is" in result.err
+
+
+@pytest.mark.parametrize(("binary", "flag"), [("train", "--config"), ("evaluate", "--split"), ("sample", "--known")])
+def test_help_tells_how_to_call_and_what_the_flags_are(commands, binary, flag):
+  said = commands.run(binary, "--help").out
+  assert f"python -m experiments.{binary} --" in said and flag in said and "--workdir" in said

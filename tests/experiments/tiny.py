@@ -1,0 +1,25 @@
+"""Models and data small enough for tests: a run of one takes a second."""
+
+from configs import base
+
+FVSBN = {"name": "fvsbn", "input_dropout": 0.1, "heads": "auto", "ordering": "natural"}
+BINARY_DIGITS = {"name": "digits", "transforms": ("binarize",)}
+
+VARIANTS = {
+    "digits": {"data": BINARY_DIGITS, "model": FVSBN},
+    "gray": {"data": {"name": "digits"}, "model": FVSBN},
+    "npz": {"data": {"name": "npz", "batch_size": 20}, "model": FVSBN},
+    "independent": {"data": {"name": "digits"}, "model": {"name": "independent", "alpha": 1.0}},
+    "mixture": {"data": {"name": "digits"},
+                "model": {"name": "mixture", "num_components": 3, "num_iterations": 5, "num_restarts": 1,
+                          "tolerance": 1e-4}},
+}
+
+
+def get_config(variant: str = "digits"):
+  config, settings = base.get_config(), base.choose(variant, VARIANTS, "tiny")
+  config.data.update(settings["data"])
+  config.model = settings["model"]
+  config.optimizer.learning_rate = 0.01
+  config.training.update(num_steps=30, log_every=2, eval_every=3, checkpoint_every=4, ema_decay=0.9)
+  return config

@@ -1,0 +1,114 @@
+"""What a kill at any moment, or a full disk, leaves of checkpoints and rows."""
+
+import json
+import logging
+import resource
+import signal
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gdm.errors import CheckpointError
+from gdm.training import checkpoint
+from gdm.training.metrics import MetricsFile, read_metrics
+
+
+def state(step):
+  return {"x": jnp.full(3, step)}
+
+
+def good_steps(directory):
+  return [step for step in checkpoint.list_steps(directory) if checkpoint.find_fault(directory / str(step)) is None]
+
+
+def test_the_last_good_step_stays_until_the_next_is_sealed(tmp_path):
+  writer = checkpoint.Checkpointer(tmp_path / "c", keep=1)
+  writer.save(1, state(1), {})
+  writer.finish()
+  writer.save(2, state(2), {})
+  writer._manager.wait_until_finished()  # committed by Orbax, not yet sealed: a kill now must not leave nothing
+  assert good_steps(tmp_path / "c") == [1]
+  writer.finish()
+  assert checkpoint.list_steps(tmp_path / "c") == good_steps(tmp_path / "c") == [2]
+  writer.close()
+
+
+def test_a_save_that_ended_is_sealed_by_a_poll(tmp_path):
+  writer = checkpoint.Checkpointer(tmp_path / "c")
+  writer.poll()  # nothing under way
+  writer.save(1, state(1), {})
+  writer._manager.wait_until_finished()
+  assert good_steps(tmp_path / "c") == []
+  writer.poll()
+  assert good_steps(tmp_path / "c") == [1]
+  writer.close()
+
+
+def test_a_kill_while_a_step_is_deleted_leaves_no_half_of_it(tmp_path, monkeypatch):
+  writer = checkpoint.Checkpointer(tmp_path / "c", keep=1)
+  writer.save(1, state(1), {})
+  writer.save(2, state(2), {})
+
+  def killed(folder):
+    next(folder.glob("**/*.json")).unlink()
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(checkpoint.shutil, "rmtree", killed)
+    writer.close()
+  assert checkpoint.list_steps(tmp_path / "c") == good_steps(tmp_path / "c") == [2]
+  checkpoint.Checkpointer(tmp_path / "c").close()
+  assert [entry.name for entry in (tmp_path / "c").iterdir()] == ["2"]
+
+
+def test_what_the_disk_refuses_is_told_and_the_step_before_stays(tmp_path):
+  noise = {"x": jax.random.normal(jax.random.key(0), (100_000,))}
+  writer = checkpoint.Checkpointer(tmp_path / "c", keep=1)
+  writer.save(1, noise, {})
+  writer.finish()
+  before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+  signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+  try:
+    with pytest.raises(CheckpointError, match="c/2 cannot be written: File too large; what was saved before stays"):
+      writer.save(2, noise, {})
+      writer.finish()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+  assert good_steps(tmp_path / "c") == [1]
+
+
+@pytest.mark.parametrize("contents", ["", "{", "[]", "{}", "\x00"])
+def test_a_damaged_manifest_is_a_damaged_step(tmp_path, contents):
+  writer = checkpoint.Checkpointer(tmp_path / "c")
+  writer.save(1, state(1), {})
+  writer.close()
+  (tmp_path / "c" / "1" / checkpoint.MANIFEST).write_text(contents)
+  with pytest.raises(CheckpointError, match="is damaged: its manifest is unreadable"):
+    checkpoint.require_whole(tmp_path / "c", 1)
+
+
+def test_a_kill_costs_no_row_but_the_one_it_cut(tmp_path, caplog):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+  assert read_metrics(path) == [{"step": 1}, {"step": 2}]
+  assert caplog.text == ""
+  with_new_row = MetricsFile(path, last_step=2)
+  with_new_row.write({"step": 3})
+  with_new_row.close()
+  assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
+  assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\x00", b"{}", b"7", b'{"step": "two"}', b""])
+def test_damaged_lines_are_named_and_the_file_is_kept(tmp_path, damage, caplog):
+  path = tmp_path / "metrics.jsonl"
+  contents = b'{"step": 1}\n' + damage + b'\n{"step": 3}\n'
+  path.write_bytes(contents)
+  with caplog.at_level(logging.WARNING):
+    MetricsFile(path, last_step=5).close()
+  assert "its lines 2 are passed over" in caplog.text
+  assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3]
+  assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == contents
