@@ -19,6 +19,7 @@ MODELS = {
     "bayesian_network": ("gdm.baselines.bayesian_network", "BayesianNetwork"),
     "chow_liu": ("gdm.baselines.chow_liu", "ChowLiu"),
     "mixture": ("gdm.baselines.mixture", "Mixture"),
+    "block_mixture": ("gdm.baselines.block_mixture", "BlockMixture"),
     "gaussian_mixture": ("gdm.baselines.gaussian_mixture", "GaussianMixture"),
     "ensemble": ("gdm.baselines.ensemble", "Ensemble"),
     # autoregressive

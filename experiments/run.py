@@ -34,7 +34,7 @@ class Progress:
 
 
 class Run:
-  """A run under way in a claimed workdir. As a context manager it ends with every save sealed."""
+  """A run under way in a claimed workdir. As a context manager it ends with every save sealed, but for Ctrl-C."""
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, dataset: Dataset, model: Model,
                loader: Loader | None):
@@ -51,6 +51,8 @@ class Run:
     return self
 
   def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+    if isinstance(error, KeyboardInterrupt):
+      return  # at once: a save that was cut could be waited for in vain
     if error is None:
       self.checkpoints.finish()
       self._drop_old_bests()

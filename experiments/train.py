@@ -13,6 +13,7 @@ Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to r
 """
 
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -65,8 +66,11 @@ def main(argv: Sequence[str]) -> int:
     with workdir.claim(config):
       return _train(config, workdir)
   except KeyboardInterrupt:
-    print("interrupted; the same command resumes from the last checkpoint, or starts over where there is none.")
-    return cli.EXIT_RESUME_ME
+    print("interrupted; the same command resumes from the last checkpoint, or starts over where there is none.",
+          flush=True)
+    # Not by the way of all ends: Orbax's threads would wait for minutes for a save that was cut. What is on disk
+    # survives a kill at any moment, so it survives this.
+    os._exit(cli.EXIT_RESUME_ME)
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> int:
@@ -135,7 +139,9 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any)
     return TrainState(jax.numpy.asarray(step, jax.numpy.int32), params, carry, {}, {})
 
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
-    if int(state.step):
+    iterations = int(state.step)
+    if iterations:  # it was killed between its last save and the end
+      run.save(state, iterations)
       return state, Ended.FINISHED
     iterations = 1
 
@@ -149,8 +155,9 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any)
     with tqdm(unit=" iterations", disable=None, dynamic_ncols=True, delay=0.01) as bar:
       params, carry = model.solve(stream_key(key, "solve", 0), Passes(dataset, config.evaluation.batch_size), report)
     state = state_at(iterations, params, carry)
-    run.validate(state, iterations)
-    run.save(state, iterations)
+    with Interruption():  # from here on it is as good as done
+      run.validate(state, iterations)
+      run.save(state, iterations)
     return state, Ended.FINISHED
 
   return Plan(state_at(0, *model.init(key, dataset.split("train").rows(slice(0, 1)))), None, train)

@@ -21,6 +21,7 @@ from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference.ancestral import ancestral
 from gdm.likelihood import LogLikelihood, bits_per_dim
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
+from gdm.networks.dropout import dropout_scale
 
 OUTPUT_BIASES = ("marginals", "zeros")
 
@@ -35,7 +36,10 @@ class Autoregressive(abc.ABC):
     ordering_seed: makes the random ordering.
     heads: "auto", "binary", "categorical" or "blocks"; see gdm/autoregressive/heads.py.
     fallback: weight of patterns that are no state of a block.
-    center: subtract 1/2 from binary inputs.
+    center: measure inputs from an offset that starts at the first batch's mean, so that a dropped input is an average
+      one; one more parameter per input.
+    input_dropout: rate on the variables as inputs: a variable's columns are dropped together.
+    ordered: whether levels are a scale (grey values), coded as thermometers, or mere names (characters), one-hot.
     output_bias: output biases start at the logits of the first batch's "marginals", or at "zeros".
   """
 
@@ -45,9 +49,11 @@ class Autoregressive(abc.ABC):
   heads: str = "auto"
   fallback: float = 1e-5
   center: bool = False
+  input_dropout: float = 0.0
+  ordered: bool = True
   output_bias: str = "marginals"
 
-  rates: ClassVar[tuple[str, ...]] = ()  # names of the fields that are dropout rates
+  rates: ClassVar[tuple[str, ...]] = ("input_dropout",)  # names of the fields that are dropout rates
 
   def __post_init__(self) -> None:
     _ = self.layout
@@ -66,11 +72,11 @@ class Autoregressive(abc.ABC):
   @abc.abstractmethod
   def network(self, params: PyTree, inputs: Float[Array, "batch columns"],
               key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
-    """Logits by slot of all variables, from inputs by slot; a key means training: dropout draws from it."""
+    """Logits by slot of all variables, from inputs by slot, centred and dropped out; a key means training."""
 
   @abc.abstractmethod
-  def parameter_masks(self) -> dict[str, Any]:
-    """For every parameter, which of its entries some output may depend on; the shape of `init_network`'s result."""
+  def network_masks(self) -> dict[str, Any]:
+    """For every parameter of `init_network`, which of its entries some output may depend on."""
 
   @abc.abstractmethod
   def init_cache(self, params: Params, num: int) -> PyTree:
@@ -92,7 +98,7 @@ class Autoregressive(abc.ABC):
 
   @property
   def head(self) -> heads_lib.Head:
-    return heads_lib.make_head(self.spec, self.heads, self.center, self.fallback)
+    return heads_lib.make_head(self.spec, self.heads, self.fallback, self.ordered)
 
   @property
   def layout(self) -> Layout:
@@ -106,12 +112,22 @@ class Autoregressive(abc.ABC):
     """The number of parameters, entries that a mask makes void apart."""
     return sum(int(np.sum(mask)) for mask in jax.tree.leaves(self.parameter_masks()))
 
+  def parameter_masks(self) -> dict[str, Any]:
+    """For every parameter, which of its entries some output may depend on."""
+    return {**self.network_masks(), **({"offset": self.inputs_in_use()} if self.center else {})}
+
+  def inputs_in_use(self) -> Bool[np.ndarray, " columns"]:
+    """Which inputs, by slot, some output sees: all but the last variable's."""
+    return self.layout.positions < self.head.num_variables - 1
+
   @property
   def objectives(self) -> tuple[Objective, ...]:
     return (Objective(groups=("model",), loss=self.loss),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     params = self.init_network(key)
+    if self.center:
+      params["offset"] = jnp.mean(self.layout.sort(self.head.encode(self._flatten(batch["x"]))), axis=0)
     if self.output_bias == "marginals":
       params["bias"] = self.head.marginal_logits(self._flatten(batch["x"]))[self.layout.columns]
     return {"model": params}, {}
@@ -119,7 +135,26 @@ class Autoregressive(abc.ABC):
   def logits(self, params: Params, inputs: Float[Array, "batch columns"],
              key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
     """Logits of all variables, from `head.encode(x)`; both in the data's own order."""
-    return self.layout.unsort(self.network(params["model"], self.layout.sort(inputs), key))
+    return self.layout.unsort(self.network(*self.prepare(params["model"], inputs, key)))
+
+  def prepare(self, model: PyTree, inputs: Float[Array, "batch columns"],
+              key: Key[Array, ""] | None = None) -> tuple[PyTree, Float[Array, "batch columns"], Key[Array, ""] | None]:
+    """The arguments of `network`: inputs from the head's order to slots, centred, dropped out; the key's other half."""
+    inputs = self.layout.sort(inputs)
+    if self.center:
+      inputs = inputs - model["offset"]
+    if key is not None:
+      dropout_key, key = jax.random.split(key)
+      scale = dropout_scale(dropout_key, (inputs.shape[0], self.head.num_variables), self.input_dropout)
+      if scale.ndim:
+        inputs = inputs * scale[:, self.head.variables[self.layout.columns]]
+    return model, inputs, key
+
+  def encode_previous(self, model: PyTree, value: Int[Array, "batch span"],
+                      slots: Int[Array, " width"]) -> Float[Array, "batch width"]:
+    """The columns of the variable before, which lie at `slots`, centred: what `conditional_step` feeds on."""
+    encoded = self.head.encode_value(value)
+    return encoded - jnp.take(model["offset"], slots, mode="fill", fill_value=0.0) if self.center else encoded
 
   def log_prob(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
                key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:

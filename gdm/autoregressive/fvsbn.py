@@ -5,33 +5,23 @@ exactly these: the strictly triangular weights as a vector, and the biases. Its 
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
 from gdm.autoregressive.base import Autoregressive
-from gdm.networks.dropout import dropout
 from gdm.networks.triangular import pack_upper, packed_size, unpack_upper
 
 
 @dataclasses.dataclass(frozen=True)
 class FVSBN(Autoregressive):
-  """A fully visible sigmoid belief network on binary or categorical data.
-
-  Attributes:
-    input_dropout: rate on inputs.
-  """
-
-  input_dropout: float = 0.0
-
-  rates: ClassVar[tuple[str, ...]] = ("input_dropout",)
+  """A fully visible sigmoid belief network on binary or categorical data."""
 
   def init_network(self, key):
     size = self.head.num_columns
     return {"kernel": jnp.zeros(packed_size(size - 1)), "bias": jnp.zeros(size)}
 
-  def parameter_masks(self):
+  def network_masks(self):
     # The columns of a categorical or block variable do not see each other: those entries of the triangle are void.
     return {"kernel": pack_upper(self._mask()), "bias": np.ones(self.head.num_columns, bool)}
 
@@ -45,7 +35,7 @@ class FVSBN(Autoregressive):
     return jnp.pad(jnp.where(self._mask(), upper, 0.0), ((0, 1), (1, 0)))
 
   def network(self, params, inputs, key=None):
-    return dropout(key, inputs, self.input_dropout) @ self.kernel(params) + params["bias"]
+    return inputs @ self.kernel(params) + params["bias"]
 
   def init_cache(self, params, num):
     logits = jnp.broadcast_to(params["model"]["bias"], (num, self.head.num_columns))
@@ -55,5 +45,5 @@ class FVSBN(Autoregressive):
     """O(n): adds the previous variable's weights to the logits of all later ones."""
     rows = jnp.asarray(self.layout.previous_slots)[index]
     weights = jnp.take(cache["kernel"], rows, axis=0, mode="fill", fill_value=0.0)
-    logits = cache["logits"] + self.head.encode_value(x_previous) @ weights
+    logits = cache["logits"] + self.encode_previous(params["model"], x_previous, rows) @ weights
     return {**cache, "logits": logits}, logits[:, jnp.asarray(self.layout.slots)[index]]

@@ -6,7 +6,7 @@ data out as float columns, as many as there are logits, so that inputs and logit
 | head | variable | its columns | its logits |
 |---|---|---|---|
 | Bernoulli | a binary dimension | x | log-odds |
-| categorical | a dimension of L levels | one-hot code of x | L |
+| categorical | a dimension of L levels | thermometer or one-hot code of x | L |
 | block | mutually exclusive binary dimensions | those dimensions | log-odds of each member against none |
 
 A block's states are its members and "none"; "none" has logit 0, so a block of one is a Bernoulli. Any other pattern has
@@ -39,13 +39,13 @@ class Head(abc.ABC):
 
   Attributes:
     spec: the data.
-    center: subtract 1/2 from binary inputs.
     fallback: weight of the patterns that are no state of a block.
+    ordered: whether levels are a scale (grey values), coded as thermometers, or mere names, coded one-hot.
   """
 
   spec: DataSpec
-  center: bool = False
   fallback: float = 1e-5
+  ordered: bool = True
 
   @property
   @abc.abstractmethod
@@ -60,6 +60,13 @@ class Head(abc.ABC):
   @property
   def num_columns(self) -> int:
     return self.columns.size
+
+  @property
+  def variables(self) -> np.ndarray:
+    """[columns] the variable that each column belongs to."""
+    variables = np.empty(self.num_columns + 1, int)
+    variables[self.columns] = np.arange(self.num_variables)[:, None]
+    return variables[:-1]
 
   @property
   def num_variables(self) -> int:
@@ -135,7 +142,7 @@ class BernoulliHead(Head):
     return self.columns
 
   def encode_value(self, value):
-    return value.astype(jnp.float32) - 0.5 * self.center
+    return value.astype(jnp.float32)
 
   def score(self, logits, value, variable):
     return bernoulli.log_prob(logits, value)[..., 0]
@@ -162,7 +169,9 @@ class CategoricalHead(Head):
     return np.arange(self.spec.num_dims)[:, None]
 
   def encode_value(self, value):
-    return jax.nn.one_hot(value[..., 0], self.width)
+    levels = jnp.arange(self.width)
+    # A thermometer, x >= 0, x >= 1, ...: neighbouring values have like codes, which small data sets need.
+    return (value >= levels if self.ordered else value == levels).astype(jnp.float32)
 
   def score(self, logits, value, variable):
     return categorical.log_prob(logits, value[..., 0])
@@ -230,7 +239,7 @@ class BlockHead(Head):
     return self.spec.num_dims
 
   def encode_value(self, value):
-    return value.astype(jnp.float32) - 0.5 * self.center
+    return value.astype(jnp.float32)
 
   def encode(self, x):
     return self.encode_value(x)
@@ -277,7 +286,7 @@ class BlockHead(Head):
     return jnp.log(ones + 1.0) - jnp.log(member @ none + 1.0)
 
 
-def make_head(spec: DataSpec, heads: str, center: bool, fallback: float) -> Head:
+def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool) -> Head:
   """The head called `heads`; "auto" takes blocks where the spec has them, else Bernoulli or categorical by its levels.
 
   Raises:
@@ -292,4 +301,4 @@ def make_head(spec: DataSpec, heads: str, center: bool, fallback: float) -> Head
     raise ConfigError(f"heads is {heads!r}; {nearest(heads, HEADS)}")
   if name != "categorical":
     spec.require_binary(f"heads {name!r}")
-  return builders[name](spec, center, fallback)
+  return builders[name](spec, fallback, ordered)

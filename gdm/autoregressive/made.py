@@ -41,7 +41,6 @@ class MADE(Autoregressive):
     degrees: "even" spreads the hidden units' degrees evenly, "random" draws them as the paper does.
     mask_seed: makes the masks.
     dropout: rate on hidden units.
-    input_dropout: rate on inputs.
     weight_init: name of an initializer, see gdm/networks/activations.py.
   """
 
@@ -53,7 +52,6 @@ class MADE(Autoregressive):
   degrees: str = "even"
   mask_seed: int = 0
   dropout: float = 0.0
-  input_dropout: float = 0.0
   weight_init: str = "glorot_uniform"
 
   rates: ClassVar[tuple[str, ...]] = ("dropout", "input_dropout")
@@ -92,7 +90,7 @@ class MADE(Autoregressive):
     inputs = jnp.zeros((1, self.head.num_columns))
     return dict(self._network().init(key, inputs, *self.components.traced_degrees_of(0))["params"])
 
-  def parameter_masks(self):
+  def network_masks(self):
     """Entries that take part in at least one component."""
     network = self._network()
     names = [*(f"layers_{layer}" for layer in range(len(self.hidden))), "output"]
@@ -106,6 +104,9 @@ class MADE(Autoregressive):
       masks = jax.tree.map(np.logical_or, masks, kernels) if masks else kernels
     biases = {f"hidden_bias_{layer}": np.ones(size, bool) for layer, size in enumerate(self.hidden)}
     return {**masks, **biases, "bias": np.ones(network.num_out, bool)}
+
+  def inputs_in_use(self):
+    return np.ones(self.head.num_columns, bool) if self.num_orderings > 1 else super().inputs_in_use()
 
   def network(self, params, inputs, key=None, component: int | Int[Array, ""] = 0):
     """Logits by slot of all variables in one component."""
@@ -122,7 +123,7 @@ class MADE(Autoregressive):
       tiles = [staircase(*pair) for pair in itertools.pairwise([*degrees, limits])]
       direct_tiles = staircase(degrees[0], limits)
     return MaskedMLP(columns, columns, self.hidden, tuple(tiles), direct_tiles if self.direct else (), self.activation,
-                     self.dropout, self.input_dropout, self.weight_init)
+                     self.dropout, self.weight_init)
 
   # The mixture over components.
 
@@ -141,8 +142,8 @@ class MADE(Autoregressive):
                          key: Key[Array, ""] | None = None) -> Float[Array, "batch variables"]:
     """Log-probability in nats of each variable given those before it, in one component."""
     head, x = self.head, self._flatten(x)
-    inputs = self.layout.sort(head.encode(x))
-    return head.log_prob(self.layout.unsort(self.network(params["model"], inputs, key, component)), x)
+    arguments = self.prepare(params["model"], head.encode(x), key)
+    return head.log_prob(self.layout.unsort(self.network(*arguments, component)), x)
 
   def _by_component(self, function):
     """The results of all components, stacked; one after another, so that memory does not grow with their number."""
@@ -219,7 +220,7 @@ class MADE(Autoregressive):
     model, tables, component = params["model"], self.components, cache["component"]
     previous = jnp.asarray(tables.previous_slots)[component, index]
     slots = jnp.asarray(tables.slots)[component, index]
-    inputs = below = cache["inputs"].at[:, previous].set(self.head.encode_value(x_previous), mode="drop")
+    inputs = below = cache["inputs"].at[:, previous].set(self.encode_previous(model, x_previous, previous), mode="drop")
     hidden = []
     for layer, (kernel, values) in enumerate(zip(cache["kernels"], cache["hidden"], strict=True)):
       units = jnp.asarray(tables.units[layer])[component, index]

@@ -27,14 +27,12 @@ class MLP(Autoregressive):
     hidden: sizes of each network's hidden layers.
     activation: of the hidden units.
     dropout: rate on hidden units.
-    input_dropout: rate on inputs.
     weight_init: name of an initializer, see gdm/networks/activations.py.
   """
 
   hidden: tuple[int, ...] = (16,)
   activation: str = "relu"
   dropout: float = 0.0
-  input_dropout: float = 0.0
   weight_init: str = "glorot_uniform"
 
   rates: ClassVar[tuple[str, ...]] = ("dropout", "input_dropout")
@@ -61,7 +59,7 @@ class MLP(Autoregressive):
       params[f"kernel_{layer + 1}"] = jax.vmap(lambda k, shape=shape: init(k, shape))(jax.random.split(layer_key, n))
     return params
 
-  def parameter_masks(self):
+  def network_masks(self):
     n, sizes = self.head.num_variables, (*self.hidden, self.head.width)
     dense, limits = self._first()
     masks = {"first": tile_masks(dense.tiles, self.layout.positions, limits),
@@ -79,10 +77,9 @@ class MLP(Autoregressive):
     return MaskedDense(self.head.num_columns, staircase(self.layout.positions, limits), self.weight_init), limits
 
   def network(self, params, inputs, key=None):
-    input_key, *keys = [None] * (len(self.hidden) + 1) if key is None else jax.random.split(key, len(self.hidden) + 1)
+    keys = [None] * len(self.hidden) if key is None else jax.random.split(key, len(self.hidden))
     dense, limits = self._first()
     positions, limits = jax.lax.optimization_barrier((jnp.asarray(self.layout.positions), jnp.asarray(limits)))
-    inputs = dropout(input_key, inputs, self.input_dropout)
     h: Any = dense.apply({"params": params["first"]}, inputs, positions, limits)
     h = h.reshape(-1, self.head.num_variables, self.hidden[0])
     for layer, layer_key in enumerate(keys):
@@ -101,7 +98,7 @@ class MLP(Autoregressive):
     model = params["model"]
     rows = jnp.asarray(self.layout.previous_slots)[index]
     slots = jnp.asarray(self.layout.slots)[index]
-    inputs = cache["inputs"].at[:, rows].set(self.head.encode_value(x_previous), mode="drop")
+    inputs = cache["inputs"].at[:, rows].set(self.encode_previous(model, x_previous, rows), mode="drop")
     # Inputs not known yet are zero, so the kernel needs no mask.
     h = inputs[:, :cache["kernel"].shape[1]] @ cache["kernel"][index]
     for layer in range(len(self.hidden)):

@@ -14,7 +14,7 @@ import numpy as np
 from gdm.autoregressive.base import Autoregressive
 from gdm.errors import ConfigError
 from gdm.networks.activations import activation, initializer
-from gdm.networks.dropout import dropout, dropout_scale
+from gdm.networks.dropout import dropout_scale
 from gdm.networks.nade import blocked, recursion
 
 
@@ -26,7 +26,6 @@ class NADE(Autoregressive):
     hidden: hidden units d.
     activation: of the hidden units; the paper's are "sigmoid" and "relu".
     dropout: rate on hidden units, one mask per example for all its conditionals.
-    input_dropout: rate on inputs.
     weight_init: name of an initializer, see gdm/networks/activations.py.
     block: variables per step of the recursion: 1 is best on a CPU, 16 to 64 on an accelerator. The model is the same.
   """
@@ -34,7 +33,6 @@ class NADE(Autoregressive):
   hidden: int = 500
   activation: str = "sigmoid"
   dropout: float = 0.0
-  input_dropout: float = 0.0
   weight_init: str = "glorot_uniform"
   block: int = 1
 
@@ -57,16 +55,14 @@ class NADE(Autoregressive):
     return {"W": init(w_key, shape), "V": init(v_key, shape[::-1]).T, "c": jnp.zeros(self.hidden),
             "bias": jnp.zeros(shape[0])}
 
-  def parameter_masks(self):
+  def network_masks(self):
     # The last variable's W feeds nothing; it stays, as in the paper's count.
     shape = (self.head.num_columns, self.hidden)
     return {"W": np.ones(shape, bool), "V": np.ones(shape, bool), "c": np.ones(self.hidden, bool),
             "bias": np.ones(shape[0], bool)}
 
   def network(self, params, inputs, key=None):
-    input_key, hidden_key = (None, None) if key is None else jax.random.split(key)
-    inputs = dropout(input_key, inputs, self.input_dropout)
-    scale = dropout_scale(hidden_key, (inputs.shape[0], self.hidden), self.dropout)
+    scale = dropout_scale(key, (inputs.shape[0], self.hidden), self.dropout)
     pad = self.layout.pad
     columns = jnp.moveaxis(pad(inputs.T), 1, 2)  # [variables, batch, width]
     arguments = (activation(self.activation), columns, pad(params["W"]), pad(params["V"]), params["c"], scale)
@@ -81,5 +77,6 @@ class NADE(Autoregressive):
     model = params["model"]
     rows = jnp.asarray(self.layout.previous_slots)[index]
     slots = jnp.asarray(self.layout.slots)[index]
-    cache = cache + self.head.encode_value(x_previous) @ jnp.take(model["W"], rows, axis=0, mode="fill", fill_value=0.0)
+    weights = jnp.take(model["W"], rows, axis=0, mode="fill", fill_value=0.0)
+    cache = cache + self.encode_previous(model, x_previous, rows) @ weights
     return cache, activation(self.activation)(cache) @ model["V"][slots].T + model["bias"][slots]

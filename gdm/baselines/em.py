@@ -27,12 +27,15 @@ class Steps(NamedTuple):
       "count", the number of examples. Pure; it is compiled.
     maximize: (statistics, params) -> the parameters that maximize the expected log-posterior.
     log_prior: params -> log-density of the prior up to a constant, in nats; 0 for maximum likelihood.
+    revise: (iteration, statistics, params) -> parameters changed beyond EM (a component removed, the prior moved), from
+      which the M-step goes on, or None. What comes after is another objective, which may begin higher.
   """
 
   start: Callable[[Key[Array, ""]], PyTree]
   expect: Callable[..., PyTree]
   maximize: Callable[[PyTree, PyTree], PyTree]
   log_prior: Callable[[PyTree], float]
+  revise: Callable[[int, PyTree, PyTree], PyTree | None] = lambda iteration, statistics, params: None
 
 
 class Schedule(NamedTuple):
@@ -72,8 +75,8 @@ def fit(key: Key[Array, ""], steps: Steps, schedule: Schedule, spec: DataSpec, b
   best = None
   for start_key in jax.random.split(key, schedule.num_restarts):
     history: list[Mapping[str, float]] = []
-    params = _run(steps, steps.start(start_key), spec, batches, schedule.restart_iterations, schedule.tolerance,
-                  lambda _, metrics, history=history: history.append(metrics))
+    params = run(steps, steps.start(start_key), spec, batches, schedule.restart_iterations, schedule.tolerance,
+                 lambda _, metrics, history=history: history.append(metrics))
     if best is None or history[-1]["objective"] < best[1][-1]["objective"]:
       best = (params, history)
   assert best is not None
@@ -82,12 +85,13 @@ def fit(key: Key[Array, ""], steps: Steps, schedule: Schedule, spec: DataSpec, b
   for iteration, metrics in enumerate(history[:-1]):  # the last is the first of what follows
     report(iteration, metrics)
   done = len(history) - 1
-  return _run(steps, params, spec, batches, max(schedule.num_iterations - done, 0), schedule.tolerance,
-              lambda iteration, metrics: report(done + iteration, metrics))
+  return run(steps, params, spec, batches, max(schedule.num_iterations - done, 0), schedule.tolerance,
+             lambda iteration, metrics: report(done + iteration, metrics))
 
 
-def _run(steps: Steps, params: PyTree, spec: DataSpec, batches: Iterable[Batch], num_iterations: int, tolerance: float,
-         report: Report) -> PyTree:
+def run(steps: Steps, params: PyTree, spec: DataSpec, batches: Iterable[Batch], num_iterations: int, tolerance: float,
+        report: Report) -> PyTree:
+  """One run of EM from `params`, as `fit` makes several of; `steps.expect` should be compiled."""
   previous, before = np.inf, params
   for iteration in range(num_iterations + 1):
     statistics = examples.accumulate(spec, steps.expect, batches, params)
@@ -98,6 +102,10 @@ def _run(steps: Steps, params: PyTree, spec: DataSpec, batches: Iterable[Batch],
     if objective > previous:  # only rounding can do that, at the maximum
       return before
     report(iteration, {"nll": -nats / count, "objective": objective})
+    revised = steps.revise(iteration, statistics, params) if iteration < num_iterations else None
+    if revised is not None:
+      previous, params = np.inf, steps.maximize(statistics, revised)
+      continue
     if iteration == num_iterations or previous - objective < tolerance:
       break
     previous, before = objective, params

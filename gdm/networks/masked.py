@@ -113,7 +113,6 @@ class MaskedMLP(nn.Module):
     direct_tiles: tiles of the direct connections from input to output; () for none.
     activation: name of the hidden units' activation.
     dropout: rate on hidden units.
-    input_dropout: rate on inputs; the direct connections see the same ones.
     weight_init: name of an initializer.
   """
 
@@ -124,7 +123,6 @@ class MaskedMLP(nn.Module):
   direct_tiles: tuple[Tile, ...] = ()
   activation: str = "relu"
   dropout: float = 0.0
-  input_dropout: float = 0.0
   weight_init: str = "glorot_uniform"
 
   def setup(self):
@@ -143,10 +141,10 @@ class MaskedMLP(nn.Module):
 
     With a key the network is in training: dropout draws from it.
     """
-    input_key, *keys = [None] * (len(self.hidden) + 1) if key is None else jax.random.split(key, len(self.hidden) + 1)
+    keys = [None] * len(self.hidden) if key is None else jax.random.split(key, len(self.hidden))
     # The barrier keeps the compiler from folding masks it knows into constants of the kernels' size.
     degrees, limits = jax.lax.optimization_barrier((tuple(degrees), limits))
-    h = x = dropout(input_key, x, self.input_dropout)
+    h = x
     for layer, layer_key in enumerate(keys):
       h = self.layers[layer](h, degrees[layer], degrees[layer + 1]) + self.hidden_biases[layer]
       h = dropout(layer_key, activation(self.activation)(h), self.dropout)

@@ -28,16 +28,16 @@ SPECS = {
 SHARED = {"ordering": "random", "ordering_seed": 3, "fallback": 0.05}
 SINGLE = {
     "fvsbn": functools.partial(FVSBN, **SHARED),
-    "mlp": functools.partial(MLP, hidden=(4, 3), activation="tanh", **SHARED),
+    "mlp": functools.partial(MLP, hidden=(4, 3), activation="tanh", center=True, **SHARED),
     "nade": functools.partial(NADE, hidden=6, **SHARED),
-    "nade_blocked": functools.partial(NADE, hidden=6, activation="tanh", block=4, **SHARED),
+    "nade_blocked": functools.partial(NADE, hidden=6, activation="tanh", block=4, center=True, **SHARED),
     "made": functools.partial(MADE, hidden=(14,), activation="tanh", **SHARED),
     "made_deep": functools.partial(MADE, hidden=(14, 9), activation="tanh", direct=True, degrees="random", center=True,
                                    **SHARED),
 }
 ENSEMBLES = {
     "made_orderings": functools.partial(MADE, hidden=(11, 8), activation="tanh", direct=True, num_orderings=4,
-                                        num_masks=2, degrees="random", **SHARED),
+                                        num_masks=2, degrees="random", center=True, **SHARED),
     "made_masks": functools.partial(MADE, hidden=(8,), activation="tanh", num_masks=3, **SHARED),
 }
 BUILDERS = SINGLE | ENSEMBLES
