@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import io
 import logging as python_logging
 import os
 import sys
@@ -43,6 +44,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each line when it is printed
   _route_logs()
   use_compilation_cache()
   try:

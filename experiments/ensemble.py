@@ -93,9 +93,10 @@ def _validation_nats(run: TrainedRun) -> Float[np.ndarray, " examples"]:
 def _write(workdir: Workdir, runs: list[TrainedRun], weights: Float[np.ndarray, " models"], valid: float) -> None:
   """Writes config, checkpoint and result as of a finished run."""
   config, dataset = runs[0].config.copy_and_resolve_references(), runs[0].dataset
+  shares = tuple(float(weight) for weight in weights)
   config.model = {"name": "ensemble", "components": tuple(run.config.model.to_dict() for run in runs),
-                  "weights": tuple(float(weight) for weight in weights)}
-  model = Ensemble(dataset.spec, tuple(run.model for run in runs), config.model.weights)
+                  "weights": shares}
+  model = Ensemble(dataset.spec, tuple(run.model for run in runs), shares)
   params, carry = model.join([(run.params, run.carry) for run in runs])
   with workdir.claim(config):
     workdir.record(config)

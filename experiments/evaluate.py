@@ -36,10 +36,12 @@ def main(argv: Sequence[str]) -> None:
       run.model, run.params, run.carry, eval_batches(run.dataset, split, settings.batch_size),
       key=stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step), num_draws=settings.num_draws,
       num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split))
+  # Masked models store entries that take no part, and say how many do.
+  num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(
       likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
-      num_params=count_parameters(run.params), train_seconds=run.train_seconds, evaluation=settings.to_dict())
+      num_params=num_params, train_seconds=run.train_seconds, evaluation=settings.to_dict())
   write_report(workdir.path / f"likelihood_{split}.json", report)
   print(one_line(report))
 

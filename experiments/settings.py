@@ -25,6 +25,7 @@ _SEED = (lambda value: 0 <= value < 2**32, "in [0, 2**32)")
 RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _SEED,
     "data.batch_size": _at_least(1),
+    "data.init_examples": _at_least(1),
     "data.transforms": (lambda names: all(isinstance(name, str) and name for name in names),
                         "a tuple of names, as ('binarize',), or () for none"),
     "optimizer.learning_rate": _POSITIVE,

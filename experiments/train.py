@@ -107,7 +107,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model)
   loader = Loader(dataset, config.data.batch_size, seed=config.seed,
                   minibatches=sum(objective.repeats for objective in model.objectives))
   optimizers = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps))
-  example = dataset.split("train").rows(slice(0, config.data.batch_size))
+  example = dataset.split("train").rows(slice(0, config.data.init_examples))
   initial = init_state(model, optimizers, key, example, ema=training.ema_decay > 0)
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
                          unroll=training.unroll)

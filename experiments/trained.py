@@ -18,6 +18,8 @@ from gdm.model import Carry, Model, Params
 from gdm.training import checkpoint
 from gdm.training.state import averages_of
 
+_ATTEMPTS = 5  # at reading a checkpoint of a run under way
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
@@ -46,11 +48,23 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   config = workdir.read_config()
   config.update_from_flattened_dict(overrides)
   check_settings(config)
-  directory, step = choose_checkpoint(workdir, which)
-  meta = checkpoint.read_meta(directory, step)
   dataset = dataset or load_data(config)
-  require_same_data(workdir, dataset, meta)
   model = _recorded_model(workdir, config, dataset)
+  for attempt in range(1, _ATTEMPTS + 1):
+    directory, step = choose_checkpoint(workdir, which)
+    try:
+      return _read_checkpoint(workdir, config, dataset, model, directory, step)
+    except (CheckpointError, FileNotFoundError):
+      # A run under way deletes its older checkpoints, this one perhaps since it was chosen.
+      if (directory / str(step)).exists() or attempt == _ATTEMPTS:
+        raise
+  raise AssertionError("unreachable")
+
+
+def _read_checkpoint(workdir: Workdir, config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
+                     directory: Path, step: int) -> TrainedRun:
+  meta = checkpoint.read_meta(directory, step)
+  require_same_data(workdir, dataset, meta)
   kept = "ema" if meta["has_ema"] else "live"
   chosen = kept if config.evaluation.parameters == "auto" else config.evaluation.parameters
   params, carry = restore_parameters(model, dataset, directory, step, ema=chosen == "ema")

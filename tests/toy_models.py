@@ -15,6 +15,7 @@ from gdm.likelihood import LogLikelihood
 from gdm.model import LossOutput, Mean, Objective
 
 SHARDS = 8
+PLANE = DataSpec((2,), None)
 
 
 def _dense(key, rows, columns):
@@ -31,7 +32,7 @@ def _log_normal(x, mean, log_scale):
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-  spec: DataSpec = DataSpec((2,), None)
+  spec: DataSpec = PLANE
 
   @property
   def objectives(self):

@@ -22,6 +22,7 @@ VARIANTS = {
     "npz": {"data": {"name": "npz", "transforms": ("blocks",)}},
     "adult": {
         "data": {"name": "npz", "batch_size": 50},
+        "model": {"output_bias": "zeros"},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 10_000, "patience": 0},
     },
@@ -33,6 +34,7 @@ VARIANTS = {
     },
     "mushrooms": {
         "data": {"name": "npz", "batch_size": 50},
+        "model": {"center": True},
         "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 8000, "patience": 0},
     },

@@ -20,7 +20,7 @@ VARIANTS = {
     "binarized_mnist": {
         "data": {"name": "tfds:binarized_mnist"},
         "model": {"hidden": (4000,), "direct": True, "dropout": 0.3},
-        "training": {"num_steps": 10_000, "steps_per_call": 1, "eval_every": 500, "checkpoint_every": 2500,
+        "training": {"num_steps": 13_000, "steps_per_call": 1, "eval_every": 500, "checkpoint_every": 6500,
                      "patience": 0},
         "evaluation": {"batch_size": 1000},
     },
@@ -32,19 +32,20 @@ VARIANTS = {
     },
     "adult": {
         "data": {"name": "npz"},
-        "model": {"activation": "sigmoid", "direct": True, "dropout": 0.5},
+        "model": {"activation": "sigmoid", "direct": True, "center": True, "dropout": 0.5},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 3000, "eval_every": 100, "ema_decay": 0.9995, "patience": 0},
     },
     "dna": {
         "data": {"name": "npz"},
-        "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "dropout": 0.3, "input_dropout": 0.2},
+        "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "center": True, "dropout": 0.3,
+                  "input_dropout": 0.2},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 1400, "eval_every": 100, "patience": 0},
     },
     "mushrooms": {
         "data": {"name": "npz"},
-        "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "dropout": 0.3},
+        "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "center": True, "dropout": 0.3},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 2000, "eval_every": 100, "patience": 0},
     },

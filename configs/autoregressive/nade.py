@@ -26,17 +26,19 @@ VARIANTS = {
     "npz": {"data": {"name": "npz", "transforms": ("blocks",)}, "model": {"hidden": 128, "dropout": 0.2}},
     "adult": {
         "data": {"name": "npz"},
-        "optimizer": {"learning_rate": 1e-2},
+        "model": {"center": True},
+        "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 1250, "eval_every": 50, "log_every": 50, "patience": 0},
     },
     "dna": {
         "data": {"name": "npz"},
-        "model": {"input_dropout": 0.2},
+        "model": {"center": True, "input_dropout": 0.2},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 420, "eval_every": 20, "log_every": 20, "patience": 0},
     },
     "mushrooms": {
         "data": {"name": "npz"},
+        "model": {"center": True},
         "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 1000, "eval_every": 50, "log_every": 50, "patience": 0},
     },

@@ -10,7 +10,7 @@ from configs import base
 VARIANTS = {
     "digits": {"data": {"name": "digits", "transforms": ("binarize", "blocks")}},
     "binarized_mnist": {"data": {"name": "tfds:binarized_mnist"}, "evaluation": {"batch_size": 1000},
-                        "model": {"num_components": 200, "num_runs": 1, "num_iterations": 100, "tolerance": 1e-3}},
+                        "model": {"num_runs": 1, "num_iterations": 100, "tolerance": 1e-3}},
     "npz": {"data": {"name": "npz", "transforms": ("blocks",)}},
 }
 
@@ -18,7 +18,7 @@ VARIANTS = {
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = base.get_config()
-  config.model = {"name": "block_mixture", "num_components": 100, "num_runs": 8, "alpha": 0.1, "min_count": 5.0,
+  config.model = {"name": "block_mixture", "num_components": 200, "num_runs": 8, "alpha": 0.1, "min_count": 5.0,
                   "learn_iterations": 60, "seed_weight": 0.5, "fallback": 1e-5, "num_iterations": 300,
                   "tolerance": 1e-5}
   config.update(base.choose(variant, VARIANTS, __name__))

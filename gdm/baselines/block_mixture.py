@@ -65,7 +65,7 @@ class BlockMixture:
   """
 
   spec: DataSpec
-  num_components: int = 100
+  num_components: int = 200
   num_runs: int = 8
   alpha: float = 0.1
   min_count: float = 5.0

@@ -7,7 +7,6 @@ import pytest
 
 from gdm.data.blocks import find_blocks
 from gdm.data.load import load_dataset
-from gdm.errors import SpecError
 
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real sets are not at {REAL}")

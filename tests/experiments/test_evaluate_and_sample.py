@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from commands import TINY
 
+from experiments import trained
 from experiments.trained import load_run
 from experiments.workdir import Workdir
 
@@ -72,6 +73,12 @@ def test_completions_keep_what_is_known(commands, workdir, known):
   assert found["known"].sum() == known * 64
   np.testing.assert_array_equal(found["x"][:, found["known"]], found["original"][:, found["known"]])
   assert known == 1.0 or (found["x"] != found["original"]).any()
+
+
+def test_a_checkpoint_that_a_run_under_way_deletes_is_chosen_anew(workdir, monkeypatch):
+  real, gone = trained.choose_checkpoint, iter([(workdir / "checkpoints", 26), (workdir / "best", 3)])
+  monkeypatch.setattr(trained, "choose_checkpoint", lambda *args: next(gone, None) or real(*args))
+  assert load_run(Workdir(workdir), {}, "28").step == 28
 
 
 def test_a_set_without_images_has_no_pictures(commands, tmp_path):

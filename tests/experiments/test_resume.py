@@ -91,14 +91,17 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(commands, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_compilation_ends_with_the_first_step_saved(commands, unbroken, tmp_path, number):
+def test_an_interrupted_compilation_can_be_resumed(commands, unbroken, tmp_path, number):
+  """It ends with the first step saved, or with nothing where the loop was not yet reached."""
   workdir = tmp_path / "run"
   running = commands.start("train", f"{TINY}:digits", f"--workdir={workdir}")
   running.until(lambda: "parameters" in running.out)
   result = running.kill(number).wait()
   assert (result.status, result.err) == (RESUME_ME, "")
-  step = int(re.search(r"interrupted and saved at step (\d+); the same command resumes\.\n$", result.out)[1])
-  assert f"resuming from step {step}." in commands.good("train", f"{TINY}:digits", f"--workdir={workdir}")
+  saved = re.search(r"\ninterrupted and saved at step (\d+); the same command resumes\.\n$", result.out)
+  assert saved or result.out.splitlines()[-1].startswith("interrupted; the same command resumes")
+  said = commands.good("train", f"{TINY}:digits", f"--workdir={workdir}")
+  assert not saved or f"resuming from step {saved[1]}." in said
   assert_same_runs(workdir, unbroken("digits"))
 
 

@@ -1,5 +1,6 @@
 """What a training run leaves behind, when it stops, and what it says."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -82,16 +83,20 @@ def test_on_a_terminal_there_is_one_bar_and_nothing_of_any_library(tmp_path):
   """A process of its own, as a user starts it."""
   ours, theirs = pty.openpty()
   fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-  result = subprocess.run([sys.executable, "-m", "experiments.train", DIGITS, f"--workdir={tmp_path / 'run'}"],
-                          stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT, check=False)
-  os.close(theirs)
-  shown = os.read(ours, 1 << 20).decode()
-  os.close(ours)
-  assert result.returncode == 0
-  assert len(result.stdout.splitlines()) == 2 and "step" not in result.stdout.splitlines()[0]
-  *bars, end = shown.replace("\r\n", "\n").split("\r")
-  assert end.count("\n") == 1 and all("steps/s" in bar for bar in [*bars[1:], end])
-  assert re.search(r"30/30 .*loss \d.*best valid -\d", end)
+  command = [sys.executable, "-m", "experiments.train", DIGITS, f"--workdir={tmp_path / 'run'}"]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT) as process:
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # which is how a terminal says that the other side has closed
+      while part := os.read(ours, 1 << 16):
+        shown += part
+    os.close(ours)
+    headline, end = process.stdout.read().splitlines()
+  assert process.returncode == 0
+  assert headline.startswith("fvsbn on digits") and end.startswith("finished at step 30")
+  *bars, last = shown.decode().replace("\r\n", "\n").split("\r")
+  assert last.count("\n") == 1 and all("/30 [" in bar for bar in [*bars[1:], last])
+  assert re.search(r"30/30 .*loss \d.*best valid -\d", last)
 
 
 @pytest.mark.parametrize("variant", ["independent", "mixture"])

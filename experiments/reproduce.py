@@ -1,0 +1,112 @@
+"""Runs a table of the README again: trains, scores and ranks every row, three seeds each.
+
+  python -m experiments.reproduce --table=binary --data=../shared/data --workdir=runs/binary [--dry_run]
+
+Every run is a workdir of its own; what is finished already is not run again. Ends with the mean test NLL
+of each row over its seeds. All settings stand in the configs, and none was chosen on a test split.
+"""
+
+import dataclasses
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from gdm.errors import ConfigError
+from gdm.evaluation.report import read_report
+
+_TABLE = flags.DEFINE_enum("table", "binary", ["binary", "mnist"], "Which table.")
+_DATA = flags.DEFINE_string("data", "../shared/data", "Folder of the npz files.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS data lies; \"\" is TFDS's own place.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/tables", "Folder of the runs.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds per row.")
+_DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print the commands, one a line, and run nothing.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One row: a model on a set, alone or as a mixture of `members` runs that differ in `vary`.
+
+  Attributes:
+    label: what the row is called.
+    dataset: file of the set without .npz, or "" where the config says it all.
+    config: --config.
+    members: runs per seed; more than one are mixed with weights fitted on the validation split.
+    vary: the field that tells the members apart.
+  """
+
+  label: str
+  dataset: str
+  config: str
+  members: int = 1
+  vary: str = "seed"
+
+
+BINARY = (
+    *(Row(f"{model}, binary heads", name, f"configs/autoregressive/{model}.py:{name}")
+      for model in ("fvsbn", "nade", "made") for name in ("adult", "dna", "mushrooms")),
+    Row("made, blocks", "adult", "configs/autoregressive/made.py:adult_blocks", 12, "model.ordering_seed"),
+    Row("made, blocks", "dna", "configs/autoregressive/made.py:dna_blocks"),
+    Row("block mixture", "mushrooms", "configs/baselines/block_mixture.py:npz"),
+)
+MNIST = tuple(Row(model, "", f"configs/autoregressive/{model}.py:binarized_mnist") for model in ("fvsbn", "made"))
+TABLES = {"binary": BINARY, "mnist": MNIST}
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise ConfigError(f"unexpected arguments {argv[1:]}; this binary takes flags alone.")
+  table = [(row, seed) for row in TABLES[_TABLE.value] for seed in range(_SEEDS.value)]
+  for row, seed in table:
+    for command in commands(row, seed):
+      if _DRY_RUN.value:
+        print(shlex.join(command))
+      elif subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+        raise ConfigError(f"this command failed: python -m {shlex.join(command)}")
+  if not _DRY_RUN.value:
+    print("\n".join(summary()))
+
+
+def workdir_of(row: Row, seed: int) -> Path:
+  """Where the result of a row lies."""
+  return Path(_WORKDIR.value) / row.dataset / row.label.replace(", ", "_").replace(" ", "_") / f"seed_{seed}"
+
+
+def commands(row: Row, seed: int) -> Iterator[list[str]]:
+  """The commands of one row and seed that are not done yet, without the interpreter."""
+  result = workdir_of(row, seed)
+  if (result / "likelihood_test.json").exists():
+    return
+  parts = result.with_name(f"{result.name}_members")  # beside it: a workdir holds nothing of other runs
+  members = [parts / str(k) for k in range(row.members)] if row.members > 1 else [result]
+  where = [f"--config.data.path={Path(_DATA.value) / row.dataset}.npz"] if row.dataset else [
+      f"--config.data.data_dir={_DATA_DIR.value}"]
+  for k, member in enumerate(members):
+    number = seed * row.members + k
+    yield ["experiments.train", f"--config={row.config}", f"--workdir={member}", *where,
+           *dict.fromkeys((f"--config.seed={number}", f"--config.{row.vary}={number}"))]
+  if row.members > 1:
+    yield ["experiments.ensemble", f"--workdir={result}", *map(str, members)]
+  yield ["experiments.evaluate", f"--workdir={result}", "--split=valid"]
+  yield ["experiments.evaluate", f"--workdir={result}", "--split=test"]
+
+
+def summary() -> Iterator[str]:
+  """A line per row: mean NLL on both splits, each seed's test NLL, and the seconds of training."""
+  for row in TABLES[_TABLE.value]:
+    reports = {split: [read_report(workdir_of(row, seed) / f"likelihood_{split}.json") for seed in range(_SEEDS.value)]
+               for split in ("valid", "test")}
+    valid, test = ([-report["nats_mean"] for report in reports[split]] for split in ("valid", "test"))
+    each = " ".join(f"{nll:.3f}" for nll in test)
+    seconds = np.mean([report["train_seconds"] for report in reports["test"]])
+    yield (f"{row.dataset or reports['test'][0]['dataset']:12} {row.label:20} valid {np.mean(valid):8.3f}  "
+           f"test {np.mean(test):8.3f}  ({each})  {seconds:6.0f} s")
+
+
+if __name__ == "__main__":
+  cli.run(main)
