@@ -9,25 +9,20 @@ data out as float columns, as many as there are logits, so that inputs and logit
 | categorical | a dimension of L levels | thermometer or one-hot code of x | L |
 | block | mutually exclusive binary dimensions | those dimensions | log-odds of each member against none |
 
-A block's states are its members and "none"; "none" has logit 0, so a block of one is a Bernoulli. Any other pattern has
-probability too: with weight `fallback` the block follows Laplace's rule of succession, by which a pattern of k ones
-among m bits has probability 1 / ((m + 1) binom(m, k)). So every input has a finite log-likelihood, and the sum over all
-inputs stays one.
+A block's states are its members and "none"; "none" has logit 0, so a block of one is a Bernoulli. Other patterns have
+probability too; see gdm/distributions/blocks.py.
 """
 
 import abc
 import dataclasses
-import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.dataspec import DataSpec
-from gdm.distributions import bernoulli, categorical
+from gdm.distributions import bernoulli, blocks, categorical
 from gdm.errors import ConfigError, SpecError, nearest
 
 HEADS = ("auto", "binary", "categorical", "blocks")
@@ -184,36 +179,6 @@ class CategoricalHead(Head):
     return jnp.log((counts + 1.0) / (x.shape[0] + self.width)).ravel()
 
 
-class _Group(NamedTuple):
-  """The blocks of one size."""
-
-  variables: np.ndarray  # [blocks]
-  dims: np.ndarray  # [blocks, size]
-
-
-class _Blocks(NamedTuple):
-  """Tables of a spec's blocks."""
-
-  dims: np.ndarray  # [variables, span], padded
-  sizes: np.ndarray  # [variables]
-  groups: tuple[_Group, ...]
-  log_patterns: np.ndarray  # [span + 1, span + 1]: Laplace's log-probability of a pattern, by size and ones
-
-
-@functools.lru_cache(maxsize=32)
-def _blocks(spec: DataSpec) -> _Blocks:
-  sizes = np.array([len(block) for block in spec.blocks])
-  span = sizes.max()
-  dims = np.full((len(sizes), span), spec.num_dims)
-  for variable, block in enumerate(spec.blocks):
-    dims[variable, :len(block)] = block
-  groups = tuple(_Group(np.flatnonzero(sizes == size), dims[sizes == size, :size]) for size in np.unique(sizes))
-  size, ones = np.indices((span + 1, span + 1))
-  with np.errstate(divide="ignore"):  # patterns with more ones than bits: never looked up
-    log_patterns = -np.log((size + 1) * scipy.special.binom(size, ones))
-  return _Blocks(dims, sizes, groups, log_patterns.astype(np.float32))
-
-
 @dataclasses.dataclass(frozen=True)
 class BlockHead(Head):
   """Blocks of mutually exclusive binary dimensions, each by one categorical over its members and "none"."""
@@ -222,9 +187,7 @@ class BlockHead(Head):
     if not self.spec.blocks:
       raise SpecError("heads is 'blocks', but the data has none (spec.blocks is empty); add the `blocks` transform, or "
                       "set heads to 'auto'.")
-    if not 0.0 < self.fallback < 1.0:
-      raise ConfigError(f"fallback is {self.fallback}; it must lie strictly between 0 and 1, so that every pattern "
-                        "of a block has a finite log-likelihood.")
+    blocks.require_fallback(self.fallback)
 
   @property
   def columns(self) -> np.ndarray:
@@ -232,7 +195,7 @@ class BlockHead(Head):
 
   @property
   def dims(self) -> np.ndarray:
-    return _blocks(self.spec).dims
+    return blocks.blocks_of(self.spec).dims
 
   @property
   def num_columns(self) -> int:
@@ -245,45 +208,32 @@ class BlockHead(Head):
     return self.encode_value(x)
 
   def score(self, logits, value, variable):
-    tables = _blocks(self.spec)
+    tables = blocks.blocks_of(self.spec)
     size = jnp.asarray(tables.sizes)[variable]
-    ones = jnp.sum(value, axis=-1)
     member = jnp.where(jnp.arange(value.shape[-1]) < size[..., None], logits, -jnp.inf)
     chosen = jnp.sum(jnp.where(value > 0, logits, 0.0), axis=-1)
     state = chosen - jnp.logaddexp(jax.nn.logsumexp(member, axis=-1), 0.0)
-    fallback = jnp.log(self.fallback) + jnp.asarray(tables.log_patterns)[size, ones]
-    mixture = jnp.where(ones <= 1, jnp.logaddexp(jnp.log1p(-self.fallback) + state, fallback), fallback)
-    return jnp.where(size == 1, state, mixture)
+    return blocks.log_prob(tables, state, size, jnp.sum(value, axis=-1), self.fallback)
 
   def log_prob(self, logits, x):
     # One group per block size: padding all blocks to the largest would cost singletons that much more.
     scores, order = [], []
-    for variables, dims in _blocks(self.spec).groups:
+    for variables, dims in blocks.blocks_of(self.spec).groups:
       scores.append(self.score(logits[:, dims], x[:, dims].astype(jnp.int32), variables))
       order.append(variables)
     return jnp.concatenate(scores, axis=1)[:, np.argsort(np.concatenate(order))]
 
   def draw(self, key, logits, variable, temperature=1.0):
-    state_key, mix_key, rate_key, bits_key = jax.random.split(key, 4)
-    size = jnp.asarray(_blocks(self.spec).sizes)[variable]
-    inside = jnp.arange(self.width) < size
-    states = jnp.concatenate([jnp.zeros_like(logits[..., :1]), jnp.where(inside, logits, -jnp.inf)], axis=-1)
-    state = categorical.sample(state_key, states, temperature)
-    value = jax.nn.one_hot(state - 1, self.width, dtype=jnp.int32)
-    # Laplace's rule: a rate uniform in [0, 1], then independent bits. The temperature sharpens the mixture too.
-    mixed = bernoulli.sample(mix_key, jnp.full(state.shape, jnp.log(self.fallback) - jnp.log1p(-self.fallback)),
-                             temperature)
-    rate = jax.random.uniform(rate_key, state.shape)
-    pattern = jax.random.bernoulli(bits_key, rate[..., None], value.shape) & inside
-    return jnp.where(((mixed > 0) & (size > 1))[..., None], pattern.astype(jnp.int32), value)
+    size = jnp.asarray(blocks.blocks_of(self.spec).sizes)[variable]
+    members = jnp.where(jnp.arange(self.width) < size, logits, -jnp.inf)
+    states = jnp.concatenate([jnp.zeros_like(logits[..., :1]), members], axis=-1)
+    return blocks.draw(key, states, size, self.fallback, temperature)
 
   def marginal_logits(self, x):
+    tables = blocks.blocks_of(self.spec)
     ones = jnp.sum(x, axis=0, dtype=jnp.float32)
-    member = np.zeros((self.spec.num_dims, len(self.spec.blocks)), np.float32)
-    for variable, block in enumerate(self.spec.blocks):
-      member[list(block), variable] = 1.0
-    none = jnp.sum(x.astype(jnp.float32) @ member == 0, axis=0, dtype=jnp.float32)
-    return jnp.log(ones + 1.0) - jnp.log(member @ none + 1.0)
+    none = jnp.sum(blocks.count_ones(tables, x) == 0, axis=0, dtype=jnp.float32)
+    return jnp.log(ones + 1.0) - jnp.log(none[tables.owner] + 1.0)
 
 
 def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool) -> Head:

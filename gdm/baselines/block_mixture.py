@@ -164,7 +164,7 @@ class BlockMixture:
                       "block is drawn jointly, so know all of it or nothing.")
     component_key, value_key = jax.random.split(key)
     features, _ = self._features(flat)
-    joint = self._joint(params["model"], features * jnp.asarray(whole[self._owner], jnp.float32))
+    joint = self._joint(params["model"], features * np.asarray(whole, np.float32)[self._owner])
     component = jax.random.categorical(component_key, joint)
     drawn = self._draw(value_key, params["model"]["logits"], component)
     return examples.as_samples(self.spec, jnp.where(jnp.asarray(mask), flat, drawn))
@@ -172,7 +172,7 @@ class BlockMixture:
   def _features(self, x: Int[Array, "batch dims"]) -> tuple[Float[Array, "batch states"], Float[Array, " batch"]]:
     """Which states the blocks are in, one-hot, and the log-probability of all blocks that are in none."""
     ones = blocks.count_ones(self._blocks, x)
-    members = x * (ones <= 1)[:, self._blocks.owner]
+    members = jnp.where(ones[:, self._blocks.owner] <= 1, x, 0)
     laplace = blocks.log_prob(self._blocks, jnp.zeros(()), self._blocks.sizes, ones, self.fallback)
     return (jnp.concatenate([members, ones == 0], axis=1).astype(jnp.float32),
             jnp.sum(jnp.where(ones > 1, laplace, 0.0), axis=1))

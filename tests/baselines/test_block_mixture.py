@@ -163,7 +163,7 @@ def test_finds_a_planted_mixture_of_unknown_size():
   ours = log_probs(model, params, carry, one_hot(states, sizes)).mean()
   assert truth - 0.05 < ours < truth + 0.01
   found = np.exp(np.asarray(params["model"]["log_weights"]))
-  np.testing.assert_allclose(np.sort(found[found > 0]), np.sort(weights), atol=0.03)
+  np.testing.assert_allclose(np.sort(found[found > 0]), np.sort(weights), atol=0.05)
 
 
 def test_concentrations_are_learned():
