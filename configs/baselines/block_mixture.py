@@ -10,7 +10,7 @@ from configs import base
 VARIANTS = {
     "digits": {"data": {"name": "digits", "transforms": ("binarize", "blocks")}},
     "binarized_mnist": {"data": {"name": "tfds:binarized_mnist"}, "evaluation": {"batch_size": 1000},
-                        "model": {"num_runs": 1, "num_iterations": 100, "tolerance": 1e-3}},
+                        "model": {"num_components": 500, "num_runs": 1, "num_iterations": 100, "tolerance": 1e-2}},
     "npz": {"data": {"name": "npz", "transforms": ("blocks",)}},
 }
 
