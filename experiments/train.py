@@ -12,11 +12,13 @@ TensorBoard, curves.png and samples.png.
 Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to resume.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import ml_collections
@@ -60,17 +62,26 @@ def main(argv: Sequence[str]) -> int:
   cli.require_flag("config")
   workdir, config = Workdir(cli.require_flag("workdir")), with_defaults(_CONFIG.value)
   check_settings(config)
-  # Outside the loop of steps SIGTERM stops at once, as Ctrl-C does.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  # Outside the loop of steps both signals stop at once.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: _stop())
   try:
     with workdir.claim(config):
       return _train(config, workdir)
-  except KeyboardInterrupt:
-    print("interrupted; the same command resumes from the last checkpoint, or starts over where there is none.",
-          flush=True)
-    # Not by the way of all ends: Orbax's threads would wait for minutes for a save that was cut. What is on disk
-    # survives a kill at any moment, so it survives this.
-    os._exit(cli.EXIT_RESUME_ME)
+  except KeyboardInterrupt:  # a second Ctrl-C within the loop
+    _stop()
+
+
+def _stop() -> NoReturn:
+  """Ends the process here and now.
+
+  Not by an exception, which a callback of somebody's may swallow, nor by the way of all ends, on which Orbax's threads
+  would wait for minutes for a save that was cut. What is on disk survives a kill at any moment, so it survives this.
+  """
+  with contextlib.suppress(RuntimeError):  # the signal came in the middle of a print
+    sys.stdout.flush()
+  os.write(1, b"interrupted; the same command resumes from the last checkpoint, or starts over where there is none.\n")
+  os._exit(cli.EXIT_RESUME_ME)
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> int:
