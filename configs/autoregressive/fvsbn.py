@@ -16,7 +16,10 @@ VARIANTS = {
     },
     "binarized_mnist": {
         "data": {"name": "tfds:binarized_mnist"},
-        "training": {"num_steps": 15_000, "eval_every": 500, "checkpoint_every": 5000, "patience": 0},
+        "model": {"center": True},
+        "optimizer": {"name": "adamw", "learning_rate": 3e-3, "weight_decay": 0.02},
+        "training": {"num_steps": 10_000, "ema_decay": 0.9995, "eval_every": 500, "checkpoint_every": 5000,
+                     "patience": 0},
         "evaluation": {"batch_size": 1000},
     },
     "npz": {"data": {"name": "npz", "transforms": ("blocks",)}},

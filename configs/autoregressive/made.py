@@ -14,8 +14,9 @@ BLOCKS = {"name": "npz", "transforms": ("blocks",)}
 VARIANTS = {
     "digits": {
         "data": {"name": "digits"},
-        "model": {"hidden": (500,), "num_orderings": 4, "dropout": 0.5, "input_dropout": 0.2},
-        "training": {"num_steps": 2500, "eval_every": 100, "checkpoint_every": 500, "patience": 0},
+        "model": {"center": True, "num_orderings": 4, "dropout": 0.5, "input_dropout": 0.15},
+        "optimizer": {"learning_rate": 2e-3},
+        "training": {"num_steps": 1800, "eval_every": 100, "checkpoint_every": 600, "patience": 0},
     },
     "binarized_mnist": {
         "data": {"name": "tfds:binarized_mnist"},
@@ -27,7 +28,7 @@ VARIANTS = {
     "npz": {
         "data": BLOCKS,
         "model": {"hidden": (500, 500), "direct": True, "center": True, "num_orderings": 8, "dropout": 0.5,
-                  "input_dropout": 0.1},
+                  "input_dropout": 0.15},
         "optimizer": {"learning_rate": 2e-3},
     },
     "adult": {
@@ -91,7 +92,7 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   }
   config.optimizer.update({"schedule": "cosine"})
   config.training.update({
-      "num_steps": 20_000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
+      "num_steps": 15_000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
       "checkpoint_every": 5000, "patience": 12,
   })
   config.update(base.choose(variant, VARIANTS, __name__))
