@@ -54,8 +54,8 @@ def get_config() -> ml_collections.ConfigDict:
   })
 
 
-def choose(variant: str, variants: dict[str, dict], where: str) -> dict:
+def choose(variant: str, variants: dict[str, dict]) -> dict:
   """The settings of a variant, or a ConfigError naming the nearest known one."""
   if variant not in variants:
-    raise ConfigError(f"{where} has no variant {variant!r}; {nearest(variant, variants)}")
+    raise ConfigError(f"--config has no variant {variant!r}; {nearest(variant, variants)}")
   return variants[variant]

@@ -16,7 +16,7 @@ VARIANTS = {
     },
     "binarized_mnist": {
         "data": {"name": "tfds:binarized_mnist"},
-        "model": {"center": True},
+        "model": {"ordering": "random", "center": True},
         "optimizer": {"name": "adamw", "learning_rate": 3e-3, "weight_decay": 0.02},
         "training": {"num_steps": 10_000, "ema_decay": 0.9995, "eval_every": 500, "checkpoint_every": 5000,
                      "patience": 0},
@@ -63,5 +63,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
       "num_steps": 20_000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
       "checkpoint_every": 5000, "patience": 12,
   })
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

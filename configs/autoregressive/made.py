@@ -95,5 +95,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
       "num_steps": 15_000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
       "checkpoint_every": 5000, "patience": 12,
   })
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

@@ -21,5 +21,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   config.model = {"name": "block_mixture", "num_components": 200, "num_runs": 8, "alpha": 0.1, "min_count": 5.0,
                   "learn_iterations": 60, "seed_weight": 0.5, "fallback": 1e-5, "num_iterations": 300,
                   "tolerance": 1e-5}
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

@@ -18,5 +18,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = base.get_config()
   config.model = {"name": "chow_liu", "alpha": 1.0}
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

@@ -18,5 +18,5 @@ def get_config(variant: str = "toy2d") -> ml_collections.ConfigDict:
   config = base.get_config()
   config.model = {"name": "gaussian_mixture", "num_components": 20, "covariance": "full", "variance_floor": 1e-3,
                   "alpha": 1.0, "num_restarts": 4, "restart_iterations": 10, "num_iterations": 200, "tolerance": 1e-5}
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

@@ -19,5 +19,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = base.get_config()
   config.model = {"name": "independent", "alpha": 1.0, "variance_floor": 1e-6}
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

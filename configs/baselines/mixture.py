@@ -20,5 +20,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   config = base.get_config()
   config.model = {"name": "mixture", "num_components": 50, "alpha": 1.0, "seed_weight": 0.5, "num_restarts": 4,
                   "restart_iterations": 10, "num_iterations": 200, "tolerance": 1e-4}
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

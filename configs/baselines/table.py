@@ -18,5 +18,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = base.get_config()
   config.model = {"name": "table", "alpha": 1.0, "max_states": 2**20}
-  config.update(base.choose(variant, VARIANTS, __name__))
+  config.update(base.choose(variant, VARIANTS))
   return config

@@ -17,7 +17,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits"):
-  config, settings = base.get_config(), base.choose(variant, VARIANTS, "tiny")
+  config, settings = base.get_config(), base.choose(variant, VARIANTS)
   config.data.update(settings["data"])
   config.model = settings["model"]
   config.optimizer.learning_rate = 0.01
