@@ -1,4 +1,4 @@
-"""Ensembles of runs: the weights are the likeliest, the mixture is a distribution, and it is a workdir like any other."""
+"""Ensembles of runs: the weights are the likeliest, and the mixture is a workdir like any other."""
 
 import json
 
@@ -32,7 +32,8 @@ def test_the_true_weights_are_found():
 def test_two_runs_are_mixed_and_scored(commands, tmp_path):
   runs = [tmp_path / "independent", tmp_path / "chow_liu"]
   for run in runs:
-    commands.start("train", f"configs/baselines/{run.name}.py:digits", f"--workdir={run}").wait()
+    result = commands.run("train", f"--config={ROOT}/configs/baselines/{run.name}.py:digits", f"--workdir={run}")
+    assert result.status == 0, result.err
   mixed = tmp_path / "mixed"
   result = commands.start("ensemble", f"--workdir={mixed}", *map(str, runs)).wait()
   assert result.status == 0, result.err
