@@ -21,7 +21,7 @@ VARIANTS = {
     "binarized_mnist": {
         "data": {"name": "tfds:binarized_mnist"},
         "model": {"hidden": (4000,), "direct": True, "dropout": 0.3},
-        "training": {"num_steps": 13_000, "steps_per_call": 1, "eval_every": 500, "checkpoint_every": 6500,
+        "training": {"num_steps": 10_000, "steps_per_call": 1, "eval_every": 500, "checkpoint_every": 5000,
                      "patience": 0},
         "evaluation": {"batch_size": 1000},
     },
