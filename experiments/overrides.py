@@ -66,7 +66,7 @@ def _load(text: str) -> ConfigDict:
   if not path.is_file():
     root = Path(configs.__file__).parent
     known = [str(Path("configs") / found.relative_to(root)) for found in root.glob("*/*.py")
-             if found.name != "__init__.py"]
+             if found.name not in ("__init__.py", "shared.py")]
     raise ConfigError(f"--config is {text!r}, but there is no file {str(path)!r}; it must be a config file, then ':' "
                       f"and a data set, as configs/<family>/<model>.py:digits; {nearest(str(path), known)}")
   try:

@@ -7,6 +7,7 @@ mushrooms are npz with binary heads as in the papers and settings chosen on the 
 import ml_collections
 
 from configs import base
+from configs.autoregressive import shared
 
 VARIANTS = {
     "digits": {
@@ -46,22 +47,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {
-      "name": "fvsbn",
-      "ordering": "natural",
-      "ordering_seed": 0,
-      "heads": "auto",
-      "fallback": 1e-5,
-      "center": False,
-      "input_dropout": 0.0,
-      "ordered": True,
-      "output_bias": "marginals",
-  }
-  config.optimizer.update({"learning_rate": 5e-3, "schedule": "cosine"})
-  config.training.update({
-      "num_steps": 20_000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
-      "checkpoint_every": 5000, "patience": 12,
-  })
+  config = shared.get_config("fvsbn", learning_rate=5e-3)
   config.update(base.choose(variant, VARIANTS))
   return config

@@ -8,6 +8,7 @@ blocks, with settings chosen on the validation split.
 import ml_collections
 
 from configs import base
+from configs.autoregressive import shared
 
 BLOCKS = {"name": "npz", "transforms": ("blocks",)}
 
@@ -69,31 +70,7 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {
-      "name": "made",
-      "ordering": "natural",
-      "ordering_seed": 0,
-      "heads": "auto",
-      "fallback": 1e-5,
-      "center": False,
-      "input_dropout": 0.0,
-      "ordered": True,
-      "output_bias": "marginals",
-      "hidden": (500,),
-      "activation": "relu",
-      "direct": False,
-      "num_orderings": 1,
-      "num_masks": 1,
-      "degrees": "even",
-      "mask_seed": 0,
-      "dropout": 0.0,
-      "weight_init": "glorot_uniform",
-  }
-  config.optimizer.update({"schedule": "cosine"})
-  config.training.update({
-      "num_steps": 15_000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
-      "checkpoint_every": 5000, "patience": 12,
-  })
+  config = shared.get_config("made", hidden=(500,), activation="relu", direct=False, num_orderings=1, num_masks=1,
+                             degrees="even", mask_seed=0, dropout=0.0, weight_init="glorot_uniform")
   config.update(base.choose(variant, VARIANTS))
   return config
