@@ -1,23 +1,28 @@
 """Ranks evaluated runs: one table per data set and split.
 
-  python -m experiments.leaderboard DIR... [--split=test] [--format=text|markdown|csv]
+  python -m experiments.leaderboard DIR... [--split=test] [--format=text|markdown|csv] [--seeds]
 
 DIR is a workdir, or a folder of workdirs. Rows that were scored on different data, or under different conditions, never
-share a table.
+share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
+seeds with the standard error over seeds.
 """
 
+import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from experiments.cli import run
-from gdm.errors import ConfigError
+from experiments.workdir import Workdir, training_fields
+from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation import leaderboard
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")
+_SEEDS = flags.DEFINE_boolean("seeds", False, "Show means and standard errors over seeds as well.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,7 +30,25 @@ def main(argv: Sequence[str]) -> None:
   if not workdirs:
     raise ConfigError("no folder given; usage: python -m experiments.leaderboard DIR... [--format=text|markdown|csv].")
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-  print(leaderboard.render(leaderboard.collect(workdirs, _SPLIT.value), _FORMAT.value, width), end="")
+  tables = leaderboard.collect(workdirs, _SPLIT.value)
+  if _SEEDS.value:
+    folders = {row.folder for table in tables for row in table.rows}
+    tables = leaderboard.with_seed_means(tables, read_trials(sorted(folders)))
+  print(leaderboard.render(tables, _FORMAT.value, width), end="")
+
+
+def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.Trial]:
+  """What was run in each folder, by the config beside its reports; folders without a readable one are left out."""
+  trials = {}
+  for folder in folders:
+    try:
+      fields = training_fields(Workdir(folder).read_config())
+    except WorkdirError as error:
+      logging.warning("%s Its run is in no mean over seeds.", error)
+      continue
+    seed = fields.pop("seed")
+    trials[folder] = leaderboard.Trial(json.dumps(fields, sort_keys=True), seed)
+  return trials
 
 
 if __name__ == "__main__":

@@ -2,15 +2,25 @@
 
 A table is one data set, split, fingerprint of its examples and condition. Rows stand best first; a bound stands where
 its value puts it and wears its relation to the truth (≤, ≥, ≈).
+
+What seeds do to a number is seen below a table (`with_seed_means`): the mean over the seeds of a setting, with the
+standard error over seeds, which is another thing than the interval over examples that each row has.
 """
 
 import csv
 import dataclasses
 import io
+import itertools
+import json
+import math
 import os
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from gdm.errors import ConfigError, WorkdirError, nearest
 from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_report
@@ -18,17 +28,66 @@ from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One report and the run that it came from."""
+  """One report, and the name and folder of the run that it came from."""
 
   run: str
   report: Report
+  folder: Path
+
+
+class Trial(NamedTuple):
+  """What was run: everything that was set but the seed, in whatever form compares equal; and the seed."""
+
+  setting: Hashable
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedMean:
+  """The runs of a table that differ in their seed alone.
+
+  Attributes:
+    rows: the runs.
+    num_seeds: how many seeds they have; runs with the same seed count once, as their mean.
+    nats_mean: mean over seeds of the nats per example.
+    nats_stderr: its standard error over seeds, std(ddof=1) / sqrt(num_seeds); None for a single seed.
+    bits_per_dim: mean over seeds; None for a density.
+    bits_per_dim_stderr: its standard error over seeds.
+  """
+
+  rows: tuple[Row, ...]
+  num_seeds: int
+  nats_mean: float
+  nats_stderr: float | None
+  bits_per_dim: float | None
+  bits_per_dim_stderr: float | None
+
+  @property
+  def run(self) -> str:
+    """The names of the runs, with `*` for what differs."""
+    names = [re.findall(r"[^/,=_ -]+|[/,=_ -]", row.run) for row in self.rows]
+    if len(names) == 1:
+      return self.rows[0].run
+    start = _shared(names)
+    end = _shared([name[len(start):][::-1] for name in names])[::-1]
+    return "".join([*start, "*", *end])
+
+  def mean(self, field: str) -> float:
+    """The mean over the runs of a number of their reports."""
+    return float(np.mean([row.report[field] for row in self.rows]))
+
+
+def _shared(lists: Sequence[Sequence[str]]) -> list[str]:
+  """What all lists begin with."""
+  return [same[0] for same in itertools.takewhile(lambda items: len(set(items)) == 1, zip(*lists, strict=False))]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Comparable rows, best first."""
+  """Comparable rows, best first, and the means over seeds, best first, where they were asked for."""
 
   rows: tuple[Row, ...]
+  means: tuple[SeedMean, ...] = ()
 
   @property
   def first(self) -> Report:
@@ -47,10 +106,10 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """A column of the text and markdown tables: its heading, its cells, and whether they are numbers."""
+  """A column of the text and markdown tables: its heading, its cell for a row, and whether cells are numbers."""
 
   heading: str
-  cell: Callable[[Row], str]
+  cell: Callable[[Any], str]
   is_number: bool = True
 
 
@@ -66,9 +125,23 @@ _REST = (
     Column("run", lambda row: row.run, is_number=False),
 )
 
+_MEAN_MODEL = Column("model", lambda mean: mean.rows[0].report["model"], is_number=False)
+_MEAN_OVER = Column("over", lambda mean: f"mean of {mean.num_seeds} seeds" if mean.num_seeds > 1 else "1 seed",
+                    is_number=False)
+_MEAN_BITS = Column("bits/dim ± std. error", lambda mean: _mean_text(mean, bits_text, mean.bits_per_dim_stderr))
+_MEAN_NATS = Column("nats ± std. error", lambda mean: _mean_text(mean, nats_text, mean.nats_stderr))
+_MEAN_REST = (
+    Column("kind", lambda mean: mean.rows[0].report["kind"].replace("_", " "), is_number=False),
+    Column("params", lambda mean: f"{mean.mean('num_params'):,.0f}"),
+    Column("train s", lambda mean: f"{mean.mean('train_seconds'):,.1f}"),
+    Column("runs", lambda mean: mean.run, is_number=False),
+)
+
 _SHEET: tuple[str, ...] = ("dataset", "split", "given", "data_fingerprint", "rank", "model", "bits_per_dim",
                            "bits_per_dim_stderr", "nats_mean", "nats_stderr", "kind", "num_params", "train_seconds",
                            "num_draws", "parameters", "step", "num_examples", "num_dims", "run")
+# Standard errors over seeds have columns of their own: those of a run are over examples.
+_MEAN_SHEET: tuple[str, ...] = ("num_seeds", "bits_per_dim_seeds_stderr", "nats_seeds_stderr")
 
 
 def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Table]:
@@ -99,10 +172,51 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
     # A part of a split is not comparable with the whole, so the number of examples divides tables too.
     key = (report["dataset"], report["split"], tuple(report["given"]), report["data_fingerprint"],
            report["num_examples"], report["bits_per_dim"] is None)
-    groups[key].append(Row(runs[path.parent], report))
+    groups[key].append(Row(runs[path.parent], report, path.parent))
   # Within a table all rows have the same dimensions, so that the most nats are the fewest bits/dim.
   return [Table(tuple(sorted(groups[key], key=lambda row: (-row.report["nats_mean"], row.run))))
           for key in sorted(groups)]
+
+
+def with_seed_means(tables: Iterable[Table], trials: Mapping[Path, Trial]) -> list[Table]:
+  """The tables with the mean over seeds of each setting, in those where a setting has several seeds.
+
+  A mean is over runs of one table (so of one data set, split, fingerprint and condition) whose reports are of one kind
+  and were made in one way, and whose settings differ in the seed alone.
+
+  Args:
+    tables: the tables.
+    trials: what was run in each `Row.folder`; a folder that is missing here stands alone.
+  """
+  return [dataclasses.replace(table, means=_seed_means(table, trials)) for table in tables]
+
+
+def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, ...]:
+  groups = defaultdict(lambda: defaultdict(list))
+  for row in table.rows:
+    trial = trials.get(row.folder, Trial(row.folder, 0))
+    report = row.report
+    made = (report["model"], report["kind"], report["num_draws"], report["parameters"],
+            json.dumps(report.get("evaluation"), sort_keys=True))
+    groups[trial.setting, made][trial.seed].append(row)
+  means = [_seed_mean(seeds) for seeds in groups.values()]
+  if all(mean.num_seeds == 1 for mean in means):
+    return ()
+  return tuple(sorted(means, key=lambda mean: (-mean.nats_mean, mean.run)))
+
+
+def _seed_mean(seeds: Mapping[int, Sequence[Row]]) -> SeedMean:
+  """The mean over the runs of one setting, which are given by seed."""
+  rows = tuple(sorted((row for same in seeds.values() for row in same), key=lambda row: row.run))
+  is_discrete = rows[0].report["bits_per_dim"] is not None
+  return SeedMean(rows, len(seeds), *_mean_and_stderr(seeds, "nats_mean"),
+                  *(_mean_and_stderr(seeds, "bits_per_dim") if is_discrete else (None, None)))
+
+
+def _mean_and_stderr(seeds: Mapping[int, Sequence[Row]], field: str) -> tuple[float, float | None]:
+  values = np.array([np.mean([row.report[field] for row in same]) for same in seeds.values()])
+  stderr = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+  return float(np.mean(values)), stderr
 
 
 def render(tables: Sequence[Table], style: str = "text", width: int | None = None) -> str:
@@ -123,8 +237,19 @@ def _run_names(folders: Iterable[Path]) -> dict[Path, str]:
   return {folder: str(folder.relative_to(common)) for folder in folders}
 
 
+def _mean_text(mean: SeedMean, text: Callable[[Report], str], stderr: float | None) -> str:
+  """A mean as its runs would be written, with its relation to the truth, and the standard error over seeds."""
+  alone = text({"kind": mean.rows[0].report["kind"], "nats_mean": mean.nats_mean, "nats_stderr": None,
+                "bits_per_dim": mean.bits_per_dim, "bits_per_dim_stderr": None})
+  return alone if stderr is None else f"{alone} ± {stderr:.4f}"
+
+
 def _columns(table: Table) -> tuple[Column, ...]:
   return (_MODEL, *([_BITS] if table.is_discrete else []), _NATS, *_REST)
+
+
+def _mean_columns(table: Table) -> tuple[Column, ...]:
+  return (_MEAN_MODEL, _MEAN_OVER, *([_MEAN_BITS] if table.is_discrete else []), _MEAN_NATS, *_MEAN_REST)
 
 
 def _text(tables: Sequence[Table], width: int | None) -> str:
@@ -132,14 +257,20 @@ def _text(tables: Sequence[Table], width: int | None) -> str:
 
 
 def _text_table(table: Table, width: int | None) -> str:
-  columns = _columns(table)
-  cells = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in table.rows)]
+  parts = [table.title, *_text_lines(_columns(table), table.rows, width)]
+  if table.means:
+    parts += ["", *_text_lines(_mean_columns(table), table.means, width)]
+  return "\n".join(parts) + "\n"
+
+
+def _text_lines(columns: Sequence[Column], rows: Sequence[Row] | Sequence[SeedMean], width: int | None) -> list[str]:
+  cells = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   if width is not None:  # the run is the last column; what tells runs apart is mostly at the end of their paths
-    widths[-1] = min(widths[-1], max(len("run"), width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
+    widths[-1] = min(widths[-1], max(len(columns[-1].heading), width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
   right = [column.is_number for column in columns]
   heading, *lines = ["  ".join(map(_fit, line, widths, right)).rstrip() for line in cells]
-  return "\n".join([table.title, heading, "  ".join("─" * size for size in widths), *lines]) + "\n"
+  return [heading, "  ".join("─" * size for size in widths), *lines]
 
 
 def _fit(text: str, size: int, to_the_right: bool) -> str:
@@ -153,10 +284,16 @@ def _markdown(tables: Sequence[Table], width: int | None) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-  columns = _columns(table)
+  parts = [f"**{_escape(table.title)}**", "", *_markdown_lines(_columns(table), table.rows)]
+  if table.means:
+    parts += ["", *_markdown_lines(_mean_columns(table), table.means)]
+  return "\n".join(parts) + "\n"
+
+
+def _markdown_lines(columns: Sequence[Column], rows: Sequence[Row] | Sequence[SeedMean]) -> list[str]:
   lines = [[column.heading for column in columns], ["---:" if column.is_number else "---" for column in columns],
-           *([_escape(column.cell(row)) for column in columns] for row in table.rows)]
-  return "\n".join([f"**{_escape(table.title)}**", "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+           *([_escape(column.cell(row)) for column in columns] for row in rows)]
+  return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _escape(text: str) -> str:
@@ -164,15 +301,31 @@ def _escape(text: str) -> str:
 
 
 def _csv(tables: Sequence[Table], width: int | None) -> str:
-  """One sheet with full precision for programs; the leading columns name the table, and ranks start anew in each."""
+  """One sheet with full precision for programs; the leading columns name the table, and ranks start anew in each.
+
+  Means over seeds follow the runs of their table; `num_seeds` is empty for a run.
+  """
   del width
   out = io.StringIO()
-  writer = csv.DictWriter(out, _SHEET, extrasaction="ignore", lineterminator="\n")
+  columns = (*_SHEET, *_MEAN_SHEET) if any(table.means for table in tables) else _SHEET
+  writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
   writer.writeheader()
   for table in tables:
     for rank, row in enumerate(table.rows, start=1):
       writer.writerow({**row.report, "given": " ".join(row.report["given"]), "rank": rank, "run": row.run})
+    for rank, mean in enumerate(table.means, start=1):
+      writer.writerow(_mean_cells(mean, rank))
   return out.getvalue()
+
+
+def _mean_cells(mean: SeedMean, rank: int) -> dict[str, Any]:
+  report = mean.rows[0].report
+  shared = ("dataset", "split", "data_fingerprint", "model", "kind", "num_draws", "parameters", "num_examples",
+            "num_dims")
+  return {**{name: report[name] for name in shared}, "given": " ".join(report["given"]), "rank": rank,
+          "nats_mean": mean.nats_mean, "nats_seeds_stderr": mean.nats_stderr, "bits_per_dim": mean.bits_per_dim,
+          "bits_per_dim_seeds_stderr": mean.bits_per_dim_stderr, "num_params": mean.mean("num_params"),
+          "train_seconds": mean.mean("train_seconds"), "num_seeds": mean.num_seeds, "run": mean.run}
 
 
 _STYLES = {"text": _text, "markdown": _markdown, "csv": _csv}

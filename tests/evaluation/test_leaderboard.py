@@ -2,11 +2,16 @@
 
 import csv
 import io
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gdm.errors import ConfigError, DataError, WorkdirError
-from gdm.evaluation.leaderboard import collect, render
+from gdm.evaluation.leaderboard import Row, SeedMean, Trial, collect, render, with_seed_means
 from gdm.evaluation.report import write_report
 
 
@@ -123,3 +128,100 @@ def test_errors_name_the_folder_the_file_and_the_format(tmp_path):
   (tmp_path / "a" / "likelihood_valid.json").write_text("{")
   with pytest.raises(DataError, match=r"a/likelihood_valid\.json"):
     collect([tmp_path])
+
+
+# Means over seeds
+
+
+def seeded(tmp_path, runs):
+  """Tables with means of {name: (setting, seed, nats, fields)}."""
+  trials = {}
+  for name, (setting, seed, nats, fields) in runs.items():
+    trials[write(tmp_path / name, nats, **fields).resolve()] = Trial(setting, seed)
+  return with_seed_means(collect([tmp_path]), trials)
+
+
+def test_means_and_standard_errors_over_seeds(tmp_path):
+  small, large = [-85.0, -84.0, -85.5], [-80.0, -80.25]
+  [table] = seeded(tmp_path, {
+      **{f"hidden=10,seed={seed}": ("small", seed, nats, {}) for seed, nats in enumerate(small)},
+      **{f"hidden=20,seed={seed}": ("large", seed, nats, {}) for seed, nats in enumerate(large)},
+      "alone": ("else", 0, -90.0, {})})
+  assert len(table.rows) == 6
+  assert [(mean.run, mean.num_seeds) for mean in table.means] == [
+      ("hidden=20,seed=*", 2), ("hidden=10,seed=*", 3), ("alone", 1)]
+  for mean, nats in zip(table.means, (large, small), strict=False):
+    np.testing.assert_allclose(mean.nats_mean, np.mean(nats))
+    np.testing.assert_allclose(mean.nats_stderr, np.std(nats, ddof=1) / np.sqrt(len(nats)))
+    np.testing.assert_allclose(mean.bits_per_dim, np.mean(nats) / -44.0)
+    np.testing.assert_allclose(mean.bits_per_dim_stderr, np.std(nats, ddof=1) / np.sqrt(len(nats)) / 44.0)
+  alone = table.means[-1]
+  assert (alone.nats_mean, alone.nats_stderr, alone.bits_per_dim_stderr) == (-90.0, None, None)
+  lines = render([table]).splitlines()[-5:]
+  assert [re.split("  +", line)[:4] for line in lines] == [
+      ["model", "over", "bits/dim ± std. error", "nats ± std. error"],
+      ["─────", "───────────────", "─────────────────────", "─────────────────"],
+      ["made", "mean of 2 seeds", "1.8210 ± 0.0028", "-80.1250 ± 0.1250"],
+      ["made", "mean of 3 seeds", "1.9280 ± 0.0100", "-84.8333 ± 0.4410"],
+      ["made", "1 seed", "2.0455", "-90.0000"]]
+  assert "| made | mean of 2 seeds | 1.8210 ± 0.0028 | -80.1250 ± 0.1250 |" in render([table], "markdown")
+  assert max(map(len, render([table], width=105).splitlines())) <= 105
+
+
+@pytest.mark.parametrize("fields", [
+    {"data_fingerprint": "cd34"}, {"given": ["y"]}, {"dataset": "mnist"}, {"num_examples": 299},
+    {"kind": "lower_bound"}, {"num_draws": 16}, {"parameters": "live"}, {"model": "nade"},
+    {"evaluation": {"num_samples": 5}}, {"bits_per_dim": None, "bits_per_dim_stderr": None}])
+def test_a_mean_is_of_one_kind_of_number(tmp_path, fields):
+  tables = seeded(tmp_path, {"a": ("same", 0, -80.0, {}), "b": ("same", 1, -82.0, fields)})
+  assert all(table.means == () for table in tables)  # no setting has several seeds
+
+
+def test_splits_have_means_of_their_own(tmp_path):
+  trials = {}
+  for seed in (0, 1):
+    workdir = write(tmp_path / str(seed), -80.0 - seed)
+    trials[write(workdir, -70.0 - seed, split="valid").resolve()] = Trial("same", seed)
+  means = [mean for table in with_seed_means(collect([tmp_path]), trials) for mean in table.means]
+  assert [mean.nats_mean for mean in means] == [-80.5, -70.5]
+
+
+def test_runs_of_one_seed_count_once(tmp_path):
+  [table] = seeded(tmp_path, {"a": ("same", 0, -80.0, {}), "again": ("same", 0, -80.0, {}),
+                              "b": ("same", 1, -83.0, {})})
+  [mean] = table.means
+  assert (mean.num_seeds, mean.nats_mean, len(mean.rows)) == (2, -81.5, 3)
+  np.testing.assert_allclose(mean.nats_stderr, 1.5)
+
+
+def test_what_is_not_known_stands_alone(tmp_path):
+  runs = {"a": ("same", 0, -80.0, {}), "b": ("same", 1, -82.0, {})}
+  write(tmp_path / "foreign", -70.0)
+  [table] = seeded(tmp_path, runs)
+  assert [(mean.run, mean.num_seeds) for mean in table.means] == [("foreign", 1), ("*", 2)]
+  [table] = with_seed_means(collect([tmp_path]), {})
+  assert table.means == ()
+
+
+def test_bounds_stay_bounds_and_densities_have_no_bits(tmp_path):
+  fields = {"kind": "lower_bound", "bits_per_dim": None, "bits_per_dim_stderr": None}
+  [table] = seeded(tmp_path, {f"seed_{seed}": ("same", seed, -80.0 - seed, fields) for seed in range(2)})
+  text = render([table])
+  assert "≥ -80.5000 ± 0.5000" in text and "seed_*" in text and "bits" not in text
+
+
+def test_means_in_the_sheet(tmp_path):
+  [table] = seeded(tmp_path, {f"seed={seed}": ("same", seed, -80.0 - seed, {}) for seed in range(3)})
+  *runs, mean = csv.DictReader(io.StringIO(render([table], "csv")))
+  assert [row["num_seeds"] for row in (*runs, mean)] == ["", "", "", "3"]
+  assert (mean["run"], mean["rank"], float(mean["nats_mean"])) == ("seed=*", "1", -81.0)
+  np.testing.assert_allclose(float(mean["nats_seeds_stderr"]), 1 / np.sqrt(3))
+  assert mean["nats_stderr"] == ""
+  assert "seeds" not in render(collect([tmp_path]), "csv")
+
+
+@given(start=st.sampled_from(["", "made/", "lr=0.1,"]), end=st.sampled_from(["", "/b", ",x=1"]),
+       seeds=st.lists(st.integers(0, 1000), unique=True, min_size=2, max_size=4))
+def test_a_mean_is_called_by_what_its_runs_share(start, end, seeds):
+  rows = tuple(Row(f"{start}seed={seed}{end}", {}, Path(str(seed))) for seed in seeds)
+  assert SeedMean(rows, len(seeds), 0.0, None, None, None).run == f"{start}seed=*{end}"
