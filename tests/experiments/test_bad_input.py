@@ -90,7 +90,7 @@ COMMANDS = {
     ("--config=", "--workdir={}"): "--config is ''",
     (f"--config={HERE}", "--workdir={}"): "there is no file",
     (f"--config={ROOT / 'pyproject.toml'}", "--workdir={}"): "is no Python file",
-    (f"--config={HERE / 'fork_server.py'}", "--workdir={}"): "makes no config: .*get_config",
+    (f"--config={ROOT / 'experiments' / 'workdir.py'}", "--workdir={}"): "makes no config: .*get_config",
     (f"--config={ROOT / 'configs' / 'base.py'}:digits", "--workdir={}"): "makes no config: .*takes 0 positional",
     (f"--config={ROOT / 'configs' / 'base.py'}", "--workdir={}"): "model.name is ''; known: .*fvsbn",
     (f"{TINY}:digits", f"--workdir={__file__}"): "is a file; name a folder",
