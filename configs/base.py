@@ -27,17 +27,23 @@ def get_config() -> ml_collections.ConfigDict:
           "weight_decay": 0.0,
           "clip_norm": 0.0,  # 0 means no clipping
       },
+      "mesh": {
+          "fsdp": 1,  # devices that share the parameters; it must divide the number of devices
+      },
       "training": {
           "num_steps": 1000,
           "steps_per_call": 1,  # steps per dispatch; raise it for tiny models
           "unroll_call": False,  # write the steps of a call out instead of looping: needed for convolutions on a CPU
           "accumulate": 1,  # micro-batches per minibatch
           "unroll": True,  # write repeats and micro-batches out instead of looping: faster, but compiles longer
+          "precision": "float32",  # float32 | bfloat16: what products are computed in; parameters stay float32
+          "remat": "none",  # none | products | blocks: what is kept for the backward pass; less takes less memory
           "ema_decay": 0.0,  # 0 means no averaging
           "log_every": 100,
           "eval_every": 500,
           "checkpoint_every": 500,
           "keep": 2,  # checkpoints kept beside the best
+          "stall_seconds": 600.0,  # end the run, to be resumed, when a batch takes longer to come; 0 means never
           "patience": 0,  # stop after so many validations without a better one; 0 means never
       },
       "evaluation": {

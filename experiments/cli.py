@@ -21,9 +21,12 @@ from configs import base
 from experiments.overrides import check_overrides
 from gdm.errors import ConfigError, UserError
 
+EXIT_BUG = 1
 EXIT_BAD_INPUT = 2
 EXIT_RESUME_ME = 75  # EX_TEMPFAIL: the run was interrupted and saved; the same command again resumes it
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_at_end: list[Callable[[int, str], None]] = []
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -33,9 +36,10 @@ class _TqdmHandler(python_logging.Handler):
   """Writes log lines above a progress bar instead of through it."""
 
   def emit(self, record: python_logging.LogRecord) -> None:
-    if record.name == "absl" and record.exc_info:
-      return  # orbax tells each of its threads' tracebacks, and then raises the error
-    tqdm.write(self.format(record), file=sys.stderr)
+    text = self.format(record)
+    if record.name == "absl" and (record.exc_info or ".orbax-checkpoint-tmp" in text):
+      return  # orbax tells each of its threads' tracebacks, and then raises the error; a save under way is its affair
+    tqdm.write(text, file=sys.stderr)
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -43,22 +47,42 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
 
 
+def at_end(call: Callable[[int, str], None]) -> None:
+  """Has `call(code, message)` called when `main` has ended, however it did; the message is its error's, or ""."""
+  _at_end.append(call)
+
+
+def ended(code: int, message: str = "") -> None:
+  """Calls what was registered by `at_end`; for those who leave by `os._exit`."""
+  for call in _at_end:
+    call(code, message)
+
+
 def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each line when it is printed
   _route_logs()
   use_compilation_cache()
+  code, message = EXIT_BUG, ""
   try:
-    return main(argv) or 0
+    code = main(argv) or 0
   except UserError as error:
-    return _fail(error)
+    code, message = _fail(error), str(error)
   except OSError as error:
     if error.errno not in _MACHINE:
       raise
-    return _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror}.")
+    message = f"{error.filename or 'a file'} cannot be used: {error.strerror}."
+    code = _fail(message)
   except KeyboardInterrupt:
-    print("interrupted.", file=sys.stderr)
-    return EXIT_INTERRUPTED
+    message = "interrupted."
+    print(message, file=sys.stderr)
+    code = EXIT_INTERRUPTED
+  except Exception as error:
+    message = f"{type(error).__name__}: {error}"
+    raise
+  finally:
+    ended(code, message)
+  return code
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

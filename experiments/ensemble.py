@@ -22,6 +22,7 @@ from gdm.baselines.ensemble import Ensemble
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.mesh import make_mesh
 from gdm.training.state import TrainState
 from gdm.training.streams import stream_key
 
@@ -100,7 +101,7 @@ def _write(workdir: Workdir, runs: list[TrainedRun], weights: Float[np.ndarray, 
   params, carry = model.join([(run.params, run.carry) for run in runs])
   with workdir.claim(config):
     workdir.record(config)
-    with Run(config, workdir, dataset, model, None) as saved:
+    with Run(config, workdir, dataset, model, None, make_mesh(devices=jax.devices()[:1])) as saved:
       saved.progress.best_nats, saved.progress.best_step = valid, 1
       saved.progress.train_seconds = sum(run.train_seconds for run in runs)
       state = TrainState(jax.numpy.ones((), jax.numpy.int32), params, carry, {}, {})

@@ -2,9 +2,10 @@
 
   python -m experiments.evaluate --workdir=runs/made --split=test [--checkpoint=best|last|STEP]
       [--config.evaluation.num_draws=10 ...] [--config.data.data_dir=DIR]
+      [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 Prints one line and writes `likelihood_<split>.json` into the workdir. Settings of `evaluation` may differ from those of
-training; they are recorded in the result.
+training; they are recorded in the result. The split is spread over all devices, of several processes too.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from experiments import cli
+from experiments import cli, hosts
 from experiments.trained import load_run
 from experiments.workdir import Workdir
+from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.report import build_report, one_line, write_report
@@ -30,12 +32,17 @@ cli.define_overrides("evaluation", "data")
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   workdir = Workdir(cli.require_flag("workdir"))
+  hosts.join()
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
-  settings, split = run.config.evaluation, _SPLIT.value
+  settings, split, mesh = run.config.evaluation, _SPLIT.value, meshes.make_mesh()
+  batches = eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size),
+                         process_index=jax.process_index(), process_count=jax.process_count())
   likelihood = evaluate_likelihood(
-      run.model, run.params, run.carry, eval_batches(run.dataset, split, settings.batch_size),
+      run.model, meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh), batches,
       key=stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step), num_draws=settings.num_draws,
-      num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split))
+      num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split), mesh=mesh)
+  if jax.process_index() != 0:
+    return
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(

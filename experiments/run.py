@@ -2,22 +2,23 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import ml_collections
+from jax.sharding import Mesh
 
 from experiments.events import Events
 from experiments.trained import require_same_data
 from experiments.workdir import Workdir
+from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.model import Model
-from gdm.training import checkpoint
+from gdm.training import checkpoint, hosts
 from gdm.training.metrics import MetricsFile, MetricsWindow
 from gdm.training.state import TrainState
 from gdm.training.streams import stream_key
@@ -34,11 +35,15 @@ class Progress:
 
 
 class Run:
-  """A run under way in a claimed workdir. As a context manager it ends with every save sealed, but for Ctrl-C."""
+  """A run under way in a claimed workdir. As a context manager it ends with every save sealed, but for Ctrl-C.
+
+  Of several processes each has its own, and all do the same; the first one writes the logs.
+  """
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, dataset: Dataset, model: Model,
-               loader: Loader | None):
+               loader: Loader | None, mesh: Mesh):
     self.config, self.workdir, self.dataset, self.model, self.loader = config, workdir, dataset, model, loader
+    self.mesh = mesh
     self.progress = Progress()
     self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep)
     self.best = checkpoint.Checkpointer(workdir.best)
@@ -67,16 +72,22 @@ class Run:
   def out_of_patience(self) -> bool:
     return 0 < self.config.training.patience <= self.progress.worse
 
-  def resume(self, state: TrainState) -> TrainState:
-    """The newest whole checkpoint in place of `state`, or `state` where nothing was saved; opens the logs there.
+  def resume(self, like: TrainState, begin: Callable[[], TrainState]) -> TrainState:
+    """The newest whole checkpoint, or what `begin` gives where nothing was saved; opens the logs there.
+
+    Args:
+      like: shapes and shardings of the state.
+      begin: makes the first state.
 
     Raises:
       CheckpointError: there were checkpoints and every one is damaged, or they are of another model.
       WorkdirError: the data are not those of the checkpoint.
     """
-    place, step = self._newest_good()
-    if step is not None:
-      restored = checkpoint.restore(place, step, state)
+    place, step = hosts.from_first(self._newest_good)
+    if step is None:
+      state = begin()
+    else:
+      restored = checkpoint.restore(self.workdir.path / place, step, like)
       require_same_data(self.workdir, self.dataset, restored.meta)
       state, self.progress = restored.state, Progress(**restored.meta["progress"])
       self.window.set_state(restored.meta["window"])
@@ -90,7 +101,8 @@ class Run:
       self.progress.best_nats = None  # it was damaged: the next validation sets a new best
     # EM logs a row 0, before its first step.
     first = 0 if step is None else step + 1
-    self._files = MetricsFile(self.workdir.metrics, last_step=first - 1), Events(self.workdir.tensorboard, first)
+    if hosts.is_first():
+      self._files = MetricsFile(self.workdir.metrics, last_step=first - 1), Events(self.workdir.tensorboard, first)
     self._since = time.monotonic()
     return state
 
@@ -103,11 +115,12 @@ class Run:
     """Scores the validation split; keeps the best state; true when patience is spent."""
     settings = self.config.evaluation
     params, carry = state.averaged
+    batches = eval_batches(self.dataset, "valid", meshes.round_up(self.mesh, settings.batch_size),
+                           process_index=jax.process_index(), process_count=jax.process_count())
     try:
       score = evaluate_likelihood(
-          self.model, params, carry, eval_batches(self.dataset, "valid", settings.batch_size),
-          key=stream_key(jax.random.key(self.config.seed), "validation", step), num_draws=settings.num_draws,
-          num_samples=settings.num_samples)
+          self.model, params, carry, batches, key=stream_key(jax.random.key(self.config.seed), "validation", step),
+          num_draws=settings.num_draws, num_samples=settings.num_samples, mesh=self.mesh)
     except NotFiniteError as error:
       raise NotFiniteError(f"validation at step {step}: {error}") from error
     self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim})
@@ -128,7 +141,7 @@ class Run:
   def last_good_step(self) -> int | None:
     """The step of the newest checkpoint, once the save under way is sealed."""
     self.checkpoints.finish()
-    return checkpoint.newest_good_step(self.workdir.checkpoints)
+    return hosts.from_first(lambda: checkpoint.newest_good_step(self.workdir.checkpoints))
 
   def _save_to(self, place: checkpoint.Checkpointer, state: TrainState, step: int) -> None:
     now = time.monotonic()
@@ -154,7 +167,8 @@ class Run:
     }
 
   def _log(self, step: int, row: Mapping[str, float | None]) -> None:
-    assert self._files is not None, "resume opens the logs"
+    if self._files is None:  # not the first process
+      return
     metrics, events = self._files
     values = {name: value for name, value in row.items() if value is not None}
     try:
@@ -164,7 +178,7 @@ class Run:
       raise WorkdirError(f"the logs in {self.workdir.path} cannot be written: {error.strerror}; what was saved before "
                          "stays.") from error
 
-  def _newest_good(self) -> tuple[Path, int | None]:
+  def _newest_good(self) -> tuple[str, int | None]:
     """Where to go on from: the newest whole checkpoint, the best one where the others are damaged.
 
     Raises CheckpointError where finished saves are all damaged: to start over must be the user's decision.
@@ -172,9 +186,9 @@ class Run:
     places = (self.workdir.checkpoints, self.workdir.best)
     for place in places:
       if (step := checkpoint.newest_good_step(place)) is not None:
-        return place, step
+        return place.name, step
     if any((place / str(step) / checkpoint.MANIFEST).exists()
            for place in places for step in checkpoint.list_steps(place)):
       raise CheckpointError(f"no checkpoint of {self.workdir.path} is whole any more; restore one, or name another "
                             "workdir to start over.")
-    return places[0], None
+    return places[0].name, None

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from gdm.errors import ConfigError
+from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
 
 def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
@@ -33,9 +34,13 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.warmup_steps": _at_least(0),
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "mesh.fsdp": _at_least(1),
     "training.num_steps": _at_least(1),
     "training.steps_per_call": _at_least(1),
     "training.accumulate": _at_least(1),
+    "training.precision": (lambda value: value in PRECISIONS, " or ".join(PRECISIONS)),
+    "training.remat": (lambda value: value in REMATERIALIZATIONS, ", ".join(REMATERIALIZATIONS)),
+    "training.stall_seconds": _NOT_NEGATIVE,
     "training.ema_decay": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "training.log_every": _at_least(1),
     "training.eval_every": (lambda value: value >= 0, "at least 1, or 0 for never"),

@@ -1,13 +1,15 @@
 """Trains one model from a config into a workdir; the same command again resumes.
 
   python -m experiments.train --config=configs/autoregressive/made.py:digits --workdir=runs/made
-      [--config.optimizer.learning_rate=3e-4 ...]
+      [--config.optimizer.learning_rate=3e-4 ...] [--max_seconds=3600] [--profile_steps=10:15]
+      [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 After the colon stands the data set, one of the config's variants. Every field of the config can be overridden as
 --config.<section>.<field>=<value>; the fields are listed in configs/base.py and in the config's own file.
 
 The workdir gets config.json, checkpoints (the last ones, and the best by validation), metrics.jsonl, events for
-TensorBoard, curves.png and samples.png.
+TensorBoard, curves.png and samples.png. Several processes, one per host, share it; a cluster that JAX knows needs no
+--coordinator.
 
 Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to resume.
 """
@@ -17,42 +19,65 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
 import ml_collections
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from experiments import cli
+from experiments import hosts as run_hosts
 from experiments.pictures import draw_curves, draw_model
+from experiments.profile import Profile
+from experiments.progress import Display
 from experiments.registry import build_model
 from experiments.run import Run
 from experiments.settings import check_settings, with_defaults
 from experiments.trained import load_data, load_run
+from experiments.utilization import utilization
 from experiments.workdir import Workdir, write_json
+from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasLogLikelihood, HasSolve, Model
-from gdm.training.loop import Ended, Hook, fit
+from gdm.training import hosts
+from gdm.training.loop import Ended, Hook, compile_step, fit
 from gdm.training.optimizer import make_optimizer
 from gdm.training.preemption import Interruption
-from gdm.training.state import TrainState, count_parameters, init_state, optimizers_for
+from gdm.training.stall import StallGuard
+from gdm.training.state import TrainState, count_parameters, init_state, optimizers_for, state_shapes
 from gdm.training.step import make_train_step
 from gdm.training.streams import stream_key
+from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if absent.")
+_MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Save and exit with 75 after so many seconds, for queue limits.")
+_PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
+
+_START = time.monotonic()
 
 
 @dataclasses.dataclass
 class Plan:
-  """A run that nothing in the config can hinder any more: where it begins, and how it goes on."""
+  """A run that nothing in the config can hinder any more: where it begins, and how it goes on.
 
-  state: TrainState
+  Attributes:
+    mesh: the devices it runs on.
+    like: shapes and shardings of its state.
+    begin: makes the first state.
+    loader: its training batches; None for a model that is solved.
+    train: takes the run to its end, or to an interruption.
+  """
+
+  mesh: Mesh
+  like: TrainState
+  begin: Callable[[], TrainState]
   loader: Loader | None
   train: Callable[[Run, TrainState], tuple[TrainState, Ended]]
 
@@ -62,17 +87,30 @@ def main(argv: Sequence[str]) -> int:
   cli.require_flag("config")
   workdir, config = Workdir(cli.require_flag("workdir")), with_defaults(_CONFIG.value)
   check_settings(config)
+  if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
+    raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
+  profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", config.training.steps_per_call)
+  run_hosts.join()
   # Outside the loop of steps both signals stop at once.
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: _stop())
   try:
-    with workdir.claim(config):
-      return _train(config, workdir)
+    with _claimed(workdir, config):
+      return _train(config, workdir, profile or None)
   except KeyboardInterrupt:  # a second Ctrl-C within the loop
     _stop()
 
 
-def _stop() -> NoReturn:
+@contextlib.contextmanager
+def _claimed(workdir: Workdir, config: ml_collections.ConfigDict) -> Iterator[None]:
+  """The workdir, claimed by the first process for all."""
+  with contextlib.ExitStack() as stack:
+    hosts.from_first(lambda: stack.enter_context(workdir.claim(config)))
+    yield
+
+
+def _stop(line: str = "interrupted; the same command resumes from the last checkpoint, or starts over where there is "
+                      "none.") -> NoReturn:
   """Ends the process here and now.
 
   Not by an exception, which a callback of somebody's may swallow, nor by the way of all ends, on which Orbax's threads
@@ -80,20 +118,21 @@ def _stop() -> NoReturn:
   """
   with contextlib.suppress(RuntimeError):  # the signal came in the middle of a print
     sys.stdout.flush()
-  os.write(1, b"interrupted; the same command resumes from the last checkpoint, or starts over where there is none.\n")
+  os.write(1, line.encode() + b"\n")
+  cli.ended(cli.EXIT_RESUME_ME, line)
   os._exit(cli.EXIT_RESUME_ME)
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> int:
-  if (step := workdir.finished_step()) is not None:
+def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None) -> int:
+  if (step := hosts.from_first(workdir.finished_step)) is not None:
     print(f"{workdir.path} is finished already, at step {step}.")
     return 0
   dataset = load_data(config)
   model = build_model(config.model.to_dict(), dataset.spec)
-  plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model)
-  workdir.record(config)
-  with Run(config, workdir, dataset, model, plan.loader) as run:
-    state = run.resume(plan.state)
+  plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model, profile)
+  hosts.from_first(lambda: workdir.record(config))
+  with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
+    state = run.resume(plan.like, plan.begin)
     print(_headline(run, state))
     try:
       state, ended = plan.train(run, state)
@@ -109,42 +148,72 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> int:
   return 0
 
 
-def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model) -> Plan:
+def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model, profile: Profile | None) -> Plan:
   """Training by gradient steps."""
-  training, key = config.training, jax.random.key(config.seed)
-  if config.data.batch_size % jax.device_count():
-    raise ConfigError(f"data.batch_size is {config.data.batch_size}; it must be a multiple of the number of devices, "
-                      f"{jax.device_count()}.")
-  loader = Loader(dataset, config.data.batch_size, seed=config.seed,
-                  minibatches=sum(objective.repeats for objective in model.objectives))
-  optimizers = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps))
+  training, key, mesh = config.training, jax.random.key(config.seed), meshes.make_mesh(config.mesh.fsdp)
+  meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
+  minibatches = sum(objective.repeats for objective in model.objectives)
+  loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
+                  process_index=jax.process_index(), process_count=jax.process_count())
+  optimizers, ema = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps)), training.ema_decay > 0
   example = dataset.split("train").rows(slice(0, config.data.init_examples))
-  initial = init_state(model, optimizers, key, example, ema=training.ema_decay > 0)
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
-                         unroll=training.unroll)
+                         unroll=training.unroll, precision=training.precision, remat=training.remat)
 
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
     if run.out_of_patience:  # it was killed between its last save and the end
       return state, Ended.STOPPED
-    bar = tqdm(total=training.num_steps, initial=int(state.step), unit=" steps", disable=None, dynamic_ncols=True)
-    hooks = [Hook(training.log_every, lambda state, step: _show(bar, run, step))]
+    compiled = compile_step(step, state, loader.batch_shapes(training.steps_per_call), mesh, training.steps_per_call,
+                            training.unroll_call)
+    print(_facts(state, compiled.flops, compiled.temporary_bytes, mesh))
+    display = Display(run, int(state.step), training.num_steps, config.data.batch_size * minibatches,
+                      lambda rate: utilization(mesh, compiled.flops, rate))
+
+    def untimed(hook: Callable[[TrainState, int], bool | None]) -> Callable[[TrainState, int], bool | None]:
+      def call(state: TrainState, step: int) -> bool | None:
+        answer = hook(state, step)
+        display.pause()
+        return answer
+
+      return call
+
+    hooks = [Hook(training.log_every, lambda state, step: display.show(step))]
     if isinstance(model, HasLogLikelihood) and training.eval_every:
-      hooks.append(Hook(training.eval_every, run.validate))
-    hooks.append(Hook(training.checkpoint_every, run.save))
+      hooks.append(Hook(training.eval_every, untimed(run.validate)))
+    hooks.append(Hook(training.checkpoint_every, untimed(run.save)))
+    if profile is not None:
+      profile.start(int(state.step))
+      hooks.append(profile.hook)
     # Within the loop, signals let the step end, and the state be saved.
-    with bar, Interruption() as interruption:
-      state, ended = fit(step, state, loader, key=key, num_steps=training.num_steps,
-                         steps_per_call=training.steps_per_call, unroll=training.unroll_call, window=run.window,
-                         hooks=hooks, interrupted=interruption)
+    with display, Interruption() as interruption, StallGuard(loader, training.stall_seconds, _stalled) as batches:
+      state, ended = fit(compiled, state, batches, key=key, num_steps=training.num_steps, window=run.window,
+                         hooks=hooks, interrupted=lambda: interruption() or _out_of_time())
+      if profile is not None:
+        profile.stop()
       run.save(state, int(state.step))
     return state, ended
 
-  return Plan(initial, loader, train)
+  return Plan(mesh, state_shapes(model, optimizers, example, ema=ema, mesh=mesh),
+              lambda: init_state(model, optimizers, key, example, ema=ema, mesh=mesh), loader, train)
 
 
-def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any) -> Plan:
+def _out_of_time() -> bool:
+  return _MAX_SECONDS.value is not None and time.monotonic() - _START > _MAX_SECONDS.value
+
+
+def _stalled(seconds: float) -> NoReturn:
+  _stop(f"the data source gave no batch for {seconds:g} s (training.stall_seconds); the same command resumes from the "
+        "last checkpoint.")
+
+
+def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any, profile: Profile | None) -> Plan:
   """A fit in closed form or by EM; an interrupted one starts again, since it takes seconds."""
-  key = jax.random.key(config.seed)
+  if jax.process_count() > 1:
+    raise ConfigError(f"{config.model.name} is fitted by one process, and {jax.process_count()} were started; start "
+                      "one.")
+  if profile is not None:
+    raise ConfigError(f"--profile_steps is given, but {config.model.name} is fitted without steps.")
+  key, mesh = jax.random.key(config.seed), meshes.make_mesh(devices=jax.devices()[:1])
 
   def state_at(step: int, params, carry) -> TrainState:
     return TrainState(jax.numpy.asarray(step, jax.numpy.int32), params, carry, {}, {})
@@ -160,10 +229,9 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any)
       nonlocal iterations
       iterations = max(iterations, iteration)
       run.log_training(iteration, metrics)
-      _show(bar, run, iteration)
+      display.show(iteration)
 
-    # The delay keeps back the bar of a closed form, which has no iterations.
-    with tqdm(unit=" iterations", disable=None, dynamic_ncols=True, delay=0.01) as bar:
+    with Display(run) as display:
       params, carry = model.solve(stream_key(key, "solve", 0), Passes(dataset, config.evaluation.batch_size), report)
     state = state_at(iterations, params, carry)
     with Interruption():  # from here on it is as good as done
@@ -171,18 +239,8 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any)
       run.save(state, iterations)
     return state, Ended.FINISHED
 
-  return Plan(state_at(0, *model.init(key, dataset.split("train").rows(slice(0, 1)))), None, train)
-
-
-def _show(bar: tqdm, run: Run, step: int) -> None:
-  """The step, loss and best validation: in the progress bar, or as a line where there is no terminal."""
-  best = "" if run.progress.best_nats is None else f", best valid {run.progress.best_nats:.6g} nats"
-  text = f"loss {run.last_loss:.6g}{best}"
-  if not bar.disable:
-    bar.set_postfix_str(text, refresh=False)
-    bar.update(step - bar.n)
-  elif bar.total or step % 10 == 0:  # EM has a row for each iteration
-    print(f"step {step}{f'/{bar.total}' if bar.total else ''}: {text}", flush=True)
+  first = state_at(0, *model.init(key, dataset.split("train").rows(slice(0, 1))))
+  return Plan(mesh, first, lambda: first, None, train)
 
 
 def _headline(run: Run, state: TrainState) -> str:
@@ -190,14 +248,24 @@ def _headline(run: Run, state: TrainState) -> str:
   values = f"{spec.levels} levels" if spec.is_discrete else "continuous"
   sizes = "/".join(str(dataset.num_examples(split)) for split in dataset.splits)
   return (f"{run.config.model.name} on {dataset.name} ({'x'.join(map(str, spec.event))}, {values}, {sizes} examples), "
-          f"{count_parameters(state.params):,} parameters, {jax.device_count()} {jax.default_backend()} device(s)")
+          f"{count_parameters(state.params):,} parameters.")
+
+
+def _facts(state: TrainState, flops: float | None, temporary_bytes: int | None, mesh: Mesh) -> str:
+  """What a run is made of: its parameters, its mesh, and what a step takes."""
+  compiler = "unknown" if flops is None else f"{quantity(flops)}FLOPs"
+  return "\n".join([parameter_table(state.params), mesh_line(mesh), memory_line(state, temporary_bytes),
+                    f"{compiler} per step"])
 
 
 def _finish(run: Run, step: int, ended: Ended) -> None:
   """Draws the pictures, and only then calls the run finished, so that a kill before leaves something to resume."""
   progress = run.progress
+  trained = load_run(run.workdir, {}, dataset=run.dataset)
+  if not hosts.is_first():
+    return
   draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}")
-  draw_model(run.workdir, load_run(run.workdir, {}, dataset=run.dataset))
+  draw_model(run.workdir, trained)
   write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
   best = f", best validation {progress.best_nats:.4f} nats at step {progress.best_step}" if progress.best_step else ""
   early = " by early stopping" if ended is Ended.STOPPED else ""

@@ -15,7 +15,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.load import load_dataset
 from gdm.errors import CheckpointError, ConfigError, SpecError, WorkdirError
 from gdm.model import Carry, Model, Params
-from gdm.training import checkpoint
+from gdm.training import checkpoint, hosts
 from gdm.training.state import averages_of
 
 _ATTEMPTS = 5  # at reading a checkpoint of a run under way
@@ -51,7 +51,8 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   dataset = dataset or load_data(config)
   model = _recorded_model(workdir, config, dataset)
   for attempt in range(1, _ATTEMPTS + 1):
-    directory, step = choose_checkpoint(workdir, which)
+    place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))
+    directory = workdir.path / place
     try:
       return _read_checkpoint(workdir, config, dataset, model, directory, step)
     except (CheckpointError, FileNotFoundError):
@@ -94,18 +95,18 @@ def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any
                        "restore that data, or name another workdir.")
 
 
-def choose_checkpoint(workdir: Workdir, which: str) -> tuple[Path, int]:
-  """The directory and step of the checkpoint that --checkpoint names."""
+def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:
+  """The folder's name and the step of the checkpoint that --checkpoint names."""
   if which == "best" and (step := checkpoint.newest_good_step(workdir.best)) is not None:
-    return workdir.best, step
+    return workdir.best.name, step
   if which in ("best", "last"):
     if (step := checkpoint.newest_good_step(workdir.checkpoints)) is not None:
-      return workdir.checkpoints, step
+      return workdir.checkpoints.name, step
     raise CheckpointError(f"workdir {workdir.path} has no whole checkpoint.")
   for directory in (workdir.checkpoints, workdir.best):
     if which.isdigit() and int(which) in checkpoint.list_steps(directory):
       checkpoint.require_whole(directory, int(which))
-      return directory, int(which)
+      return directory.name, int(which)
   known = sorted({*checkpoint.list_steps(workdir.checkpoints), *checkpoint.list_steps(workdir.best)})
   raise CheckpointError(f"--checkpoint is {which!r}; it must be best, last, or one of the steps {known}.")
 
@@ -116,7 +117,7 @@ def restore_parameters(model: Model, dataset: Dataset, directory: Path, step: in
   params, carry = jax.eval_shape(model.init, jax.random.key(0), example)
   averaged = averages_of(params, carry)
   like = {"carry": carry, **({"ema": averaged} if ema else {"params": params})}
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
   state = checkpoint.restore(directory, step, like, partial=True).state
   if not ema:

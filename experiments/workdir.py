@@ -13,9 +13,9 @@ from experiments.registry import model_defaults
 from experiments.settings import flatten_fields, with_defaults
 from gdm.errors import WorkdirError
 
-# Settings that may differ between training and later uses, and where data lies, which moves with the machine.
-FREE_SECTIONS = ("evaluation", "sampling")
-FREE_FIELDS = ("data.data_dir",)
+# Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
+FREE_SECTIONS = ("evaluation", "sampling", "mesh")
+FREE_FIELDS = ("data.data_dir", "training.stall_seconds")
 
 
 class Workdir:

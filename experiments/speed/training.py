@@ -12,10 +12,10 @@ from experiments.registry import build_model
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import rates, ratios, seconds, summary
+from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader
 from gdm.model import Batch, Model
-from gdm.training import mesh as meshes
 from gdm.training.loop import Hook, compile_step, fit
 from gdm.training.metrics import MetricsWindow
 from gdm.training.state import TrainState, init_state, optimizers_for
@@ -84,8 +84,9 @@ class Trainee:
     """A call that takes `steps` steps in one dispatch, as `fit` compiles it, on a batch that stays on the device."""
     batch = self.loader(batch_size).next_batches(steps)
     step = make_train_step(self.model, self.optimizers, accumulate=accumulate, unroll=unroll)
-    return self._stepper(compile_step(step, self._state, self.mesh, steps, unroll),
-                     meshes.put_batch(batch, meshes.batch_sharding(self.mesh, leading_axes=2)))
+    compiled = compile_step(step, self._state, batch, self.mesh, steps, unroll)
+    return self._stepper(lambda state, batch, key: compiled.call(state, batch, key, None)[:2],
+                         meshes.put_batch(batch, meshes.batch_sharding(self.mesh, leading_axes=2)))
 
   def _stepper(self, compiled: TrainStep, batch: Batch) -> Callable[[], TrainState]:
     """A call that takes the next step, always on `batch`."""

@@ -15,6 +15,7 @@ import numpy as np
 from gdm.autoregressive.base import Autoregressive
 from gdm.errors import ConfigError
 from gdm.networks.activations import activation, initializer
+from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.masked import MaskedDense, dense_kernel, staircase, tile_masks
 
@@ -83,7 +84,7 @@ class MLP(Autoregressive):
     h: Any = dense.apply({"params": params["first"]}, inputs, positions, limits)
     h = h.reshape(-1, self.head.num_variables, self.hidden[0])
     for layer, layer_key in enumerate(keys):
-      h = activation(self.activation)(h + params[f"hidden_bias_{layer}"])
+      h = end_of_block(activation(self.activation)(h + params[f"hidden_bias_{layer}"]))
       h = jnp.einsum("bvi,vio->bvo", dropout(layer_key, h, self.dropout), params[f"kernel_{layer + 1}"])
     return self.layout.flatten(jnp.moveaxis(h, 0, 2)).T + params["bias"]
 

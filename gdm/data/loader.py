@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Integer
 
@@ -64,6 +65,11 @@ class Loader:
     lead = (self._minibatches, self._part.stop - self._part.start)
     lead = lead if k is None else (k, *lead)
     return {key: value.reshape(lead + value.shape[1:]) for key, value in rows.items()}
+
+  def batch_shapes(self, k: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of what `next_batches(k)` gives."""
+    rows, lead = self._split.draw(np.arange(1), 0), (k, self._minibatches, self._part.stop - self._part.start)
+    return {key: jax.ShapeDtypeStruct(lead + value.shape[1:], value.dtype) for key, value in rows.items()}
 
   def get_state(self) -> dict[str, Any]:
     """Where the stream stands, in plain values: `index` examples into `epoch`, and what the position is about."""

@@ -14,15 +14,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
+from gdm import mesh as meshes
 from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer, bits_per_dim, require_finite
 from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
 
 T = TypeVar("T")
 HostBatch = Mapping[str, np.ndarray | Array]
-_Placed = Iterable[tuple[HostBatch, HostBatch]]  # batches as they came, and as they lie on the devices
 
 NORMAL_975 = 1.959963984540054  # standard errors on either side of a 95 % interval
 
@@ -97,8 +98,7 @@ class SplitLikelihood:
 
 def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Iterable[HostBatch], *,
                         key: Key[Array, ""], num_draws: int = 1, num_samples: int = 1,
-                        num_examples: int | None = None,
-                        place: Callable[[HostBatch], HostBatch] = jax.device_put) -> SplitLikelihood:
+                        num_examples: int | None = None, mesh: Mesh | None = None) -> SplitLikelihood:
   """Scores every example of `batches` exactly once.
 
   Args:
@@ -110,20 +110,22 @@ def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Ite
     num_draws: repeats of what is random; nats are averaged. Exact models are asked once.
     num_samples: handed to the model's `log_likelihood`, to tighten its bound.
     num_examples: size of the split, where it is known, to be held against what `batches` served.
-    place: puts a batch on the devices, for instance split over a mesh.
+    mesh: devices to split each batch over, those of `params`; by default one device. Of several processes, each serves
+      its slice of every batch, and all get the whole result.
 
   Raises:
-    ConfigError: the model cannot score data, or a number of repeats is below 1.
+    ConfigError: the model cannot score data, a number of repeats is below 1, or the devices cannot share a batch.
     DataError: the split is empty or of another size than `num_examples`.
     NotFiniteError: an example's log-likelihood (its index is named) or log Z is NaN or infinite.
   """
   for name, value in (("num_draws", num_draws), ("num_samples", num_samples)):
     if value < 1:
       raise ConfigError(f"evaluation.{name} is {value}; it must be at least 1.")
-  placed = ((batch, place(dict(batch))) for batch in batches)
+  mesh = mesh or meshes.make_mesh(devices=jax.local_devices()[:1])
   for protocol, evaluate in _WAYS:
     if isinstance(model, protocol):
-      result = evaluate(model, params, carry, placed, key, num_draws, num_samples)
+      with jax.set_mesh(mesh):
+        result = evaluate(model, params, carry, _placed(batches, mesh), key, num_draws, num_samples)
       break
   else:
     raise ConfigError(f"{type(model).__name__} has no likelihood to evaluate: it offers neither log_likelihood nor "
@@ -134,19 +136,40 @@ def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Ite
   return result
 
 
+def _placed(batches: Iterable[HostBatch], mesh: Mesh) -> Iterator[HostBatch]:
+  """The batches on the devices of `mesh`, each with a mask."""
+  sharding = meshes.batch_sharding(mesh, leading_axes=0)
+  for batch in batches:
+    meshes.require_divisible(mesh, len(batch["x"]) * jax.process_count(), "evaluation.batch_size")
+    yield meshes.put_batch({"mask": np.ones(len(batch["x"]), np.float32), **batch}, sharding)
+
+
 # Model and num_samples are static, so that repeated evaluations of one model (validation in training) compile once.
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
-def _log_likelihood(model: Any, params, carry, batch, key, draw, index, num_samples) -> LogLikelihood:
+def _log_likelihood(model: Any, params, carry, batch, key, draw, index, num_samples) -> "_Scored":
   key = jax.random.fold_in(jax.random.fold_in(key, draw), index)
-  return model.log_likelihood(params, carry, batch, key, num_samples)
+  return _everywhere(model.log_likelihood(params, carry, batch, key, num_samples), batch["mask"])
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def _unnormalized(model: Any, params, carry, batch) -> LogLikelihood:
-  return LogLikelihood.of(model.unnormalized_log_prob(params, carry, batch), model.spec.num_dims)
+def _unnormalized(model: Any, params, carry, batch) -> "_Scored":
+  score = LogLikelihood.of(model.unnormalized_log_prob(params, carry, batch), model.spec.num_dims)
+  return _everywhere(score, batch["mask"])
 
 
-def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: _Placed, key: Key[Array, ""],
+class _Scored(NamedTuple):
+  """A batch's scores, and which rows are real."""
+
+  score: LogLikelihood
+  mask: Array
+
+
+def _everywhere(score: LogLikelihood, mask: Array) -> _Scored:
+  """What each process fetches whole, wherever the rows were computed."""
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), _Scored(score, mask))
+
+
+def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                          num_draws: int, num_samples: int) -> SplitLikelihood:
   def score(batch, draw, index):
     return _log_likelihood(model, params, carry, batch, key, draw, index, num_samples)
@@ -154,7 +177,7 @@ def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: _Pla
   return SplitLikelihood(*_score(score, batches, num_draws), discrete=model.spec.is_discrete)
 
 
-def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: _Placed, key: Key[Array, ""],
+def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                            num_draws: int, num_samples: int) -> SplitLikelihood:
   del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
   scores = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
@@ -188,10 +211,11 @@ class _Scores(NamedTuple):
   num_draws: int
 
 
-def _score(score: Callable[[HostBatch, int, int], LogLikelihood], batches: _Placed, num_draws: int) -> _Scores:
+def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch], num_draws: int) -> _Scores:
   """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out."""
   nats, num_dims, kind, given, repeats, count = [], [], Kind.EXACT, (), 1, 0
-  for real, draws in _one_late(_dispatch(score, batches, num_draws)):
+  for scored in _one_late(_dispatch(score, batches, num_draws)):
+    draws, real = [draw.score for draw in scored], np.asarray(scored[0].mask) > 0
     values = np.stack([np.asarray(draw.nats, np.float64)[real] for draw in draws])
     for number, value in enumerate(values, start=1):
       require_finite(value, count, f"log-likelihood (draw {number} of {len(draws)})" if len(draws) > 1 else
@@ -205,14 +229,13 @@ def _score(score: Callable[[HostBatch, int, int], LogLikelihood], batches: _Plac
   return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats)
 
 
-def _dispatch(score: Callable[[HostBatch, int, int], LogLikelihood], batches: _Placed,
-              num_draws: int) -> Iterator[tuple[np.ndarray, list[LogLikelihood]]]:
-  """Yields, per batch, which rows are real and one result per draw, still on its way on the device."""
-  for index, (host, batch) in enumerate(batches):
-    real = np.asarray(host["mask"]) > 0 if "mask" in host else np.ones(len(host["x"]), bool)
+def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],
+              num_draws: int) -> Iterator[list[_Scored]]:
+  """Yields, per batch, one result per draw, still on its way on the device."""
+  for index, batch in enumerate(batches):
     first = score(batch, 0, index)
-    repeats = 1 if first.kind is Kind.EXACT else num_draws
-    yield real, [first, *(score(batch, draw, index) for draw in range(1, repeats))]
+    repeats = 1 if first.score.kind is Kind.EXACT else num_draws
+    yield [first, *(score(batch, draw, index) for draw in range(1, repeats))]
 
 
 def _one_late(items: Iterable[T]) -> Iterator[T]:

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gdm.networks.activations import activation, initializer
+from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 
 MAX_TILES = 4
@@ -147,6 +148,6 @@ class MaskedMLP(nn.Module):
     h = x
     for layer, layer_key in enumerate(keys):
       h = self.layers[layer](h, degrees[layer], degrees[layer + 1]) + self.hidden_biases[layer]
-      h = dropout(layer_key, activation(self.activation)(h), self.dropout)
+      h = end_of_block(dropout(layer_key, activation(self.activation)(h), self.dropout))
     y = self.output(h, degrees[-1], limits) + self.bias
     return y if self.direct is None else y + self.direct(x, degrees[0], limits)

@@ -3,6 +3,9 @@
 Orbax commits a step atomically, but does not notice flipped bits and casts a changed dtype silently. So after the
 commit a manifest of file digests is written into the step's folder; restoring verifies it and falls back to the newest
 step that is whole. A committed step without a manifest died between commit and manifest and counts as damaged.
+
+Of several processes all call the same methods in the same order; they share the directory, and the first one verifies,
+seals and deletes for all.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ import orbax.checkpoint as ocp
 
 from gdm.errors import CheckpointError, NotFiniteError
 from gdm.model import PyTree
+from gdm.training import hosts
 
 FORMAT = 1
 _logger = logging.getLogger(__name__)
@@ -44,11 +48,14 @@ class Checkpointer:
   def __init__(self, directory: Path, keep: int | None = None):
     """Opens `directory` for writing, clearing saves that died; keeps the newest `keep` steps, or all."""
     self._directory = directory.absolute()
-    if jax.process_index() == 0:
+    if hosts.is_first():
       for leftover in self._directory.glob(_DELETING + "*"):
         shutil.rmtree(leftover)
     # Orbax would delete the oldest step when the newest is committed, which is before it has its manifest.
-    options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True)
+    # Barriers of two managers that save at the same time need names of their own.
+    names = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._directory.name)
+    options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True,
+                                           multiprocessing_options=names)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
     self._keep = keep
     self._unverified: int | None = None
@@ -74,8 +81,12 @@ class Checkpointer:
 
   def poll(self) -> None:
     """Seals a save that has ended meanwhile, so that a kill from now on loses nothing before it."""
-    if self._unverified is not None and not self._manager.is_saving_in_progress():
+    if self._unverified is None or self._manager.is_saving_in_progress():
+      return
+    if jax.process_count() == 1:
       self.finish()
+    else:  # others may still be at it, so that this must not wait for them
+      self._seal(self._unverified)
 
   def finish(self) -> None:
     """Waits for a save under way, writes its manifest, and only then deletes the steps too many.
@@ -86,34 +97,43 @@ class Checkpointer:
     step, self._unverified = self._unverified, None
     with _storage_errors(self._directory / str(step)):
       self._manager.wait_until_finished()
-      if step is not None and jax.process_index() == 0:
-        write_manifest(self._directory / str(step))
+      if step is not None:
+        self._seal(step)
+        hosts.barrier(f"sealed {step}")
     if step is not None and self._keep is not None:
       self.retain(self.steps()[-self._keep:])
+
+  def _seal(self, step: int) -> None:
+    folder = self._directory / str(step)
+    if hosts.is_first() and not (folder / MANIFEST).exists():
+      with _storage_errors(folder):
+        write_manifest(folder)
 
   def steps(self) -> list[int]:
     return list_steps(self._directory)
 
   def set_aside_damaged(self) -> None:
     """Moves steps that do not match their manifest out of the way, into a folder `damaged` beside this one."""
-    for step in self.steps():
+    for step in self.steps() if hosts.is_first() else ():
       if find_fault(self._directory / str(step)) is not None:
         target = self._directory.parent / "damaged" / f"{self._directory.name}-{step}"
         while target.exists():
           target = target.with_name(target.name + "+")
         target.parent.mkdir(exist_ok=True)
         (self._directory / str(step)).rename(target)
+    hosts.barrier("damaged set aside")
     self._manager.reload()
 
   def retain(self, wanted: Collection[int]) -> None:
     """Deletes the steps that are not in `wanted`."""
     self.finish()
     unwanted = [step for step in self.steps() if step not in wanted]
-    if unwanted and jax.process_index() == 0:
-      for step in unwanted:
-        # Renamed first: a kill while files are deleted must not leave half a step under its number.
-        doomed = (self._directory / str(step)).rename(self._directory / f"{_DELETING}{step}")
-        shutil.rmtree(doomed)
+    hosts.barrier("steps to retain chosen")
+    for step in unwanted if hosts.is_first() else ():
+      # Renamed first: a kill while files are deleted must not leave half a step under its number.
+      doomed = (self._directory / str(step)).rename(self._directory / f"{_DELETING}{step}")
+      shutil.rmtree(doomed)
+    hosts.barrier("steps retained")
     if unwanted:
       self._manager.reload()
 
@@ -124,14 +144,23 @@ class Checkpointer:
 
 @contextlib.contextmanager
 def _storage_errors(folder: Path) -> Iterator[None]:
-  """What the storage refuses, as a CheckpointError; TensorStore says it by a ValueError."""
+  """What the storage refuses, as a CheckpointError; TensorStore says it by a ValueError, of which others may follow."""
   try:
     yield
-  except (OSError, ValueError) as error:
-    if isinstance(error, ValueError) and not any(mark in str(error) for mark in _STORAGE_MARKS):
+  except (OSError, ValueError, RuntimeError) as error:
+    reason = _storage_reason(error)
+    if reason is None:
       raise
-    reason = getattr(error, "strerror", None) or str(error).rsplit(": ", 1)[-1].split(" [")[0]
     raise CheckpointError(f"checkpoint {folder} cannot be written: {reason}; what was saved before stays.") from error
+
+
+def _storage_reason(error: BaseException | None) -> str | None:
+  """What the storage said, in the first of the chained errors that comes from it."""
+  while error is not None:
+    if isinstance(error, OSError) or any(mark in str(error) for mark in _STORAGE_MARKS):
+      return getattr(error, "strerror", None) or str(error).rsplit(": ", 1)[-1].split(" [")[0]
+    error = error.__cause__ or error.__context__
+  return None
 
 
 def list_steps(directory: Path) -> list[int]:
@@ -159,7 +188,7 @@ def read_meta(directory: Path, step: int) -> dict[str, Any]:
 
 
 def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> Restored:
-  """The state of `step`, placed as `like` (arrays or ShapeDtypeStructs with shardings) is.
+  """The state of `step`, placed as `like` (arrays or ShapeDtypeStructs with shardings) is, on whatever mesh that is.
 
   Args:
     directory: where the steps are.
@@ -170,7 +199,7 @@ def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> 
   Raises:
     CheckpointError: the step is damaged, or its leaves have other names, shapes or dtypes than `like`.
   """
-  require_whole(directory, step)
+  hosts.from_first(lambda: require_whole(directory, step))
   meta = read_meta(directory, step)
   wanted = flatten(like)
   saved = {name: leaf for name, leaf in meta["leaves"].items() if name in wanted or not partial}

@@ -1,7 +1,7 @@
 """Everything a run needs to go on: step, parameters, carry, optimizers, averages."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,9 +10,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
+from gdm import mesh as meshes
 from gdm.errors import ConfigError
 from gdm.model import Batch, Carry, Model, Params, PyTree
-from gdm.training import mesh as meshes
 from gdm.training.streams import stream_key
 
 Optimizers = Mapping[str, optax.GradientTransformation]
@@ -84,8 +84,20 @@ def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch:
     step = jax.jit(make_train_step(model, optimizers, ema_decay=0.999), donate_argnums=0)
     state, metrics = step(state, {"x": x[None, :100]}, jax.random.key(0))
   """
-  mesh = mesh or meshes.make_mesh()
+  shapes = state_shapes(model, optimizers, batch, ema=ema, mesh=mesh)
+  sharding = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  return jax.jit(_initializer(model, optimizers, ema), out_shardings=sharding)(key, batch)
 
+
+def state_shapes(model: Model, optimizers: Optimizers, batch: Batch, *, ema: bool = False,
+                 mesh: Mesh | None = None) -> TrainState:
+  """What `init_state` gives, as shapes with dtypes and shardings: where to restore a checkpoint to."""
+  shapes = jax.eval_shape(_initializer(model, optimizers, ema), jax.random.key(0), batch)
+  return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                      shapes, state_sharding(shapes, mesh or meshes.make_mesh()))
+
+
+def _initializer(model: Model, optimizers: Optimizers, ema: bool) -> Callable[[Key[Array, ""], Batch], TrainState]:
   def init(key, batch):
     params, carry = model.init(stream_key(key, "init", 0), batch)
     opt_state = {group: optimizers[group].init(params[group]) for group in moved_groups(model)}
@@ -93,7 +105,7 @@ def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch:
     averages = jax.tree.map(jnp.copy, averages_of(params, carry)) if ema else {}
     return TrainState(jnp.zeros((), jnp.int32), params, carry, opt_state, averages)
 
-  return jax.jit(init, out_shardings=state_sharding(jax.eval_shape(init, key, batch), mesh))(key, batch)
+  return init
 
 
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:

@@ -3,6 +3,7 @@
 Two optimizers, replay chains, batch statistics, learned schedules and averaging all pass through the same lines.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +12,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, nearest
+from gdm.mesh import constrain_batch
 from gdm.model import Batch, Mean, Model, Objective
+from gdm.networks.blocks import BLOCK
+from gdm.training.precision import bfloat16_products
 from gdm.training.state import Optimizers, TrainState, averages_of
 from gdm.training.streams import stream_key
 
@@ -20,10 +24,23 @@ Metrics = Mapping[str, Mean]
 # (state, batch [minibatches, batch, ...], root key) -> (state, metrics)
 TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
 
+# What a gradient function is computed in.
+PRECISIONS: Mapping[str, Callable[[Callable], Callable]] = {
+    "float32": lambda gradient: gradient,
+    "bfloat16": bfloat16_products,
+}
+
+# What of the forward pass is kept for the backward pass; the rest is computed again there.
+REMATERIALIZATIONS: Mapping[str, Callable[[Callable], Callable]] = {
+    "none": lambda loss: loss,  # everything is kept
+    "products": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable),
+    "blocks": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(BLOCK)),
+}
+
 
 def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainState, batch: Batch,
-                    key: Key[Array, ""], *, accumulate: int = 1, axis_name: str | None = None,
-                    unroll: bool = True) -> tuple[TrainState, Metrics]:
+                    key: Key[Array, ""], *, accumulate: int = 1, axis_name: str | None = None, unroll: bool = True,
+                    precision: str = "float32", remat: str = "none") -> tuple[TrainState, Metrics]:
   """One update of the groups that `objective` moves, on one minibatch.
 
   Args:
@@ -36,19 +53,26 @@ def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainSt
     axis_name: with a name, gradients and metrics are reduced over it, for use under `jax.pmap` and `jax.shard_map`.
     unroll: write micro-batches out instead of looping over them; on the CPU backend the weight gradient of a
       convolution inside a loop is many times slower.
+    precision: "bfloat16" computes matrix products and convolutions of the loss and its gradient in bfloat16, with sums
+      in float32; parameters, and all other arithmetic, stay float32 (see `gdm.training.precision`).
+    remat: what the backward pass finds of the forward pass, to save memory: "none" computes nothing again, "products"
+      all but matrix products, "blocks" all but the outputs of the network's blocks (see `gdm.networks.blocks`).
 
   Returns:
     The state after, and the metrics of the minibatch, the loss and the gradient norm among them.
   """
   moved = {group: state.params[group] for group in objective.groups}
 
+  @_named("training.remat", REMATERIALIZATIONS, remat)
   def loss(moved, carry, batch, key):
     out = objective.loss({**state.params, **moved}, carry, batch, key, state.step)
     return out.loss, out
 
+  gradient = _named("training.precision", PRECISIONS, precision)(jax.grad(loss, has_aux=True))
+
   def micro_step(carry, indexed):
     index, batch = indexed
-    grads, out = jax.grad(loss, has_aux=True)(moved, carry, batch, jax.random.fold_in(key, index))
+    grads, out = gradient(moved, carry, jax.tree.map(constrain_batch, batch), jax.random.fold_in(key, index))
     return out.carry, (grads, {"loss": Mean.of(out.loss), **out.metrics})
 
   if axis_name is not None:
@@ -71,7 +95,8 @@ def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainSt
 
 
 def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 0.0, accumulate: int = 1,
-                    axis_name: str | None = None, unroll: bool = True) -> TrainStep:
+                    axis_name: str | None = None, unroll: bool = True, precision: str = "float32",
+                    remat: str = "none") -> TrainStep:
   """One training step of any model: every objective in order, `repeats` times each, then the averages.
 
   Args:
@@ -82,6 +107,8 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
     accumulate: micro-batches per minibatch.
     axis_name: name of a mapped axis over which to average, None under `jax.jit`.
     unroll: write repeats and micro-batches out instead of looping (see `apply_objective`).
+    precision: "float32" or "bfloat16" products (see `apply_objective`).
+    remat: "none", "products" or "blocks" (see `apply_objective`).
 
   Returns:
     `step(state, batch, key) -> (state, metrics)`: pure and not compiled, for `jax.jit(step, donate_argnums=0)`,
@@ -95,6 +122,8 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
     raise ConfigError(f"training.ema_decay is {ema_decay}; it must be in [0, 1).")
   if accumulate < 1:
     raise ConfigError(f"training.accumulate is {accumulate}; it must be at least 1.")
+  _named("training.precision", PRECISIONS, precision)
+  _named("training.remat", REMATERIALIZATIONS, remat)
 
   def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
     all_metrics, first = {}, 0
@@ -104,7 +133,8 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
       def update(state, indexed, objective=objective, objective_key=objective_key):
         repeat, minibatch = indexed
         return apply_objective(objective, optimizers, state, minibatch, jax.random.fold_in(objective_key, repeat),
-                               accumulate=accumulate, axis_name=axis_name, unroll=unroll)
+                               accumulate=accumulate, axis_name=axis_name, unroll=unroll, precision=precision,
+                               remat=remat)
 
       last = first + objective.repeats
       minibatches = (jnp.arange(objective.repeats), jax.tree.map(lambda x, a=first, b=last: x[a:b], batch))
@@ -133,6 +163,13 @@ def repeat_step(step: TrainStep, num_steps: int, unroll: bool = True) -> TrainSt
     return _loop(lambda state, batch: step(state, batch, key), state, batch, num_steps, unroll)
 
   return steps
+
+
+def _named(field: str, table: Mapping[str, Any], name: str) -> Any:
+  """The entry `name` of a table of options, or a ConfigError with the nearest name."""
+  if name not in table:
+    raise ConfigError(f"{field} is {name!r}; {nearest(name, table)}")
+  return table[name]
 
 
 def _average(old: Float[Array, "*shape"], new: Float[Array, "*shape"], decay: Array) -> Array:

@@ -18,7 +18,7 @@ def refused(result, pattern):
 
 FIELDS = {
     "training.num_step=5": "training has no field 'num_step'; did you mean 'num_steps'",
-    "foo.bar=1": "the config has no field 'foo'; known: data, evaluation, model",
+    "foo.bar=1": "the config has no field 'foo'; known: data, evaluation, mesh, model",
     "trainng.num_steps=1": "the config has no field 'trainng'; did you mean 'training'",
     "learning_rate=1": r"no field 'learning_rate'; did you mean 'optimizer\.learning_rate'",
     "model.input_dropuot=1": "model has no field 'input_dropuot'; did you mean 'input_dropout'",

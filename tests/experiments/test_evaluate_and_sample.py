@@ -76,7 +76,7 @@ def test_completions_keep_what_is_known(commands, workdir, known):
 
 
 def test_a_checkpoint_that_a_run_under_way_deletes_is_chosen_anew(workdir, monkeypatch):
-  real, gone = trained.choose_checkpoint, iter([(workdir / "checkpoints", 26), (workdir / "best", 3)])
+  real, gone = trained.choose_checkpoint, iter([("checkpoints", 26), ("best", 3)])
   monkeypatch.setattr(trained, "choose_checkpoint", lambda *args: next(gone, None) or real(*args))
   assert load_run(Workdir(workdir), {}, "28").step == 28
 

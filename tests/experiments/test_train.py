@@ -72,10 +72,16 @@ def test_a_finished_run_says_so_and_does_nothing(commands, unbroken):
 def test_without_a_terminal_there_is_one_line_per_row(commands, tmp_path):
   out = commands.good("train", DIGITS, f"--workdir={tmp_path / 'run'}", "--config.training.log_every=10",
                       "--config.training.eval_every=0", "--config.training.steps_per_call=2")
-  first, *lines, last = out.splitlines()
-  assert first == ("fvsbn on digits+binarize (8x8x1, 2 levels, 1297/200/300 examples), 2,080 parameters, "
-                   "1 cpu device(s)")
-  assert [re.sub(r"loss \S+", "loss", line) for line in lines] == [f"step {step}/30: loss" for step in (10, 20, 30)]
+  first, *facts, ten, twenty, thirty, last = out.splitlines()
+  assert first == "fvsbn on digits+binarize (8x8x1, 2 levels, 1297/200/300 examples), 2,080 parameters."
+  assert [line.split()[0] for line in facts[:4]] == ["parameters", "model/bias", "model/kernel", "all"]
+  assert facts[2].split() == ["model/kernel", "2016", "float32", "2,016", "96.9", "%"]
+  assert facts[4] == "mesh data=1 x fsdp=1: 1 device (cpu)"
+  assert re.fullmatch(r"\S+ kB per device: parameters 8.32 kB, optimizer 16.6 kB, averages 8.32 kB, temporaries \S+ kB",
+                      facts[5])
+  assert re.fullmatch(r"\S+ MFLOPs per step", facts[6]) and len(facts) == 7
+  for step, line in zip((10, 20, 30), (ten, twenty, thirty), strict=True):
+    assert re.fullmatch(rf"step {step}/30: loss \S+, \S+ k?steps/s, \S+ [kM]?examples/s, \d+ s left", line), line
   assert re.fullmatch(r"finished at step 30 after \S+ s\.", last)
 
 
@@ -91,7 +97,7 @@ def test_on_a_terminal_there_is_one_bar_and_nothing_of_any_library(tmp_path):
       while part := os.read(ours, 1 << 16):
         shown += part
     os.close(ours)
-    headline, end = process.stdout.read().splitlines()
+    headline, *_, end = process.stdout.read().splitlines()
   assert process.returncode == 0
   assert headline.startswith("fvsbn on digits") and end.startswith("finished at step 30")
   *bars, last = shown.decode().replace("\r\n", "\n").split("\r")

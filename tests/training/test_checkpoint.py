@@ -12,8 +12,8 @@ import pytest
 from toy_models import ChainsToy, ExactToy, toy_batches
 
 from gdm.errors import CheckpointError, NotFiniteError
+from gdm.mesh import make_mesh
 from gdm.training import checkpoint
-from gdm.training.mesh import make_mesh
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import make_train_step
 

@@ -8,8 +8,8 @@ import pytest
 from toy_models import ChainsToy, ExactToy, toy_batches
 
 from gdm.errors import ConfigError, NotFiniteError
+from gdm.mesh import make_mesh
 from gdm.training.loop import Ended, Hook, fit
-from gdm.training.mesh import make_mesh
 from gdm.training.metrics import MetricsFile, MetricsWindow, read_metrics
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import make_train_step

@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec
 from toy_models import ExactToy, toy_batches
 
 from configs import base
+from gdm import mesh as meshes
 from gdm.errors import ConfigError
-from gdm.training import mesh as meshes
 from gdm.training.optimizer import OPTIMIZERS, make_optimizer, make_schedule
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.streams import stream_key
@@ -39,7 +39,7 @@ def test_parameters_split_on_their_largest_divisible_axis(fsdp):
 
 
 def test_a_mesh_that_does_not_divide_the_devices_is_refused():
-  with pytest.raises(ConfigError, match=r"mesh.fsdp is 3, which does not divide the 8 devices"):
+  with pytest.raises(ConfigError, match=r"mesh.fsdp is 3; it must divide the number of devices, 8"):
     meshes.make_mesh(3)
 
 

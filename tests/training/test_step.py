@@ -11,8 +11,8 @@ import pytest
 from toy_models import SHARDS, TRAINED_TOYS, AdversarialToy, ChainsToy, DenoisingToy, ExactToy, SolvedToy, toy_batches
 
 from gdm.errors import ConfigError
+from gdm.mesh import batch_sharding, make_mesh
 from gdm.model import HasSolve
-from gdm.training.mesh import batch_sharding, make_mesh
 from gdm.training.state import TrainState, init_state, moved_groups, optimizers_for, state_sharding
 from gdm.training.step import apply_objective, make_train_step, repeat_step
 

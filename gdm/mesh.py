@@ -10,20 +10,37 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from gdm.errors import ConfigError
-from gdm.model import PyTree
 
 DATA, FSDP = "data", "fsdp"
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-  """A mesh over all devices with axes (data, fsdp). Raises ConfigError unless `fsdp` divides the device count."""
+  """A mesh over all devices, of all hosts, with axes (data, fsdp).
+
+  Raises ConfigError unless `fsdp` divides the number of devices.
+  """
   devices = jax.devices() if devices is None else devices
   if fsdp < 1 or len(devices) % fsdp:
-    raise ConfigError(f"mesh.fsdp is {fsdp}, which does not divide the {len(devices)} devices.")
+    raise ConfigError(f"mesh.fsdp is {fsdp}; it must divide the number of devices, {len(devices)}.")
   # Auto and not make_mesh's default of Explicit, under which Linen modules cannot be traced.
   return jax.make_mesh((len(devices) // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def require_divisible(mesh: Mesh, batch_size: int, name: str) -> None:
+  """Raises ConfigError unless the devices can share batches of `batch_size`, the value of the field `name`."""
+  if batch_size % mesh.size:
+    below = batch_size - batch_size % mesh.size
+    near = f"{below} or {below + mesh.size}" if below else str(mesh.size)
+    raise ConfigError(f"{name} is {batch_size}; it must be a multiple of the number of devices, {mesh.size}, which "
+                      f"share each batch: {near}, say.")
+
+
+def round_up(mesh: Mesh, batch_size: int) -> int:
+  """The least batch size from `batch_size` on that the devices can share, for batches that are padded anyway."""
+  return -(-batch_size // mesh.size) * mesh.size
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -50,8 +67,30 @@ def batch_sharding(mesh: Mesh, leading_axes: int) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(*[None] * leading_axes, (DATA, FSDP)))
 
 
-def put_batch(batch: PyTree, sharding: NamedSharding) -> PyTree:
+def constrain_batch(x: Array) -> Array:
+  """Keeps the examples of an activation [batch, ...] where those of the batch are; nothing without a mesh in context.
+
+  Without it the compiler may follow parameters that are split over `fsdp`, and move activations instead of them.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if set(mesh.axis_names) != {DATA, FSDP} or mesh.axis_types != (AxisType.Auto,) * 2:
+    return x
+  return jax.lax.with_sharding_constraint(x, PartitionSpec((DATA, FSDP), *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)))
+
+
+def put_batch(batch: Any, sharding: NamedSharding) -> Any:
   """Places host arrays, each process's own slice of the batch, as one global batch."""
   if jax.process_count() == 1:
     return jax.device_put(batch, sharding)
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+  """Places arrays, the same on each process, on every device of the mesh."""
+  return put_batch(tree, replicated(mesh))
+
+
+def shard_bytes(tree: Any) -> int:
+  """Bytes that the arrays of `tree` take on one device: of each, its largest shard."""
+  return sum(int(np.prod(leaf.sharding.shard_shape(leaf.shape), dtype=np.int64)) * leaf.dtype.itemsize
+             for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,33 @@
+"""A small instance of every trained model in the registry, with batches: for what all of them must hold."""
+
+import numpy as np
+
+from experiments.registry import build_model
+from gdm.dataspec import DataSpec
+
+BITS = DataSpec((4, 4), 2)
+BATCH = 16
+
+# Registry name -> fields and spec. A new model gets a line here.
+SMALL = {
+    "fvsbn": ({}, BITS),
+    "mlp": ({"hidden": (8,)}, BITS),
+    "nade": ({"hidden": 8}, BITS),
+    "made": ({"hidden": (16, 16)}, BITS),
+}
+
+
+def small_model(name):
+  settings, spec = SMALL[name]
+  return build_model({"name": name, **settings}, spec)
+
+
+def small_batch(model, lead=(), seed=0):
+  """Random examples [*lead, batch, *event], and random labels where the model takes them."""
+  rng, spec = np.random.default_rng(seed), model.spec
+  shape = (*lead, BATCH, *spec.event)
+  x = rng.integers(0, spec.levels, shape).astype(np.uint8) if spec.is_discrete else rng.normal(size=shape)
+  batch = {"x": x if spec.is_discrete else x.astype(np.float32)}
+  if spec.num_classes:
+    batch["y"] = rng.integers(0, spec.num_classes, (*lead, BATCH)).astype(np.int32)
+  return batch
