@@ -1,19 +1,25 @@
 """A process that has imported everything and forks one child per command: a start costs milliseconds, not seconds.
 
   {"module": "experiments.train", "args": [...], "out": path, "env": {...}, "limit": bytes}  ->  {"pid": ...}
-  {"wait": pid}                                                              ->  {"status": exit code, or -signal}
+  {"wait": pid, "seconds": ...}         ->  {"status": exit code, or -signal, or null where it still runs after that}
 
-one JSON object per line. A child runs the module as `python -m` would, in a session of its own.
+one JSON object per line. A child runs the module as `python -m` would, in a session of its own, and writes
+where its threads are to stderr when it gets SIGUSR1.
 """
 
+import faulthandler
 import json
 import os
 import resource
 import runpy
+import signal
 import sys
+import time
 import traceback
 
 import jax
+
+_POLL_SECONDS = 0.005
 
 
 def _child(order: dict) -> None:
@@ -22,9 +28,10 @@ def _child(order: dict) -> None:
     stream.flush()
     os.dup2(os.open(f"{order['out']}.{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+  faulthandler.register(signal.SIGUSR1)  # so that a run that hangs can be asked where
   os.environ.update(order["env"])
   if order["limit"] is not None:
-    jax.config.update("jax_enable_compilation_cache", False)  # or part of an entry is left to other tests
+    jax.config.update("jax_enable_compilation_cache", False)  # or part of an entry is left to other runs
     resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
   sys.argv = [order["module"], *order["args"]]
   code = 1
@@ -44,11 +51,25 @@ def _exit(code: int) -> None:
   """As the interpreter ends: exit handlers run, so that what they would print or hang on is seen."""
   import atexit
   import threading
-  threading._shutdown()
+  threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
   atexit._run_exitfuncs()
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)
+
+
+def _wait(pid: int, seconds: float | None) -> int | None:
+  """The status of a child, None where it has not ended in time."""
+  if seconds is None:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+  end = time.monotonic() + seconds
+  while True:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+      return os.waitstatus_to_exitcode(status)
+    if time.monotonic() > end:
+      return None
+    time.sleep(_POLL_SECONDS)
 
 
 def main() -> None:
@@ -64,8 +85,7 @@ def main() -> None:
   for line in sys.stdin:
     order = json.loads(line)
     if "wait" in order:
-      _, status = os.waitpid(order["wait"], 0)
-      answer = {"status": os.waitstatus_to_exitcode(status)}
+      answer = {"status": _wait(order["wait"], order.get("seconds"))}
     else:
       pid = os.fork()
       if pid == 0:

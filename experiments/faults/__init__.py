@@ -1,0 +1,1 @@
+"""Faults done to runs on purpose, and what became of the runs."""

@@ -1,0 +1,15 @@
+"""A run of seconds that logs, validates and saves all the time, so that a fault finds it at all of that."""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = base.get_config()
+  config.data.transforms = ("binarize",)
+  config.model = {"name": "fvsbn", "input_dropout": 0.1}
+  config.optimizer.learning_rate = 0.01
+  config.training.update(num_steps=200, log_every=5, eval_every=25, checkpoint_every=20, keep=3, ema_decay=0.9,
+                         stall_seconds=5.0)
+  return config
