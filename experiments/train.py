@@ -16,6 +16,7 @@ Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to r
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -36,7 +37,7 @@ from experiments.profile import Profile
 from experiments.progress import Display
 from experiments.registry import build_model
 from experiments.run import Run
-from experiments.settings import check_settings, with_defaults
+from experiments.settings import check_settings, flatten_fields, with_defaults
 from experiments.trained import load_data, load_run
 from experiments.utilization import utilization
 from experiments.workdir import Workdir, write_json
@@ -91,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
   profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", config.training.steps_per_call)
   run_hosts.join()
+  _require_same_config(config)
   # Outside the loop of steps both signals stop at once.
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: _stop())
@@ -107,6 +109,17 @@ def _claimed(workdir: Workdir, config: ml_collections.ConfigDict) -> Iterator[No
   with contextlib.ExitStack() as stack:
     hosts.from_first(lambda: stack.enter_context(workdir.claim(config)))
     yield
+
+
+def _require_same_config(config: ml_collections.ConfigDict) -> None:
+  """Raises ConfigError where this process was given another config than the first one."""
+  first, mine = hosts.from_first(lambda: config.to_json()), config.to_json()
+  if mine != first:
+    theirs, ours = (flatten_fields(json.loads(text)) for text in (first, mine))
+    differ = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    raise ConfigError(f"{', '.join(differ[:3])} of process {jax.process_index()} differ from those of process 0; all "
+                      "processes of a run need the same config.")
+  hosts.barrier("same config")  # or the first one would have claimed the workdir by then
 
 
 def _stop(line: str = "interrupted; the same command resumes from the last checkpoint, or starts over where there is "

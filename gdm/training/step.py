@@ -56,7 +56,8 @@ def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainSt
     precision: "bfloat16" computes matrix products and convolutions of the loss and its gradient in bfloat16, with sums
       in float32; parameters, and all other arithmetic, stay float32 (see `gdm.training.precision`).
     remat: what the backward pass finds of the forward pass, to save memory: "none" computes nothing again, "products"
-      all but matrix products, "blocks" all but the outputs of the network's blocks (see `gdm.networks.blocks`).
+      all but matrix products, "blocks" all but the outputs of the network's blocks (see `gdm.networks.blocks`). On a
+      CPU it saves nothing: the compiler there merges what is computed twice.
 
   Returns:
     The state after, and the metrics of the minibatch, the loss and the gradient norm among them.

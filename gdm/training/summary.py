@@ -56,7 +56,7 @@ def mesh_line(mesh: Mesh) -> str:
   return f"mesh {axes}: {mesh.size} device{'s' * (mesh.size > 1)} ({device.device_kind}){processes}"
 
 
-def quantity(value: float) -> str:
+def quantity(value: float | int) -> str:
   """Three significant digits with an SI prefix, and a space: 1234567 -> "1.23 M"."""
   for prefix in ("", "k", "M", "G", "T", "P"):
     if abs(value) < 999.5 or prefix == "P":

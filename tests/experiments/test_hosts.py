@@ -1,0 +1,139 @@
+"""Two processes, as on two hosts, train and score as one does, and none waits for another that is gone."""
+
+import json
+import re
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+from commands import TINY, arrays
+
+from experiments.hosts import in_cluster
+from gdm.training import checkpoint
+from gdm.training.metrics import read_metrics
+
+DIGITS = f"{TINY}:digits"
+RESUME_ME = 75
+
+
+def flags(port, index, count=2, timeout=60):
+  return (f"--coordinator=localhost:{port}", f"--num_processes={count}", f"--process_id={index}",
+          f"--coordinator_timeout={timeout}")
+
+
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    return probe.getsockname()[1]
+
+
+@pytest.fixture
+def pair(commands):
+  """Starts a binary as two processes."""
+  def start(binary, *args, different=((), ())):
+    port = free_port()
+    return [commands.start(binary, *args, *different[index], *flags(port, index)) for index in (0, 1)]
+
+  return start
+
+
+def assert_near(workdir, other):
+  """The same rows and the same last state, but for rounding: sums over two processes are added in another order."""
+  ours, theirs = read_metrics(workdir / "metrics.jsonl"), read_metrics(other / "metrics.jsonl")
+  assert [row.keys() for row in ours] == [row.keys() for row in theirs]
+  for row, expected in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-5)
+  (step, *_), (last, *_) = (checkpoint.list_steps(folder / "checkpoints")[::-1] for folder in (workdir, other))
+  assert step == last
+  one, two = (arrays(folder / "checkpoints", step) for folder in (workdir, other))
+  for name, leaf in one.items():
+    np.testing.assert_allclose(leaf, two[name], rtol=1e-4, atol=1e-5, err_msg=name)
+  loaders = [checkpoint.read_meta(folder / "checkpoints", step)["loader"] for folder in (workdir, other)]
+  assert loaders[0] == loaders[1]
+
+
+def test_two_processes_train_and_score_as_one(commands, pair, unbroken, tmp_path):
+  workdir = tmp_path / "run"
+  first, second = (process.wait() for process in pair("train", DIGITS, f"--workdir={workdir}"))
+  assert (first.status, second.status) == (0, 0), (first, second)
+  assert "mesh data=2 x fsdp=1: 2 devices (cpu) in 2 processes" in first.out
+  assert "step" not in second.out and first.out.count("finished at step 30") == 1
+  assert_near(workdir, unbroken("digits"))
+  alone = commands.good("evaluate", f"--workdir={workdir}", "--config.evaluation.batch_size=7")
+  report = json.loads((workdir / "likelihood_test.json").read_text())
+  # 300 examples in batches of 8, of which the last has 4: its second half, a process's slice, is padding.
+  first, second = (p.wait() for p in pair("evaluate", f"--workdir={workdir}", "--config.evaluation.batch_size=7"))
+  assert (first.status, second.status) == (0, 0), (first, second)
+  assert re.sub(r"^\[Gloo\].*\n", "", first.out) == alone
+  assert json.loads((workdir / "likelihood_test.json").read_text())["num_examples"] == report["num_examples"] == 300
+
+
+def test_an_interrupted_pair_is_resumed_by_one(commands, pair, unbroken, tmp_path):
+  workdir = tmp_path / "run"
+  processes = pair("train", DIGITS, f"--workdir={workdir}", "--config.mesh.fsdp=2")
+  processes[0].until(lambda: len(read_metrics(workdir / "metrics.jsonl")) >= 4)
+  processes[1].kill(signal.SIGTERM)  # one of them is enough
+  results = [process.wait() for process in processes]
+  assert [result.status for result in results] == [RESUME_ME, RESUME_ME], results
+  step = re.search(r"interrupted and saved at step (\d+)", results[0].out)[1]
+  assert f"resuming from step {step}." in commands.good("train", DIGITS, f"--workdir={workdir}")
+  assert_near(workdir, unbroken("digits"))
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_process_that_vanishes_ends_the_other(commands, pair, unbroken, tmp_path, gone):
+  workdir = tmp_path / "run"
+  processes = pair("train", DIGITS, f"--workdir={workdir}", "--config.training.num_steps=100000")
+  processes[0].until(lambda: len(read_metrics(workdir / "metrics.jsonl")) >= 8)
+  start = time.monotonic()
+  processes[gone].kill()
+  other = processes[1 - gone].wait()
+  assert time.monotonic() - start < 20
+  assert other.status == RESUME_ME
+  assert re.sub(r"\[Gloo\].*\n", "", other.err) == (
+      f"error: process {gone} vanished; the same command on all processes resumes from the last checkpoint.\n")
+  processes[gone].wait()
+  assert checkpoint.newest_good_step(workdir / "checkpoints") is not None
+
+
+def test_a_process_that_fails_ends_the_other_with_its_message(pair, tmp_path):
+  workdir = tmp_path / "run"
+  processes = pair("train", DIGITS, f"--workdir={workdir}", different=((), ("--config.seed=1",)))
+  first, second = (process.wait() for process in processes)
+  assert (first.status, second.status) == (2, 2)
+  message = "seed of process 1 differ from those of process 0; all processes of a run need the same config.\n"
+  assert second.err.endswith(f"error: {message}")
+  assert first.err.endswith(f"error: process 1: {message}")
+  assert not workdir.exists() or not any(workdir.iterdir())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_others_that_do_not_come_are_waited_for_within_bounds(commands, tmp_path, index):
+  start = time.monotonic()
+  result = commands.run("train", DIGITS, f"--workdir={tmp_path / 'run'}", *flags(free_port(), index, timeout=2))
+  assert time.monotonic() - start < 20
+  assert result.status == 2
+  assert re.fullmatch(r"error: all 2 processes did not come together at localhost:\d+ within 2 s; .*\n", result.err)
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    (["--coordinator=localhost:1234"], "--num_processes is missing; --coordinator, --num_processes and --process_id"),
+    (flags("x", 0), "--coordinator is 'localhost:x'; it must be HOST:PORT"),
+    (flags(1, 2), r"--process_id is 2; it must be in \[0, 2\)"),
+    (flags(1, 0, count=0), "--num_processes is 0"),
+    (["--coordinator=no.such.host.invalid:1", "--num_processes=2", "--process_id=0"], "whose host is unknown"),
+])
+def test_flags_that_make_no_sense_are_named(commands, tmp_path, given, message):
+  result = commands.run("train", DIGITS, f"--workdir={tmp_path / 'run'}", *given)
+  assert result.status == 2 and re.search(f"^error: .*{message}", result.err), result
+
+
+def test_only_a_launcher_makes_a_cluster():
+  assert not in_cluster({})
+  assert not in_cluster({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"})  # a batch script's own shell
+  assert not in_cluster({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"})
+  assert in_cluster({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4"})
+  assert in_cluster({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "x"})
