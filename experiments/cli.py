@@ -82,6 +82,11 @@ def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
     raise
   finally:
     ended(code, message)
+  if code == EXIT_BAD_INPUT:
+    # Not by the way of all ends: threads of a save that the storage refused may never come back.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
   return code
 
 
@@ -148,6 +153,7 @@ def load_object(module: str, name: str):
 def _route_logs() -> None:
   """Our own messages and everybody's warnings go above the progress bar; orbax tells every move at INFO."""
   handler = _TqdmHandler()
+  sys.unraisablehook = _tell_unraisable
   handler.setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
   python_logging.getLogger().handlers = [handler]
   logging.set_verbosity(logging.WARNING)
@@ -155,6 +161,12 @@ def _route_logs() -> None:
   logging.get_absl_logger().handlers = []
   logging.get_absl_logger().propagate = True
   python_logging.getLogger("gdm").setLevel(python_logging.INFO)
+
+
+def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+  """Passes on what Python cannot raise, but the echo of a failed save: TensorStore calls back into a closed loop."""
+  if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+    sys.__unraisablehook__(unraisable)
 
 
 def _fail(message: object) -> int:

@@ -125,17 +125,19 @@ class Checkpointer:
     self._manager.reload()
 
   def retain(self, wanted: Collection[int]) -> None:
-    """Deletes the steps that are not in `wanted`."""
+    """Deletes the steps that are not in `wanted`. Raises CheckpointError where it cannot."""
     self.finish()
     unwanted = [step for step in self.steps() if step not in wanted]
     hosts.barrier("steps to retain chosen")
     for step in unwanted if hosts.is_first() else ():
-      # Renamed first: a kill while files are deleted must not leave half a step under its number.
-      doomed = (self._directory / str(step)).rename(self._directory / f"{_DELETING}{step}")
-      shutil.rmtree(doomed)
+      folder = self._directory / str(step)
+      with _storage_errors(folder):
+        # Renamed first: a kill while files are deleted must not leave half a step under its number.
+        shutil.rmtree(folder.rename(self._directory / f"{_DELETING}{step}"))
     hosts.barrier("steps retained")
     if unwanted:
-      self._manager.reload()
+      with _storage_errors(self._directory / str(unwanted[0])):
+        self._manager.reload()
 
   def close(self) -> None:
     self.finish()
@@ -144,23 +146,26 @@ class Checkpointer:
 
 @contextlib.contextmanager
 def _storage_errors(folder: Path) -> Iterator[None]:
-  """What the storage refuses, as a CheckpointError; TensorStore says it by a ValueError, of which others may follow."""
+  """What the storage refuses, as a CheckpointError.
+
+  TensorStore and Orbax say it by ValueErrors of many texts, of which RuntimeErrors may follow; nothing else in a save
+  raises these, so that all of them count.
+  """
   try:
     yield
   except (OSError, ValueError, RuntimeError) as error:
-    reason = _storage_reason(error)
-    if reason is None:
-      raise
+    reason = _storage_reason(error) if folder.parent.is_dir() else "No such file or directory"
     raise CheckpointError(f"checkpoint {folder} cannot be written: {reason}; what was saved before stays.") from error
 
 
-def _storage_reason(error: BaseException | None) -> str | None:
-  """What the storage said, in the first of the chained errors that comes from it."""
-  while error is not None:
-    if isinstance(error, OSError) or any(mark in str(error) for mark in _STORAGE_MARKS):
-      return getattr(error, "strerror", None) or str(error).rsplit(": ", 1)[-1].split(" [")[0]
-    error = error.__cause__ or error.__context__
-  return None
+def _storage_reason(error: BaseException) -> str:
+  """What the storage said, in the first of the chained errors that comes from it; else what the last one says."""
+  link: BaseException | None = error
+  while link is not None:
+    if isinstance(link, OSError) or any(mark in str(link) for mark in _STORAGE_MARKS):
+      return getattr(link, "strerror", None) or str(link).rsplit(": ", 1)[-1].split(" [")[0]
+    link = link.__cause__ or link.__context__
+  return str(error).partition("\n")[0]
 
 
 def list_steps(directory: Path) -> list[int]:
