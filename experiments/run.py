@@ -45,8 +45,9 @@ class Run:
     self.config, self.workdir, self.dataset, self.model, self.loader = config, workdir, dataset, model, loader
     self.mesh = mesh
     self.progress = Progress()
-    self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep)
     self.best = checkpoint.Checkpointer(workdir.best)
+    # A checkpoint names the best so far, which must then be there.
+    self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep, after=self.best)
     self.window = MetricsWindow(config.training.log_every, self.log_training)
     self.last_loss = float("nan")
     self._files: tuple[MetricsFile, Events] | None = None
@@ -98,7 +99,7 @@ class Run:
     self.best.set_aside_damaged()
     self.best.retain([kept for kept in self.best.steps() if kept <= (step or 0)])  # later ones will be found again
     if self.progress.best_step not in self.best.steps():
-      self.progress.best_nats = None  # it was damaged: the next validation sets a new best
+      self.progress.best_nats, self.progress.best_step = None, 0  # it was damaged: the next validation sets a new best
     # EM logs a row 0, before its first step.
     first = 0 if step is None else step + 1
     if hosts.is_first():
@@ -109,7 +110,6 @@ class Run:
   def save(self, state: TrainState, step: int) -> None:
     """Saves a checkpoint."""
     self._save_to(self.checkpoints, state, step)
-    self._drop_old_bests()
 
   def validate(self, state: TrainState, step: int) -> bool:
     """Scores the validation split; keeps the best state; true when patience is spent."""
@@ -125,6 +125,7 @@ class Run:
       raise NotFiniteError(f"validation at step {step}: {error}") from error
     self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim})
     if self.progress.best_nats is None or score.nats_mean > self.progress.best_nats:
+      self._drop_old_bests()  # now, since after the save it would wait for it
       self.progress.best_nats, self.progress.best_step, self.progress.worse = score.nats_mean, step, 0
       self._save_to(self.best, state, step)
     else:
@@ -150,7 +151,7 @@ class Run:
     place.save(step, state, self.meta(state))
 
   def _drop_old_bests(self) -> None:
-    """Drops the bests that no kept checkpoint goes back to."""
+    """Drops the bests that no kept checkpoint goes back to; one under way goes back to the best so far."""
     metas = [checkpoint.read_meta(self.workdir.checkpoints, kept) for kept in self.checkpoints.steps()]
     self.best.retain({self.progress.best_step, *(meta["progress"]["best_step"] for meta in metas)})
 

@@ -45,8 +45,14 @@ class Restored(NamedTuple):
 class Checkpointer:
   """Saves and restores states under one directory, one folder per step."""
 
-  def __init__(self, directory: Path, keep: int | None = None):
-    """Opens `directory` for writing, clearing saves that died; keeps the newest `keep` steps, or all."""
+  def __init__(self, directory: Path, keep: int | None = None, after: "Checkpointer | None" = None):
+    """Opens `directory` for writing, clearing saves that died.
+
+    Args:
+      directory: where the steps are.
+      keep: how many of the newest steps are kept; all by default.
+      after: another whose save under way must be whole before one of these counts, since these refer to it.
+    """
     self._directory = directory.absolute()
     if hosts.is_first():
       for leftover in self._directory.glob(_DELETING + "*"):
@@ -57,7 +63,7 @@ class Checkpointer:
     options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True,
                                            multiprocessing_options=names)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
-    self._keep = keep
+    self._keep, self._after = keep, after
     self._unverified: int | None = None
 
   def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
@@ -79,9 +85,14 @@ class Checkpointer:
                                                        meta=ocp.args.JsonSave(record)))
     self._unverified = step
 
+  @property
+  def is_saving(self) -> bool:
+    """Whether a save is still under way, this one's or one that it comes after."""
+    return self._manager.is_saving_in_progress() or (self._after is not None and self._after.is_saving)
+
   def poll(self) -> None:
     """Seals a save that has ended meanwhile, so that a kill from now on loses nothing before it."""
-    if self._unverified is None or self._manager.is_saving_in_progress():
+    if self._unverified is None or self.is_saving:
       return
     if jax.process_count() == 1:
       self.finish()
@@ -104,6 +115,8 @@ class Checkpointer:
       self.retain(self.steps()[-self._keep:])
 
   def _seal(self, step: int) -> None:
+    if self._after is not None:
+      self._after.finish()
     folder = self._directory / str(step)
     if hosts.is_first() and not (folder / MANIFEST).exists():
       with _storage_errors(folder):

@@ -70,6 +70,18 @@ def test_two_processes_train_and_score_as_one(commands, pair, unbroken, tmp_path
   assert json.loads((workdir / "likelihood_test.json").read_text())["num_examples"] == report["num_examples"] == 300
 
 
+def test_slurm_needs_no_flags(commands, unbroken, tmp_path):
+  """What srun says to two tasks on this host."""
+  workdir, job = tmp_path / "run", free_port()
+  processes = [commands.start("train", DIGITS, f"--workdir={workdir}", SLURM_JOB_ID=str(job), SLURM_NTASKS="2",
+                              SLURM_STEP_NUM_TASKS="2", SLURM_STEP_NODELIST="localhost", SLURM_STEP_NUM_NODES="1",
+                              SLURM_PROCID=str(index), SLURM_LOCALID=str(index)) for index in (0, 1)]
+  results = [process.wait() for process in processes]
+  assert [result.status for result in results] == [0, 0], results
+  assert "2 devices (cpu) in 2 processes" in results[0].out
+  assert_near(workdir, unbroken("digits"))
+
+
 def test_an_interrupted_pair_is_resumed_by_one(commands, pair, unbroken, tmp_path):
   workdir = tmp_path / "run"
   processes = pair("train", DIGITS, f"--workdir={workdir}", "--config.mesh.fsdp=2")

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_models import small_batch, small_model
 from toy_models import ChainsToy, ExactToy, toy_batches
 
 from gdm.errors import CheckpointError, NotFiniteError
 from gdm.mesh import make_mesh
 from gdm.training import checkpoint
-from gdm.training.state import init_state, optimizers_for
+from gdm.training.state import init_state, optimizers_for, state_shapes
 from gdm.training.step import make_train_step
 
 
@@ -139,3 +140,23 @@ def test_only_the_newest_are_kept_and_retain_drops_the_rest(tmp_path):
   writer.retain([4])
   assert writer.steps() == [4]
   writer.close()
+
+
+def test_a_checkpoint_is_restored_onto_another_mesh(tmp_path):
+  """Saved by eight devices that share the parameters, restored by one, by eight copies, and by two times four."""
+  model = small_model("made")
+  optimizers, batch = optimizers_for(model, optax.adam(1e-2)), small_batch(model)
+
+  def build(make, fsdp, num=8):
+    return make(model, optimizers, *([jax.random.key(0)] if make is init_state else []), batch, ema=True,
+                mesh=make_mesh(fsdp, jax.devices()[:num]))
+
+  state = build(init_state, 8)
+  writer = checkpoint.Checkpointer(tmp_path / "checkpoints")
+  writer.save(1, state, {})
+  writer.close()
+  for fsdp, num in ((1, 1), (1, 8), (2, 8), (4, 4)):
+    like = build(state_shapes, fsdp, num)
+    restored = checkpoint.restore(tmp_path / "checkpoints", 1, like).state
+    chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state))
+    assert jax.tree.all(jax.tree.map(lambda x, to: x.sharding == to.sharding, restored, like))
