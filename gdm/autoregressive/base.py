@@ -1,4 +1,4 @@
-"""What FVSBN, NADE, MADE and the untied networks share: the chain rule over a head's variables in some order.
+"""What FVSBN, NADE, RNADE, MADE and the untied networks share: the chain rule over a head's variables in some order.
 
 log p(x) = sum_i log p(x_{o_i} | x_{o_1}, …, x_{o_{i-1}}), exactly and in one pass. A model supplies that pass
 (`network`) and an incremental form of it (`init_cache`, `conditional_step`), through which sampling and completion go.
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.autoregressive import heads as heads_lib
-from gdm.autoregressive.layout import Layout, layout, orderings
+from gdm.autoregressive.layout import Layout, input_layout, layout, orderings
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference.ancestral import ancestral
@@ -28,13 +28,17 @@ OUTPUT_BIASES = ("marginals", "zeros")
 
 @dataclasses.dataclass(frozen=True)
 class Autoregressive(abc.ABC):
-  """An autoregressive model of binary or categorical data.
+  """An autoregressive model of binary or categorical data, or, where `mixture` is there, of real data.
+
+  Parameters: the group "model"; for real data also "units", which nothing moves: each dimension's mean, standard
+  deviation and recording step in the first batch. Networks see and speak standardized numbers; outside, everything is
+  in the data's own units.
 
   Attributes:
-    spec: discrete data.
+    spec: the data.
     ordering: "natural" (the data's own) or "random".
     ordering_seed: makes the random ordering.
-    heads: "auto", "binary", "categorical" or "blocks"; see gdm/autoregressive/heads.py.
+    heads: "auto", "binary", "categorical", "blocks", "gaussian" or "logistic"; see gdm/autoregressive/heads.py.
     fallback: weight of patterns that are no state of a block.
     center: measure inputs from an offset that starts at the first batch's mean, so that a dropped input is an average
       one; one more parameter per input.
@@ -70,9 +74,9 @@ class Autoregressive(abc.ABC):
     """Fresh parameters; "bias" [columns] are the output biases by slot."""
 
   @abc.abstractmethod
-  def network(self, params: PyTree, inputs: Float[Array, "batch columns"],
+  def network(self, params: PyTree, inputs: Float[Array, "batch inputs"],
               key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
-    """Logits by slot of all variables, from inputs by slot, centred and dropped out; a key means training."""
+    """Outputs by slot of all variables, from inputs by slot, centred and dropped out; a key means training."""
 
   @abc.abstractmethod
   def network_masks(self) -> dict[str, Any]:
@@ -83,9 +87,9 @@ class Autoregressive(abc.ABC):
     """The state of `conditional_step` before the first variable, for `num` examples."""
 
   @abc.abstractmethod
-  def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, "batch span"],
+  def conditional_step(self, params: Params, cache: PyTree, x_previous: Num[Array, "batch span"],
                        index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch width"]]:
-    """Logits of the variable at position `index` of the ordering, given those before it.
+    """Logits, as the head scores and draws by, of the variable at position `index` of the ordering, given those before.
 
     Args:
       params: the parameters.
@@ -98,14 +102,27 @@ class Autoregressive(abc.ABC):
 
   @property
   def head(self) -> heads_lib.Head:
-    return heads_lib.make_head(self.spec, self.heads, self.fallback, self.ordered)
+    return heads_lib.make_head(self.spec, self.heads, self.fallback, self.ordered, self.mixture)
+
+  @property
+  def mixture(self) -> heads_lib.MixtureSettings | None:
+    """The mixtures that are the outputs for real data; None in models of discrete data alone."""
+    return None
 
   @property
   def layout(self) -> Layout:
-    """The columns in the model's ordering."""
-    head = self.head
-    (order,) = orderings(self.ordering, self.ordering_seed, head.num_variables)
-    return layout(head, tuple(order.tolist()))
+    """The outputs' columns in the model's ordering."""
+    return layout(self.head, self._order)
+
+  @property
+  def input_layout(self) -> Layout:
+    """The inputs' columns in the model's ordering."""
+    return input_layout(self.head, self._order)
+
+  @property
+  def _order(self) -> tuple[int, ...]:
+    (order,) = orderings(self.ordering, self.ordering_seed, self.head.num_variables)
+    return tuple(order.tolist())
 
   @property
   def num_parameters(self) -> int:
@@ -116,43 +133,60 @@ class Autoregressive(abc.ABC):
     """For every parameter, which of its entries some output may depend on."""
     return {**self.network_masks(), **({"offset": self.inputs_in_use()} if self.center else {})}
 
-  def inputs_in_use(self) -> Bool[np.ndarray, " columns"]:
+  def inputs_in_use(self) -> Bool[np.ndarray, " inputs"]:
     """Which inputs, by slot, some output sees: all but the last variable's."""
-    return self.layout.positions < self.head.num_variables - 1
+    return self.input_layout.positions < self.head.num_variables - 1
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
     return (Objective(groups=("model",), loss=self.loss),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    params = self.init_network(key)
+    params, x = self.init_network(key), self._flatten(batch["x"])
+    units = self.head.measure(x)
+    fixed = {"units": units} if units else {}
     if self.center:
-      params["offset"] = jnp.mean(self.layout.sort(self.head.encode(self._flatten(batch["x"]))), axis=0)
+      params["offset"] = jnp.mean(self.input_layout.sort(self.encode(fixed, x)), axis=0)
     if self.output_bias == "marginals":
-      params["bias"] = self.head.marginal_logits(self._flatten(batch["x"]))[self.layout.columns]
-    return {"model": params}, {}
+      standard = self.head.standardize(units, x, jnp.arange(self.head.num_variables))
+      params["bias"] = self.head.marginal_logits(standard)[self.layout.columns]
+    return {"model": params, **fixed}, {}
 
-  def logits(self, params: Params, inputs: Float[Array, "batch columns"],
+  def encode(self, params: Params, x: Num[Array, "batch dims"]) -> Float[Array, "batch inputs"]:
+    """All input columns of x, in the head's order."""
+    head = self.head
+    return head.encode(head.standardize(units_of(params), x, jnp.arange(head.num_variables)))
+
+  def in_units(self, params: Params, outputs: Float[Array, "batch columns"]) -> Float[Array, "batch columns"]:
+    """Outputs by slot as logits in the head's order, in the data's units."""
+    head = self.head
+    by_variable = self.layout.unsort(outputs)
+    if not units_of(params):
+      return by_variable
+    by_variable = by_variable.reshape(-1, head.num_variables, head.width)
+    return head.in_units(params["units"], by_variable, jnp.arange(head.num_variables)).reshape(outputs.shape)
+
+  def logits(self, params: Params, inputs: Float[Array, "batch inputs"],
              key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
-    """Logits of all variables, from `head.encode(x)`; both in the data's own order."""
-    return self.layout.unsort(self.network(*self.prepare(params["model"], inputs, key)))
+    """Logits of all variables, from `encode(params, x)`; both in the data's own order."""
+    return self.in_units(params, self.network(*self.prepare(params["model"], inputs, key)))
 
-  def prepare(self, model: PyTree, inputs: Float[Array, "batch columns"],
-              key: Key[Array, ""] | None = None) -> tuple[PyTree, Float[Array, "batch columns"], Key[Array, ""] | None]:
+  def prepare(self, model: PyTree, inputs: Float[Array, "batch inputs"],
+              key: Key[Array, ""] | None = None) -> tuple[PyTree, Float[Array, "batch inputs"], Key[Array, ""] | None]:
     """The arguments of `network`: inputs from the head's order to slots, centred, dropped out; the key's other half."""
-    inputs = self.layout.sort(inputs)
+    inputs = self.input_layout.sort(inputs)
     if self.center:
       inputs = inputs - model["offset"]
     if key is not None:
       dropout_key, key = jax.random.split(key)
       scale = dropout_scale(dropout_key, (inputs.shape[0], self.head.num_variables), self.input_dropout)
       if scale.ndim:
-        inputs = inputs * scale[:, self.head.variables[self.layout.columns]]
+        inputs = inputs * scale[:, self.input_layout.order[self.input_layout.positions]]
     return model, inputs, key
 
-  def encode_previous(self, model: PyTree, value: Int[Array, "batch span"],
+  def encode_previous(self, model: PyTree, value: Num[Array, "batch span"],
                       slots: Int[Array, " width"]) -> Float[Array, "batch width"]:
-    """The columns of the variable before, which lie at `slots`, centred: what `conditional_step` feeds on."""
+    """The inputs of the variable before, which lie at `slots`, centred: what `conditional_step` feeds on."""
     encoded = self.head.encode_value(value)
     return encoded - jnp.take(model["offset"], slots, mode="fill", fill_value=0.0) if self.center else encoded
 
@@ -160,7 +194,7 @@ class Autoregressive(abc.ABC):
                key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
     """log p(x) in nats; a key means training."""
     head, x = self.head, self._flatten(x)
-    return jnp.sum(head.log_prob(self.logits(params, head.encode(x), key), x), axis=1)
+    return jnp.sum(head.log_prob(self.logits(params, self.encode(params, x), key), x), axis=1)
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """The batch's mean negative log-likelihood, in nats per example."""
@@ -176,13 +210,15 @@ class Autoregressive(abc.ABC):
              temperature: float = 1.0) -> Samples:
     """Draws x [num, *event]; `temperature` divides the logits, so that towards 0 each draw is its argmax.
 
+    For real data it divides the logits of a mixture's components and multiplies their scales.
+
     Raises:
       ConfigError: the temperature is not above 0.
       SpecError: a condition is given; these models have none.
     """
     self._check_sampling(temperature, condition)
     head = self.head
-    forced = jnp.zeros((head.num_variables, num, head.dims.shape[1]), jnp.int32)
+    forced = jnp.zeros((head.num_variables, num, head.dims.shape[1]), head.dtype)
     known = np.zeros(head.num_variables, bool)
     x = self._generate(params, self.init_cache(params, num), key, self.layout.order, forced, known, temperature)
     return self._samples(x)
@@ -231,5 +267,10 @@ class Autoregressive(abc.ABC):
   def _flatten(self, x: Num[Array | np.ndarray, "batch *event"]) -> Num[Array, "batch dims"]:
     return jnp.asarray(x).reshape(x.shape[0], -1)
 
-  def _samples(self, x: Int[Array, "batch dims"]) -> Samples:
+  def _samples(self, x: Num[Array, "batch dims"]) -> Samples:
     return Samples(x.reshape(-1, *self.spec.event), {"nfe": self.head.num_variables})
+
+
+def units_of(params: Params) -> PyTree:
+  """The constants of real data; {} for discrete data, which has none."""
+  return params.get("units", {})

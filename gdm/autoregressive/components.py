@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from gdm.autoregressive.heads import Head
-from gdm.autoregressive.layout import Layout, layout, orderings
+from gdm.autoregressive.layout import Layout, input_layout, layout, orderings
 from gdm.networks.masked import even_degrees
 
 DEGREES = ("even", "random")
@@ -21,17 +21,21 @@ class Components(NamedTuple):
   """Tables of all components.
 
   Attributes:
-    layout: the order in which the network sees the columns: the one ordering there is, else the data's own.
+    layout: the order in which the network gives the outputs: the one ordering there is, else the data's own.
+    input_layout: the same of the inputs.
     orders: [components, variables] the variable at each position.
-    degrees: [components, columns] of the inputs by slot, then [components, units] of each hidden layer.
-    slots: [components, variables, width] of the variable at each position.
-    previous_slots: [components, variables, width] of the variable before it; padding before the first.
+    degrees: [components, inputs] of the inputs by slot, then [components, units] of each hidden layer.
+    limits: [components, columns] of the outputs by slot.
+    slots: [components, variables, width] of the outputs of the variable at each position.
+    previous_slots: [components, variables, input width] of the inputs of the variable before; padding before the first.
     units: for each hidden layer, [components, variables, most] the units that become final at each step, padded.
   """
 
   layout: Layout
+  input_layout: Layout
   orders: np.ndarray
   degrees: tuple[np.ndarray, ...]
+  limits: np.ndarray
   slots: np.ndarray
   previous_slots: np.ndarray
   units: tuple[np.ndarray, ...]
@@ -41,13 +45,11 @@ class Components(NamedTuple):
 
   def degrees_of(self, component: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Degrees of the inputs and of each hidden layer, and limits of the outputs, of one component."""
-    degrees = [layer[component] for layer in self.degrees]
-    return degrees, degrees[0] - 1
+    return [layer[component] for layer in self.degrees], self.limits[component]
 
   def traced_degrees_of(self, component: int | Int[Array, ""]) -> tuple[list[Array], Array]:
     """As `degrees_of`, for a component that may be traced."""
-    degrees = [jnp.asarray(layer)[component] for layer in self.degrees]
-    return degrees, degrees[0] - 1
+    return [jnp.asarray(layer)[component] for layer in self.degrees], jnp.asarray(self.limits)[component]
 
 
 @functools.lru_cache(maxsize=32)
@@ -56,13 +58,16 @@ def components(head: Head, ordering: str, ordering_seed: int, num_orderings: int
   """All components; component c has ordering c mod num_orderings and mask c mod num_masks."""
   n, count = head.num_variables, np.arange(max(num_orderings, num_masks))
   distinct = orderings(ordering, ordering_seed, n, num_orderings)
-  seen = layout(head, tuple((distinct[0] if num_orderings == 1 else np.arange(n)).tolist()))
+  order = tuple((distinct[0] if num_orderings == 1 else np.arange(n)).tolist())
+  outputs, inputs = layout(head, order), input_layout(head, order)
   orders = distinct[count % num_orderings]
-  positions = np.argsort(orders, axis=1)[:, seen.order[seen.positions]]
+  ranks = np.argsort(orders, axis=1)  # [components, variables] the position of each variable
   layers = [layer[count % num_masks] for layer in mask_degrees(hidden, n - 1, num_masks, degrees, mask_seed)]
-  slots = seen.slots[np.argsort(seen.order)][orders]
-  previous = np.concatenate([np.full_like(slots[:, :1], head.num_columns), slots[:, :-1]], axis=1)
-  return Components(seen, orders, (positions, *layers), slots, previous, tuple(units_by_step(d, n) for d in layers))
+  slots, before = (side.slots[np.argsort(side.order)][orders] for side in (outputs, inputs))
+  previous = np.concatenate([np.full_like(before[:, :1], head.num_inputs), before[:, :-1]], axis=1)
+  return Components(outputs, inputs, orders, (ranks[:, inputs.order[inputs.positions]], *layers),
+                    ranks[:, outputs.order[outputs.positions]] - 1, slots, previous,
+                    tuple(units_by_step(d, n) for d in layers))
 
 
 def mask_degrees(hidden: tuple[int, ...], num_degrees: int, num_masks: int, kind: str,

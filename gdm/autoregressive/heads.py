@@ -1,13 +1,15 @@
 """Output heads: what one variable of an autoregressive model is, and its distribution by logits.
 
 The chain rule runs over *variables*: a dimension, or a block of mutually exclusive binary dimensions. A head lays the
-data out as float columns, as many as there are logits, so that inputs and logits of a variable have the same indices:
+data out as float columns. Discrete data has as many as there are logits, so that inputs and logits of a variable have
+the same indices:
 
-| head | variable | its columns | its logits |
+| head | variable | its inputs | its logits |
 |---|---|---|---|
 | Bernoulli | a binary dimension | x | log-odds |
 | categorical | a dimension of L levels | thermometer or one-hot code of x | L |
 | block | mutually exclusive binary dimensions | those dimensions | log-odds of each member against none |
+| mixture | a real dimension | x, standardized | K log-weights, K means, K log-scales |
 
 A block's states are its members and "none"; "none" has logit 0, so a block of one is a Bernoulli. Other patterns have
 probability too; see gdm/distributions/blocks.py.
@@ -15,22 +17,26 @@ probability too; see gdm/distributions/blocks.py.
 
 import abc
 import dataclasses
+from types import ModuleType
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree
 
 from gdm.dataspec import DataSpec
-from gdm.distributions import bernoulli, blocks, categorical
+from gdm.distributions import bernoulli, blocks, categorical, gaussian_mixture, logistic_mixture
 from gdm.errors import ConfigError, SpecError, nearest
 
-HEADS = ("auto", "binary", "categorical", "blocks")
+MIXTURES: dict[str, ModuleType] = {"gaussian": gaussian_mixture, "logistic": logistic_mixture}
+HEADS = ("auto", "binary", "categorical", "blocks", *MIXTURES)
+MIXTURE_WEIGHTS = ("free", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
 class Head(abc.ABC):
-  """The variables of a spec. One variable's value is integers [*batch, span]: its raw dimensions, padded with 0.
+  """The variables of a spec. One variable's value is numbers [*batch, span]: its raw dimensions, padded with 0.
 
   Attributes:
     spec: the data.
@@ -42,10 +48,17 @@ class Head(abc.ABC):
   fallback: float = 1e-5
   ordered: bool = True
 
+  dtype: ClassVar[Any] = jnp.int32  # of values
+
   @property
   @abc.abstractmethod
   def columns(self) -> np.ndarray:
-    """Columns [variables, width] of each variable, padded with num_columns."""
+    """Columns of logits [variables, width] of each variable, padded with num_columns."""
+
+  @property
+  def inputs(self) -> np.ndarray:
+    """Columns of inputs [variables, input width] of each variable, padded with num_inputs."""
+    return self.columns
 
   @property
   @abc.abstractmethod
@@ -55,6 +68,10 @@ class Head(abc.ABC):
   @property
   def num_columns(self) -> int:
     return self.columns.size
+
+  @property
+  def num_inputs(self) -> int:
+    return self.num_columns
 
   @property
   def variables(self) -> np.ndarray:
@@ -73,25 +90,41 @@ class Head(abc.ABC):
     return self.columns.shape[1]
 
   @abc.abstractmethod
-  def encode_value(self, value: Int[Array, "*batch span"]) -> Float[Array, "*batch width"]:
-    """The columns of one variable's value."""
+  def encode_value(self, value: Num[Array, "*batch span"]) -> Float[Array, "*batch width"]:
+    """The inputs of one variable's value, standardized."""
 
   @abc.abstractmethod
-  def score(self, logits: Float[Array, "*batch width"], value: Int[Array, "*batch span"],
+  def score(self, logits: Float[Array, "*batch width"], value: Num[Array, "*batch span"],
             variable: Int[Array | np.ndarray, "..."]) -> Float[Array, "*batch"]:
-    """Log-probability in nats of one variable's value."""
+    """Log-probability (of real data: log-density) in nats of one variable's value."""
 
   @abc.abstractmethod
   def draw(self, key: Key[Array, ""], logits: Float[Array, "batch width"], variable: Int[Array, ""],
-           temperature: float = 1.0) -> Int[Array, "batch span"]:
+           temperature: float = 1.0) -> Num[Array, "batch span"]:
     """Draws one variable's value; `temperature` divides the logits."""
 
   @abc.abstractmethod
   def marginal_logits(self, x: Num[Array, "batch dims"]) -> Float[Array, " columns"]:
     """Logits of the variables' marginals in x, smoothed by one count per state: where output biases start."""
 
+  # What only real data has: units of measurement. Discrete data is its own.
+
+  def measure(self, x: Num[Array, "batch dims"]) -> dict[str, Float[Array, " variables"]]:
+    """The units of the data, as x shows them; {} where it has none."""
+    return {}
+
+  def standardize(self, units: PyTree, value: Num[Array, "*batch span"],
+                  variable: Int[Array | np.ndarray, "..."]) -> Num[Array, "*batch span"]:
+    """Values in the data's units as the network sees them; `variable` broadcasts against them."""
+    return value
+
+  def in_units(self, units: PyTree, outputs: Float[Array, "*batch width"],
+               variable: Int[Array | np.ndarray, "..."]) -> Float[Array, "*batch width"]:
+    """The network's outputs as logits that score and draw values in the data's units."""
+    return outputs
+
   def encode(self, x: Num[Array, "batch dims"]) -> Float[Array, "batch columns"]:
-    """All columns of x."""
+    """All inputs of x, standardized."""
     return self.encode_value(x[..., None]).reshape(x.shape[0], -1)
 
   def log_prob(self, logits: Float[Array, "batch columns"], x: Num[Array, "batch dims"]
@@ -100,12 +133,12 @@ class Head(abc.ABC):
     logits = logits.reshape(-1, *self.columns.shape)
     return self.score(logits, x[..., None], jnp.arange(self.num_variables))
 
-  def split(self, x: Num[Array, "batch dims"]) -> Int[Array, "variables batch span"]:
+  def split(self, x: Num[Array, "batch dims"]) -> Num[Array, "variables batch span"]:
     """The value of every variable."""
-    padded = jnp.pad(x.astype(jnp.int32), ((0, 0), (0, 1)))
+    padded = jnp.pad(x.astype(self.dtype), ((0, 0), (0, 1)))
     return jnp.moveaxis(padded[:, self.dims], 1, 0)
 
-  def join(self, values: Int[Array, "steps batch span"], variables: Int[Array, " steps"]) -> Int[Array, "batch dims"]:
+  def join(self, values: Num[Array, "steps batch span"], variables: Int[Array, " steps"]) -> Num[Array, "batch dims"]:
     """The examples whose variables, in the order of `variables`, are `values`."""
     x = jnp.zeros((values.shape[1], self.spec.num_dims), values.dtype)
     return x.at[:, jnp.asarray(self.dims)[variables]].set(jnp.moveaxis(values, 0, 1), mode="drop")
@@ -236,19 +269,143 @@ class BlockHead(Head):
     return jnp.log(ones + 1.0) - jnp.log(none[tables.owner] + 1.0)
 
 
-def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool) -> Head:
-  """The head called `heads`; "auto" takes blocks where the spec has them, else Bernoulli or categorical by its levels.
+@dataclasses.dataclass(frozen=True)
+class MixtureSettings:
+  """The mixtures that are the outputs of a model of real data.
+
+  Attributes:
+    size: components K of each conditional.
+    weights: "free", by the network, or "uniform", 1/K each.
+    floor: smallest scale of a component in recording steps: the commonest gap between neighbouring values of a
+      dimension. Real data is recorded in steps, and a component narrower than one makes a spike of any value that
+      repeats, which scores without having learned anything.
+  """
+
+  size: int = 10
+  weights: str = "free"
+  floor: float = 1.0
+
+  def __post_init__(self) -> None:
+    if self.size < 1:
+      raise ConfigError(f"mixture_size is {self.size}; a mixture needs at least 1 component.")
+    if self.weights not in MIXTURE_WEIGHTS:
+      raise ConfigError(f"mixture_weights is {self.weights!r}; {nearest(self.weights, MIXTURE_WEIGHTS)}")
+    if not 0.0 < self.floor < float("inf"):
+      raise ConfigError(f"scale_floor is {self.floor}; it must be finite and above 0, or densities are unbounded.")
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureHead(Head):
+  """Real dimensions by mixtures of Gaussians or of logistics.
+
+  A network's outputs for one variable are log-weights (unless uniform), means and log-scales in units of the data's
+  mean and standard deviation; `in_units` adds the floor to the scales and turns all into the data's units.
+  """
+
+  family: str = "gaussian"
+  mixture: MixtureSettings = MixtureSettings()
+
+  dtype: ClassVar[Any] = jnp.float32
+
+  @property
+  def columns(self) -> np.ndarray:
+    per_component = 2 if self.mixture.weights == "uniform" else 3
+    return np.arange(self.spec.num_dims * per_component * self.mixture.size).reshape(self.spec.num_dims, -1)
+
+  @property
+  def inputs(self) -> np.ndarray:
+    return np.arange(self.spec.num_dims)[:, None]
+
+  @property
+  def num_inputs(self) -> int:
+    return self.spec.num_dims
+
+  @property
+  def dims(self) -> np.ndarray:
+    return self.inputs
+
+  def measure(self, x):
+    x = x.astype(jnp.float32)
+    mean, std = jnp.mean(x, axis=0), jnp.std(x, axis=0)
+    return {"mean": mean, "std": jnp.where(std > 0, std, 1.0), "step": recording_step(x)}
+
+  def standardize(self, units, value, variable):
+    return (value - units["mean"][variable]) / units["std"][variable]
+
+  def in_units(self, units, outputs, variable):
+    logits, means, log_scales = self._parts(outputs)
+    mean, std, step = (units[name][variable][..., None] for name in ("mean", "std", "step"))
+    # scale = floor + exp(output), in logarithms: smooth, and never below the floor.
+    log_scales = jnp.logaddexp(jnp.log(self.mixture.floor * step), log_scales + jnp.log(std))
+    means = mean + std * means
+    return jnp.concatenate([*self._free(logits), means, log_scales], axis=-1)
+
+  def encode_value(self, value):
+    return value.astype(jnp.float32)
+
+  def score(self, logits, value, variable):
+    return MIXTURES[self.family].log_prob(*self._parts(logits), value[..., 0])
+
+  def draw(self, key, logits, variable, temperature=1.0):
+    return MIXTURES[self.family].sample(key, *self._parts(logits), temperature)[..., None]
+
+  def marginal_logits(self, x):
+    """Equal weights, means at the quantiles of x, and the scales of a kernel estimate of as many points."""
+    size = self.mixture.size
+    means = jnp.quantile(x.astype(jnp.float32), (np.arange(size) + 0.5) / size, axis=0).T
+    log_scales = jnp.full_like(means, np.log(size ** -0.2))  # Silverman 1986, eq. 3.28
+    return jnp.concatenate([*self._free(jnp.zeros_like(means)), means, log_scales], axis=-1).ravel()
+
+  def _parts(self, logits):
+    """Log-weights, means and log-scales, [..., size] each."""
+    *free, means, log_scales = jnp.split(logits, logits.shape[-1] // self.mixture.size, axis=-1)
+    return (*(free or [jnp.zeros_like(means)]), means, log_scales)
+
+  def _free(self, logits) -> list[Array]:
+    return [] if self.mixture.weights == "uniform" else [logits]
+
+
+def recording_step(x: Float[Array, "batch dims"], tolerance: float = 0.1) -> Float[Array, " dims"]:
+  """The commonest gap between neighbouring distinct values of each dimension, equal within `tolerance`.
+
+  Data that is recorded to a decimal shows that decimal; data that is not, about its mean gap. 1 where all values are
+  equal.
+  """
+  def of_column(column):
+    column = jnp.sort(column)
+    gaps = jnp.diff(column, append=column[-1:])  # the last of 0, so that one example is enough
+    real = gaps > 0
+    log_gaps = jnp.log(jnp.where(real, gaps, 1.0))
+    alike = (jnp.abs(log_gaps[:, None] - log_gaps) <= tolerance) & real[:, None] & real
+    near = alike[jnp.argmax(jnp.sum(alike, axis=1))]
+    return jnp.where(jnp.any(near), jnp.sum(jnp.where(near, gaps, 0.0)) / jnp.maximum(jnp.sum(near), 1), 1.0)
+
+  # One dimension after another: all pairs of gaps at once would take much memory in many dimensions.
+  return jax.lax.map(of_column, x.T)
+
+
+def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool,
+              mixture: MixtureSettings | None = None) -> Head:
+  """The head called `heads`.
+
+  "auto" takes mixtures of Gaussians for continuous data, blocks where the spec has them, else Bernoulli or categorical
+  by the number of levels.
 
   Raises:
     ConfigError: `heads` is unknown, or `fallback` out of range.
-    SpecError: the data is continuous, or not what that head needs.
+    SpecError: the data is not what that head needs, or continuous and the model has no mixtures.
   """
-  levels = spec.require_discrete("an autoregressive model of this kind")
+  if heads not in HEADS:
+    raise ConfigError(f"heads is {heads!r}; {nearest(heads, HEADS)}")
+  if mixture is not None and (heads in MIXTURES or (heads == "auto" and not spec.is_discrete)):
+    spec.require_continuous(f"heads {heads!r}")
+    return MixtureHead(spec, fallback, ordered, "gaussian" if heads == "auto" else heads, mixture)
+  if heads in MIXTURES:
+    raise SpecError(f"heads is {heads!r}, but this model is of discrete data; use rnade or made for real data.")
+  levels = spec.require_discrete("an autoregressive model of this kind" if heads == "auto" else f"heads {heads!r}")
   builders = {"binary": BernoulliHead, "categorical": CategoricalHead, "blocks": BlockHead}
   automatic = "blocks" if spec.blocks else "binary" if levels == 2 else "categorical"
   name = automatic if heads == "auto" else heads
-  if name not in builders:
-    raise ConfigError(f"heads is {heads!r}; {nearest(heads, HEADS)}")
   if name != "categorical":
     spec.require_binary(f"heads {name!r}")
   return builders[name](spec, fallback, ordered)

@@ -1,6 +1,7 @@
 """Orderings of variables, and where their columns lie in a network that works in that order.
 
 Networks of one ordering see their columns sorted by position: *slot* 0 holds the first column of the first variable.
+Inputs and outputs have a layout each; it is the same one where a variable has as many inputs as outputs.
 """
 
 import functools
@@ -41,7 +42,7 @@ def orderings(kind: str, seed: int, num_variables: int,
 
 
 class Layout(NamedTuple):
-  """Columns sorted by position.
+  """Columns of one side, the inputs' or the outputs', sorted by position.
 
   Attributes:
     order: [variables] the variable at each position.
@@ -93,9 +94,19 @@ class Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def layout(head: Head, order: tuple[int, ...]) -> Layout:
-  """The layout of a head's columns under an order of its variables."""
-  by_position = head.columns[list(order)]
-  real = by_position < head.num_columns
+  """The layout of a head's output columns under an order of its variables."""
+  return _layout(head.columns, head.num_columns, order)
+
+
+@functools.lru_cache(maxsize=64)
+def input_layout(head: Head, order: tuple[int, ...]) -> Layout:
+  """The layout of a head's input columns under an order of its variables."""
+  return _layout(head.inputs, head.num_inputs, order)
+
+
+def _layout(table: Int[np.ndarray, "variables width"], num_columns: int, order: tuple[int, ...]) -> Layout:
+  by_position = table[list(order)]
+  real = by_position < num_columns
   columns = by_position[real]
   slots = np.full(by_position.shape, columns.size)
   slots[real] = np.arange(columns.size)

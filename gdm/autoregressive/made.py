@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
-from gdm.autoregressive.base import Autoregressive
+from gdm.autoregressive.base import Autoregressive, units_of
 from gdm.autoregressive.components import DEGREES, Components, components
+from gdm.autoregressive.heads import MixtureSettings
 from gdm.autoregressive.layout import Layout
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.model import Carry, Params, Samples
@@ -27,7 +28,7 @@ from gdm.networks.masked import MaskedMLP, dense_kernel, staircase, tile_masks, 
 
 @dataclasses.dataclass(frozen=True)
 class MADE(Autoregressive):
-  """A masked autoencoder on binary or categorical data.
+  """A masked autoencoder on binary, categorical or real data.
 
   Component c has ordering c mod num_orderings and mask c mod num_masks, so there are as many components as the larger
   of the two, which the smaller must divide: (32, 1) is agnostic to order, (1, 32) to connectivity, (32, 32) to both.
@@ -42,6 +43,8 @@ class MADE(Autoregressive):
     mask_seed: makes the masks.
     dropout: rate on hidden units.
     weight_init: name of an initializer, see gdm/networks/activations.py.
+    mixture_size, mixture_weights, scale_floor: of the mixtures that are the outputs for real data; see
+      gdm.autoregressive.heads.MixtureSettings.
   """
 
   hidden: tuple[int, ...] = (500,)
@@ -53,6 +56,9 @@ class MADE(Autoregressive):
   mask_seed: int = 0
   dropout: float = 0.0
   weight_init: str = "glorot_uniform"
+  mixture_size: int = 10
+  mixture_weights: str = "free"
+  scale_floor: float = 1.0
 
   rates: ClassVar[tuple[str, ...]] = ("dropout", "input_dropout")
 
@@ -73,6 +79,10 @@ class MADE(Autoregressive):
     initializer(self.weight_init)
 
   @property
+  def mixture(self) -> MixtureSettings:
+    return MixtureSettings(self.mixture_size, self.mixture_weights, self.scale_floor)
+
+  @property
   def components(self) -> Components:
     """The orderings and masks."""
     return components(self.head, self.ordering, self.ordering_seed, self.num_orderings, self.hidden, self.degrees,
@@ -86,8 +96,12 @@ class MADE(Autoregressive):
   def layout(self) -> Layout:
     return self.components.layout
 
+  @property
+  def input_layout(self) -> Layout:
+    return self.components.input_layout
+
   def init_network(self, key):
-    inputs = jnp.zeros((1, self.head.num_columns))
+    inputs = jnp.zeros((1, self.head.num_inputs))
     return dict(self._network().init(key, inputs, *self.components.traced_degrees_of(0))["params"])
 
   def network_masks(self):
@@ -106,23 +120,23 @@ class MADE(Autoregressive):
     return {**masks, **biases, "bias": np.ones(network.num_out, bool)}
 
   def inputs_in_use(self):
-    return np.ones(self.head.num_columns, bool) if self.num_orderings > 1 else super().inputs_in_use()
+    return np.ones(self.head.num_inputs, bool) if self.num_orderings > 1 else super().inputs_in_use()
 
   def network(self, params, inputs, key=None, component: int | Int[Array, ""] = 0):
-    """Logits by slot of all variables in one component."""
+    """Outputs by slot of all variables in one component."""
     degrees, limits = self.components.traced_degrees_of(component)
     logits: Any = self._network().apply({"params": params}, inputs, degrees, limits, key)
     return logits
 
   def _network(self) -> MaskedMLP:
-    columns = self.head.num_columns
-    tiles = [whole(*shape) for shape in itertools.pairwise((columns, *self.hidden, columns))]
-    direct_tiles = whole(columns, columns)
+    inputs, columns = self.head.num_inputs, self.head.num_columns
+    tiles = [whole(*shape) for shape in itertools.pairwise((inputs, *self.hidden, columns))]
+    direct_tiles = whole(inputs, columns)
     if self.num_components == 1:
       degrees, limits = self.components.degrees_of(0)
       tiles = [staircase(*pair) for pair in itertools.pairwise([*degrees, limits])]
       direct_tiles = staircase(degrees[0], limits)
-    return MaskedMLP(columns, columns, self.hidden, tuple(tiles), direct_tiles if self.direct else (), self.activation,
+    return MaskedMLP(inputs, columns, self.hidden, tuple(tiles), direct_tiles if self.direct else (), self.activation,
                      self.dropout, self.weight_init)
 
   # The mixture over components.
@@ -142,8 +156,8 @@ class MADE(Autoregressive):
                          key: Key[Array, ""] | None = None) -> Float[Array, "batch variables"]:
     """Log-probability in nats of each variable given those before it, in one component."""
     head, x = self.head, self._flatten(x)
-    arguments = self.prepare(params["model"], head.encode(x), key)
-    return head.log_prob(self.layout.unsort(self.network(*arguments, component)), x)
+    arguments = self.prepare(params["model"], self.encode(params, x), key)
+    return head.log_prob(self.in_units(params, self.network(*arguments, component)), x)
 
   def _by_component(self, function):
     """The results of all components, stacked; one after another, so that memory does not grow with their number."""
@@ -164,7 +178,7 @@ class MADE(Autoregressive):
     self._check_sampling(temperature, condition)
     key, component_key = jax.random.split(key)
     chosen = jax.random.randint(component_key, (num,), 0, self.num_components)
-    x, known = jnp.zeros((num, self.spec.num_dims), jnp.int32), np.zeros(self.head.num_variables, bool)
+    x, known = jnp.zeros((num, self.spec.num_dims), self.head.dtype), np.zeros(self.head.num_variables, bool)
     return self._samples(self._generate_mixture(params, key, chosen, x, known, temperature))
 
   def complete(self, params, carry, key, x, known, temperature=1.0):
@@ -220,6 +234,8 @@ class MADE(Autoregressive):
     model, tables, component = params["model"], self.components, cache["component"]
     previous = jnp.asarray(tables.previous_slots)[component, index]
     slots = jnp.asarray(tables.slots)[component, index]
+    order = jnp.asarray(tables.orders)[component]
+    x_previous = self.head.standardize(units_of(params), x_previous, order[index - 1])
     inputs = below = cache["inputs"].at[:, previous].set(self.encode_previous(model, x_previous, previous), mode="drop")
     hidden = []
     for layer, (kernel, values) in enumerate(zip(cache["kernels"], cache["hidden"], strict=True)):
@@ -230,4 +246,5 @@ class MADE(Autoregressive):
     logits = below[:, :cache["output"].shape[1]] @ cache["output"][slots].T + model["bias"][slots]
     for direct in cache["direct"]:
       logits = logits + inputs[:, :direct.shape[1]] @ direct[slots].T
+    logits = self.head.in_units(units_of(params), logits, order[index])
     return {**cache, "inputs": inputs, "hidden": hidden}, logits

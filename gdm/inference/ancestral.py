@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Bool, Key, Num, PyTree
 
 Step = Callable[[PyTree, Array, Array], tuple[PyTree, Array]]
 Draw = Callable[[Key[Array, ""], Array, Array], Array]
 
 
-def ancestral(step: Step, draw: Draw, cache: Any, key: Key[Array, ""], forced: Int[Array, "steps batch *value"],
-              known: Bool[Array | np.ndarray, " steps"]) -> Int[Array, "steps batch *value"]:
+def ancestral(step: Step, draw: Draw, cache: Any, key: Key[Array, ""], forced: Num[Array, "steps batch *value"],
+              known: Bool[Array | np.ndarray, " steps"]) -> Num[Array, "steps batch *value"]:
   """Draws a sequence of values, keeping those that are known.
 
   Args:

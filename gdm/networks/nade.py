@@ -20,16 +20,16 @@ from jaxtyping import Array, Float
 Activation = Callable[[Array], Array]
 
 
-def recursion(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width d"],
-              output: Float[Array, "n width d"], bias: Float[Array, " d"],
-              scale: Float[Array, "..."]) -> Float[Array, "n batch width"]:
+def recursion(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width state"],
+              output: Float[Array, "n outputs d"], bias: Float[Array, " state"],
+              scale: Float[Array, "..."]) -> Float[Array, "n batch outputs"]:
   """Logits of all variables, without their biases.
 
   Args:
-    activation: f, elementwise.
+    activation: f, from the state a_i [batch, state] to hidden units [batch, d]; elementwise in NADE.
     inputs: x_i in the order of the variables, zero where a variable has fewer than `width` columns.
     weights: W_i.
-    output: V_i.
+    output: V_i, of as many rows as there are columns where inputs and logits correspond.
     bias: c.
     scale: factors of the hidden units, broadcast to [batch, d]: dropout, or the scalar 1.
   """
@@ -75,11 +75,11 @@ def _backward(activation, residuals, cotangents):
 _recursion.defvjp(_forward, _backward)
 
 
-def blocked(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width d"],
-            output: Float[Array, "n width d"], bias: Float[Array, " d"], scale: Float[Array, "..."],
-            block: int) -> Float[Array, "n batch width"]:
+def blocked(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width state"],
+            output: Float[Array, "n outputs d"], bias: Float[Array, " state"], scale: Float[Array, "..."],
+            block: int) -> Float[Array, "n batch outputs"]:
   """As `recursion`, `block` variables at a step; its gradient is autodiff's, recomputing each block's hidden units."""
-  n, batch, width = inputs.shape
+  n, batch, _ = inputs.shape
   before = np.tril(np.ones((block, block), np.float32), -1)
 
   def split(t):
@@ -96,4 +96,4 @@ def blocked(activation: Activation, inputs: Float[Array, "n batch width"], weigh
 
   start = jnp.broadcast_to(bias, (batch, bias.shape[0]))
   _, logits = jax.lax.scan(body, start, (split(inputs), split(weights), split(output)))
-  return logits.reshape(-1, batch, width)[:n]
+  return logits.reshape(-1, batch, output.shape[1])[:n]

@@ -262,7 +262,6 @@ def test_dropout_is_in_the_loss_and_not_in_the_likelihood(builder):
     ({"heads": "block"}, ConfigError, "did you mean 'blocks'"),
     ({"heads": "blocks"}, SpecError, "spec.blocks is empty"),
     ({"output_bias": "zero"}, ConfigError, "did you mean 'zeros'"),
-    ({"spec": DataSpec((3,), None)}, SpecError, "needs discrete data"),
     ({"spec": DataSpec((3,), 17), "heads": "binary"}, SpecError, "needs binary data"),
     ({"spec": SPECS["blocks"], "fallback": 0.0}, ConfigError, "fallback is 0.0"),
 ])
@@ -270,6 +269,13 @@ def test_dropout_is_in_the_loss_and_not_in_the_likelihood(builder):
 def test_choices_that_cannot_be_used_are_named(model, change, error, message):
   with pytest.raises(error, match=message):
     model(**{"spec": SPECS["binary"], **change})
+
+
+@pytest.mark.parametrize("heads", ["auto", "gaussian"])
+@pytest.mark.parametrize("model", [FVSBN, MLP, NADE])
+def test_models_of_discrete_data_refuse_real_data(model, heads):
+  with pytest.raises(SpecError, match="discrete data"):
+    model(DataSpec((3,), None), heads=heads)
 
 
 @pytest.mark.parametrize(("model", "change", "message"), [

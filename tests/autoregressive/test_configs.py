@@ -6,12 +6,16 @@ import pytest
 
 from configs.autoregressive import fvsbn as fvsbn_config
 from configs.autoregressive import made as made_config
+from configs.autoregressive import made_orderings as made_orderings_config
 from configs.autoregressive import mlp as mlp_config
 from configs.autoregressive import nade as nade_config
+from configs.autoregressive import rnade as rnade_config
+from experiments.registry import build_model
 from gdm.autoregressive.fvsbn import FVSBN
 from gdm.autoregressive.made import MADE
 from gdm.autoregressive.mlp import MLP
 from gdm.autoregressive.nade import NADE
+from gdm.autoregressive.rnade import RNADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 
@@ -43,3 +47,19 @@ def test_unknown_variant_is_named(name):
   module, _ = CONFIGS[name]
   with pytest.raises(ConfigError, match="did you mean 'binarized_mnist'"):
     module.get_config("binarised_mnist")
+
+
+@pytest.mark.parametrize("variant", ["npz", "red_wine", "two_moons"])
+def test_config_of_rnade_builds_it(variant):
+  settings = rnade_config.get_config(variant).model.to_dict()
+  assert settings.pop("name") == "rnade"
+  model = RNADE(DataSpec((11,), None), **settings)
+  assert set(settings) == {field.name for field in dataclasses.fields(model)} - {"spec"}
+
+
+def test_members_of_a_mixture_over_orderings_differ_in_their_ordering_alone():
+  model = build_model(made_orderings_config.get_config("red_wine").model.to_dict(), DataSpec((11,), None))
+  orders = [tuple(component.layout.order) for component in model.components]
+  assert len(set(orders)) == len(orders) and orders[0] == tuple(range(11))
+  alike = {dataclasses.replace(component, ordering="natural", ordering_seed=0) for component in model.components}
+  assert len(alike) == 1

@@ -1,0 +1,36 @@
+"""Mixtures of logistic distributions of one real number, by log-weights, means and log-scales; log-densities in nats.
+
+A logistic of scale s has density e^-z / (s (1 + e^-z)^2), z = (x - mean) / s, and standard deviation pi s / sqrt(3).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+
+def log_prob(logits: Float[Array, "*shape size"], means: Float[Array, "*shape size"],
+             log_scales: Float[Array, "*shape size"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  """Log-density of x; finite in both tails, with a finite gradient."""
+  z = (x[..., None] - means) * jnp.exp(-log_scales)
+  # log s(z) + log s(-z): no exponential grows, and each tail keeps its linear term whole.
+  each = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z) - log_scales
+  return jax.nn.logsumexp(jax.nn.log_softmax(logits, axis=-1) + each, axis=-1)
+
+
+def cdf(logits: Float[Array, "*shape size"], means: Float[Array, "*shape size"],
+        log_scales: Float[Array, "*shape size"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  """The probability of values up to x."""
+  z = (x[..., None] - means) * jnp.exp(-log_scales)
+  return jnp.sum(jax.nn.softmax(logits, axis=-1) * jax.nn.sigmoid(z), axis=-1)
+
+
+def sample(key: Key[Array, ""], logits: Float[Array, "*shape size"], means: Float[Array, "*shape size"],
+           log_scales: Float[Array, "*shape size"], temperature: float = 1.0) -> Float[Array, "*shape"]:
+  """Draws x; `temperature` divides the logits and multiplies the scales.
+
+  Towards 0 each draw is the mean of the component of the largest weight.
+  """
+  pick_key, noise_key = jax.random.split(key)
+  pick = jax.random.categorical(pick_key, logits / temperature, axis=-1)[..., None]
+  mean, log_scale = (jnp.take_along_axis(values, pick, axis=-1)[..., 0] for values in (means, log_scales))
+  return mean + temperature * jnp.exp(log_scale) * jax.random.logistic(noise_key, mean.shape, mean.dtype)
