@@ -48,7 +48,8 @@ def main(argv: Sequence[str]) -> None:
   report = build_report(
       likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
-      num_params=num_params, train_seconds=run.train_seconds, evaluation=settings.to_dict())
+      num_params=num_params, train_seconds=run.train_seconds, evaluation=settings.to_dict(),
+      units=run.dataset.units.get(split))
   write_report(workdir.path / f"likelihood_{split}.json", report)
   print(one_line(report))
 

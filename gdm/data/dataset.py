@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from gdm.data.split import Op, Split, as_split, chunks
+from gdm.data.tokens import Tokenizer
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, nearest
 
 SPLITS = ("train", "valid", "test")
+
+_UNKNOWN: Mapping[str, Any] = {"log_prob": None, "tokenizer": None, "sample_rate": None, "units": {}}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +28,9 @@ class Dataset:
       labels, "length" [N] for sequences. Plain mappings of arrays become splits in memory.
     info: plain facts for a record: where it came from, by which rule it was split, by what it was standardized.
     log_prob: the true log density in nats, [N, *event] -> [N], where it is known (toy densities).
+    tokenizer: turns text into x and back, where x is text.
+    sample_rate: samples per second, where x is sound in 8-bit mu-law (see gdm/data/mu_law.py).
+    units: of text, by split, how many "tokens", "characters" and "unknown" tokens it has: what likelihood is per.
   """
 
   name: str
@@ -32,6 +38,9 @@ class Dataset:
   splits: Mapping[str, Mapping[str, Any]]
   info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   log_prob: Callable[[Float[np.ndarray, "batch *event"]], Float[np.ndarray, " batch"]] | None = None
+  tokenizer: Tokenizer | None = None
+  sample_rate: int | None = None
+  units: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
     object.__setattr__(self, "splits", {name: as_split(split) for name, split in self.splits.items()})
@@ -52,10 +61,11 @@ class Dataset:
   def map(self, op: Op, fresh: bool = False, **changes: Any) -> "Dataset":
     """The set with `op` done to the rows of every split, and these attributes replaced.
 
-    The true density does not survive a change of the data unless `changes` gives the new one.
+    The true density, the tokenizer, the sample rate and the units do not survive a change of the data unless `changes`
+    gives the new ones.
     """
     splits = {name: self.split(name).map(op, fresh) for name in self.splits}
-    return dataclasses.replace(self, **{"splits": splits, "log_prob": None, **changes})
+    return dataclasses.replace(self, **{"splits": splits, **_UNKNOWN, **changes})
 
 
 def check(dataset: Dataset) -> None:
@@ -76,12 +86,22 @@ def check(dataset: Dataset) -> None:
         raise DataError(f"{where}: {key} has {len(split[key])} rows, but x has {split.num_examples}.")
     if split["x"].shape[1:] != spec.event:
       raise DataError(f"{where}: the examples have shape {split['x'].shape[1:]}, but spec.event is {spec.event}.")
+    if "length" in split:
+      check_lengths(split["length"], spec.event[0], where)
     if spec.levels is None:
       check_finite(split["x"], where)
     else:
       check_range(split["x"], spec.levels, "levels", where)
     if spec.num_classes is not None and "y" in split:
       check_range(split["y"], spec.num_classes, "num_classes", f"{where}, labels")
+
+
+def check_lengths(length: Integer[np.ndarray, " batch"], context: int, where: str) -> None:
+  """Raises DataError naming the index of the first sequence without tokens, or with more than there is room for."""
+  if length.min() < 1 or length.max() > context:
+    index = int(np.argmax((length < 1) | (length > context)))
+    raise DataError(f"{where}: the length of example {index} is {length[index]}; lengths lie between 1 and the "
+                    f"context, {context}.")
 
 
 def check_finite(x: Float[np.ndarray, "batch *event"], where: str) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from gdm.data.dataset import Dataset, check
-from gdm.data.sources import digits, npz, text, tfds, toy2d
+from gdm.data.sources import audio, digits, npz, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, nearest
@@ -30,7 +30,8 @@ SOURCES: dict[str, Source] = {
     "toy2d": Source(toy2d.load, "a density"),
     "tfds": Source(tfds.load, "a set", ("resize",)),
     "npz": Source(npz.load, "a path", ("fold",)),
-    "text": Source(text.load, "a path", ("context",)),
+    "text": Source(text.load, "a path", text.OPTIONS),
+    "wav": Source(audio.load, "a path", audio.OPTIONS),
 }
 
 
@@ -39,8 +40,9 @@ def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: I
   """The data set of that name, transformed and checked.
 
   Args:
-    name: digits, toy2d:<density>, tfds:<set>, npz:<path>, text:<path>; options follow as "#key=value&key=value".
-    path: the file, where the name is npz or text alone.
+    name: digits, toy2d:<density>, tfds:<set>, npz:<path>, text:<path>, wav:<path>; options follow as
+      "#key=value&key=value".
+    path: the file, where the name is npz, text or wav alone.
     data_dir: where TFDS data lies; "" is TFDS's own place.
     transforms: names from `gdm.data.transforms`, in order.
     seed: of what training sees anew in every epoch. What evaluation sees never depends on it.

@@ -23,7 +23,7 @@ _RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ",
 
 def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
-                 evaluation: Mapping[str, Any]) -> Report:
+                 evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None) -> Report:
   """The content of `likelihood_<split>.json`.
 
   Args:
@@ -37,9 +37,11 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     num_params: number of parameters of the model.
     train_seconds: seconds spent in training.
     evaluation: the evaluation settings in force: number of importance samples, a solver's tolerance, ...
+    units: of text, how many "tokens", "characters" and "unknown" tokens the split has (`Dataset.units`).
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
+    DataError: the model scored another number of dimensions than the text has tokens: it took padding for text.
   """
   if parameters not in ("ema", "live"):
     raise ConfigError(f"parameters is {parameters!r}; a report is of 'ema' or of 'live' parameters.")
@@ -60,6 +62,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
       "train_seconds": float(train_seconds),
       "evaluation": dict(evaluation),
   }
+  if units:
+    report["units"] = _per_unit(likelihood, units)
   if likelihood.alternatives:  # the same scores under further estimates of log Z
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
   return report
@@ -75,6 +79,16 @@ def _numbers(likelihood: SplitLikelihood) -> Report:
       "bits_per_dim": likelihood.bits_per_dim,
       "bits_per_dim_stderr": likelihood.bits_per_dim_stderr,
   }
+
+
+def _per_unit(likelihood: SplitLikelihood, units: Mapping[str, int]) -> Report:
+  """The counts, and the negative log-likelihood in nats of a token and of a character, on average."""
+  scored = int(likelihood.num_dims.sum())
+  if scored != units["tokens"]:
+    raise DataError(f"the model scored {scored} dimensions, but the text has {units['tokens']} tokens: it counts the "
+                    "padding of windows as text; choose a model of sequences, which heeds their lengths.")
+  nats = -float(likelihood.nats.sum())
+  return {**units, "nats_per_token": nats / units["tokens"], "nats_per_character": nats / units["characters"]}
 
 
 def write_report(path: str | os.PathLike, report: Report) -> None:
@@ -123,9 +137,18 @@ def one_line(report: Report) -> str:
     number = f"{nats_text(report)} nats"
   else:
     number = f"{bits_text(report)} bits/dim"
-    details.insert(0, f"{report['nats_mean']:.4f} nats")
+    details[:0] = [f"{report['nats_mean']:.4f} nats", *_units_text(report.get("units"))]
   subject = [report["model"], report["dataset"], report["split"], *given_text(report)]
   return f"{' · '.join(subject)}: {number} ({', '.join(details)})"
+
+
+def _units_text(units: Mapping[str, Any] | None) -> list[str]:
+  """[`1.6210 nats/character`], with nats/token before it where tokens are longer, and how many were unknown."""
+  if not units:
+    return []
+  longer = units["tokens"] != units["characters"]
+  return [*[f"{units['nats_per_token']:.4f} nats/token"] * longer, f"{units['nats_per_character']:.4f} nats/character",
+          *[f"{units['unknown']:,} of {units['tokens']:,} tokens [UNK]"] * (units["unknown"] > 0)]
 
 
 def bits_text(report: Report) -> str:

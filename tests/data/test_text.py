@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from gdm.data.dataset import Dataset, check
 from gdm.data.load import load_dataset
 from gdm.data.loader import Loader, eval_batches
-from gdm.data.sources.text import windows
+from gdm.data.windows import cut
+from gdm.dataspec import DataSpec
 from gdm.errors import DataError
 
 TEXT = "the cat sat on the mat, and the dog ate the cat's hat.\r\n" * 20
@@ -60,11 +62,21 @@ def test_training_windows_reach_both_ends_of_the_text(tmp_path):
   assert seen == {("abcdefghij" * 2)[i:i + 10] for i in range(9)}
 
 
-def test_the_last_window_is_shorter():
-  cut = windows(np.arange(10), 4)
-  np.testing.assert_array_equal(cut["x"], [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]])
-  np.testing.assert_array_equal(cut["length"], [4, 4, 2])
-  np.testing.assert_array_equal(windows(np.arange(8), 4)["length"], [4, 4])
+def test_the_last_window_of_each_piece_is_shorter():
+  found = cut([np.arange(10), np.arange(0), np.arange(8), np.arange(1)], 4)
+  np.testing.assert_array_equal(found["x"], [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0], [0, 1, 2, 3], [4, 5, 6, 7],
+                                             [0, 0, 0, 0]])
+  np.testing.assert_array_equal(found["length"], [4, 4, 2, 4, 4, 1])
+
+
+@pytest.mark.parametrize(("length", "message"), [
+    ([4, 0, 3], "the length of example 1 is 0; lengths lie between 1 and the context, 4"),
+    ([4, 1, 5], "the length of example 2 is 5"),
+])
+def test_lengths_that_no_sequence_has(length, message):
+  rows = {"x": np.zeros((3, 4), np.uint8), "length": np.array(length, np.int32)}
+  with pytest.raises(DataError, match=message):
+    check(Dataset("lines", DataSpec(event=(4,), levels=2), {"train": rows}))
 
 
 @pytest.mark.parametrize(("content", "message"), [

@@ -61,6 +61,24 @@ def test_the_line():
       "made · digits · test: -85.0000 ± 5.6579 nats (exact, 95 % interval, 3 examples, live, step 5000)")
 
 
+def test_text_has_nats_per_token_and_per_character(tmp_path):
+  units = {"tokens": 192, "characters": 510, "unknown": 12}
+  report = report_of(units=units)
+  assert report["units"] == {**units, "nats_per_token": 255 / 192, "nats_per_character": 0.5}
+  assert one_line(report) == (
+      "made · digits · test: 1.9161 ± 0.1275 bits/dim (-85.0000 nats, 1.3281 nats/token, 0.5000 nats/character, "
+      "12 of 192 tokens [UNK], exact, 95 % interval, 3 examples, ema, step 5000)")
+  write_report(tmp_path / "r.json", report)
+  assert read_report(tmp_path / "r.json") == report
+  characters = report_of(units={"tokens": 192, "characters": 192, "unknown": 0})
+  assert "(-85.0000 nats, 1.3281 nats/character, exact" in one_line(characters)
+
+
+def test_padding_is_not_taken_for_text():
+  with pytest.raises(DataError, match="scored 192 dimensions, but the text has 190 tokens"):
+    report_of(units={"tokens": 190, "characters": 190, "unknown": 0})
+
+
 def test_the_line_says_on_which_side_of_the_truth_a_bound_lies():
   bound = split_likelihood(kind=Kind.LOWER_BOUND, num_draws=8, given=("y",))
   line = one_line(report_of(bound))

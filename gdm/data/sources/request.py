@@ -1,9 +1,9 @@
 """What a config asks of a source, taken apart: `npz:wine.npz#fold=3` is an argument and options."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +32,10 @@ class Request:
     if not text.lstrip("-").isdecimal() or int(text) < minimum:
       raise ConfigError(f"data.name: option {option}={text!r} of {self.kind} must be an integer of at least {minimum}.")
     return int(text)
+
+  def choice(self, option: str, known: Sequence[str], default: str) -> str:
+    """The option as one of the known words. Raises ConfigError naming the nearest where it is another."""
+    word = self.options.get(option, default)
+    if word not in known:
+      raise ConfigError(f"data.name: option {option}={word!r} of {self.kind} is unknown; {nearest(word, known)}")
+    return word

@@ -1,0 +1,158 @@
+"""Continues text, or sound, by a trained model of sequences.
+
+  python -m experiments.generate --workdir=runs/transformer [--prompt="ROMEO:" ...] [--prompt_file=FILE] [--num=4]
+      [--length=500] [--temperature=0.8] [--top_k=20] [--top_p=0.9] [--seed=0]
+      [--probs] [--alternatives=5] [--out=FILE.json]
+      [--checkpoint=best|last|STEP] [--config.data.path=FILE]
+
+Prints each prompt with its continuation, `--num` of each; `--prompt` may be repeated. A text ends at [EOS], where the
+data have it, or after `--length` tokens (characters or words, as the model was trained). Beyond the model's context it
+goes on from the last half of it (see experiments/continuation.py).
+
+`--out` also writes JSON, by default `generated.json` in the workdir where `--probs` or `--alternatives` ask for it: for
+each drawn token its log-probability in nats under the model itself (before temperature, top_k and top_p), and the
+likeliest alternatives.
+
+A model of sound writes 16-bit WAV files into the folder `--out`, by default `generated` in the workdir; `--length`
+counts samples, and `--prompt_file` is a WAV file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.continuation import Continuation, HasGenerate, continue_prompts, require_generator
+from experiments.trained import TrainedRun, load_run
+from experiments.workdir import Workdir, write_json
+from gdm.data.mu_law import mu_law_decode, mu_law_encode
+from gdm.data.sources.audio import read_wav, write_wav
+from gdm.data.tokens import Tokenizer
+from gdm.errors import ConfigError, DataError, WorkdirError
+from gdm.inference.generation import Choice
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
+_PROMPT = flags.DEFINE_multi_string("prompt", None, "How the text begins; may be given several times.")
+_PROMPT_FILE = flags.DEFINE_string("prompt_file", None, "A file that the text, or the sound, begins with.")
+_NUM = flags.DEFINE_integer("num", 4, "How many continuations of each prompt.")
+_LENGTH = flags.DEFINE_integer("length", 500, "How many tokens to draw: characters, words or samples.")
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "Divides the logits; lower is more of the likeliest.")
+_TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the k likeliest tokens only.")
+_TOP_P = flags.DEFINE_float("top_p", 1.0, "Draw among the likeliest tokens that have this probability together.")
+_SEED = flags.DEFINE_integer("seed", 0, "Another seed draws other texts.")
+_PROBS = flags.DEFINE_boolean("probs", False, "Tell the log-probability of each drawn token.")
+_ALTERNATIVES = flags.DEFINE_integer("alternatives", 0, "Tell so many likeliest tokens at each place.")
+_OUT = flags.DEFINE_string("out", None, "JSON file of texts, or folder of WAV files.")
+cli.define_overrides("data", "evaluation")
+
+
+def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
+  for name, value, least in (("num", _NUM.value, 1), ("length", _LENGTH.value, 1), ("seed", _SEED.value, 0),
+                             ("alternatives", _ALTERNATIVES.value, 0)):
+    if value < least:
+      raise ConfigError(f"--{name} is {value}; it must be at least {least}.")
+  if _PROMPT.value and _PROMPT_FILE.value:
+    raise ConfigError("--prompt and --prompt_file are both given; give one of them.")
+  Choice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong with them before anything is loaded
+  workdir = Workdir(cli.require_flag("workdir"))
+  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  model = require_generator(run.config.model.name, run.model, run.dataset)
+  if run.dataset.tokenizer is not None:
+    _generate_text(workdir, run, model, run.dataset.tokenizer)
+  elif run.dataset.sample_rate is not None:
+    _generate_sound(workdir, run, model, run.dataset.sample_rate)
+
+
+def _generate_text(workdir: Workdir, run: TrainedRun, model: HasGenerate, tokenizer: Tokenizer) -> None:
+  found = _continue(run, model, _text_prompts(tokenizer), eos=tokenizer.end)
+  for number, item in enumerate(found, start=1):
+    print(f"--- {number} of {len(found)}{', ended' if item.ended else ''} ---")
+    print(tokenizer.decode(item.prompt + item.drawn))
+  if _OUT.value or _PROBS.value or _ALTERNATIVES.value:
+    path = Path(_OUT.value) if _OUT.value else workdir.path / "generated.json"
+    write_json(path, {
+        "model": run.config.model.name, "dataset": run.dataset.name, "step": run.step, "seed": _SEED.value,
+        "temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value,
+        "texts": [_described(item, tokenizer) for item in found]})
+    print(f"--- written to {path} ---")
+
+
+def _text_prompts(tokenizer: Tokenizer) -> list[np.ndarray]:
+  """The prompts' tokens; one prompt without any where the text starts from nothing."""
+  texts = _PROMPT.value or []
+  if _PROMPT_FILE.value:
+    path = Path(_PROMPT_FILE.value)
+    try:
+      texts = [path.read_text(encoding="utf-8").removesuffix("\n")]
+    except OSError as error:
+      raise DataError(f"--prompt_file {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+      raise DataError(f"--prompt_file {path} is not UTF-8 text: byte {error.start} cannot be decoded.") from error
+  prompts = []
+  for text in texts:
+    try:
+      prompts.append(tokenizer.encode(text))
+    except DataError as error:
+      raise DataError(f"prompt {text[:40]!r}: {error}") from error
+    if not len(prompts[-1]):
+      raise DataError(f"prompt {text[:40]!r} is empty; write a {tokenizer.rule.name} or more, or leave it out to start "
+                      "from nothing.")
+  return prompts or [np.zeros(0, np.int32)]
+
+
+def _described(item: Continuation, tokenizer: Tokenizer) -> dict[str, Any]:
+  """One text for the JSON file, with as much about its tokens as was asked for."""
+  tokens: list[dict[str, Any]] = [{"token": tokenizer.vocabulary[token]} for token in item.drawn]
+  for entry, value in zip(tokens, item.log_probs, strict=False):
+    entry["log_prob"] = value
+  for entry, others in zip(tokens, item.alternatives, strict=False):
+    entry["alternatives"] = [{"token": tokenizer.vocabulary[token], "log_prob": value} for token, value in others]
+  return {"prompt": tokenizer.decode(item.prompt), "text": tokenizer.decode(item.prompt + item.drawn),
+          "ended": item.ended, **({"tokens": tokens} if item.log_probs else {})}
+
+
+def _generate_sound(workdir: Workdir, run: TrainedRun, model: HasGenerate, rate: int) -> None:
+  if _PROBS.value or _ALTERNATIVES.value or _PROMPT.value:
+    raise ConfigError(f"--prompt, --probs and --alternatives are for text, but {run.dataset.name} is sound; it takes "
+                      "--prompt_file=FILE.wav.")
+  found = _continue(run, model, [_sound_prompt(rate)], eos=None)
+  folder = Path(_OUT.value) if _OUT.value else workdir.path / "generated"
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise WorkdirError(f"--out {folder} cannot be a folder for WAV files: {error.strerror}.") from error
+  for number, item in enumerate(found):
+    write_wav(folder / f"{number:03}.wav", mu_law_decode(np.array(item.prompt + item.drawn)), rate)
+  print(f"{len(found)} WAV files in {folder}, {_LENGTH.value / rate:.3g} s drawn in each")
+
+
+def _sound_prompt(rate: int) -> np.ndarray:
+  if not _PROMPT_FILE.value:
+    return np.zeros(0, np.int32)
+  path = Path(_PROMPT_FILE.value)
+  if not path.is_file():
+    raise DataError(f"--prompt_file {path} does not exist; name a WAV file.")
+  samples, its_rate = read_wav(path)
+  if its_rate != rate:
+    raise DataError(f"--prompt_file {path} has {its_rate} samples per second, but the model was trained on {rate}; "
+                    "resample it.")
+  return mu_law_encode(samples).astype(np.int32)
+
+
+def _continue(run: TrainedRun, model: HasGenerate, prompts: list[np.ndarray], eos: int | None) -> list[Continuation]:
+  """`--num` continuations of each prompt, by the flags."""
+  return continue_prompts(
+      model, run.params, jax.random.key(_SEED.value), [prompt for prompt in prompts for _ in range(_NUM.value)],
+      _LENGTH.value, run.dataset.spec.require_discrete(run.config.model.name), eos, temperature=_TEMPERATURE.value,
+      top_k=_TOP_K.value, top_p=_TOP_P.value, with_log_probs=_PROBS.value or _ALTERNATIVES.value > 0,
+      num_alternatives=_ALTERNATIVES.value)
+
+
+if __name__ == "__main__":
+  cli.run(main)
