@@ -5,6 +5,7 @@ option of `gdm.training.step`.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from experiments.registry import build_model
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
-from experiments.speed.timing import alternate, ratios, seconds, summary
+from experiments.speed.timing import alternate, ratios, summary
 from experiments.speed.training import Trainee
 
 LOOPED, UNROLLED = "looped", "unrolled"
@@ -55,22 +56,25 @@ def run(settings: Settings) -> list[Row]:
       (f"accumulate {size.micro}", size.batch * size.micro, 1, size.micro),
       (f"{size.steps} steps per call", size.batch, size.steps, 1),
   ):
-    calls = {way: trainee.dispatch(batch, steps, accumulate, way == UNROLLED) for way in (LOOPED, UNROLLED)}
-    rows += _compare(f"MADE-{size.hidden}, {name}", calls, settings.repeats, steps,
-                     f"batch {batch}; ms per step", first=True)
+    calls, compiling = {}, {}
+    for way in (LOOPED, UNROLLED):
+      start = time.perf_counter()
+      compiled = trainee.compile(batch, steps, way == UNROLLED, accumulate=accumulate)
+      compiling[way] = time.perf_counter() - start
+      calls[way] = trainee.repeat(compiled, batch)
+    name = f"MADE-{size.hidden}, {name}"
+    rows += _compare(name, calls, settings.repeats, steps, f"batch {batch}; ms per step")
+    rows += [Row(f"{name}: compiling, {way}", value, "s", "traces and compiles, without the compilation cache")
+             for way, value in compiling.items()]
   return rows
 
 
-def _compare(name: str, calls: dict[str, Callable[[], Any]], repeats: int, parts: int, how: str,
-             first: bool = False) -> list[Row]:
-  """Rows of both ways, their ratio, and with `first` how long the first call takes, which compiles."""
-  compiling = {way: seconds(call) for way, call in calls.items()} if first else {}
+def _compare(name: str, calls: dict[str, Callable[[], Any]], repeats: int, parts: int, how: str) -> list[Row]:
+  """Rows of both ways, and their ratio."""
   times = alternate(calls, repeats)
   rows = [summary(f"{name}: {way}", [1e3 * t / parts for t in times[way]], "ms", how) for way in calls]
   rows.append(summary(f"{name}: looped over unrolled", ratios(times[LOOPED], times[UNROLLED]), "x",
                       "above 1: unrolling is faster"))
-  rows += [Row(f"{name}: first call, {way}", value, "s", "traces and compiles, without the compilation cache")
-           for way, value in compiling.items()]
   return rows
 
 

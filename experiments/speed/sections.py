@@ -13,6 +13,10 @@ SECTIONS = {
     "sampling": "experiments.speed.sampling",
     "likelihood": "experiments.speed.likelihood",
     "loops": "experiments.speed.loops",
+    "sharding": "experiments.speed.sharding",
+    "devices": "experiments.speed.devices",
+    "precision": "experiments.speed.precision",
+    "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }
 

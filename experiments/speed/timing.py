@@ -12,24 +12,26 @@ from experiments.speed.rows import Row
 Name = TypeVar("Name", bound=Hashable)
 
 
-def seconds(call: Callable[[], Any]) -> float:
+def seconds(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
   """Seconds until the result of `call` is there, on the device too."""
-  start = time.perf_counter()
+  start = clock()
   jax.block_until_ready(call())
-  return time.perf_counter() - start
+  return clock() - start
 
 
-def alternate(calls: Mapping[Name, Callable[[], Any]], repeats: int, inner: int = 1) -> dict[Name, list[float]]:
+def alternate(calls: Mapping[Name, Callable[[], Any]], repeats: int, inner: int = 1,
+              clock: Callable[[], float] = time.perf_counter) -> dict[Name, list[float]]:
   """Seconds per call of each, `repeats` times in turns, so that what else the machine does hits all of them alike.
 
-  A first round, which compiles, is not counted; each timing is of `inner` calls.
+  A first round, which compiles, is not counted; each timing is of `inner` calls. `clock` may be `time.process_time`:
+  the processor's time of this process, all threads together, which other processes hardly change.
   """
   times: dict[Name, list[float]] = {name: [] for name in calls}
   for call in calls.values():
     seconds(call)
   for _ in range(repeats):
     for name, call in calls.items():
-      times[name].append(seconds(lambda call=call: [call() for _ in range(inner)]) / inner)
+      times[name].append(seconds(lambda call=call: [call() for _ in range(inner)], clock) / inner)
   return times
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from experiments.registry import build_model
 from experiments.speed.rows import Row
@@ -16,7 +18,7 @@ from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader
 from gdm.model import Batch, Model
-from gdm.training.loop import Hook, compile_step, fit
+from gdm.training.loop import CompiledStep, Hook, compile_step, fit
 from gdm.training.metrics import MetricsWindow
 from gdm.training.state import TrainState, init_state, optimizers_for
 from gdm.training.step import TrainStep, make_train_step
@@ -58,15 +60,21 @@ def run(settings: Settings) -> list[Row]:
   return rows
 
 
-class Trainee:
-  """A model with all that its training takes, on one device."""
+def made(dataset: Dataset, hidden: tuple[int, ...]) -> tuple[str, Model]:
+  """MADE of these hidden layers, and what rows call it."""
+  return f"MADE-{'-'.join(map(str, hidden))}", build_model({"name": "made", "hidden": hidden}, dataset.spec)
 
-  def __init__(self, model: Model, dataset: Dataset):
+
+class Trainee:
+  """A model with all that its training takes, on a mesh: that of one device, unless told otherwise."""
+
+  def __init__(self, model: Model, dataset: Dataset, mesh: Mesh | None = None):
     self.model, self.dataset = model, dataset
-    self.mesh, self.key = meshes.make_mesh(devices=jax.devices()[:1]), jax.random.key(0)
+    self.mesh, self.key = mesh or meshes.make_mesh(devices=jax.devices()[:1]), jax.random.key(0)
     self.optimizers = optimizers_for(model, optax.adam(1e-3))
     self._state = init_state(model, self.optimizers, self.key, dataset.split("train").rows(slice(0, 10)),
                              mesh=self.mesh)
+    self._bare = jax.jit(make_train_step(model, self.optimizers), donate_argnums=0)
 
   def fresh_state(self) -> TrainState:
     """A copy of the first state, for a step to donate."""
@@ -75,23 +83,32 @@ class Trainee:
   def loader(self, batch_size: int) -> Loader:
     return Loader(self.dataset, batch_size, seed=0)
 
-  def bare_step(self, batch_size: int) -> Callable[[], TrainState]:
-    """A call that takes one compiled step of `make_train_step`, on a batch that stays on the device."""
-    batch = meshes.put_batch(self.loader(batch_size).next_batches(), meshes.batch_sharding(self.mesh, leading_axes=1))
-    return self._stepper(jax.jit(make_train_step(self.model, self.optimizers), donate_argnums=0), batch)
+  def bare_step(self, batch_size: int, ahead: bool = False) -> Callable[[], TrainState]:
+    """A call that takes one step of `make_train_step` under plain `jax.jit`, on a batch that stays on the device.
 
-  def dispatch(self, batch_size: int, steps: int, accumulate: int, unroll: bool) -> Callable[[], TrainState]:
-    """A call that takes `steps` steps in one dispatch, as `fit` compiles it, on a batch that stays on the device."""
-    batch = self.loader(batch_size).next_batches(steps)
-    step = make_train_step(self.model, self.optimizers, accumulate=accumulate, unroll=unroll)
-    compiled = compile_step(step, self._state, batch, self.mesh, steps, unroll)
-    return self._stepper(lambda state, batch, key: compiled.call(state, batch, key, None)[:2],
-                         meshes.put_batch(batch, meshes.batch_sharding(self.mesh, leading_axes=2)))
+    Args:
+      batch_size: examples per step.
+      ahead: whether it is compiled ahead of time, as `fit`'s step is, or by the first call.
+    """
+    device = self.mesh.devices.flat[0]
+    state, batch = jax.device_put((self.fresh_state(), self.loader(batch_size).next_batches()), device)
+    step = self._bare.lower(state, batch, self.key).compile() if ahead else self._bare
+    return self._stepper(step, state, batch)
 
-  def _stepper(self, compiled: TrainStep, batch: Batch) -> Callable[[], TrainState]:
-    """A call that takes the next step, always on `batch`."""
-    state = self.fresh_state()
+  def compile(self, batch_size: int, steps: int = 1, unroll: bool = True, **options: Any) -> CompiledStep:
+    """`steps` steps in one dispatch, as `fit` compiles them; the options are those of `make_train_step`."""
+    step = make_train_step(self.model, self.optimizers, unroll=unroll, **options)
+    return compile_step(step, self._state, self.loader(batch_size).batch_shapes(steps), self.mesh, steps, unroll)
 
+  def repeat(self, compiled: CompiledStep, batch_size: int) -> Callable[[], TrainState]:
+    """A call that takes the steps of one dispatch, on a batch that stays on the devices."""
+    batch = meshes.put_batch(self.loader(batch_size).next_batches(compiled.steps_per_call),
+                             meshes.batch_sharding(self.mesh, leading_axes=2))
+    return self._stepper(lambda state, batch, key: compiled.call(state, batch, key, None)[:2], self.fresh_state(),
+                         batch)
+
+  def _stepper(self, compiled: TrainStep, state: TrainState, batch: Batch) -> Callable[[], TrainState]:
+    """A call that takes the next step from `state` on, always on `batch`."""
     def call() -> TrainState:
       nonlocal state
       state, _ = compiled(state, batch, self.key)

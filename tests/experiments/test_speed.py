@@ -17,13 +17,19 @@ from gdm.errors import ConfigError
 
 SETTINGS = Settings(data_dir="/nowhere", repeats=2, size=TINY)
 
-# Stands for experiments.train: logs one step into its workdir and goes on for longer than anyone waits.
+# Stands for experiments.train: logs one step into its workdir and goes on for longer than anyone waits, or, told the
+# number of steps, logs the last one and finishes.
 TRAIN = """
 import sys, time, pathlib
-workdir = pathlib.Path(sys.argv[1].partition("=")[2])
+workdir = pathlib.Path(sys.argv[-1].partition("=")[2])
 workdir.mkdir()
-(workdir / "metrics.jsonl").write_text('{"step": 1}\\n')
-time.sleep(600)
+last = len(sys.argv) > 2 and sys.argv[-2].partition("=")[2]
+(workdir / "metrics.jsonl").write_text(f'{{"step": {last or 1}, "loss": 0}}\\n')
+if not last:
+  time.sleep(600)
+time.sleep(0.1)
+print(f"finished at step {last}.", flush=True)
+time.sleep(0.2)
 """
 
 
@@ -44,9 +50,12 @@ def test_every_section_gives_well_formed_rows(name):
 def test_startup_gives_well_formed_rows(monkeypatch):
   monkeypatch.setattr(startup, "COMMAND", (sys.executable, "-c", TRAIN))
   monkeypatch.setattr(startup, "IMPORTS", (sys.executable, "-c", "import json"))
-  rows = startup.run(SETTINGS)
-  check(rows)
-  assert all(row.value > 0 for row in rows)
+  monkeypatch.setattr(startup, "PLACE", (sys.executable, "-c", "print('/some/where')"))
+  rows = {row.name: row for row in startup.run(SETTINGS)}
+  check(list(rows.values()))
+  assert all(row.value > 0 for row in rows.values())
+  assert "/some/where" in rows["first step, warm"].how
+  assert rows["finished to exit"].value > 0.15
 
 
 def test_a_command_that_ends_before_its_first_step_is_told_with_its_last_words(tmp_path):
