@@ -85,9 +85,9 @@ def _has_tpu() -> bool:
 
 
 def _leave(code: int, message: str) -> None:
-  """Ends this process's part in the run; with a code that is not 0 everybody's, and at once."""
+  """Ends this process's part in the run; with a message, which is what went wrong, everybody's, and at once."""
   assert _lifeline is not None
-  if code == 0:
+  if not message:  # in order: finished, or interrupted together
     _lifeline.leave()
     return
   if code == cli.EXIT_BUG:  # perhaps a peer that vanished in the middle of a sum, of which the lifeline can say more

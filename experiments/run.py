@@ -136,8 +136,8 @@ class Run:
     """Logs a row of training metrics, and seals what was saved meanwhile."""
     self.last_loss = next((value for name, value in row.items() if name.endswith(("loss", "nll"))), self.last_loss)
     self._log(step, {f"train/{name}": value for name, value in row.items()})
-    self.checkpoints.poll()
     self.best.poll()
+    self.checkpoints.poll()
 
   def last_good_step(self) -> int | None:
     """The step of the newest checkpoint, once the save under way is sealed."""

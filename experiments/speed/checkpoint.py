@@ -37,7 +37,7 @@ class Interference:
 
   Attributes:
     call: seconds that `save` itself took.
-    seal: seconds that the `poll` took which wrote the digests and deleted the oldest step.
+    seal: seconds of the longest `poll`.
     during: seconds of each step while files were written.
     slowed: median of `during` over the median of the steps before; None where the write was over before a step was.
     cost: seconds from the call to the seal, less what its steps take otherwise.
@@ -84,7 +84,7 @@ def run(settings: Settings) -> list[Row]:
       summary("verify the digests alone", rates(checks, disk), "MB/s", "bytes on disk"),
       summary("save blocks the step", [1e3 * save.call for save in disturbed], "ms", "the call of Checkpointer.save"),
       summary("sealing blocks the step", [1e3 * save.seal for save in disturbed], "ms",
-              "the call of poll that writes the digests and deletes the oldest step"),
+              "the longest call of poll; digests and deletion are done in the background"),
       _slowed_row(slowed, f"median of {min(during)} to {max(during)} steps during the write over {size.steps} before "
                   f"it; batch {size.batch}"),
       summary("a save costs in all", [1e3 * save.cost for save in disturbed], "ms",
@@ -118,6 +118,6 @@ def _interference(checkpointer: Checkpointer, directory: Path, number: int, step
     during.append(seconds(step))
     polled = time.perf_counter()
     checkpointer.poll()
-    seal = time.perf_counter() - polled
+    seal = max(seal, time.perf_counter() - polled)
   cost = time.perf_counter() - start - len(during) * before
   return Interference(call, seal, during, float(np.median(during)) / before if during else None, cost)

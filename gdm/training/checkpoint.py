@@ -15,6 +15,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +66,9 @@ class Checkpointer:
     self._manager = ocp.CheckpointManager(self._directory, options=options)
     self._keep, self._after = keep, after
     self._unverified: int | None = None
+    self._sealing: Future[None] | None = None
+    # Digests and deletions take as long as the files are large, and must not hold up the loop.
+    self._aside = ThreadPoolExecutor(1, "checkpoint")
 
   def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
     """Saves in the background; `poll`, `finish` or the next `save` seals it with its manifest.
@@ -86,18 +90,18 @@ class Checkpointer:
     self._unverified = step
 
   @property
-  def is_saving(self) -> bool:
-    """Whether a save is still under way, this one's or one that it comes after."""
-    return self._manager.is_saving_in_progress() or (self._after is not None and self._after.is_saving)
+  def is_busy(self) -> bool:
+    """Whether a save is not sealed yet, one's own or one that it comes after."""
+    return self._unverified is not None or (self._after is not None and self._after.is_busy)
 
   def poll(self) -> None:
-    """Seals a save that has ended meanwhile, so that a kill from now on loses nothing before it."""
-    if self._unverified is None or self.is_saving:
+    """Seals in the background a save that has ended meanwhile; a kill from then on loses nothing before it."""
+    if self._unverified is None or self._manager.is_saving_in_progress():
       return
-    if jax.process_count() == 1:
-      self.finish()
-    else:  # others may still be at it, so that this must not wait for them
-      self._seal(self._unverified)
+    if self._sealing is None and not (self._after is not None and self._after.is_busy):
+      self._sealing = self._aside.submit(self._seal, self._unverified)
+    elif self._sealing is not None and self._sealing.done() and jax.process_count() == 1:
+      self.finish()  # of several processes, others may still be at it, and this must not wait for them
 
   def finish(self) -> None:
     """Waits for a save under way, writes its manifest, and only then deletes the steps too many.
@@ -106,21 +110,20 @@ class Checkpointer:
       CheckpointError: it could not be written; what was saved before stays.
     """
     step, self._unverified = self._unverified, None
+    sealing, self._sealing = self._sealing, None
+    if self._after is not None and step is not None:
+      self._after.finish()
     with _storage_errors(self._directory / str(step)):
       self._manager.wait_until_finished()
       if step is not None:
-        self._seal(step)
+        (sealing or self._aside.submit(self._seal, step)).result()
         hosts.barrier(f"sealed {step}")
     if step is not None and self._keep is not None:
       self.retain(self.steps()[-self._keep:])
 
   def _seal(self, step: int) -> None:
-    if self._after is not None:
-      self._after.finish()
-    folder = self._directory / str(step)
-    if hosts.is_first() and not (folder / MANIFEST).exists():
-      with _storage_errors(folder):
-        write_manifest(folder)
+    if hosts.is_first():
+      write_manifest(self._directory / str(step))
 
   def steps(self) -> list[int]:
     return list_steps(self._directory)
@@ -140,20 +143,26 @@ class Checkpointer:
   def retain(self, wanted: Collection[int]) -> None:
     """Deletes the steps that are not in `wanted`. Raises CheckpointError where it cannot."""
     self.finish()
-    unwanted = [step for step in self.steps() if step not in wanted]
+    steps = self.steps()
+    unwanted = [step for step in steps if step not in wanted]
     hosts.barrier("steps to retain chosen")
     for step in unwanted if hosts.is_first() else ():
       folder = self._directory / str(step)
       with _storage_errors(folder):
         # Renamed first: a kill while files are deleted must not leave half a step under its number.
-        shutil.rmtree(folder.rename(self._directory / f"{_DELETING}{step}"))
+        doomed = folder.rename(self._directory / f"{_DELETING}{step}")
+      # What it cannot delete, the next run will.
+      self._aside.submit(shutil.rmtree, doomed, ignore_errors=True)
     hosts.barrier("steps retained")
-    if unwanted:
+    if unwanted and steps[-1] in unwanted:  # Orbax refuses steps before the last one it knows
       with _storage_errors(self._directory / str(unwanted[0])):
         self._manager.reload()
 
   def close(self) -> None:
-    self.finish()
+    try:
+      self.finish()
+    finally:
+      self._aside.shutdown()
     self._manager.close()
 
 

@@ -53,6 +53,7 @@ class Lifeline:
 
   def fail(self, code: int, message: str) -> None:
     """Tells the others to end with `code`; the caller then ends itself, by `os._exit`."""
+    self._ending.acquire(blocking=False)  # what comes back of it is no news
     self._tell({"code": code, "message": message, "process": jax.process_index()})
 
   def leave(self) -> None:
