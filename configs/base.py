@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict({
       "seed": 0,
       "data": {
-          "name": "digits",  # digits | toy2d:<shape> | tfds:<set> | npz:<path> | text:<path>
+          "name": "digits",  # digits | toy2d:<shape> | tfds:<set> | npz:<path> | text:<path> | wav:<path>
           "path": "",  # the file of npz and text
           "data_dir": "",  # where TFDS data lies; "" is TFDS's own place
           "transforms": (),  # names, in order; see gdm/data/transforms.py
@@ -25,6 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
           "final_fraction": 0.0,
           "warmup_steps": 0,
           "weight_decay": 0.0,
+          "b1": 0.9,  # decay of the running mean of gradients, of optimizers that keep one
+          "b2": 0.999,  # decay of the running mean of their squares (lion's second one, for which 0.99 is usual)
           "clip_norm": 0.0,  # 0 means no clipping
       },
       "mesh": {

@@ -34,6 +34,8 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.warmup_steps": _at_least(0),
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "optimizer.b1": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "optimizer.b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "mesh.fsdp": _at_least(1),
     "training.num_steps": _at_least(1),
     "training.steps_per_call": _at_least(1),

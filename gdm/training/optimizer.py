@@ -7,16 +7,23 @@ import optax
 
 from gdm.errors import ConfigError, nearest
 
-OPTIMIZERS: Mapping[str, Callable[[optax.Schedule, float], optax.GradientTransformation]] = {
-    "adam": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.adam(rate)),
-    "adamw": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
-    "adamax": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.adamax(rate)),
-    "adagrad": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.adagrad(rate)),
-    "lion": lambda rate, decay: optax.lion(rate, weight_decay=decay),
-    "rmsprop": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.rmsprop(rate)),
-    "sgd": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate)),
-    "momentum": lambda rate, decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9)),
+# (learning rate, the config's `optimizer` section) -> optimizer
+OPTIMIZERS: Mapping[str, Callable[[optax.Schedule, Mapping[str, Any]], optax.GradientTransformation]] = {
+    "adam": lambda rate, own: _with_penalty(own, optax.adam(rate, own["b1"], own["b2"])),
+    "adamw": lambda rate, own: optax.adamw(rate, own["b1"], own["b2"], weight_decay=own["weight_decay"]),
+    "adamax": lambda rate, own: _with_penalty(own, optax.adamax(rate, own["b1"], own["b2"])),
+    "adagrad": lambda rate, own: _with_penalty(own, optax.adagrad(rate)),
+    "lion": lambda rate, own: optax.lion(rate, own["b1"], own["b2"], weight_decay=own["weight_decay"]),
+    "rmsprop": lambda rate, own: _with_penalty(own, optax.rmsprop(rate)),
+    "sgd": lambda rate, own: _with_penalty(own, optax.sgd(rate)),
+    "momentum": lambda rate, own: _with_penalty(own, optax.sgd(rate, momentum=own["b1"])),
 }
+
+
+def _with_penalty(own: Mapping[str, Any], optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """The gradient of an L2 penalty in front."""
+  return optax.chain(optax.add_decayed_weights(own["weight_decay"]), optimizer)
+
 
 SCHEDULES: Mapping[str, Callable[[float, int, float], optax.Schedule]] = {
     "constant": lambda peak, steps, final: optax.constant_schedule(peak),
@@ -46,6 +53,9 @@ def make_optimizer(settings: Mapping[str, Any], num_steps: int) -> optax.Gradien
   """
   if settings["name"] not in OPTIMIZERS:
     raise ConfigError(f"optimizer.name is {settings['name']!r}; {nearest(settings['name'], OPTIMIZERS)}")
-  optimizer = OPTIMIZERS[settings["name"]](make_schedule(settings, num_steps), settings["weight_decay"])
+  for name in ("b1", "b2"):
+    if not 0 <= settings[name] < 1:
+      raise ConfigError(f"optimizer.{name} is {settings[name]}; it must be in [0, 1).")
+  optimizer = OPTIMIZERS[settings["name"]](make_schedule(settings, num_steps), settings)
   clip = settings["clip_norm"]
   return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip else optimizer
