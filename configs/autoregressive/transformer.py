@@ -1,0 +1,22 @@
+"""Transformer decoder.
+
+Variants: digits (pixels in raster order); shakespeare, nanoGPT's CPU setting; text for any text (with
+--config.data.path=...).
+"""
+
+import ml_collections
+
+from configs.autoregressive import sequences
+
+OWN = {
+    "digits": {"model": {"num_layers": 2, "width": 64, "dropout": 0.1}, "optimizer": {"learning_rate": 3e-3},
+               "training": {"num_steps": 2000}},
+    "shakespeare": {"model": {"positions": "rotary", "tie_embeddings": False},
+                    "optimizer": {"learning_rate": 6e-3, "b2": 0.99}},
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return sequences.get_config(variant, "transformer", OWN, num_layers=4, num_heads=4, width=128, mlp_ratio=4,
+                              positions="learned", dropout=0.0, tie_embeddings=True, fused_attention=False)

@@ -1,0 +1,235 @@
+"""The transformer: exact, causal, and the same whether in one pass or step by step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, states_of
+
+from configs.autoregressive import transformer as transformer_config
+from gdm.autoregressive.sequence import HasPrefill, log_prob_of
+from gdm.autoregressive.transformer import Transformer
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError
+from gdm.networks.attention import causal_attention
+from gdm.networks.positions import rotary
+
+KEY = jax.random.key(0)
+SMALL = DataSpec((3,), 3)
+LONGER = DataSpec((12,), 5)
+FIELDS = {
+    "learned": {"num_layers": 2, "num_heads": 2, "width": 8, "mlp_ratio": 2},
+    "rotary": {"num_layers": 2, "num_heads": 2, "width": 8, "positions": "rotary", "tie_embeddings": False},
+}
+each = pytest.mark.parametrize("name", FIELDS)
+
+
+@functools.lru_cache
+def build(name, spec=SMALL, scale=0.5):
+  """A model and parameters far from their start, so that no property holds by a zero."""
+  model = Transformer(spec, **FIELDS[name])
+  params, carry = jax.jit(model.init)(KEY, {"x": jnp.zeros((2, *spec.event), jnp.int32)})
+  leaves, treedef = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  moved = [leaf + scale * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+  return model, jax.tree.unflatten(treedef, moved), carry
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def in_one_pass(model, params, x):
+  return model.logits(params, model.previous(x.reshape(len(x), -1)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def nats(model, params, x):
+  return model.log_likelihood(params, {}, {"x": x}, KEY).nats
+
+
+def some(spec, num=16, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).integers(0, spec.levels, (num, *spec.event)))
+
+
+@each
+def test_sums_to_one_and_samples_match(name):
+  assert_sums_to_one(*build(name))
+  assert_samples_match(*build(name), jax.random.key(2), num=10_000)
+
+
+def test_each_conditional_sums_to_one_and_their_product_is_the_joint():
+  model, params, _ = build("learned")
+  states = jnp.asarray(states_of(SMALL))
+  by_steps = np.asarray(jax.nn.log_softmax(stepped(model, params, states)))
+  np.testing.assert_allclose(np.exp(by_steps).sum(-1), 1.0, rtol=1e-5)
+  joint = np.take_along_axis(by_steps, np.asarray(states)[..., None], -1)[..., 0].sum(-1)
+  np.testing.assert_allclose(joint, nats(model, params, states), rtol=1e-4, atol=1e-5)
+
+
+@each
+def test_completions_match_the_enumerated_conditionals(name):
+  assert_completions_match(*build(name), jax.random.key(3), np.array([2, 0, 0]), np.array([True, False, False]), 5000)
+
+
+def stepped(model, params, x):
+  """Logits by `conditional_step` [batch, steps, levels]; what comes before the first token must not matter."""
+  def body(state, inputs):
+    cache, previous = state
+    index, token = inputs
+    cache, logits = model.conditional_step(params, cache, previous, index)
+    return (cache, token), logits
+
+  tokens = x.reshape(len(x), -1).T
+  start = (model.init_cache(params, len(x)), jnp.full_like(tokens[0], 1))
+  return jax.jit(lambda: jax.lax.scan(body, start, (jnp.arange(len(tokens)), tokens))[1])().swapaxes(0, 1)
+
+
+@each
+def test_steps_give_the_logits_of_one_pass(name):
+  model, params, _ = build(name, LONGER)
+  x = some(LONGER)
+  np.testing.assert_allclose(stepped(model, params, x), in_one_pass(model, params, x), rtol=1e-5, atol=1e-5)
+
+
+def jacobian(model, params, x):
+  """How strongly the logits at each position [output] depend on the vector of each input position [input]."""
+  variables, network = {"params": params["model"]}, model.network
+
+  @jax.jit
+  @jax.jacrev
+  def dependence(vectors):
+    return network.apply(variables, vectors, method=lambda net, x: net.logits(net.run(x)[0]))[0]
+
+  vectors = network.apply(variables, model.previous(x), jnp.arange(model.num_steps), method="embed")
+  return np.abs(np.asarray(dependence(vectors))).max(axis=(1, 2, 4))
+
+
+@pytest.mark.parametrize(("name", "num_steps"), [("learned", 0), ("rotary", 0), ("rotary", 5)])
+def test_logits_depend_on_the_tokens_before_and_on_nothing_else(name, num_steps):
+  model, params, carry = build(name, LONGER)
+  params = train(model, params, carry, num_steps)
+  steps = model.num_steps
+  np.testing.assert_array_equal(jacobian(model, params, some(LONGER, 1)) > 0, np.tri(steps, dtype=bool))
+
+
+def train(model, params, carry, num_steps):
+  optimizer = optax.adam(1e-2)
+  state = optimizer.init(params)
+
+  @jax.jit
+  def step(params, state, key, index):
+    batch = {"x": some(model.spec)}
+    grads = jax.grad(lambda params: model.loss(params, carry, batch, key, index).loss)(params)
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  for i in range(num_steps):
+    params, state = step(params, state, jax.random.key(i), jnp.int32(i))
+  return params
+
+
+@each
+def test_every_parameter_moves(name):
+  model = Transformer(LONGER, dropout=0.1, **FIELDS[name])
+  params, carry = jax.jit(model.init)(KEY, {"x": some(LONGER)})
+  moved = train(model, params, carry, 2)
+  for path, before in jax.tree_util.tree_leaves_with_path(params):
+    after = functools.reduce(lambda tree, key: tree[key.key], path, moved)
+    if "table" in jax.tree_util.keystr(path) or "positions" in jax.tree_util.keystr(path):
+      assert (np.asarray(before) != np.asarray(after)).any(axis=1).all(), f"{path} has rows that never move"
+    else:
+      assert (np.asarray(before) != np.asarray(after)).mean() > 0.9, f"{path} does not move"
+
+
+def test_dropout_is_of_training_alone():
+  model, params, carry = build("learned", LONGER)
+  noisy = Transformer(LONGER, dropout=0.5, **FIELDS["learned"])
+  batch = {"x": some(LONGER)}
+  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
+  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
+  np.testing.assert_array_equal(nats(noisy, params, batch["x"]), nats(model, params, batch["x"]))
+
+
+@each
+def test_cached_samples_are_those_of_the_naive_path(name):
+  """The naive path runs the network on all tokens so far, and draws by the same key at each position."""
+  model, params, carry = build(name, LONGER)
+  num, key = 8, jax.random.key(7)
+
+  x = jnp.zeros((num, 12), jnp.int32)
+  for index in range(12):
+    logits = in_one_pass(model, params, x)[:, index]
+    x = x.at[:, index].set(jax.random.categorical(jax.random.fold_in(key, index), logits))
+  np.testing.assert_array_equal(jax.jit(lambda: model.sample(params, carry, key, num).x)(), x)
+
+
+@each
+def test_generation_is_that_of_the_naive_path(name):
+  model, params, _ = build(name, LONGER)
+  assert isinstance(model, HasPrefill)
+  prompt, lengths = np.array([[1, 2, 3, 4, 0], [4, 0, 9, 9, 9], [2, 2, 1, 9, 9]]), np.array([5, 2, 3])
+  keys = jax.random.split(jax.random.key(8), 3)
+  out = model.generate(params, keys, prompt=prompt, prompt_length=lengths, with_log_probs=True)
+  for row, length in enumerate(lengths):
+    x = jnp.zeros((1, 12), jnp.int32).at[0, :length].set(prompt[row, :length])
+    for index in range(length, 12):
+      logits = in_one_pass(model, params, x)[:, index]
+      x = x.at[:, index].set(jax.random.categorical(jax.random.fold_in(keys[row], index), logits[0]))
+    np.testing.assert_array_equal(out.tokens[row], x[0])
+    scores = log_prob_of(in_one_pass(model, params, x), x)[0]
+    np.testing.assert_allclose(out.log_probs[row], np.where(np.arange(12) < length, 0, scores), rtol=1e-4, atol=1e-5)
+    alone = model.generate(params, keys[row:row + 1], prompt=prompt[row:row + 1, :length])
+    np.testing.assert_array_equal(alone.tokens[0], out.tokens[row])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "other"])
+def test_attention_is_that_of_its_definition(backend, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  q, k, v = jax.random.normal(KEY, (3, 2, 5, 3, 4))
+  scores = np.einsum("bqhd,bkhd->bhqk", q, k) / 2.0
+  scores = np.where(np.tri(5, dtype=bool), scores, -np.inf)
+  weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+  np.testing.assert_allclose(causal_attention(q, k, v), np.einsum("bhqk,bkhd->bqhd", weights, v), rtol=1e-4, atol=1e-5)
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+  q, k = jax.random.normal(KEY, (2, 1, 1, 1, 8))
+  at = jnp.arange(9)
+  turned_q, turned_k = (rotary(jnp.broadcast_to(x, (1, 9, 1, 8)), at)[0, :, 0] for x in (q, k))
+  products = np.asarray(turned_q @ turned_k.T)
+  for distance in range(-8, 9):
+    diagonal = np.diagonal(products, distance)
+    np.testing.assert_allclose(diagonal, diagonal[0], rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(jnp.linalg.norm(turned_q, axis=1), jnp.linalg.norm(q), rtol=1e-5)
+
+
+def test_images_are_sequences_in_raster_order():
+  spec = DataSpec((2, 3, 1), 4)
+  model, params, carry = build("learned", spec)
+  x = some(spec)
+  flat = Transformer(DataSpec((6,), 4), **FIELDS["learned"])
+  np.testing.assert_allclose(nats(model, params, x), nats(flat, params, x.reshape(-1, 6)), rtol=1e-6)
+  assert jax.eval_shape(lambda: model.sample(params, carry, KEY, 3).x).shape == (3, 2, 3, 1)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"num_layers": 0}, "num_layers is 0"),
+    ({"width": 10, "num_heads": 4}, "width is 10; it must be a multiple of num_heads, 4"),
+    ({"width": 6, "num_heads": 2, "positions": "rotary"}, "width / num_heads is 3; .* even"),
+    ({"positions": "rotari"}, "did you mean 'rotary'"),
+    ({"dropout": 1.0}, r"dropout is 1.0; a dropout rate lies in \[0, 1\)"),
+])
+def test_fields_that_cannot_be(fields, message):
+  with pytest.raises(ConfigError, match=message):
+    Transformer(SMALL, **fields)
+
+
+@pytest.mark.parametrize("variant", ["digits", "shakespeare", "text"])
+def test_config_names_all_fields(variant):
+  settings = transformer_config.get_config(variant).model.to_dict()
+  assert settings.pop("name") == "transformer"
+  model = Transformer(LONGER, **settings)
+  assert set(settings) == {name for name in vars(model) if name != "spec"}
+  with pytest.raises(ConfigError, match="did you mean 'shakespeare'"):
+    transformer_config.get_config("shakespear")
