@@ -1,0 +1,25 @@
+"""WaveNet.
+
+Variants: digits (pixels in raster order); shakespeare, nanoGPT's CPU setting; text for any text (with
+--config.data.path=...); audio for any sound (with --config.data.path=FILE.wav, or a folder of WAV files).
+"""
+
+import ml_collections
+
+from configs.autoregressive import sequences
+
+OWN = {
+    "digits": {"model": {"dropout": 0.2}, "training": {"num_steps": 2000}},
+    # Sees the last 1,023 samples: 64 ms of sound at 16 kHz.
+    "audio": {
+        "data": {"name": "wav", "batch_size": 4},
+        "model": {"num_layers": 9, "num_stacks": 2, "width": 64, "skip_width": 128},
+        "training": {"num_steps": 2000},
+    },
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return sequences.get_config(variant, "wavenet", OWN, num_layers=5, num_stacks=2, width=128, skip_width=128,
+                              kernel_size=2, dropout=0.0, tie_embeddings=False)
