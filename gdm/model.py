@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.dataspec import DataSpec
 from gdm.likelihood import LogLikelihood, LogNormalizer
@@ -133,6 +133,23 @@ class HasComplete(Protocol):
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
     """Keeps x where `known`, draws the rest. Raises SpecError where the model cannot condition on that region."""
+    ...
+
+
+@runtime_checkable
+class HasConditionals(Protocol):
+  """Is a chain of categoricals over its dimensions in raster order, one step each: what lossless coding runs on."""
+
+  @property
+  def num_steps(self) -> int: ...
+
+  def init_cache(self, params: Params, num: int) -> PyTree:
+    """The state of `conditional_step` before the first dimension, for `num` examples."""
+    ...
+
+  def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, " batch"],
+                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch levels"]]:
+    """Logits of the dimension at `index` given those before; `x_previous` is the last of them, ignored at index 0."""
     ...
 
 

@@ -23,16 +23,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gdm.errors import ConfigError, WorkdirError, nearest
-from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_report
+from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_coded, read_report
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One report, and the name and folder of the run that it came from."""
+  """One report, the name and folder of the run that it came from, and its bits/dim as coded where it was coded."""
 
   run: str
   report: Report
   folder: Path
+  coded: float | None = None
 
 
 class Trial(NamedTuple):
@@ -98,6 +99,11 @@ class Table:
     return self.first["bits_per_dim"] is not None
 
   @property
+  def has_coded(self) -> bool:
+    """Whether some row was coded."""
+    return any(row.coded is not None for row in self.rows)
+
+  @property
   def title(self) -> str:
     report = self.first
     return " · ".join([report["dataset"], report["split"], *given_text(report), f"{report['num_examples']:,} examples",
@@ -115,6 +121,7 @@ class Column:
 
 _MODEL = Column("model", lambda row: row.report["model"], is_number=False)
 _BITS = Column("bits/dim ± 95 %", lambda row: bits_text(row.report))
+_CODED = Column("coded bits/dim", lambda row: "" if row.coded is None else f"{row.coded:.4f}")
 _NATS = Column("nats ± 95 %", lambda row: nats_text(row.report))
 _REST = (
     Column("kind", lambda row: row.report["kind"].replace("_", " "), is_number=False),
@@ -142,10 +149,13 @@ _SHEET: tuple[str, ...] = ("dataset", "split", "given", "data_fingerprint", "ran
                            "num_draws", "parameters", "step", "num_examples", "num_dims", "run")
 # Standard errors over seeds have columns of their own: those of a run are over examples.
 _MEAN_SHEET: tuple[str, ...] = ("num_seeds", "bits_per_dim_seeds_stderr", "nats_seeds_stderr")
+_CODED_SHEET: tuple[str, ...] = ("coded_bits_per_dim",)
 
 
 def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Table]:
   """Reads every `likelihood_*.json` at and below `workdirs` into tables, by data set and split.
+
+  A `coded_<split>.json` beside it counts where it is of the same weights and data.
 
   Args:
     workdirs: folders of runs, or folders of such folders; what is found twice counts once.
@@ -153,7 +163,7 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
 
   Raises:
     WorkdirError: a folder does not exist, or no report was found.
-    DataError: a report is damaged.
+    DataError: a report is damaged, or that of what was coded.
   """
   workdirs = [Path(workdir) for workdir in workdirs]
   for workdir in workdirs:
@@ -172,7 +182,8 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
     # A part of a split is not comparable with the whole, so the number of examples divides tables too.
     key = (report["dataset"], report["split"], tuple(report["given"]), report["data_fingerprint"],
            report["num_examples"], report["bits_per_dim"] is None)
-    groups[key].append(Row(runs[path.parent], report, path.parent))
+    coded = read_coded(path.with_name(f"coded_{report['split']}.json"), report)
+    groups[key].append(Row(runs[path.parent], report, path.parent, coded))
   # Within a table all rows have the same dimensions, so that the most nats are the fewest bits/dim.
   return [Table(tuple(sorted(groups[key], key=lambda row: (-row.report["nats_mean"], row.run))))
           for key in sorted(groups)]
@@ -245,7 +256,8 @@ def _mean_text(mean: SeedMean, text: Callable[[Report], str], stderr: float | No
 
 
 def _columns(table: Table) -> tuple[Column, ...]:
-  return (_MODEL, *([_BITS] if table.is_discrete else []), _NATS, *_REST)
+  bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
+  return (_MODEL, *bits, _NATS, *_REST)
 
 
 def _mean_columns(table: Table) -> tuple[Column, ...]:
@@ -307,12 +319,14 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
   """
   del width
   out = io.StringIO()
-  columns = (*_SHEET, *_MEAN_SHEET) if any(table.means for table in tables) else _SHEET
+  columns = (*_SHEET, *_CODED_SHEET * any(table.has_coded for table in tables),
+             *_MEAN_SHEET * any(table.means for table in tables))
   writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
   writer.writeheader()
   for table in tables:
     for rank, row in enumerate(table.rows, start=1):
-      writer.writerow({**row.report, "given": " ".join(row.report["given"]), "rank": rank, "run": row.run})
+      writer.writerow({**row.report, "given": " ".join(row.report["given"]), "rank": rank, "run": row.run,
+                       "coded_bits_per_dim": row.coded})
     for rank, mean in enumerate(table.means, start=1):
       writer.writerow(_mean_cells(mean, rank))
   return out.getvalue()

@@ -126,6 +126,27 @@ def read_report(path: str | os.PathLike) -> Report:
   return report
 
 
+def read_coded(path: str | os.PathLike, report: Report) -> float | None:
+  """The bits/dim of `coded_<split>.json`; None where there is none, or one of other weights or data than the report's.
+
+  Raises DataError where the file is damaged.
+  """
+  try:
+    coded = json.loads(Path(path).read_text(encoding="utf-8"))
+    number = coded["coded_bits_per_dim"]
+  except FileNotFoundError:
+    return None
+  except OSError as error:
+    raise DataError(f"cannot read {path}: {error.strerror}.") from error
+  except (ValueError, TypeError, KeyError) as error:  # not JSON, no object, or without that number
+    raise DataError(f"{path} is no report of experiments.compress; compress again to replace it.") from error
+  if not _is_number(number):
+    raise DataError(f"{path}: coded_bits_per_dim is {number!r}; it must be a finite number. Compress again to replace "
+                    "it.")
+  same = all(coded.get(name) == report[name] for name in ("model", "step", "parameters", "data_fingerprint"))
+  return number if same else None
+
+
 def one_line(report: Report) -> str:
   """The report for a terminal; what follows ± is half the width of the 95 % interval."""
   kind = Kind(report["kind"])

@@ -1,0 +1,120 @@
+"""Codes one split of a trained run losslessly, by the model's own probabilities: the proof that its bits are bits.
+
+  python -m experiments.compress --workdir=runs/made --split=test --out=FILE [--checkpoint=best|last|STEP]
+      [--compare] [--noverify] [--config.evaluation.parameters=auto|ema|live] [--config.data.data_dir=DIR]
+
+Prints the bits that the model claims, those of the file and their ratio, and writes `coded_<split>.json` into the
+workdir, from which the leaderboard shows them. Examples are coded in the split's order; their labels are not. The file
+opens with the same weights on the same machine alone (experiments.decompress), which is tried unless --noverify. With
+--compare, also what PNG, WebP, zlib, bz2 and xz make of the same examples.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import cli, codecs
+from experiments.trained import TrainedRun, load_run
+from experiments.workdir import Workdir, write_whole
+from gdm.data.loader import eval_batches
+from gdm.errors import ConfigError
+from gdm.evaluation.coding.chains import chain_of
+from gdm.evaluation.coding.container import HEADER_BYTES, MAGIC
+from gdm.evaluation.coding.files import Coded, Coding, Examples, encode
+from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.report import Report, write_report
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
+_OUT = flags.DEFINE_string("out", None, "The file to write; one of an earlier compress is overwritten.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
+_VERIFY = flags.DEFINE_boolean("verify", True, "Decode before anything is written, and compare.")
+_COMPARE = flags.DEFINE_boolean("compare", False, "Say what general-purpose formats make of the same examples.")
+cli.define_overrides("evaluation", "data")
+
+
+def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
+  workdir, out = Workdir(cli.require_flag("workdir")), Path(cli.require_flag("out"))
+  _require_place(out)
+  run, split = load_run(workdir, cli.overrides(), _CHECKPOINT.value), _SPLIT.value
+  chain_of(run.model)  # before anything is computed
+  rows = run.dataset.split(split).rows(slice(None))
+  examples = Examples(np.asarray(rows["x"]), rows.get("length"))
+  claimed = _claimed(run, split)
+  coding = Coding(run.model, run.config.model.to_dict(), run.params, run.carry, run.step, run.parameters == "ema")
+  coded = encode(coding, examples, split=split, data=run.dataset.fingerprint(split),
+                 batch_size=run.config.evaluation.batch_size, verify=_VERIFY.value)
+  report = _report(run, split, claimed, coded)
+  if _COMPARE.value:
+    report["others"] = codecs.coded_sizes(examples, run.dataset.spec)
+  write_whole(out, lambda file: file.write(coded.to_bytes()))
+  write_report(workdir.path / f"coded_{split}.json", report)
+  print("\n".join(_lines(report, out)))
+
+
+def _require_place(out: Path) -> None:
+  if not out.parent.is_dir():
+    raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
+  if out.is_dir():
+    raise ConfigError(f"--out is {out}, a folder; name a file.")
+  if out.exists():
+    with out.open("rb") as file:
+      if file.read(len(MAGIC)) != MAGIC:
+        raise ConfigError(f"--out is {out}, which exists and is no file of experiments.compress; name another.")
+
+
+def _claimed(run: TrainedRun, split: str) -> SplitLikelihood:
+  return evaluate_likelihood(run.model, run.params, run.carry,
+                             eval_batches(run.dataset, split, run.config.evaluation.batch_size),
+                             key=jax.random.key(run.config.seed), num_examples=run.dataset.num_examples(split))
+
+
+def _report(run: TrainedRun, split: str, claimed: SplitLikelihood, coded: Coded) -> Report:
+  num_dims = int(np.sum(claimed.num_dims))
+  claimed_bits = -float(np.sum(claimed.nats)) / math.log(2.0)
+  return {
+      "model": run.config.model.name,
+      "dataset": run.dataset.name,
+      "split": split,
+      "step": run.step,
+      "parameters": run.parameters,
+      "data_fingerprint": run.dataset.fingerprint(split),
+      "num_examples": claimed.num_examples,
+      "num_dims": num_dims,
+      "claimed_bits": claimed_bits,
+      "payload_bits": coded.payload_bits,
+      "ratio": coded.payload_bits / claimed_bits,
+      "header_bytes": HEADER_BYTES,
+      "claimed_bits_per_dim": claimed_bits / num_dims,
+      "coded_bits_per_dim": coded.payload_bits / num_dims,
+      "batch_size": coded.header.batch_size,
+      "encode_symbols_per_second": coded.num_symbols / coded.encode_seconds,
+      "decode_symbols_per_second": coded.num_symbols / coded.decode_seconds if coded.decode_seconds else None,
+      "machine": coded.header.machine,
+  }
+
+
+def _lines(report: Report, out: Path) -> list[str]:
+  decoding = report["decode_symbols_per_second"]
+  speed = f"{report['encode_symbols_per_second']:,.0f} symbols/s encoded, " + (
+      "not verified" if decoding is None else f"{decoding:,.0f} decoded again and found the same")
+  lines = [
+      f"{report['model']} · {report['dataset']} · {report['split']}: {report['coded_bits_per_dim']:.4f} bits/dim "
+      f"coded, {report['claimed_bits_per_dim']:.4f} claimed ({report['num_examples']:,} examples, "
+      f"{report['parameters']}, step {report['step']})",
+      f"payload {report['payload_bits']:,} bits, claimed {report['claimed_bits']:,.1f}, ratio {report['ratio']:.5f}; "
+      f"header {report['header_bytes']} bytes; labels are not coded",
+      speed]
+  for name, size in sorted(report.get("others", {}).items(), key=lambda item: item[1]):
+    lines.append(f"{name}: {8 * size / report['num_dims']:.4f} bits/dim, headers included ({size:,} bytes)")
+  whole = report["payload_bits"] // 8 + report["header_bytes"]
+  return [*lines, f"{whole:,} bytes in {out}, {8 * whole / report['num_dims']:.4f} bits/dim, header included"]
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,54 @@
+"""Decodes a file of experiments.compress by the model that it was made with.
+
+  python -m experiments.decompress --workdir=runs/made --in=FILE --out=X.npz [--config.data.data_dir=DIR]
+
+Writes the split's x, in its order, values and type, and the lengths of sequences. The file says which checkpoint it
+takes. With other weights or on another machine decoding would give garbage: it is refused, and nothing is written. The
+run's own data are read too, since they say what the model is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.trained import load_run
+from experiments.workdir import Workdir, write_whole
+from gdm.errors import CheckpointError, ConfigError, DataError
+from gdm.evaluation.coding.container import unpack
+from gdm.evaluation.coding.files import Coding, decode
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run that the file was made from.")
+_IN = flags.DEFINE_string("in", None, "The file to decode.")
+_OUT = flags.DEFINE_string("out", None, "The .npz file to write.")
+cli.define_overrides("data")
+
+
+def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
+  workdir, path, out = Workdir(cli.require_flag("workdir")), cli.require_flag("in"), Path(cli.require_flag("out"))
+  if not out.parent.is_dir():
+    raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
+  if out.suffix != ".npz":
+    raise ConfigError(f"--out is {out}; it must end in .npz.")
+  header, payload = unpack(path)
+  parameters = "ema" if header.averaged else "live"
+  try:
+    run = load_run(workdir, {**cli.overrides(), "evaluation.parameters": parameters}, str(header.step))
+  except CheckpointError as error:
+    raise DataError(f"{path} takes the {parameters} parameters of step {header.step}, which {workdir.path} does not "
+                    f"have: {error}") from error
+  coding = Coding(run.model, run.config.model.to_dict(), run.params, run.carry, run.step, header.averaged)
+  try:
+    x, length = decode(coding, header, payload)
+  except DataError as error:
+    raise DataError(f"{path}: {error}") from error
+  arrays = {"x": x} if length is None else {"x": x, "length": length}
+  write_whole(out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+  print(f"{len(x):,} examples {x.shape[1:]} of {x.dtype} in {out}, the {header.split} split of {run.dataset.name}.")
+
+
+if __name__ == "__main__":
+  cli.run(main)

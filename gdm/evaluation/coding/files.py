@@ -1,0 +1,136 @@
+"""Examples as a file that only the same model on the same machine opens."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from gdm.errors import DataError
+from gdm.evaluation.coding import container
+from gdm.evaluation.coding.chains import chain_of
+from gdm.evaluation.coding.coder import Coder, coding_batch_size
+from gdm.evaluation.coding.container import Header
+from gdm.evaluation.coding.fingerprints import backend, examples_digest, model_digest
+from gdm.model import Carry, Model, Params
+
+
+class Coding(NamedTuple):
+  """A model with its parameters, and the settings and step that it was made by."""
+
+  model: Model
+  settings: Mapping[str, Any]
+  params: Params
+  carry: Carry
+  step: int
+  averaged: bool
+
+
+class Examples(NamedTuple):
+  """Examples x [examples, *event] of integers, and the lengths [examples] of sequences."""
+
+  x: Integer[np.ndarray, "examples *event"]
+  length: Integer[np.ndarray, " examples"] | None = None
+
+
+class Coded(NamedTuple):
+  """A coded file: its header, the bits that follow, how many symbols they are of, and how fast it went.
+
+  `decode_seconds` is None where decoding was not tried. Compiling is left out of both times.
+  """
+
+  header: Header
+  payload: bytes
+  num_symbols: int
+  encode_seconds: float
+  decode_seconds: float | None
+
+  @property
+  def payload_bits(self) -> int:
+    return 8 * len(self.payload)
+
+  def to_bytes(self) -> bytes:
+    return container.pack(self.header, self.payload)
+
+
+def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_size: int, verify: bool = True) -> Coded:
+  """Codes examples by the model's conditionals.
+
+  Args:
+    coding: the model.
+    examples: what to code; of examples with lengths, only what is real.
+    split: name of the split.
+    data: its fingerprint, 16 hex digits.
+    batch_size: of the coder, at most.
+    verify: decode again, and compare.
+
+  Raises:
+    ConfigError: the model offers no conditionals, or not of sequences where examples have lengths.
+    DataError: examples that the model does not know, or whose padding differs; or decoding did not give them back.
+    NotFiniteError: the model gives probabilities that are not finite.
+    SpecError: the data is not discrete.
+  """
+  chain, (x, length) = chain_of(coding.model), examples
+  size = coding_batch_size(chain, len(x), batch_size)
+  pad = 0 if length is None else _padding(x, length)
+  computed_by, machine = backend()
+  header = Header(
+      step=coding.step, averaged=coding.averaged, num_examples=len(x), batch_size=size, dtype=x.dtype.str,
+      levels=chain.levels, event=x.shape[1:], length_dtype="" if length is None else length.dtype.str, pad=pad,
+      split=split, data=data, model=model_digest(coding.settings, coding.params, coding.carry), backend=computed_by,
+      examples=examples_digest(x, length), machine=machine)
+  coder = Coder(chain, coding.params, size)
+  start = time.perf_counter()
+  payload = coder.encode(x, length).astype("<u4").tobytes()
+  encode_seconds = time.perf_counter() - start
+  decode_seconds = None
+  if verify:
+    start = time.perf_counter()
+    _decoded(coder, header, payload)
+    decode_seconds = time.perf_counter() - start
+  num_symbols = chain.num_steps * len(x) if length is None else int(length.sum())
+  return Coded(header, payload, num_symbols, encode_seconds, decode_seconds)
+
+
+def decode(coding: Coding, header: Header, payload: bytes) -> Examples:
+  """The examples of a file that `container.unpack` read.
+
+  Raises:
+    DataError: it takes another model, other weights or another machine, or other examples came out.
+  """
+  chain = chain_of(coding.model)
+  here = (chain.levels, tuple(coding.model.spec.event))
+  if here != (header.levels, header.event):
+    raise DataError(f"the file holds examples of shape {header.event} with {header.levels} levels, but the model's "
+                    f"have {here[1]} with {here[0]}; name the workdir that it was made from.")
+  if model_digest(coding.settings, coding.params, coding.carry) != header.model:
+    raise DataError("the file was made with other weights or settings of the model; name the workdir that it was made "
+                    "from, unchanged.")
+  computed_by, machine = backend()
+  if computed_by != header.backend:
+    raise DataError(f"the file was made on another machine or by other versions ({header.machine}; here {machine}): "
+                    "the last bits of the model's probabilities would differ, so that nothing could be decoded. Decode "
+                    "where it was made: same processor, number of threads, versions and XLA flags.")
+  return _decoded(Coder(chain, coding.params, header.batch_size), header, payload)
+
+
+def _decoded(coder: Coder, header: Header, payload: bytes) -> Examples:
+  x, length = coder.decode(np.frombuffer(payload, "<u4").astype(np.uint32), header.num_examples,
+                           bool(header.length_dtype), header.pad)
+  x = x.astype(header.dtype)
+  length = None if length is None else length.astype(header.length_dtype)
+  if examples_digest(x, length) != header.examples:
+    raise DataError("what was decoded is not what was encoded: the model's probabilities came out otherwise than then. "
+                    "Nothing was written.")
+  return Examples(x, length)
+
+
+def _padding(x: Integer[np.ndarray, "examples *event"], length: Integer[np.ndarray, " examples"]) -> int:
+  """What fills up all examples beyond their length; 0 where all are full."""
+  flat = x.reshape(len(x), -1)
+  beyond = np.unique(flat[np.arange(flat.shape[1]) >= length[:, None]])
+  if len(beyond) > 1:
+    raise DataError(f"examples are filled up with several values, {beyond[0]} and {beyond[1]} among them; padding is "
+                    "not coded, so it must be one value.")
+  return int(beyond[0]) if len(beyond) else 0
