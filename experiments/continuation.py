@@ -11,11 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from gdm.inference.generation import Generated, check_prompt
 from jaxtyping import Array, Integer, Key
 
 from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError
+from gdm.inference.generation import Generated, check_prompt
 from gdm.model import Model, Params
 from gdm.training.streams import stream_key
 

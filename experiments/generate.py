@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from gdm.inference.generation import Choice
 
 from experiments import cli
 from experiments.continuation import Continuation, HasGenerate, continue_prompts, require_generator
@@ -34,6 +33,7 @@ from gdm.data.mu_law import mu_law_decode, mu_law_encode
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, DataError, WorkdirError
+from gdm.inference.generation import Choice
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
