@@ -32,6 +32,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments import hosts as run_hosts
+from experiments.allocation import keep_freed_memory
 from experiments.pictures import draw_curves, draw_model
 from experiments.profile import Profile
 from experiments.progress import Display
@@ -163,6 +164,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
 
 def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model, profile: Profile | None) -> Plan:
   """Training by gradient steps."""
+  if jax.default_backend() == "cpu":
+    keep_freed_memory()
   training, key, mesh = config.training, jax.random.key(config.seed), meshes.make_mesh(config.mesh.fsdp)
   meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
   minibatches = sum(objective.repeats for objective in model.objectives)

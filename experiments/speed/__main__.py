@@ -2,12 +2,14 @@
 
   python -m experiments.speed [--out=runs/speed.json] [--sections=training,loader] [--quick] [--repeats=7]
       [--data=../shared/data/adult.npz] [--data_dir=../shared/tfds]
+      [--peer_python=DIR/bin/python]
 
 Each section runs in a process of its own. Exit codes: 0 all measured, 1 a section failed, 2 bad input. A target that is
 missed is marked and is no failure: a busy machine misses targets.
 """
 
 import datetime
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +35,8 @@ _NPZ = flags.DEFINE_string("data", _DATA, "Binary data to train and score on; th
                            "way to synthetic data of the same shape.")
 _TFDS = flags.DEFINE_string("data_dir", _DATA_DIR, "Where TFDS data lies, for the loader on disk; the default, where "
                             "it is absent, gives way to TFDS's own place.")
+_PEER = flags.DEFINE_string("peer_python", "", "The python of an environment with PyTorch, for section sequences to "
+                            "compare with.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,9 +69,12 @@ def main(argv: Sequence[str]) -> int:
 def _settings() -> Settings:
   if _REPEATS.value < 1:
     raise ConfigError(f"--repeats is {_REPEATS.value}; it must be at least 1.")
+  if _PEER.value and shutil.which(_PEER.value) is None:
+    raise ConfigError(f"--peer_python is {_PEER.value!r}, which is no program; it must be a python with PyTorch.")
   data = _NPZ.value if _NPZ.present or Path(_DATA).exists() else ""
   data_dir = _TFDS.value if _TFDS.present or Path(_DATA_DIR).is_dir() else ""
-  return Settings(data, data_dir, _REPEATS.value, QUICK if _SIZE.value else FULL)
+  return Settings(data, data_dir, _REPEATS.value, QUICK if _SIZE.value else FULL,
+                  _PEER.value)
 
 
 def _require_writable(out: Path) -> None:

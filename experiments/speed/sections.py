@@ -16,6 +16,7 @@ SECTIONS = {
     "sharding": "experiments.speed.sharding",
     "devices": "experiments.speed.devices",
     "precision": "experiments.speed.precision",
+    "sequences": "experiments.speed.sequences",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

@@ -26,12 +26,14 @@ class Settings:
     data_dir: where TFDS data lies.
     repeats: timings of which the median is taken.
     size: one of FULL, QUICK, TINY.
+    peer_python: the python of an environment with PyTorch, to compare with; "" for none.
   """
 
   data: str = ""
   data_dir: str = ""
   repeats: int = 7
   size: str = FULL
+  peer_python: str = ""
 
   def dataset(self) -> Dataset:
     """The data to train and score on, in memory."""

@@ -1,0 +1,139 @@
+"""Sequence models: generation cached over naive, and training beside the same models in PyTorch.
+
+PyTorch lives in an environment of its own, which --peer_python names: `python -m venv DIR`, then
+`DIR/bin/pip install torch==2.13.0`, then --peer_python=DIR/bin/python. Both programs train at the same time, one
+waiting while the other is timed, so that what else the machine does hits both alike.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.cli import load_object
+from experiments.registry import MODELS, build_model
+from experiments.speed.peers.protocol import Case, Peer
+from experiments.speed.rows import Row
+from experiments.speed.settings import FULL, QUICK, TINY, Settings
+from experiments.speed.timing import alternate, rates, ratios, summary
+from gdm.autoregressive.sequence import SequenceModel
+from gdm.dataspec import DataSpec
+from gdm.errors import SpecError
+
+LEVELS = 65  # of tiny shakespeare
+OURS, PEER = "experiments.speed.peers.gdm_sequences", "experiments.speed.peers.torch_sequences"
+CACHED, NAIVE = "cached", "naive"
+
+# Models whose fields make several of them.
+VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "recurrent": tuple({"cell": cell} for cell in ("rnn", "lstm", "gru")),
+}
+# Training steps/s over PyTorch's.
+TARGETS = {"transformer": 1.0, "gru": 1.0, "lstm": 0.65}
+
+# nanoGPT's CPU setting, and recurrent models of like size.
+_TRANSFORMER = ("transformer", 4, 128, 64, 12)
+_RECURRENT = tuple((cell, 2, 256, 64, 32) for cell in ("rnn", "lstm", "gru"))
+_LONG = tuple((cell, 2, 256, 256, 32) for cell in ("lstm", "gru"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """Tokens to generate; what to train: model, layers, width, context, batch; seconds of a timing;
+  the registry's models to generate with, all by default."""
+
+  context: int = 256
+  cases: tuple[tuple[str, int, int, int, int], ...] = (_TRANSFORMER, *_RECURRENT, *_LONG)
+  seconds: float = 1.0
+  only: tuple[str, ...] = ()
+
+
+SIZES = {FULL: Size(), QUICK: Size(cases=(_TRANSFORMER, *_RECURRENT), seconds=0.3),
+         TINY: Size(context=4, only=("recurrent",), cases=(("gru", 1, 8, 4, 2),), seconds=0.01)}
+
+
+def run(settings: Settings) -> list[Row]:
+  size = SIZES[settings.size]
+  rows = [row for label, model in _models(size) for row in _generation(label, model, settings.repeats)]
+  threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  for name, num_layers, width, context, batch in size.cases:
+    rows += _training(Case(name, num_layers, width, LEVELS, context, batch, threads), settings, size.seconds)
+  return rows
+
+
+def _models(size: Size) -> list[tuple[str, Any]]:
+  """Every sequence model of the registry, at its defaults, with a label."""
+  found = []
+  for name, place in MODELS.items():
+    builder = load_object(*place)
+    if (size.only and name not in size.only) or not (isinstance(builder, type) and issubclass(builder, SequenceModel)):
+      continue
+    for fields in VARIANTS.get(name, ({},)):
+      with contextlib.suppress(SpecError):  # of a model of images alone
+        model = build_model({"name": name, **fields}, DataSpec((size.context,), LEVELS))
+        found.append((" ".join(map(str, fields.values())) or name, model))
+  return found
+
+
+def _generation(label: str, model: Any, repeats: int) -> list[Row]:
+  """Tokens/s of one sequence as long as the context, by the cache and by the network on all tokens at each."""
+  key = jax.random.key(0)
+  params, _ = jax.jit(model.init)(key, {"x": jnp.zeros((1, model.num_steps), jnp.int32)})
+  calls: dict[str, Callable[[], Any]] = {CACHED: lambda: model.generate(params, key, num=1).tokens}
+
+  @jax.jit
+  def naive(params, key):
+    def body(index, x):
+      logits = model.logits(params, model.previous(x))[:, index]
+      return x.at[:, index].set(jax.random.categorical(jax.random.fold_in(key, index), logits))
+    return jax.lax.fori_loop(0, model.num_steps, body, jnp.zeros((1, model.num_steps), jnp.int32))
+
+  calls[NAIVE] = lambda: naive(params, key)
+  times, what = alternate(calls, repeats), f"{label}, context {model.num_steps}"
+  return [
+      summary(f"{what}: generation, cached", rates(times[CACHED], model.num_steps), "tokens/s", "one sequence"),
+      summary(f"{what}: cached over naive", ratios(times[NAIVE], times[CACHED]), "x",
+              "naive: the network on the whole context for each token"),
+  ]
+
+
+def _training(case: Case, settings: Settings, seconds: float) -> list[Row]:
+  what = f"{case.model} {case.num_layers}x{case.width}, context {case.context}, batch {case.batch}"
+  low = TARGETS.get(case.model)
+  with contextlib.ExitStack() as stack:
+    ours = Peer(sys.executable, OURS, case)
+    stack.callback(ours.close)
+    peer, missing = None, "PyTorch is not installed: give --peer_python"
+    if settings.peer_python:
+      try:
+        peer = Peer(settings.peer_python, PEER, case)
+        stack.callback(peer.close)
+      except RuntimeError as error:
+        missing = f"not measured: {error}"
+    steps = max(1, round(seconds / ours.seconds(1)))
+    ours_times, peer_times, processor = [], [], []
+    for _ in range(settings.repeats):
+      ours_times.append(ours.seconds(steps))
+      if peer is not None:
+        peer_times.append(peer.seconds(steps))
+        processor.append(peer.processor / ours.processor)
+    how = f"AdamW, {steps} steps a time, {case.threads} threads, {ours.params:,} parameters"
+    memory = "peak of the process beyond its imports; ours includes compiling"
+    rows = [summary(f"{what}: training", rates(ours_times, steps), "steps/s", how),
+            Row(f"{what}: memory", ours.memory, "MiB", memory)]
+    name = f"{what}: training over PyTorch"
+    if peer is None:
+      return [*rows, Row(name, None, "x", missing, low=low)]
+    return [
+        *rows,
+        summary(f"{what}: PyTorch", rates(peer_times, steps), "steps/s", f"fused AdamW, {peer.params:,} parameters"),
+        Row(f"{what}: PyTorch's memory", peer.memory, "MiB", memory),
+        summary(name, ratios(peer_times, ours_times), "x", "ratios of neighbouring timings", low=low),
+        summary(f"{name}, processor time", processor, "x", "steadier on a busy machine, but with several threads "
+                "PyTorch's spin while they wait"),
+    ]

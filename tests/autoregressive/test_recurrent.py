@@ -1,0 +1,242 @@
+"""Recurrent models: exact, causal, and the same whether in one pass, step by step, or in chunks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one
+
+from configs.autoregressive import recurrent as recurrent_config
+from gdm.autoregressive.recurrent import Recurrent
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError
+
+KEY = jax.random.key(0)
+SMALL = DataSpec((3,), 3)
+LONGER = DataSpec((12,), 5)
+FIELDS = {
+    "rnn": {"cell": "rnn", "num_layers": 2, "width": 8, "embedding_width": 4},
+    "lstm": {"cell": "lstm", "num_layers": 2, "width": 8, "embedding_width": 7},
+    "gru": {"cell": "gru", "num_layers": 3, "width": 8, "tie_embeddings": True},
+}
+each = pytest.mark.parametrize("name", FIELDS)
+
+
+@functools.lru_cache
+def build(name, spec=SMALL, scale=0.5):
+  """A model and parameters far from their start, so that no property holds by a zero."""
+  model = Recurrent(spec, **FIELDS[name])
+  params, carry = jax.jit(model.init)(KEY, {"x": jnp.zeros((2, *spec.event), jnp.int32)})
+  leaves, treedef = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  moved = [leaf + scale * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+  return model, jax.tree.unflatten(treedef, moved), carry
+
+
+def some(spec, num=16, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).integers(0, spec.levels, (num, *spec.event)))
+
+
+@each
+def test_sums_to_one_and_samples_match(name):
+  assert_sums_to_one(*build(name))
+  assert_samples_match(*build(name), jax.random.key(2), num=5000)
+
+
+@each
+def test_completions_match_the_enumerated_conditionals(name):
+  assert_completions_match(*build(name), jax.random.key(3), np.array([2, 0, 0]), np.array([True, False, False]), 5000)
+
+
+def stepped(model, params, x):
+  """Logits by `conditional_step` [batch, steps, levels]; what comes before the first token must not matter."""
+  def body(state, inputs):
+    cache, previous = state
+    index, token = inputs
+    cache, logits = model.conditional_step(params, cache, previous, index)
+    return (cache, token), logits
+
+  tokens = x.T
+  start = (model.init_cache(params, len(x)), jnp.full_like(tokens[0], 1))
+  return jax.jit(lambda: jax.lax.scan(body, start, (jnp.arange(len(tokens)), tokens))[1])().swapaxes(0, 1)
+
+
+@each
+def test_steps_give_the_logits_of_one_pass(name):
+  model, params, _ = build(name, LONGER)
+  x = some(LONGER)
+  np.testing.assert_allclose(stepped(model, params, x), model.logits(params, model.previous(x)), rtol=1e-4, atol=1e-4)
+
+
+@each
+def test_logits_depend_on_the_tokens_before_and_on_nothing_else(name):
+  model, params, _ = build(name, LONGER, 0.1)
+  previous = model.previous(some(LONGER, 1))
+  vectors = params["model"]["embedding"]["table"][previous[0]]
+
+  def logits(vectors):
+    # One row of the embedding per position, so that each can be moved alone.
+    own = {**params["model"], "embedding": {"table": vectors}}
+    own.setdefault("readout", {"kernel": jnp.ones((8, len(vectors) - 1)), "bias": jnp.zeros(len(vectors) - 1)})
+    if model.tie_embeddings is False:
+      own["readout"] = jax.tree.map(lambda x: jnp.resize(x, (*x.shape[:-1], len(vectors) - 1)), own["readout"])
+    network = model.network.clone(levels=len(vectors) - 1, tie=False)
+    return network.apply({"params": own}, jnp.arange(len(vectors))[None])[0]
+
+  jacobian = np.abs(np.asarray(jax.jit(jax.jacrev(logits))(vectors))).max(axis=(1, 3))
+  np.testing.assert_array_equal(jacobian > 0, np.tri(model.num_steps, dtype=bool))
+
+
+@each
+def test_no_logit_depends_on_its_future_tokens(name):
+  model, params, _ = build(name, LONGER)
+  x, logits = some(LONGER, 1), jax.jit(lambda x: model.logits(params, model.previous(x)))
+  first = np.asarray(logits(x))
+  for late in range(12):
+    other = np.asarray(logits(x.at[0, late].add(1) % 5))
+    np.testing.assert_array_equal((first != other).any(axis=(0, 2)), np.arange(12) > late)
+
+
+def in_chunks(model, params, x, size):
+  """Logits of a long text x [batch, steps], `size` tokens at a time, the state handed on."""
+  previous, state, parts = model.previous(x), model.init_cache(params, len(x)), []
+  advance = jax.jit(model.advance)
+  for start in range(0, x.shape[1], size):
+    state, logits = advance(params, state, previous[:, start:start + size])
+    parts.append(logits)
+  return jnp.concatenate(parts, axis=1)
+
+
+@each
+@pytest.mark.parametrize("size", [1, 5, 40])
+def test_chunks_that_hand_the_state_on_give_the_whole(name, size):
+  model, params, _ = build(name, LONGER)
+  x = some(DataSpec((40,), 5), 3)  # longer than any example
+  np.testing.assert_allclose(in_chunks(model, params, x, size), model.logits(params, model.previous(x)), rtol=1e-4,
+                             atol=1e-4)
+
+
+@each
+def test_a_small_vocabulary_projected_whole_gives_the_same(name):
+  """Few tokens go through their vectors, many through the projected vocabulary."""
+  model, params, _ = build(name, LONGER)
+  many = model.logits(params, model.previous(some(LONGER)))
+  few = model.logits(params, model.previous(some(LONGER))[:1, :4])
+  np.testing.assert_allclose(few, many[:1, :4], rtol=1e-4, atol=1e-4)
+
+
+def train(model, params, carry, num_steps):
+  optimizer = optax.adam(1e-2)
+  state = optimizer.init(params)
+
+  @jax.jit
+  def step(params, state, key, index):
+    grads = jax.grad(lambda params: model.loss(params, carry, {"x": some(model.spec)}, key, index).loss)(params)
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  for i in range(num_steps):
+    params, state = step(params, state, jax.random.key(i), jnp.int32(i))
+  return params
+
+
+@each
+def test_every_parameter_moves_the_initial_state_too(name):
+  model = Recurrent(LONGER, dropout=0.1, **FIELDS[name])
+  params, carry = jax.jit(model.init)(KEY, {"x": some(LONGER)})
+  moved = train(model, params, carry, 2)
+  assert set(params["model"]["layers_0"]) >= {"initial", "input_kernel", "input_bias", "kernel"}
+  for path, before in jax.tree_util.tree_leaves_with_path(params):
+    after = functools.reduce(lambda tree, key: tree[key.key], path, moved)
+    if "table" in jax.tree_util.keystr(path):
+      assert (np.asarray(before) != np.asarray(after)).any(axis=1).all(), f"{path} has rows that never move"
+    else:
+      assert (np.asarray(before) != np.asarray(after)).mean() > 0.9, f"{path} does not move"
+
+
+def test_dropout_is_of_training_alone():
+  model, params, carry = build("lstm", LONGER)
+  noisy = Recurrent(LONGER, dropout=0.5, **FIELDS["lstm"])
+  batch = {"x": some(LONGER)}
+  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
+  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
+  np.testing.assert_array_equal(noisy.log_likelihood(params, carry, batch, KEY).nats,
+                                model.log_likelihood(params, carry, batch, KEY).nats)
+
+
+@each
+def test_padding_never_changes_a_likelihood(name):
+  model, params, carry = build(name, LONGER)
+  x, length = some(LONGER), jnp.asarray(np.random.default_rng(1).integers(1, 13, 16))
+  padding = jnp.arange(12) >= length[:, None]
+  score = jax.jit(lambda x: model.log_likelihood(params, carry, {"x": x, "length": length}, KEY))
+  first, other = (score(jnp.where(padding, value, x)) for value in (0, 99))
+  np.testing.assert_array_equal(first.nats, other.nats)
+  np.testing.assert_array_equal(first.num_dims, length)
+  short = Recurrent(DataSpec((int(length[0]),), 5), **FIELDS[name])
+  alone = short.log_likelihood(params, carry, {"x": x[:1, :length[0]]}, KEY).nats
+  np.testing.assert_allclose(alone[0], first.nats[0], rtol=1e-5)
+
+
+@each
+def test_cached_samples_are_those_of_the_naive_path(name):
+  """The naive path runs the network on all tokens so far, and draws by the same key at each position."""
+  model, params, carry = build(name, LONGER)
+  num, key = 8, jax.random.key(7)
+
+  @jax.jit
+  def next_token(x, index):
+    logits = model.logits(params, model.previous(x))[:, index]
+    return jax.random.categorical(jax.random.fold_in(key, index), logits)
+
+  x = jnp.zeros((num, 12), jnp.int32)
+  for index in range(12):
+    x = x.at[:, index].set(next_token(x, index))
+  np.testing.assert_array_equal(jax.jit(lambda: model.sample(params, carry, key, num).x)(), x)
+
+
+@each
+def test_generation_is_that_of_the_naive_path_and_has_no_limit(name):
+  model, params, _ = build(name, LONGER)
+  assert model.context is None
+  prompt, lengths, steps = np.array([[1, 2, 3, 4, 0], [4, 0, 9, 9, 9]]), np.array([5, 2]), 30
+  keys = jax.random.split(jax.random.key(8), 2)
+  out = model.generate(params, keys, prompt=prompt, prompt_length=lengths, max_length=steps, with_log_probs=True)
+
+  @jax.jit
+  def conditionals(x):
+    return model.logits(params, model.previous(x))
+
+  for row, length in enumerate(lengths):
+    x = jnp.zeros((1, steps), jnp.int32).at[0, :length].set(prompt[row, :length])
+    for index in range(length, steps):
+      drawn = jax.random.categorical(jax.random.fold_in(keys[row], index), conditionals(x)[0, index])
+      x = x.at[0, index].set(drawn)
+    np.testing.assert_array_equal(out.tokens[row], x[0])
+    scores = jnp.take_along_axis(jax.nn.log_softmax(conditionals(x)), x[..., None], axis=-1)[0, :, 0]
+    np.testing.assert_allclose(out.log_probs[row], np.where(np.arange(steps) < length, 0, scores), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"cell": "gry"}, "cell is 'gry'; did you mean 'gru'"),
+    ({"num_layers": 0}, "num_layers is 0"),
+    ({"embedding_width": -1}, "embedding_width is -1"),
+    ({"embedding_width": 8, "width": 16, "tie_embeddings": True}, "embedding_width is 8; with tie_embeddings .* 16"),
+    ({"dropout": 1.0}, r"dropout is 1.0; a dropout rate lies in \[0, 1\)"),
+])
+def test_fields_that_cannot_be(fields, message):
+  with pytest.raises(ConfigError, match=message):
+    Recurrent(SMALL, **fields)
+
+
+@pytest.mark.parametrize("variant", ["digits", "shakespeare", "shakespeare_long", "text"])
+def test_config_names_all_fields(variant):
+  settings = recurrent_config.get_config(variant).model.to_dict()
+  assert settings.pop("name") == "recurrent"
+  model = Recurrent(LONGER, **settings)
+  assert set(settings) == {name for name in vars(model) if name != "spec"}
+  with pytest.raises(ConfigError, match="did you mean 'shakespeare'"):
+    recurrent_config.get_config("shakespear")
