@@ -187,7 +187,8 @@ def _storage_reason(error: BaseException) -> str:
     if isinstance(link, OSError) or any(mark in str(link) for mark in _STORAGE_MARKS):
       return getattr(link, "strerror", None) or str(link).rsplit(": ", 1)[-1].split(" [")[0]
     link = link.__cause__ or link.__context__
-  return str(error).partition("\n")[0]
+  # Orbax looks for what it has just written, and describes at length what it does not find.
+  return str(error).partition("\n")[0].partition(". ")[0][:120]
 
 
 def list_steps(directory: Path) -> list[int]:

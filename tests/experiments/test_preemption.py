@@ -43,8 +43,8 @@ def test_a_workdir_that_vanishes_ends_the_run_in_words(commands, tmp_path):
   workdir.rename(elsewhere)
   result = running.wait()
   assert result.status == 2
-  assert re.fullmatch(r"error: .*run.* cannot be written: No such file or directory; what was saved before stays\.\n",
-                      result.err)
+  # What it meets first depends on the moment: its own file, TensorStore's, or what Orbax looks for.
+  assert re.fullmatch(r"error: .*run.* cannot be written: .{,120}; what was saved before stays\.\n", result.err)
   assert checkpoint.newest_good_step(elsewhere / "checkpoints") is not None
 
 
