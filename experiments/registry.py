@@ -26,7 +26,13 @@ MODELS = {
     "fvsbn": ("gdm.autoregressive.fvsbn", "FVSBN"),
     "mlp": ("gdm.autoregressive.mlp", "MLP"),
     "nade": ("gdm.autoregressive.nade", "NADE"),
+    "rnade": ("gdm.autoregressive.rnade", "RNADE"),
     "made": ("gdm.autoregressive.made", "MADE"),
+    "recurrent": ("gdm.autoregressive.recurrent", "Recurrent"),
+    "transformer": ("gdm.autoregressive.transformer", "Transformer"),
+    "wavenet": ("gdm.autoregressive.wavenet", "WaveNet"),
+    "pixelcnn": ("gdm.autoregressive.pixelcnn", "PixelCNN"),
+    "gated_pixelcnn": ("gdm.autoregressive.gated_pixelcnn", "GatedPixelCNN"),
 }
 
 

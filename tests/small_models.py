@@ -14,6 +14,12 @@ SMALL = {
     "mlp": ({"hidden": (8,)}, BITS),
     "nade": ({"hidden": 8}, BITS),
     "made": ({"hidden": (16, 16)}, BITS),
+    "rnade": ({"hidden": 6, "mixture_size": 2}, DataSpec((5,), None)),
+    "recurrent": ({"cell": "lstm", "num_layers": 2, "width": 8}, DataSpec((12,), 5)),
+    "transformer": ({"num_layers": 2, "num_heads": 2, "width": 8}, DataSpec((12,), 5)),
+    "wavenet": ({"num_layers": 2, "num_stacks": 2, "width": 8, "skip_width": 6}, DataSpec((12,), 5)),
+    "pixelcnn": ({"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
+    "gated_pixelcnn": ({"width": 12, "num_layers": 2, "first_size": 3, "skip_width": 6}, DataSpec((3, 3, 3), 3)),
 }
 
 

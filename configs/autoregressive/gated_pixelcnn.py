@@ -1,0 +1,23 @@
+"""Gated PixelCNN.
+
+Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; npz for any images
+(with --config.data.path=...).
+"""
+
+import ml_collections
+
+from configs.autoregressive import images
+
+OWN = {
+    "digits": {"model": {"width": 32, "num_layers": 5, "first_size": 5, "skip_width": 64, "located": True,
+                         "input_dropout": 0.1, "dropout": 0.3},
+               "optimizer": {"learning_rate": 3e-3}, "training": {"num_steps": 2500}},
+    "cifar10": {"model": {"width": 126, "skip_width": 252, "num_layers": 15}},
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return images.get_config(variant, "gated_pixelcnn", OWN, width=64, skip_width=128, num_layers=8, first_size=7,
+                           kernel_size=3, located=False, class_conditional=False,
+                           input_dropout=0.0, dropout=0.0)

@@ -1,0 +1,38 @@
+"""What the configs of image models share: the data sets, and how models are trained on them."""
+
+from typing import Any
+
+import ml_collections
+
+from configs import base
+
+VARIANTS = {
+    "digits": {"data": {"name": "digits"}},
+    # For an accelerator.
+    "binarized_mnist": {
+        "data": {"name": "tfds:binarized_mnist"},
+        "training": {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 5000, "ema_decay": 0.9995},
+    },
+    "cifar10": {
+        "data": {"name": "tfds:cifar10", "batch_size": 64},
+        "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9995},
+        "evaluation": {"batch_size": 100},
+    },
+    # Any images: with --config.data.path=FILE.
+    "npz": {"data": {"name": "npz"}},
+}
+
+
+def get_config(variant: str, name: str, own: dict[str, dict] | None = None, **fields: Any) -> ml_collections.ConfigDict:
+  """A config of the model `name` with its own fields, and for some variants its `own` settings."""
+  config = base.get_config()
+  config.model = {"name": name, **fields}
+  config.update({
+      "optimizer": {"name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100,
+                    "clip_norm": 1.0, "weight_decay": 0.01},
+      "training": {"num_steps": 3000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
+                   "checkpoint_every": 1000},
+  })
+  config.update(base.choose(variant, VARIANTS))
+  config.update((own or {}).get(variant, {}))
+  return config
