@@ -136,6 +136,9 @@ def use_compilation_cache() -> None:
   """Keeps compiled programs between processes, so that a second start takes seconds less."""
   # A kill or a full disk can leave part of an entry; JAX then compiles anew, and would say so at every start.
   warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    # JAX's own threshold, a second, keeps none of a small model's programs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
     return
   folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gdm" / "xla"
