@@ -1,0 +1,1 @@
+"""Normalizing flows: densities by an exact change of variables."""

@@ -1,0 +1,1 @@
+"""Invertible maps with the logarithm of their Jacobian's determinant."""

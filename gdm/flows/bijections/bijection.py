@@ -1,0 +1,83 @@
+"""What every bijection is, and how bijections make others: one after the other, or backwards.
+
+A bijection is a Flax module with two methods, `forward` and `inverse`. Throughout, forward leads from the data to the
+base distribution, so that the density of x is log p(x) = log p_base(y) + log |det dy/dx| with (y, log det) = forward(x)
+(Rezende & Mohamed, arXiv:1505.05770, equation 5).
+
+Initialization runs `forward` on a batch of data, so a module whose parameters start from the data sees what the ones
+before it made of them. Batch statistics live in the collection "statistics": a module is in training where that
+collection is mutable. Dropout is on where an rng named "dropout" is given.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Transformed(NamedTuple):
+  """A value and, for each example, the log of the absolute Jacobian determinant of the map that made it, in nats."""
+
+  value: Float[Array, "batch *event"]
+  log_det: Float[Array, " batch"]
+
+
+class Bijection(nn.Module):
+  """An invertible map of examples [batch, *event], each for itself, given an optional context [batch, width]."""
+
+  def forward(self, x: Float[Array, "batch *event"],
+              context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """From the data towards the base: y and log |det dy/dx| of each example."""
+    raise NotImplementedError(f"{type(self).__name__} has no forward.")
+
+  def inverse(self, y: Float[Array, "batch *event"],
+              context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """From the base towards the data: x and log |det dx/dy| of each example."""
+    raise NotImplementedError(f"{type(self).__name__} has no inverse.")
+
+  def __call__(self, x: Float[Array, "batch *event"],
+               context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """`forward`: what `init` runs."""
+    return self.forward(x, context)
+
+
+class Chain(Bijection):
+  """Bijections one after the other; the first is the nearest to the data.
+
+  Attributes:
+    parts: the bijections; at least one.
+  """
+
+  parts: Sequence[Bijection]
+
+  def forward(self, x, context=None):
+    total = jnp.zeros(x.shape[0], x.dtype)
+    for part in self.parts:
+      x, log_det = part.forward(x, context)
+      total = total + log_det
+    return Transformed(x, total)
+
+  def inverse(self, y, context=None):
+    total = jnp.zeros(y.shape[0], y.dtype)
+    for part in reversed(self.parts):
+      y, log_det = part.inverse(y, context)
+      total = total + log_det
+    return Transformed(y, total)
+
+
+class Inverse(Bijection):
+  """A bijection backwards: its forward is the other's inverse.
+
+  Attributes:
+    of: the bijection.
+  """
+
+  of: Bijection
+
+  def forward(self, x, context=None):
+    return self.of.inverse(x, context)
+
+  def inverse(self, y, context=None):
+    return self.of.forward(y, context)
