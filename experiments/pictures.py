@@ -1,7 +1,7 @@
 """The pictures of a run: curves, samples beside data, completions, densities in the plane."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.data.split import Split
 from gdm.errors import ConfigError
-from gdm.model import HasLogLikelihood, HasSample
+from gdm.model import HasClasses, HasLatent, HasLogLikelihood, HasSample
 from gdm.training.metrics import read_metrics
 from gdm.training.streams import stream_key
 from gdm.visualization.curves import save_curves
@@ -25,11 +25,13 @@ def draw_samples(run: TrainedRun) -> np.ndarray:
   model, settings = run.model, run.config.sampling
   if not isinstance(model, HasSample):
     raise ConfigError(f"{run.config.model.name} cannot sample.")
-  options = {} if settings.temperature == 1.0 else {"temperature": settings.temperature}
+  options: dict[str, Any] = {} if settings.temperature == 1.0 else {"temperature": settings.temperature}
   if options and "temperature" not in inspect.signature(model.sample).parameters:
     raise ConfigError(f"sampling.temperature is {settings.temperature}, but {run.config.model.name} has none; it must "
                       "be 1.0.")
   key = stream_key(jax.random.key(settings.seed), "sampling", 0)
+  if isinstance(model, HasClasses) and model.class_conditional:  # classes take turns
+    options["condition"] = np.arange(settings.num) % (run.dataset.spec.num_classes or 1)
   return np.asarray(model.sample(run.params, run.carry, key, settings.num, **options).x)
 
 
@@ -39,7 +41,8 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
     return
   samples, spec = draw_samples(run), run.dataset.spec
   save_panels(workdir, "samples", run.dataset, {"samples": samples})
-  if spec.event == (2,) and not spec.is_discrete and isinstance(run.model, HasLogLikelihood):
+  conditional = isinstance(run.model, HasClasses) and run.model.class_conditional
+  if spec.event == (2,) and not spec.is_discrete and isinstance(run.model, HasLogLikelihood) and not conditional:
     model = run.model  # for the closure: the narrowed type
 
     @jax.jit
@@ -47,7 +50,22 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
       return model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(0)).nats
 
     data = shown_split(run.dataset).rows(slice(0, 4000))["x"]
-    save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob)
+    save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
+                 from_latent=_from_latent(run, model))
+
+
+def _from_latent(run: TrainedRun, model: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+  """Where the model puts points of its latent plane; None where its latents are no points of a plane."""
+  if not isinstance(model, HasLatent):
+    return None
+  key = jax.random.key(0)
+
+  @jax.jit
+  def place(z):
+    return model.decode(run.params, run.carry, z, key)
+
+  points = np.asarray(model.encode(run.params, run.carry, {"x": np.zeros((1, 2), np.float32)}, key))
+  return place if points.shape == (1, 2) else None
 
 
 def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[str, np.ndarray]) -> None:

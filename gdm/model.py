@@ -127,6 +127,14 @@ class HasSample(Protocol):
 
 
 @runtime_checkable
+class HasClasses(Protocol):
+  """May be a model of examples given their labels: where it is, `sample` takes labels [num] as its condition."""
+
+  @property
+  def class_conditional(self) -> bool: ...
+
+
+@runtime_checkable
 class HasComplete(Protocol):
   """Can draw the unknown part of examples given the known part."""
 
@@ -155,11 +163,11 @@ class HasConditionals(Protocol):
 
 @runtime_checkable
 class HasLatent(Protocol):
-  """Maps data to latents and back."""
+  """Maps data to latents and back; a class-conditional model's `decode` takes labels as its condition."""
 
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> PyTree: ...
 
-  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""]) -> Array: ...
+  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
 
 
 @runtime_checkable

@@ -1,0 +1,17 @@
+"""NICE.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers (with
+--config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
+
+import ml_collections
+
+from configs.flows import shared
+
+OWN = {}
+
+
+def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return shared.get_config(variant, "nice", OWN, base_distribution="logistic", num_layers=4, hidden=(256, 256),
+                           activation="relu", dropout=0.0)

@@ -1,0 +1,47 @@
+"""What the configs of this family share: the data sets, the fields of every flow, and how they are trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from configs import base
+
+_IMAGES = {"optimizer": {"warmup_steps": 100, "clip_norm": 1.0}, "evaluation": {"num_draws": 1}}
+
+VARIANTS = {
+    # Densities in the plane that are known.
+    **{name: {"data": {"name": f"toy2d:{name}", "batch_size": 256}, "evaluation": {"batch_size": 1000},
+              "sampling": {"num": 4000}}
+       for name in ("two_moons", "eight_gaussians", "rings")},
+    # Any set of real numbers: with --config.data.path=FILE.
+    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+    # With --config.data.path=FILE#fold=1.
+    "red_wine": {
+        "data": {"name": "npz", "transforms": ("standardize",)},
+        "training": {"num_steps": 2500, "eval_every": 100, "patience": 0},
+    },
+    "digits": {**_IMAGES, "data": {"name": "digits"}},
+    # For an accelerator.
+    "mnist": {**_IMAGES, "data": {"name": "tfds:mnist", "batch_size": 128},
+              "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000}},
+    "cifar10": {**_IMAGES, "data": {"name": "tfds:cifar10", "batch_size": 64},
+                "training": {"num_steps": 200_000, "eval_every": 10_000, "checkpoint_every": 10_000},
+                "evaluation": {"batch_size": 100}},
+}
+
+
+def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, base_distribution: str = "normal",
+               **fields: Any) -> ml_collections.ConfigDict:
+  """A config of the model `name` with its own fields, and for some variants its `own` settings."""
+  config = base.get_config()
+  config.model = {"name": name, "base": base_distribution, "class_conditional": False, "dequantization": "uniform",
+                  "dequantization_width": 32, "alpha": 0.05, **fields}
+  config.update({
+      "optimizer": {"name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 5.0},
+      "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
+                   "checkpoint_every": 1000},
+  })
+  config.update(base.choose(variant, VARIANTS))
+  config.update((own or {}).get(variant, {}))
+  return config

@@ -1,0 +1,18 @@
+"""Neural spline flow, autoregressive.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers (with
+--config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
+
+import ml_collections
+
+from configs.flows import shared
+
+OWN = {}
+
+
+def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return shared.get_config(variant, "spline_autoregressive", OWN, num_layers=5, hidden=(64, 64),
+                           residual=False, mixing=False, normalization="act", num_bins=8, bound=3.0,
+                           activation="relu", dropout=0.0)

@@ -1,0 +1,19 @@
+"""Neural spline flow of couplings.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers (with
+--config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
+
+import ml_collections
+
+from configs.flows import shared
+
+OWN = {
+    "digits": {"model": {"num_scales": 2, "num_steps": 4, "width": 32, "dropout": 0.2}},
+}
+
+
+def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return shared.get_config(variant, "spline_coupling", OWN, num_scales=2, num_steps=6, num_bins=8, bound=3.0,
+                           width=64, num_blocks=1, hidden=(64, 64), residual=False, activation="relu", dropout=0.0)

@@ -1,0 +1,240 @@
+"""What flow models share: data to the base distribution and back, and the likelihood that follows.
+
+Real data has an exact density. Integers are dequantized inside the model, so theirs is a lower bound, which more
+importance samples tighten.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError, nearest
+from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
+from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
+from gdm.flows.bijections.elementwise import Logit, Standardize
+from gdm.flows.dequantization import dequantizer
+from gdm.likelihood import Kind, LogLikelihood
+from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
+
+# Uniform ends where the default splines do.
+BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture": Mixture(), "uniform": Uniform(-3., 3.)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow(abc.ABC):
+  """A density by an invertible map to a base distribution.
+
+  Discrete data x in [0, levels) becomes logit(alpha + (1 - 2 alpha) (x + u) / levels) with noise u from the
+  dequantizer before the bijection sees it (RealNVP, arXiv:1605.08803, section 4.1).
+
+  Parameters are one group "model" of three parts: the bijection's, the base's and the dequantizer's. Batch statistics
+  are the carry's "statistics".
+
+  Attributes:
+    spec: the data.
+    base: normal, logistic, mixture (of 8 learned Gaussians), or uniform (on [-3, 3]).
+    class_conditional: whether the density is given the labels "y", which all networks see.
+    dequantization: of discrete data: uniform or variational.
+    dequantization_width: units of a variational dequantizer's networks.
+    alpha: see above; of discrete data.
+  """
+
+  spec: DataSpec
+  base: str = "normal"
+  class_conditional: bool = False
+  dequantization: str = "uniform"
+  dequantization_width: int = 32
+  alpha: float = 0.05
+
+  def __post_init__(self) -> None:
+    if self.base not in BASES:
+      raise ConfigError(f"base is {self.base!r}; {nearest(self.base, BASES)}")
+    if self.class_conditional and not self.spec.num_classes:
+      raise SpecError("class_conditional is True, but the data has no labels (spec.num_classes is None); set it to "
+                      "False, or choose data with labels.")
+    dequantizer(self.dequantization, self.dequantization_width)
+    self.whole  # noqa: B018 - checks what the bijection is made of
+
+  # What a model supplies.
+
+  @property
+  @abc.abstractmethod
+  def bijection(self) -> Bijection:
+    """From the data's event, of real numbers, to the base; its conditioners take a context of `context_width`."""
+
+  # What follows from it.
+
+  @property
+  def context_width(self) -> int:
+    """Width of what networks are told of each example beside the data."""
+    return (self.spec.num_classes or 0) if self.class_conditional else 0
+
+  @property
+  def whole(self) -> Bijection:
+    """The bijection, and before it for discrete data the scaling and logit of dequantized values."""
+    if not self.spec.is_discrete:
+      return self.bijection
+    return Chain([Standardize(0.0, float(self.spec.require_discrete("a flow"))), Logit(self.alpha), self.bijection])
+
+  @property
+  def dequantizer(self) -> nn.Module:
+    return dequantizer(self.dequantization, self.dequantization_width)
+
+  @property
+  def kind(self) -> Kind:
+    return Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (Objective(groups=("model",), loss=self.loss),)
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Parameters, those of normalizations from what the batch becomes at their depth."""
+    noise_key, bijection_key, base_key = jax.random.split(key, 3)
+    x, dequantizer = jnp.asarray(batch["x"]), {}
+    if self.spec.is_discrete:
+      values = self._scaled(x)
+      variables = self.dequantizer.init({"params": noise_key, "noise": noise_key}, values)
+      dequantizer = variables.get("params", {})
+      noise, _ = self._noise(dequantizer, values, noise_key)
+      x = x + noise
+    variables = self.whole.init(bijection_key, x, self._context(batch))
+    z, _ = self.whole.apply(variables, x, self._context(batch))
+    base = BASES[self.base].init(base_key, z.shape[1:])
+    params = {"bijection": variables.get("params", {}), "base": base, "dequantizer": dequantizer}
+    carry = {"statistics": variables["statistics"]} if "statistics" in variables else {}
+    return {"model": params}, carry
+
+  def forward(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+              context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """Real (dequantized) data to the base, and the log-det of each example in nats."""
+    out: Any = self.whole.apply(self._variables(params, carry), x, context)
+    return out
+
+  def inverse(self, params: Params, carry: Carry, z: Float[Array, "batch *latent"],
+              context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """The base to real data."""
+    out: Any = self.whole.apply(self._variables(params, carry), z, context, method="inverse")
+    return out
+
+  def log_prob(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+               context: Float[Array, "batch width"] | None = None) -> Float[Array, " batch"]:
+    """Log-density of real (dequantized) data in nats."""
+    z, log_det = self.forward(params, carry, x, context)
+    return BASES[self.base].log_prob(params["model"]["base"], z) + log_det
+
+  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """The batch's mean negative log-likelihood of an example in nats, or its bound, over the constant num_dims.
+
+    Metrics: "nll" in nats per example; of discrete data "bits_per_dim".
+    """
+    noise_key, dropout_key = jax.random.split(key)
+    x, log_q = self._real(params, batch, noise_key)
+    (z, log_det), changed = self.whole.apply(self._variables(params, carry), x, self._context(batch),
+                                             rngs={"dropout": dropout_key}, mutable=["statistics"])
+    nll = log_q - log_det - BASES[self.base].log_prob(params["model"]["base"], z)
+    metrics = {"nll": Mean.of(nll)}
+    if self.spec.is_discrete:
+      metrics["bits_per_dim"] = Mean.of(nll / (self.spec.num_dims * math.log(2.0)))
+    return LossOutput(jnp.mean(nll) / self.spec.num_dims, metrics, {**carry, **changed} if changed else carry)
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    """Exact of real data; of integers a lower bound, the log of a mean of `num_samples` importance weights.
+
+    Given "y" where the model is class-conditional.
+    """
+    def weight(key):
+      x, log_q = self._real(params, batch, key)
+      return self.log_prob(params, carry, x, self._context(batch)) - log_q
+
+    given = ("y",) if self.class_conditional else ()
+    if not self.spec.is_discrete:
+      return LogLikelihood.of(weight(key), self.spec.num_dims, Kind.EXACT, given)
+    weights = jax.lax.map(weight, jax.random.split(key, num_samples))
+    nats = jax.nn.logsumexp(weights, axis=0) - math.log(num_samples)
+    return LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given)
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             temperature: float = 1.0) -> Samples:
+    """Draws x [num, *event]; `temperature` multiplies the base's distance from its centre.
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      num: how many.
+      condition: labels [num], or one for all, of a class-conditional model.
+      temperature: at least 0.
+
+    Raises:
+      ConfigError: the temperature is negative.
+      SpecError: labels are given or missing against `class_conditional`.
+    """
+    if temperature < 0.0:
+      raise ConfigError(f"temperature is {temperature}; it must be at least 0.")
+    if (condition is None) == self.class_conditional:
+      raise SpecError(f"class_conditional is {self.class_conditional}, so condition must be "
+                      + (f"labels [{num}]." if self.class_conditional else "None."))
+    context = None if condition is None else self._context({"y": jnp.broadcast_to(condition, (num,))})
+    event = self._latent_event(params, carry)
+    z = BASES[self.base].sample(params["model"]["base"], key, num, event, temperature)
+    return Samples(self._served(self.inverse(params, carry, z, context).value), {"nfe": 1})
+
+  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:
+    """The base's values of examples; of discrete data with the dequantizer's noise."""
+    return self.forward(params, carry, self._real(params, batch, key)[0], self._context(batch)).value
+
+  def decode(self, params: Params, carry: Carry, latent: Float[Array, "batch *latent"], key: Key[Array, ""],
+             condition: Int[Array, " batch"] | None = None) -> Array:
+    """The examples that the base's values stand for; of discrete data the integers. A condition is labels."""
+    del key  # nothing is random
+    context = None if condition is None else self._context({"y": condition})
+    return self._served(self.inverse(params, carry, latent, context).value)
+
+  def _variables(self, params, carry):
+    return {"params": params["model"]["bijection"], **carry}
+
+  def _latent_event(self, params, carry) -> tuple[int, ...]:
+    x = jax.ShapeDtypeStruct((1, *self.spec.event), jnp.float32)
+    context = jax.ShapeDtypeStruct((1, self.context_width), jnp.float32) if self.context_width else None
+    return jax.eval_shape(lambda x, c: self.forward(params, carry, x, c).value, x, context).shape[1:]
+
+  def _context(self, batch: Batch) -> Float[Array, "batch width"] | None:
+    if not self.class_conditional:
+      return None
+    if "y" not in batch:
+      raise SpecError(f"{type(self).__name__} is class-conditional; the batch must have labels y.")
+    return jax.nn.one_hot(jnp.asarray(batch["y"]), self.context_width)
+
+  def _scaled(self, x: Array) -> Float[Array, "batch *event"]:
+    """Values in [-1, 1], as the dequantizer's networks see them."""
+    levels = self.spec.require_discrete("dequantization")
+    return 2.0 * jnp.asarray(x, jnp.float32) / (levels - 1) - 1.0
+
+  def _noise(self, dequantizer, values, key) -> tuple[Array, Array]:
+    out: Any = self.dequantizer.apply({"params": dequantizer}, values, rngs={"noise": key})
+    return out
+
+  def _real(self, params: Params, batch: Batch, key) -> tuple[Float[Array, "batch *event"], Float[Array, " batch"]]:
+    """The data as real numbers, and the log-density of the noise that made them so.
+
+    Levels outside [0, levels) leave the logit's domain, whose log-det is then NaN: an error where it is reported.
+    """
+    x = jnp.asarray(batch["x"])
+    if not self.spec.is_discrete:
+      return x, jnp.zeros(len(x), x.dtype)
+    noise, log_q = self._noise(params["model"]["dequantizer"], self._scaled(x), key)
+    return x + noise, log_q
+
+  def _served(self, x: Float[Array, "batch *event"]) -> Array:
+    """Real numbers as the data is served."""
+    if not self.spec.is_discrete:
+      return x
+    return jnp.clip(jnp.floor(x), 0, self.spec.require_discrete("a flow") - 1).astype(jnp.int32)

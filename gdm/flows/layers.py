@@ -1,0 +1,67 @@
+"""What flow models are built of: couplings of vectors and of images, with the networks that condition them."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+
+from gdm.errors import ConfigError, nearest
+from gdm.flows.bijections.bijection import Bijection, Chain
+from gdm.flows.bijections.coupling import Coupling, Partition
+from gdm.flows.bijections.normalization import ActNorm, BatchNorm
+from gdm.flows.bijections.reshaping import Squeeze, multi_scale, squeezed
+from gdm.flows.bijections.transforms import ElementwiseTransform
+from gdm.networks.mlp import MLP
+from gdm.networks.residual_convolution import Prior, ResidualConvolution
+
+NORMALIZATIONS: dict[str, Callable[[], Sequence[Bijection]]] = {
+    "none": tuple, "act": lambda: (ActNorm(),), "batch": lambda: (BatchNorm(),)}
+
+
+def normalization(name: str) -> Sequence[Bijection]:
+  """A fresh normalization, or none; a ConfigError names the nearest known one."""
+  if name not in NORMALIZATIONS:
+    raise ConfigError(f"normalization is {name!r}; {nearest(name, NORMALIZATIONS)}")
+  return NORMALIZATIONS[name]()
+
+
+def vector_coupling(partition: Partition, transform: ElementwiseTransform, dims: int, hidden: tuple[int, ...],
+                    context: int, activation: str, dropout: float, residual: bool = False) -> Coupling:
+  """A coupling of vectors whose parameters an MLP makes."""
+  outputs = partition.moved((dims,))[-1] * transform.num_parameters
+  return Coupling(partition, transform, MLP(outputs, hidden, transform.num_parameters, context, residual,
+                                            activation, dropout))
+
+
+def image_coupling(partition: Partition, transform: ElementwiseTransform, event: tuple[int, ...], width: int,
+                   num_blocks: int, context: int, activation: str, dropout: float) -> Coupling:
+  """A coupling of images whose parameters residual convolutions make."""
+  outputs = partition.moved(event)[-1] * transform.num_parameters
+  return Coupling(partition, transform, ResidualConvolution(outputs, width, num_blocks, context, activation, dropout))
+
+
+def squeezed_scales(event: tuple[int, ...], num_scales: int, before: Callable[[tuple[int, ...]], Sequence[Bijection]],
+                    after: Callable[[tuple[int, ...]], Sequence[Bijection]], prior: Callable[[int], nn.Module | None]
+                    ) -> Bijection:
+  """Scales of images: each works on an event, squeezes it, works on that, and lets half of the channels go.
+
+  Args:
+    event: of the data.
+    num_scales: how often that happens; of the last one all goes on to the base.
+    before: the steps at a scale's first event.
+    after: the steps at its squeezed event.
+    prior: the conditioner of what leaves, for so many channels; see `Split`.
+  """
+  scales, events, priors = [], [], []
+  for scale in range(num_scales):
+    wide = squeezed(event)
+    scales.append(Chain([*before(event), Squeeze(), *after(wide)]))
+    events.append(wide)
+    event = (*wide[:-1], wide[-1] // 2)
+    if scale < num_scales - 1:
+      priors.append(prior(event[-1]))
+  return multi_scale(scales, events, priors)
+
+
+def learned_prior(transform: ElementwiseTransform, context: int) -> Callable[[int], nn.Module]:
+  """Glow's prior of what leaves, given what stays."""
+  return lambda channels: Prior(channels * transform.num_parameters, context)
