@@ -33,6 +33,17 @@ MODELS = {
     "wavenet": ("gdm.autoregressive.wavenet", "WaveNet"),
     "pixelcnn": ("gdm.autoregressive.pixelcnn", "PixelCNN"),
     "gated_pixelcnn": ("gdm.autoregressive.gated_pixelcnn", "GatedPixelCNN"),
+    "pixelcnn_pp": ("gdm.autoregressive.pixelcnn_pp", "PixelCNNPP"),
+    "row_lstm": ("gdm.autoregressive.row_lstm", "RowLSTM"),
+    "diagonal_bilstm": ("gdm.autoregressive.diagonal_bilstm", "DiagonalBiLSTM"),
+    # flows
+    "nice": ("gdm.flows.nice", "NICE"),
+    "realnvp": ("gdm.flows.realnvp", "RealNVP"),
+    "glow": ("gdm.flows.glow", "Glow"),
+    "maf": ("gdm.flows.maf", "MAF"),
+    "iaf": ("gdm.flows.iaf", "IAF"),
+    "spline_coupling": ("gdm.flows.spline_coupling", "SplineCoupling"),
+    "spline_autoregressive": ("gdm.flows.spline_autoregressive", "SplineAutoregressive"),
 }
 
 

@@ -20,6 +20,18 @@ SMALL = {
     "wavenet": ({"num_layers": 2, "num_stacks": 2, "width": 8, "skip_width": 6}, DataSpec((12,), 5)),
     "pixelcnn": ({"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
     "gated_pixelcnn": ({"width": 12, "num_layers": 2, "first_size": 3, "skip_width": 6}, DataSpec((3, 3, 3), 3)),
+    "pixelcnn_pp": ({"width": 4, "num_blocks": 1, "num_scales": 1, "mixture_size": 2, "first_size": 3},
+                    DataSpec((2, 2, 3), 4)),
+    "row_lstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 3)),
+    "diagonal_bilstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 3)),
+    "nice": ({"num_layers": 3, "hidden": (6,)}, DataSpec((4,), None)),
+    "realnvp": ({"num_layers": 2, "hidden": (6,)}, DataSpec((4,), None)),  # with batch statistics
+    "glow": ({"num_scales": 1, "num_steps": 1, "width": 4, "dequantization": "variational",
+              "dequantization_width": 4}, DataSpec((2, 2, 1), 3)),
+    "maf": ({"num_layers": 2, "hidden": (6,)}, DataSpec((3,), None)),
+    "iaf": ({"num_layers": 2, "hidden": (6,)}, DataSpec((3,), None)),
+    "spline_coupling": ({"num_steps": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
+    "spline_autoregressive": ({"num_layers": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
 }
 
 

@@ -48,11 +48,32 @@ def from_outputs(outputs: Float[Array, "*shape outputs"], channels: int, coupled
 
 def log_prob(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape"]:
   """Log-probability of pixels whose channels x are in [0, levels)."""
-  means = mixture.means
-  if mixture.coefficients.shape[-2]:
-    means = means + _couplings(mixture.coefficients, to_unit(x, levels))
-  each = jnp.sum(log_bin(means, mixture.log_scales, x[..., None], levels), axis=-2)
+  each = jnp.sum(log_bin(_moved(mixture, x, levels), mixture.log_scales, x[..., None], levels), axis=-2)
   return jax.nn.logsumexp(jax.nn.log_softmax(mixture.logits, axis=-1) + each, axis=-1)
+
+
+def chain_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape channels"]:
+  """Log-probability of each channel given those before it; their sum is `log_prob`.
+
+  The components that explained the earlier channels well weigh more in the later ones.
+  """
+  before = _log_weights(mixture, log_bin(_moved(mixture, x, levels), mixture.log_scales, x[..., None], levels))
+  sums = jax.nn.logsumexp(before, axis=-1)
+  return sums[..., 1:] - sums[..., :-1]
+
+
+def level_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], channel: Int[Array, ""] | int,
+                    levels: int) -> Float[Array, "*shape levels"]:
+  """Log-probabilities of all levels of one channel, which may be traced, given the channels of x before it.
+
+  The channel's own value in x and later ones change nothing.
+  """
+  means = _moved(mixture, x, levels)
+  before = _log_weights(mixture, log_bin(means, mixture.log_scales, x[..., None], levels))
+  weights, mean, log_scale = (jax.lax.dynamic_index_in_dim(values, channel, axis=-2, keepdims=True)
+                              for values in (before, means, mixture.log_scales))
+  bins = log_bin(mean, log_scale, jnp.arange(levels)[:, None], levels)
+  return jax.nn.logsumexp(jax.nn.log_softmax(weights, axis=-1) + bins, axis=-1)
 
 
 def sample(key: Key[Array, ""], mixture: Mixture, levels: int,
@@ -107,6 +128,20 @@ def _log1mexp(log_delta: Float[Array, "..."]) -> Float[Array, "..."]:
   small = delta < 0.05
   series = log_delta - 0.5 * delta + jnp.square(delta) / 24.0  # the next term, d^4 / 2880, is beyond float32
   return jnp.where(small, series, jnp.log(-jnp.expm1(-jnp.where(small, 1.0, delta))))
+
+
+def _moved(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape channels size"]:
+  """The means of each channel where the channels before it are those of x."""
+  if not mixture.coefficients.shape[-2]:
+    return mixture.means
+  return mixture.means + _couplings(mixture.coefficients, to_unit(x, levels))
+
+
+def _log_weights(mixture: Mixture,
+                 each: Float[Array, "*shape channels size"]) -> Float[Array, "*shape more size"]:
+  """log p(component, channels before c) for c = 0, 1, ..., channels, of each component's log p(channel)."""
+  start = jax.nn.log_softmax(mixture.logits, axis=-1)[..., None, :]
+  return jnp.concatenate([start, start + jnp.cumsum(each, axis=-2)], axis=-2)
 
 
 def _couplings(coefficients: Float[Array, "*shape pairs size"],

@@ -110,6 +110,44 @@ def test_values_and_gradients_are_finite_in_the_tails(log_scale):
   assert np.isfinite(total) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.parametrize("coupled", [True, False])
+def test_a_channel_given_those_before_it_is_the_ratio_of_two_sums(coupled):
+  levels = 4
+  mixture = random_mixture(jax.random.key(3), (), 3, 4, coupled, 2.0)
+  x = all_pixels(levels, 3)
+  many = repeated(mixture, len(x))
+  joint = np.exp(np.asarray(jax.jit(dl.log_prob, static_argnames="levels")(many, x, levels=levels), np.float64))
+  joint = joint.reshape((levels,) * 3)
+  sums = [1.0, joint.sum(axis=(1, 2)), joint.sum(axis=2), joint]
+  chain = np.asarray(jax.jit(dl.chain_log_probs, static_argnames="levels")(many, x, levels=levels))
+  given = jax.jit(dl.level_log_probs, static_argnames="levels")
+  for channel in range(3):
+    before = np.asarray(sums[channel])[..., None]
+    expected = np.log(sums[channel + 1] / before).reshape(-1, 1, levels)
+    own = np.moveaxis(np.broadcast_to(expected, (expected.shape[0], levels**(2 - channel), levels)), 2, 1)
+    np.testing.assert_allclose(chain[:, channel], own.ravel(), rtol=1e-4, atol=1e-4)
+    # What is not known yet may be anything.
+    unknown = jnp.where(jnp.arange(3) < channel, x, 7 - x)
+    levels_of = given(many, unknown, jnp.int32(channel), levels=levels)
+    np.testing.assert_allclose(levels_of, np.repeat(expected[:, 0], levels**(3 - channel), axis=0), rtol=1e-4,
+                               atol=1e-4)
+
+
+def test_conditionals_are_finite_in_the_tails():
+  """Also where all components are as good as impossible, and where one has explained the channels before alone."""
+  means, log_scales = jnp.asarray([[-9.0, 9.0]] * 3), jnp.full((3, 2), -7.0)
+  mixture = dl.Mixture(jnp.asarray([0.0, -40.0]), means, log_scales, jnp.ones((3, 2)))
+  x = jnp.asarray([[0, 0, 0], [255, 255, 255], [0, 255, 128]])
+  each = jax.jit(dl.chain_log_probs, static_argnames="levels")(repeated(mixture, 3), x, levels=256)
+  assert np.isfinite(each).all()
+  given = jax.jit(dl.level_log_probs, static_argnames="levels")
+  for channel in range(3):
+    log_probs = np.asarray(given(repeated(mixture, 3), x, jnp.int32(channel), levels=256), np.float64)
+    assert np.isfinite(log_probs).all()
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-3)
+    np.testing.assert_allclose(log_probs[np.arange(3), x[:, channel]], each[:, channel], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(("levels", "channels", "coupled", "temperature"), [
     (16, 1, True, 0.7), (4, 3, True, 1.0), (4, 3, False, 0.7)])
 def test_draws_follow_the_probabilities(levels, channels, coupled, temperature):

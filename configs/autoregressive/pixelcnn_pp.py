@@ -1,0 +1,24 @@
+"""PixelCNN++.
+
+Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; npz for any images
+(with --config.data.path=...).
+"""
+
+import ml_collections
+
+from configs.autoregressive import images
+
+OWN = {
+    "digits": {"model": {"width": 32, "num_blocks": 1, "located": True, "input_dropout": 0.1, "dropout": 0.5},
+               "optimizer": {"learning_rate": 3e-3}, "training": {"num_steps": 900, "eval_every": 150,
+                                                                  "ema_decay": 0.995}},
+    # Sides of 28 and 32 are halved twice. On CIFAR-10 five blocks and three resolutions as in the paper, narrower.
+    "binarized_mnist": {"model": {"num_scales": 3, "mixture_size": 1}},
+    "cifar10": {"model": {"width": 128, "num_blocks": 5, "num_scales": 3, "dropout": 0.5}},
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return images.get_config(variant, "pixelcnn_pp", OWN, width=64, num_blocks=2, num_scales=2, mixture_size=10,
+                           first_size=5, kernel_size=3, located=False, input_dropout=0.0, dropout=0.0)

@@ -1,0 +1,192 @@
+"""PixelCNN++: exact, causal without a blind spot, and the same in one pass or pixel by pixel, at every resolution."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from image_models import assert_samples_are_the_naive_ones, by_steps, in_one_pass, some, train
+
+from configs.autoregressive import pixelcnn_pp as pixelcnn_pp_config
+from gdm.autoregressive.pixelcnn_pp import MIN_LOG_SCALE, PixelCNNPP
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
+from gdm.networks.pixel_codes import image_codes
+
+KEY = jax.random.key(0)
+GREY = DataSpec((2, 2, 1), 4)
+COLOUR = DataSpec((2, 2, 3), 2)
+LARGER = DataSpec((4, 4, 1), 5)
+LARGER_COLOUR = DataSpec((4, 6, 3), 3)
+FIELDS = {"width": 6, "num_blocks": 1, "num_scales": 1, "mixture_size": 3, "first_size": 3, "located": True}
+names = ["grey", "colour at two scales"]
+each_space = pytest.mark.parametrize(("spec", "num_scales"), [(GREY, 1), (COLOUR, 2)], ids=names)
+each_image = pytest.mark.parametrize(("spec", "num_scales"), [(LARGER, 1), (LARGER_COLOUR, 2)], ids=names)
+
+
+@functools.lru_cache
+def build(spec, num_scales=1, **fields):
+  """A model, and parameters far from their start, so that no property holds by a zero."""
+  model = PixelCNNPP(spec, **{**FIELDS, "num_scales": num_scales, **fields})
+  shapes, carry = jax.eval_shape(model.init, KEY, {"x": some(spec)})
+  rng = np.random.default_rng(1)
+
+  def drawn(leaf):
+    scale = 1.0 / np.sqrt(leaf.shape[0]) if leaf.ndim == 2 else 0.2
+    return jnp.asarray(rng.normal(0.0, scale, leaf.shape), jnp.float32)
+
+  return model, jax.tree.map(drawn, shapes), carry
+
+
+@functools.lru_cache
+def trained(spec, num_scales):
+  """The same after a few steps."""
+  model, params, carry = build(spec, num_scales)
+  return model, train(model, params, carry, 3), carry
+
+
+def test_is_a_model_of_known_capabilities():
+  for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
+    assert isinstance(build(GREY)[0], protocol)
+
+
+@each_space
+def test_sums_to_one_and_its_steps_are_the_chain_of_it(spec, num_scales):
+  model, params, carry = build(spec, num_scales)
+  states = jnp.asarray(states_of(spec))
+  joint = log_probs(model, params, carry, states)
+  assert_sums_to_one(model, params, carry)
+  steps = np.asarray(by_steps(model, params, states))
+  np.testing.assert_allclose(np.exp(steps).sum(-1), 1.0, rtol=1e-4)
+  chosen = np.take_along_axis(steps, np.asarray(states).reshape(len(states), -1, 1), -1)[..., 0]
+  np.testing.assert_allclose(chosen.sum(-1), joint, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_match_the_enumeration():
+  assert_samples_match(*build(GREY), jax.random.key(2), num=10_000)
+
+
+def test_completions_match_the_enumerated_conditionals():
+  known = (np.arange(COLOUR.num_dims) < 5).reshape(COLOUR.event)  # the last value known is not its pixel's last
+  assert_completions_match(*build(COLOUR, 2), jax.random.key(3), np.ones(COLOUR.event, int), known, 5000)
+
+
+@each_image
+def test_steps_give_the_logits_of_one_pass(spec, num_scales):
+  model, params, _ = build(spec, num_scales)
+  x = some(spec)
+  np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_three_scales_and_larger_kernels_step_alike():
+  model, params, _ = build(DataSpec((8, 12, 1), 3), 3, num_blocks=2, first_size=5, kernel_size=5)
+  x = some(model.spec)
+  np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
+
+
+def test_pixels_depend_on_everything_that_comes_before_and_on_nothing_else():
+  """By the gradient of each pixel's outputs with respect to each pixel's codes, also after training."""
+  model, params, _ = build(LARGER_COLOUR, 2)
+  height, columns, _ = model.spec.event
+  codes = image_codes(some(model.spec, 6), model.levels)
+
+  @jax.jit
+  def dependence(params):
+    def of_pixels(codes):
+      outputs = model.network.apply({"params": params["model"]}, codes[None], method="of_codes")
+      return outputs.reshape(height * columns, -1)[:, ::2].sum(axis=1)
+
+    return jnp.abs(jax.vmap(jax.jacrev(of_pixels))(codes)).max(axis=(0, 4)).reshape(height * columns, -1)
+
+  for each in (params, trained(LARGER_COLOUR, 2)[1]):
+    np.testing.assert_array_equal(dependence(each) > 0, np.tri(height * columns, k=-1, dtype=bool))
+
+
+@pytest.mark.parametrize(("made", "spec", "num_scales"), [
+    (build, LARGER, 1), (build, LARGER_COLOUR, 2), (trained, LARGER_COLOUR, 2)], ids=[*names, "trained"])
+def test_values_depend_on_every_value_before_them_and_on_nothing_else(made, spec, num_scales):
+  """By changing one value at a time, channels of a pixel included."""
+  model, params, _ = made(spec, num_scales)
+  x, steps = np.asarray(some(spec)).reshape(16, -1), spec.num_dims
+  before = np.asarray(in_one_pass(model, params, x.reshape(16, *spec.event)))
+  seen = np.zeros((steps, steps), bool)
+  for index in range(steps):
+    changed = x.copy()
+    changed[:, index] = (changed[:, index] + 1) % spec.levels
+    seen[:, index] = (in_one_pass(model, params, changed.reshape(16, *spec.event)) != before).any(axis=(0, 2))
+  np.testing.assert_array_equal(seen, np.tri(steps, k=-1, dtype=bool))
+
+
+def test_every_parameter_moves():
+  _, before, _ = build(LARGER_COLOUR, 2)
+  _, after, _ = trained(LARGER_COLOUR, 2)
+  for path, old in jax.tree_util.tree_leaves_with_path(before):
+    new = functools.reduce(lambda tree, key: tree[key.key], path, after)
+    moved = (np.asarray(old) != np.asarray(new)).mean()
+    assert moved > 0.99, f"{jax.tree_util.keystr(path)} moves in {moved} of its entries alone"
+
+
+def test_dropout_is_of_training_alone():
+  model, params, carry = build(GREY)
+  noisy, _, _ = build(GREY, dropout=0.5, input_dropout=0.2)
+  batch = {"x": some(GREY)}
+  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
+  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
+  np.testing.assert_array_equal(log_probs(noisy, params, carry, batch["x"]),
+                                log_probs(model, params, carry, batch["x"]))
+
+
+def test_cached_samples_are_those_of_the_naive_path():
+  assert_samples_are_the_naive_ones(*build(LARGER_COLOUR, 2))
+
+
+def test_mixtures_as_narrow_and_as_wide_as_can_be_have_finite_probabilities():
+  model, params, carry = build(COLOUR, 2)
+  x = states_of(COLOUR)
+  for scale in (0.0, 10.0, 100.0):
+    scaled = jax.tree.map(functools.partial(jnp.multiply, scale), params)
+    assert np.isfinite(log_probs(model, scaled, carry, x)).all()
+  assert model._mixture(jnp.full(model.network.outputs, -1e3)).log_scales.min() == MIN_LOG_SCALE
+  assert np.isnan(log_probs(model, params, carry, np.full_like(x, 2))).all()
+
+
+@pytest.mark.parametrize("levels", [2, 256])
+def test_levels_of_all_kinds(levels):
+  model, params, carry = build(DataSpec((2, 2, 1), levels))
+  x = some(model.spec)
+  assert np.isfinite(log_probs(model, params, carry, x)).all()
+  assert jax.eval_shape(lambda: in_one_pass(model, params, x)).shape == (16, 4, levels)
+
+
+@pytest.mark.parametrize(("spec", "fields", "error", "message"), [
+    (DataSpec((4, 4, 1), None), {}, SpecError, "PixelCNNPP needs discrete data"),
+    (DataSpec((16,), 4), {}, SpecError, r"needs images .* spec.event is \(16,\)"),
+    (GREY, {"first_size": 7}, ConfigError, "first_size is 7, which reaches beyond images of 2 x 2; .* at most 3"),
+    (GREY, {"kernel_size": 4}, ConfigError, "kernel_size is 4; it must be odd"),
+    (GREY, {"width": 0}, ConfigError, "width is 0; it must be at least 1"),
+    (GREY, {"mixture_size": 0}, ConfigError, "mixture_size is 0"),
+    (GREY, {"num_scales": 0}, ConfigError, "num_scales is 0"),
+    (DataSpec((4, 6, 1), 4), {"num_scales": 3}, ConfigError,
+     "num_scales is 3, .* multiples of 4; images of 4 x 6 are not"),
+    (GREY, {"dropout": 1.0}, ConfigError, r"dropout is 1.0; a dropout rate lies in \[0, 1\)"),
+    (GREY, {"input_dropout": -0.1}, ConfigError, "input_dropout is -0.1"),
+])
+def test_fields_that_cannot_be(spec, fields, error, message):
+  with pytest.raises(error, match=message):
+    PixelCNNPP(spec, **{**FIELDS, **fields})
+
+
+@pytest.mark.parametrize(("variant", "spec"), [("digits", DataSpec((8, 8, 1), 17)), ("npz", LARGER),
+                                               ("binarized_mnist", DataSpec((28, 28, 1), 2)),
+                                               ("cifar10", DataSpec((32, 32, 3), 256))])
+def test_config_names_all_fields(variant, spec):
+  settings = pixelcnn_pp_config.get_config(variant).model.to_dict()
+  assert settings.pop("name") == "pixelcnn_pp"
+  model = PixelCNNPP(spec, **settings)
+  assert set(settings) == {name for name in vars(model) if name != "spec"}
+  with pytest.raises(ConfigError, match="did you mean 'digits'"):
+    pixelcnn_pp_config.get_config("digit")
