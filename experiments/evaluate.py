@@ -4,22 +4,27 @@
       [--config.evaluation.num_draws=10 ...] [--config.data.data_dir=DIR]
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
-Prints one line and writes `likelihood_<split>.json` into the workdir. Settings of `evaluation` may differ from those of
+Prints one line and writes `likelihood_<split>.json` into the workdir, and the score of each example beside it in
+`scores_<split>.npz`. A class-conditional model is scored given the labels, and once more as the sum over them
+(`likelihood_<split>_over_labels.json`). Settings of `evaluation` may differ from those of
 training; they are recorded in the result. The split is spread over all devices, of several processes too.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags
 
 from experiments import cli, hosts
-from experiments.trained import load_run
+from experiments.trained import TrainedRun, load_run
 from experiments.workdir import Workdir
 from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
-from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.report import build_report, one_line, write_report
+from gdm.evaluation.scores import scores_path, write_scores
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
 
@@ -35,22 +40,35 @@ def main(argv: Sequence[str]) -> None:
   hosts.join()
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
   settings, split, mesh = run.config.evaluation, _SPLIT.value, meshes.make_mesh()
-  batches = eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size),
-                         process_index=jax.process_index(), process_count=jax.process_count())
-  likelihood = evaluate_likelihood(
-      run.model, meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh), batches,
-      key=stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step), num_draws=settings.num_draws,
-      num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split), mesh=mesh)
-  if jax.process_index() != 0:
-    return
+  params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
+
+  def score(model: Any, name: str) -> SplitLikelihood:
+    batches = eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size),
+                           process_index=jax.process_index(), process_count=jax.process_count())
+    likelihood = evaluate_likelihood(
+        model, params, carry, batches, key=stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step),
+        num_draws=settings.num_draws, num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split),
+        mesh=mesh)
+    if jax.process_index() == 0:
+      _report(workdir, run, split, likelihood, name)
+    return likelihood
+
+  if score(run.model, split).given == ("y",):
+    prior = log_label_prior(run.dataset.splits["train"]["y"][:], run.dataset.spec.num_classes)
+    score(OverLabels(run.model, prior), f"{split}_over_labels")
+
+
+def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str) -> None:
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(
       likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
-      num_params=num_params, train_seconds=run.train_seconds, evaluation=settings.to_dict(),
+      num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
       units=run.dataset.units.get(split))
-  write_report(workdir.path / f"likelihood_{split}.json", report)
+  path = workdir.path / f"likelihood_{name}.json"
+  write_scores(scores_path(path), likelihood)
+  write_report(path, report)
   print(one_line(report))
 
 

@@ -1,10 +1,11 @@
 """Ranks evaluated runs: one table per data set and split.
 
-  python -m experiments.leaderboard DIR... [--split=test] [--format=text|markdown|csv] [--seeds]
+  python -m experiments.leaderboard DIR... [--split=test] [--format=text|markdown|csv] [--seeds] [--against=MODEL]
 
 DIR is a workdir, or a folder of workdirs. Rows that were scored on different data, or under different conditions, never
 share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
-seeds with the standard error over seeds.
+seeds with the standard error over seeds. With --against, every row says by how much it
+differs from that model (or run) on the same examples, with the 95 % interval of the paired difference.
 """
 
 import json
@@ -23,6 +24,7 @@ from gdm.evaluation import leaderboard
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")
 _SEEDS = flags.DEFINE_boolean("seeds", False, "Show means and standard errors over seeds as well.")
+_AGAINST = flags.DEFINE_string("against", None, "A model or a run: show each row's paired difference from it.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
   if _SEEDS.value:
     folders = {row.folder for table in tables for row in table.rows}
     tables = leaderboard.with_seed_means(tables, read_trials(sorted(folders)))
+  if _AGAINST.value:
+    tables = leaderboard.with_differences(tables, _AGAINST.value)
   print(leaderboard.render(tables, _FORMAT.value, width), end="")
 
 

@@ -33,6 +33,7 @@ MODELS = {
     "wavenet": ("gdm.autoregressive.wavenet", "WaveNet"),
     "pixelcnn": ("gdm.autoregressive.pixelcnn", "PixelCNN"),
     "gated_pixelcnn": ("gdm.autoregressive.gated_pixelcnn", "GatedPixelCNN"),
+    "pixelsnail": ("gdm.autoregressive.pixelsnail", "PixelSNAIL"),
     "pixelcnn_pp": ("gdm.autoregressive.pixelcnn_pp", "PixelCNNPP"),
     "row_lstm": ("gdm.autoregressive.row_lstm", "RowLSTM"),
     "diagonal_bilstm": ("gdm.autoregressive.diagonal_bilstm", "DiagonalBiLSTM"),

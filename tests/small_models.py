@@ -20,6 +20,8 @@ SMALL = {
     "wavenet": ({"num_layers": 2, "num_stacks": 2, "width": 8, "skip_width": 6}, DataSpec((12,), 5)),
     "pixelcnn": ({"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
     "gated_pixelcnn": ({"width": 12, "num_layers": 2, "first_size": 3, "skip_width": 6}, DataSpec((3, 3, 3), 3)),
+    "pixelsnail": ({"width": 6, "num_blocks": 1, "num_layers": 1, "first_size": 3, "head_size": 2, "head_width": 6},
+                   DataSpec((3, 2, 3), 4)),
     "pixelcnn_pp": ({"width": 4, "num_blocks": 1, "num_scales": 1, "mixture_size": 2, "first_size": 3},
                     DataSpec((2, 2, 3), 4)),
     "row_lstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 3)),

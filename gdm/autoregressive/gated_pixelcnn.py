@@ -20,8 +20,8 @@ from gdm.networks.gated_pixelcnn import GatedPixelCNNNetwork
 class GatedPixelCNN(ImageModel):
   """Gated PixelCNN with a categorical distribution of each value.
 
-  With `class_conditional` it is a model of images given their labels (section 2.3): `log_likelihood` is log p(x | y),
-  `log_marginal` log p(x), and `sample` takes the labels as its condition.
+  With `class_conditional` it is a model of images given their labels (section 2.3): `log_likelihood` is log p(x | y)
+  and `sample` takes the labels as its condition.
 
   Attributes:
     width: units of the vertical and of the horizontal stack.
@@ -79,12 +79,6 @@ class GatedPixelCNN(ImageModel):
     """Exact: log p(x), or log p(x | y) where the model is class-conditional."""
     likelihood = super().log_likelihood(params, carry, batch, key, num_samples)
     return dataclasses.replace(likelihood, given=("y",)) if self.class_conditional else likelihood
-
-  def log_marginal(self, params, batch, log_prior):
-    """log p(x) in nats [batch] of a class-conditional model, the sum over labels of log-probabilities [classes]."""
-    size = len(batch["x"])
-    each = [self.log_probs(params, {**batch, "y": jnp.full(size, y)}).sum(axis=1) for y in range(len(log_prior))]
-    return jax.nn.logsumexp(jnp.stack(each, axis=1) + log_prior, axis=1)
 
   def sample(self, params, carry, key, num, condition=None, temperature=1.0, top_k=None, top_p=1.0):
     """As in the base; the condition of a class-conditional model is labels [num], or one label for all.

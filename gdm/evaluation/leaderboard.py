@@ -23,17 +23,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gdm.errors import ConfigError, WorkdirError, nearest
+from gdm.evaluation.likelihood import NORMAL_975
 from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_coded, read_report
+from gdm.evaluation.scores import Difference, Scores, mean_scores, paired_difference, read_scores, scores_path
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One report, the name and folder of the run that it came from, and its bits/dim as coded where it was coded."""
+  """One report, and what is known beside it.
+
+  Attributes:
+    run: name of the run that it came from.
+    report: the report.
+    folder: of the run.
+    coded: bits/dim as coded, where it was coded.
+    scores: of each example, where they were kept.
+    difference: paired, from the model that was asked for.
+  """
 
   run: str
   report: Report
   folder: Path
   coded: float | None = None
+  scores: Scores | None = dataclasses.field(default=None, compare=False)
+  difference: Difference | None = None
 
 
 class Trial(NamedTuple):
@@ -54,6 +67,7 @@ class SeedMean:
     nats_stderr: its standard error over seeds, std(ddof=1) / sqrt(num_seeds); None for a single seed.
     bits_per_dim: mean over seeds; None for a density.
     bits_per_dim_stderr: its standard error over seeds.
+    difference: of the examples' mean scores over runs, paired, from the model that was asked for.
   """
 
   rows: tuple[Row, ...]
@@ -62,6 +76,7 @@ class SeedMean:
   nats_stderr: float | None
   bits_per_dim: float | None
   bits_per_dim_stderr: float | None
+  difference: Difference | None = None
 
   @property
   def run(self) -> str:
@@ -85,10 +100,17 @@ def _shared(lists: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Comparable rows, best first, and the means over seeds, best first, where they were asked for."""
+  """Comparable rows, best first, and where they were asked for the means over seeds and differences from a model.
+
+  Attributes:
+    rows: the runs.
+    means: over seeds.
+    against: the model, or the run, that all differ from.
+  """
 
   rows: tuple[Row, ...]
   means: tuple[SeedMean, ...] = ()
+  against: str = ""
 
   @property
   def first(self) -> Report:
@@ -144,12 +166,20 @@ _MEAN_REST = (
     Column("runs", lambda mean: mean.run, is_number=False),
 )
 
+
+def _difference_column(table: Table) -> Column:
+  unit = "bits/dim" if table.is_discrete else "nats"
+  return Column(f"{unit} - {table.against} ± 95 %", lambda row: "" if row.difference is None else (
+      f"{row.difference.mean:+.4f} ± {NORMAL_975 * row.difference.stderr:.4f}"))
+
+
 _SHEET: tuple[str, ...] = ("dataset", "split", "given", "data_fingerprint", "rank", "model", "bits_per_dim",
                            "bits_per_dim_stderr", "nats_mean", "nats_stderr", "kind", "num_params", "train_seconds",
                            "num_draws", "parameters", "step", "num_examples", "num_dims", "run")
 # Standard errors over seeds have columns of their own: those of a run are over examples.
 _MEAN_SHEET: tuple[str, ...] = ("num_seeds", "bits_per_dim_seeds_stderr", "nats_seeds_stderr")
 _CODED_SHEET: tuple[str, ...] = ("coded_bits_per_dim",)
+_AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr")
 
 
 def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Table]:
@@ -183,10 +213,45 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
     key = (report["dataset"], report["split"], tuple(report["given"]), report["data_fingerprint"],
            report["num_examples"], report["bits_per_dim"] is None)
     coded = read_coded(path.with_name(f"coded_{report['split']}.json"), report)
-    groups[key].append(Row(runs[path.parent], report, path.parent, coded))
+    scores = read_scores(scores_path(path), report)
+    groups[key].append(Row(runs[path.parent], report, path.parent, coded, scores))
   # Within a table all rows have the same dimensions, so that the most nats are the fewest bits/dim.
   return [Table(tuple(sorted(groups[key], key=lambda row: (-row.report["nats_mean"], row.run))))
           for key in sorted(groups)]
+
+
+def with_differences(tables: Iterable[Table], against: str) -> list[Table]:
+  """The tables with each row's paired difference from a model, wherever scores of both were kept.
+
+  Args:
+    tables: the tables, with their means over seeds where those are to be compared too.
+    against: name of a model, of whose runs the mean is taken example by example, or of one run.
+
+  Raises ConfigError where no table has such a row with scores.
+  """
+  compared = [_with_differences(table, against) for table in tables]
+  if not any(table.against for table in compared):
+    known = {name for table in compared for row in table.rows if row.scores is not None
+             for name in (row.report["model"], row.run)}
+    raise ConfigError(f"against is {against!r}, of which there are no scores; "
+                      + (nearest(against, known) if known else "run experiments.evaluate again to keep them."))
+  return compared
+
+
+def _with_differences(table: Table, against: str) -> Table:
+  base = [row.scores for row in table.rows if against in (row.report["model"], row.run) and row.scores is not None]
+  if not base or table.first["num_examples"] < 2:
+    return table
+
+  def difference(rows: Sequence[Row]) -> Difference | None:
+    several = [row.scores for row in rows if row.scores is not None]
+    if len(several) < len(rows):
+      return None
+    return paired_difference(mean_scores(several), mean_scores(base), table.is_discrete)
+
+  rows = tuple(dataclasses.replace(row, difference=difference([row])) for row in table.rows)
+  means = tuple(dataclasses.replace(mean, difference=difference(mean.rows)) for mean in table.means)
+  return Table(rows, means, against)
 
 
 def with_seed_means(tables: Iterable[Table], trials: Mapping[Path, Trial]) -> list[Table]:
@@ -257,11 +322,12 @@ def _mean_text(mean: SeedMean, text: Callable[[Report], str], stderr: float | No
 
 def _columns(table: Table) -> tuple[Column, ...]:
   bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
-  return (_MODEL, *bits, _NATS, *_REST)
+  return (_MODEL, *bits, _NATS, *[_difference_column(table)] * bool(table.against), *_REST)
 
 
 def _mean_columns(table: Table) -> tuple[Column, ...]:
-  return (_MEAN_MODEL, _MEAN_OVER, *([_MEAN_BITS] if table.is_discrete else []), _MEAN_NATS, *_MEAN_REST)
+  return (_MEAN_MODEL, _MEAN_OVER, *([_MEAN_BITS] if table.is_discrete else []), _MEAN_NATS,
+          *[_difference_column(table)] * bool(table.against), *_MEAN_REST)
 
 
 def _text(tables: Sequence[Table], width: int | None) -> str:
@@ -320,16 +386,23 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
   del width
   out = io.StringIO()
   columns = (*_SHEET, *_CODED_SHEET * any(table.has_coded for table in tables),
+             *_AGAINST_SHEET * any(table.against for table in tables),
              *_MEAN_SHEET * any(table.means for table in tables))
   writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
   writer.writeheader()
   for table in tables:
     for rank, row in enumerate(table.rows, start=1):
       writer.writerow({**row.report, "given": " ".join(row.report["given"]), "rank": rank, "run": row.run,
-                       "coded_bits_per_dim": row.coded})
+                       "coded_bits_per_dim": row.coded, **_difference_cells(table, row.difference)})
     for rank, mean in enumerate(table.means, start=1):
-      writer.writerow(_mean_cells(mean, rank))
+      writer.writerow({**_mean_cells(mean, rank), **_difference_cells(table, mean.difference)})
   return out.getvalue()
+
+
+def _difference_cells(table: Table, difference: Difference | None) -> dict[str, Any]:
+  if difference is None:
+    return {}
+  return {"against": table.against, "difference": difference.mean, "difference_stderr": difference.stderr}
 
 
 def _mean_cells(mean: SeedMean, rank: int) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdm.errors import ConfigError, DataError, WorkdirError
-from gdm.evaluation.leaderboard import Row, SeedMean, Trial, collect, render, with_seed_means
+from gdm.evaluation.leaderboard import Row, SeedMean, Trial, collect, render, with_differences, with_seed_means
+from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import write_report
+from gdm.evaluation.scores import write_scores
+from gdm.likelihood import Kind
 
 
 def write(workdir, nats=-85.0, **fields):
@@ -225,3 +228,38 @@ def test_means_in_the_sheet(tmp_path):
 def test_a_mean_is_called_by_what_its_runs_share(start, end, seeds):
   rows = tuple(Row(f"{start}seed={seed}{end}", {}, Path(str(seed))) for seed in seeds)
   assert SeedMean(rows, len(seeds), 0.0, None, None, None).run == f"{start}seed=*{end}"
+
+
+def scored(workdir, nats, model):
+  """A run's report with its scores."""
+  likelihood = SplitLikelihood(np.asarray(nats, float), np.full(len(nats), 64), Kind.EXACT, (), 1, discrete=True)
+  write(workdir, likelihood.nats_mean, model=model, num_examples=len(nats))
+  write_scores(workdir / "scores_test.npz", likelihood)
+
+
+def test_differences_are_paired_by_example(tmp_path):
+  scored(tmp_path / "a", [-80.0, -90.0, -100.0], "made")
+  scored(tmp_path / "b", [-79.0, -88.0, -99.0], "nade")
+  write(tmp_path / "c", -70.0, model="fvsbn", num_examples=3)  # without scores
+  [table] = with_differences(collect([tmp_path]), "made")
+  found = {row.report["model"]: row.difference for row in table.rows}
+  np.testing.assert_allclose(found["nade"].mean, -4.0 / 3 / (64 * np.log(2.0)))
+  np.testing.assert_allclose(found["nade"].stderr, np.std([1, 2, 1], ddof=1) / np.sqrt(3) / (64 * np.log(2.0)))
+  assert found["made"] == (0.0, 0.0) and found["fvsbn"] is None
+  text = render([table])
+  assert "bits/dim - made ± 95 %" in text and "-0.0301 ± 0.0147" in text
+  [_, sheet, *_] = csv.DictReader(io.StringIO(render([table], "csv")))
+  assert sheet["against"] == "made" and float(sheet["difference"]) == found["nade"].mean
+  with pytest.raises(ConfigError, match="against is 'mode', of which there are no scores; did you mean 'made'"):
+    with_differences(collect([tmp_path]), "mode")
+
+
+def test_differences_of_means_over_seeds(tmp_path):
+  scored(tmp_path / "a0", [-80.0, -90.0, -100.0], "made")
+  for seed, nats in enumerate([[-79.0, -88.0, -99.0], [-79.0, -90.0, -97.0]]):
+    scored(tmp_path / f"b{seed}", nats, "nade")
+  trials = {(tmp_path / name).resolve(): Trial(name[0], int(name[1])) for name in ("a0", "b0", "b1")}
+  [table] = with_differences(with_seed_means(collect([tmp_path]), trials), "a0")
+  [nade, made] = table.means
+  np.testing.assert_allclose(nade.difference.mean, -(1 + 1 + 2) / 3 / (64 * np.log(2.0)))
+  assert made.difference == (0.0, 0.0)

@@ -1,0 +1,23 @@
+"""PixelSNAIL.
+
+Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; npz for any images
+(with --config.data.path=...).
+"""
+
+import ml_collections
+
+from configs.autoregressive import images
+
+OWN = {
+    "digits": {"model": {"width": 32, "num_blocks": 2, "num_layers": 2, "first_size": 5, "heads": 4, "head_size": 8,
+                         "head_width": 64, "located": True, "input_dropout": 0.1, "dropout": 0.3},
+               "optimizer": {"learning_rate": 3e-3}, "training": {"num_steps": 2500}},
+    "cifar10": {"model": {"width": 126, "num_blocks": 8, "num_layers": 4, "head_width": 1023}},
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return images.get_config(variant, "pixelsnail", OWN, width=64, num_blocks=3, num_layers=3, first_size=7,
+                           kernel_size=3, heads=3, head_size=16, head_width=128, located=False, input_dropout=0.0,
+                           dropout=0.0)

@@ -1,0 +1,64 @@
+"""The likelihood of examples whatever their label, from a model that is conditional on labels.
+
+log p(x) = log sum_y p(y) p(x | y): the number of a class-conditional model that may stand beside others' log p(x).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from gdm.dataspec import DataSpec
+from gdm.errors import SpecError
+from gdm.likelihood import Kind, LogLikelihood
+from gdm.model import Batch, Carry, Objective, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class OverLabels:
+  """A class-conditional model as one of examples alone, by summing over the labels.
+
+  Attributes:
+    model: its `log_likelihood` is given "y", an integer in [0, spec.num_classes).
+    log_prior: log p(y) of each label, in nats.
+  """
+
+  model: Any
+  log_prior: tuple[float, ...]
+
+  @property
+  def spec(self) -> DataSpec:
+    return self.model.spec
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return self.model.objectives
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    return self.model.init(key, batch)
+
+  def log_likelihood(self, params, carry, batch, key, num_samples=1) -> LogLikelihood:
+    """log p(x) in nats; batch["y"] is not looked at.
+
+    Exact where the model's is. The sum over bounds is an estimate: it is convex, so their noise lifts it.
+    """
+    size = len(batch["x"])
+
+    def given(y):
+      return self.model.log_likelihood(params, carry, {**batch, "y": jnp.full(size, y, jnp.int32)}, key, num_samples)
+
+    each = [given(y) for y in range(len(self.log_prior))]
+    if each[0].given != ("y",):
+      raise SpecError(f"{type(self.model).__name__} is given {each[0].given}; to sum over labels it must be given y.")
+    nats = jnp.stack([likelihood.nats for likelihood in each], axis=1) + jnp.asarray(self.log_prior)
+    kind = Kind.EXACT if each[0].kind is Kind.EXACT else Kind.ESTIMATE
+    return LogLikelihood(jax.nn.logsumexp(nats, axis=1), each[0].num_dims, kind)
+
+
+def log_label_prior(y: Int[np.ndarray, " examples"], num_classes: int) -> tuple[float, ...]:
+  """log p(y) by the labels' frequencies, each counted once more than it occurs (Laplace's rule), so that all may."""
+  counts = np.bincount(np.asarray(y), minlength=num_classes) + 1.0
+  return tuple(np.log(counts / counts.sum()).tolist())

@@ -1,0 +1,174 @@
+"""What holds for every autoregressive model of images: exact, causal, and the same in one pass or pixel by pixel."""
+
+import functools
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from image_models import (
+    assert_samples_are_the_naive_ones,
+    by_steps,
+    dependence,
+    in_one_pass,
+    moved_from_start,
+    some,
+    train,
+)
+
+from experiments.registry import build_model
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
+
+KEY = jax.random.key(0)
+GREY = DataSpec((2, 2, 1), 4)
+COLOUR = DataSpec((2, 2, 3), 2)
+LARGER = DataSpec((4, 5, 1), 5)
+LARGER_COLOUR = DataSpec((3, 4, 3), 3)
+
+# Registry name -> fields of a small one. A new model gets a line here.
+SMALL = {
+    "pixelcnn": {"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6, "located": True},
+    "gated_pixelcnn": {"width": 6, "num_layers": 3, "first_size": 3, "skip_width": 6, "located": True},
+    "pixelsnail": {"width": 6, "num_blocks": 2, "num_layers": 1, "first_size": 3, "head_size": 4, "head_width": 6,
+                   "located": True},
+}
+# Of those whose every value sees all values before it: fields with which no rectifier hides that.
+SEES_ALL = {
+    "gated_pixelcnn": {"width": 12, "skip_width": 24, "num_layers": 5},
+    "pixelsnail": {"width": 12, "head_width": 24},
+}
+each_model = pytest.mark.parametrize("name", SMALL)
+each_space = pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+each_image = pytest.mark.parametrize("spec", [LARGER, LARGER_COLOUR], ids=["grey", "colour"])
+
+
+@functools.lru_cache
+def build(name, spec, **fields):
+  model = build_model({"name": name, **SMALL[name], **fields}, spec)
+  return model, *moved_from_start(model)
+
+
+@each_model
+def test_is_a_model_of_known_capabilities(name):
+  for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
+    assert isinstance(build(name, GREY)[0], protocol)
+
+
+@each_model
+@each_space
+def test_sums_to_one_and_samples_match(name, spec):
+  assert_sums_to_one(*build(name, spec))
+  assert_samples_match(*build(name, spec), jax.random.key(2), num=10_000)
+
+
+@pytest.mark.slow  # 4^12 images
+@each_model
+def test_all_colour_images_of_four_levels_sum_to_one(name):
+  spec = DataSpec((2, 2, 3), 4)
+  model, params, carry = build(name, spec)
+  num, at_once = spec.levels**spec.num_dims, 2**16
+
+  @jax.jit
+  def probability(first):
+    index = first + jnp.arange(at_once)
+    x = (index[:, None] >> (2 * jnp.arange(spec.num_dims))) % spec.levels
+    return jnp.sum(jnp.exp(model.log_likelihood(params, carry, {"x": x.reshape(-1, *spec.event)}, KEY).nats))
+
+  total = sum(float(probability(first)) for first in range(0, num, at_once))
+  np.testing.assert_allclose(total, 1.0, rtol=1e-4)
+
+
+@each_model
+@each_space
+def test_each_conditional_sums_to_one_and_their_product_is_the_joint(name, spec):
+  model, params, carry = build(name, spec)
+  states = jnp.asarray(states_of(spec))
+  steps = np.asarray(jax.nn.log_softmax(by_steps(model, params, states)))
+  np.testing.assert_allclose(np.exp(steps).sum(-1), 1.0, rtol=1e-5)
+  joint = np.take_along_axis(steps, np.asarray(states).reshape(len(states), -1, 1), -1)[..., 0].sum(-1)
+  np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
+
+
+@each_model
+@pytest.mark.parametrize(("spec", "num_known"), [(GREY, 2), (COLOUR, 5)])
+def test_completions_match_the_enumerated_conditionals(name, spec, num_known):
+  known = (np.arange(spec.num_dims) < num_known).reshape(spec.event)
+  assert_completions_match(*build(name, spec), jax.random.key(3), np.ones(spec.event, int), known, 5000)
+  with pytest.raises(SpecError, match=f"position {num_known} is known, but position 0 is not"):
+    model, params, carry = build(name, spec)
+    model.complete(params, carry, KEY, np.zeros((1, *spec.event), int), ~known)
+
+
+@each_model
+@each_image
+def test_steps_give_the_logits_of_one_pass(name, spec):
+  model, params, _ = build(name, spec, first_size=5)
+  x = some(spec)
+  np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SEES_ALL)
+@each_image
+@pytest.mark.parametrize("num_steps", [0, 3])
+def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(name, spec, num_steps):
+  model, params, carry = build(name, spec, **SEES_ALL[name])
+  params = train(model, params, carry, num_steps)
+  seen = dependence(model, params, some(spec, 6)) > 0
+  np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
+
+
+@each_model
+def test_dropout_is_of_training_alone(name):
+  model, params, carry = build(name, LARGER)
+  noisy, _, _ = build(name, LARGER, dropout=0.5)
+  batch = {"x": some(LARGER)}
+  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
+  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
+  np.testing.assert_array_equal(log_probs(noisy, params, carry, batch["x"]),
+                                log_probs(model, params, carry, batch["x"]))
+
+
+@each_model
+@each_image
+def test_cached_samples_are_those_of_the_naive_path(name, spec):
+  assert_samples_are_the_naive_ones(*build(name, spec))
+
+
+@each_model
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_levels_of_all_kinds(name, levels):
+  model, params, carry = build(name, DataSpec((3, 3, 1), levels))
+  x = some(model.spec)
+  assert np.isfinite(log_probs(model, params, carry, x)).all()
+  assert jax.eval_shape(lambda: in_one_pass(model, params, x)).shape == (16, 9, levels)
+
+
+@each_model
+@pytest.mark.parametrize(("spec", "fields", "error", "message"), [
+    (DataSpec((4, 4, 1), None), {}, SpecError, "needs discrete data"),
+    (DataSpec((16,), 4), {}, SpecError, r"needs images .* spec.event is \(16,\)"),
+    (GREY, {"first_size": 7}, ConfigError, "first_size is 7, which reaches beyond images of 2 x 2; .* at most 3"),
+    (COLOUR, {"width": 8}, ConfigError, "width is 8; it must be a multiple of the image's 3 channels"),
+    (GREY, {"dropout": 1.0}, ConfigError, r"dropout is 1.0; a dropout rate lies in \[0, 1\)"),
+])
+def test_fields_that_cannot_be(name, spec, fields, error, message):
+  with pytest.raises(error, match=message):
+    build_model({"name": name, **SMALL[name], **fields}, spec)
+
+
+@each_model
+@pytest.mark.parametrize(("variant", "spec"), [("digits", DataSpec((8, 8, 1), 17)), ("npz", LARGER),
+                                               ("binarized_mnist", DataSpec((28, 28, 1), 2)),
+                                               ("cifar10", DataSpec((32, 32, 3), 256))])
+def test_config_names_all_fields(name, variant, spec):
+  config = importlib.import_module(f"configs.autoregressive.{name}")
+  settings = config.get_config(variant).model.to_dict()
+  assert settings["name"] == name
+  model = build_model(settings, spec)
+  assert {*settings} == {"name", *vars(model)} - {"spec"}
+  with pytest.raises(ConfigError, match="did you mean 'digits'"):
+    config.get_config("digit")
