@@ -17,6 +17,7 @@ SECTIONS = {
     "devices": "experiments.speed.devices",
     "precision": "experiments.speed.precision",
     "sequences": "experiments.speed.sequences",
+    "images": "experiments.speed.images",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

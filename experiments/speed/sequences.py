@@ -1,14 +1,11 @@
 """Sequence models: generation cached over naive, and training beside the same models in PyTorch.
 
 PyTorch lives in an environment of its own, which --peer_python names: `python -m venv DIR`, then
-`DIR/bin/pip install torch==2.13.0`, then --peer_python=DIR/bin/python. Both programs train at the same time, one
-waiting while the other is timed, so that what else the machine does hits both alike.
+`DIR/bin/pip install torch==2.13.0`, then --peer_python=DIR/bin/python.
 """
 
 import contextlib
 import dataclasses
-import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +14,8 @@ import jax.numpy as jnp
 
 from experiments.cli import load_object
 from experiments.registry import MODELS, build_model
-from experiments.speed.peers.protocol import Case, Peer
+from experiments.speed.beside import num_threads, training
+from experiments.speed.peers.protocol import Case
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, rates, ratios, summary
@@ -60,9 +58,10 @@ SIZES = {FULL: Size(), QUICK: Size(cases=(_TRANSFORMER, *_RECURRENT), seconds=0.
 def run(settings: Settings) -> list[Row]:
   size = SIZES[settings.size]
   rows = [row for label, model in _models(size) for row in _generation(label, model, settings.repeats)]
-  threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   for name, num_layers, width, context, batch in size.cases:
-    rows += _training(Case(name, num_layers, width, LEVELS, context, batch, threads), settings, size.seconds)
+    case = Case(name, num_layers, width, LEVELS, context, batch, num_threads())
+    rows += training(f"{name} {num_layers}x{width}, context {context}, batch {batch}", case, OURS, PEER, settings,
+                     size.seconds, TARGETS.get(name))
   return rows
 
 
@@ -100,40 +99,3 @@ def _generation(label: str, model: Any, repeats: int) -> list[Row]:
       summary(f"{what}: cached over naive", ratios(times[NAIVE], times[CACHED]), "x",
               "naive: the network on the whole context for each token"),
   ]
-
-
-def _training(case: Case, settings: Settings, seconds: float) -> list[Row]:
-  what = f"{case.model} {case.num_layers}x{case.width}, context {case.context}, batch {case.batch}"
-  low = TARGETS.get(case.model)
-  with contextlib.ExitStack() as stack:
-    ours = Peer(sys.executable, OURS, case)
-    stack.callback(ours.close)
-    peer, missing = None, "PyTorch is not installed: give --peer_python"
-    if settings.peer_python:
-      try:
-        peer = Peer(settings.peer_python, PEER, case)
-        stack.callback(peer.close)
-      except RuntimeError as error:
-        missing = f"not measured: {error}"
-    steps = max(1, round(seconds / ours.seconds(1)))
-    ours_times, peer_times, processor = [], [], []
-    for _ in range(settings.repeats):
-      ours_times.append(ours.seconds(steps))
-      if peer is not None:
-        peer_times.append(peer.seconds(steps))
-        processor.append(peer.processor / ours.processor)
-    how = f"AdamW, {steps} steps a time, {case.threads} threads, {ours.params:,} parameters"
-    memory = "peak of the process beyond its imports; ours includes compiling"
-    rows = [summary(f"{what}: training", rates(ours_times, steps), "steps/s", how),
-            Row(f"{what}: memory", ours.memory, "MiB", memory)]
-    name = f"{what}: training over PyTorch"
-    if peer is None:
-      return [*rows, Row(name, None, "x", missing, low=low)]
-    return [
-        *rows,
-        summary(f"{what}: PyTorch", rates(peer_times, steps), "steps/s", f"fused AdamW, {peer.params:,} parameters"),
-        Row(f"{what}: PyTorch's memory", peer.memory, "MiB", memory),
-        summary(name, ratios(peer_times, ours_times), "x", "ratios of neighbouring timings", low=low),
-        summary(f"{name}, processor time", processor, "x", "steadier on a busy machine, but with several threads "
-                "PyTorch's spin while they wait"),
-    ]

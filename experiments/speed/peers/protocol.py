@@ -20,13 +20,13 @@ WARM_UP = 3
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model to train by AdamW on windows of random tokens.
+  """A model to train by AdamW on windows of random tokens, or on random images of one channel.
 
   Attributes:
-    model: transformer, rnn, lstm or gru.
+    model: transformer, rnn, lstm or gru; or pixelcnn or gated_pixelcnn.
     num_layers, width: its size; heads of a transformer are 4.
-    levels: size of the vocabulary.
-    context, batch: tokens of a window, and windows of a step.
+    levels: size of the vocabulary, or of a pixel's values.
+    context, batch: tokens of a window or pixels of an image's side, and windows or images of a step.
     threads: how many a program may use.
   """
 

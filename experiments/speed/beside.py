@@ -1,0 +1,65 @@
+"""Training beside the same model in another library, which lives in a process and an environment of its own.
+
+Both programs train at the same time, one waiting while the other is timed, so that what else the machine does hits both
+alike.
+"""
+
+import contextlib
+import os
+import sys
+
+from experiments.speed.peers.protocol import Case, Peer
+from experiments.speed.rows import Row
+from experiments.speed.settings import Settings
+from experiments.speed.timing import rates, ratios, summary
+
+
+def num_threads() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def training(what: str, case: Case, ours: str, theirs: str, settings: Settings, seconds: float,
+             low: float | None = None) -> list[Row]:
+  """Training steps/s and memory of a case, and those of PyTorch where its python is given.
+
+  Args:
+    what: the case in words.
+    case: what both programs train.
+    ours, theirs: their modules.
+    settings: of the benchmark.
+    seconds: of one timing.
+    low: the target of the ratio.
+  """
+  with contextlib.ExitStack() as stack:
+    our = Peer(sys.executable, ours, case)
+    stack.callback(our.close)
+    peer, missing = None, "PyTorch is not installed: give --peer_python"
+    if settings.peer_python:
+      try:
+        peer = Peer(settings.peer_python, theirs, case)
+        stack.callback(peer.close)
+      except RuntimeError as error:
+        missing = f"not measured: {error}"
+    steps = max(1, round(seconds / our.seconds(1)))
+    our_times, peer_times, processor = [], [], []
+    for _ in range(settings.repeats):
+      our_times.append(our.seconds(steps))
+      if peer is not None:
+        peer_times.append(peer.seconds(steps))
+        processor.append(peer.processor / our.processor)
+    how = f"AdamW, {steps} steps a time, {case.threads} threads, {our.params:,} parameters"
+    memory = "peak of the process beyond its imports; ours includes compiling"
+    rows = [summary(f"{what}: training", rates(our_times, steps), "steps/s", how),
+            Row(f"{what}: memory", our.memory, "MiB", memory)]
+    name = f"{what}: training over PyTorch"
+    if peer is None:
+      return [*rows, Row(name, None, "x", missing, low=low)]
+    return [
+        *rows,
+        summary(f"{what}: PyTorch", rates(peer_times, steps), "steps/s", f"fused AdamW, {peer.params:,} parameters"),
+        Row(f"{what}: PyTorch's memory", peer.memory, "MiB", memory),
+        summary(name, ratios(peer_times, our_times), "x", "ratios of neighbouring timings", low=low),
+        summary(f"{name}, processor time", processor, "x", "steadier on a busy machine, but with several threads "
+                "PyTorch's spin while they wait"),
+    ]

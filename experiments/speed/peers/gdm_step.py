@@ -1,0 +1,28 @@
+"""What this project's sides share: the bare compiled train step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from gdm.training.state import init_state, optimizers_for
+from gdm.training.step import make_train_step
+
+
+def training(model: Any, x: np.ndarray) -> tuple[int, Callable[[int], None]]:
+  """The number of parameters, and a call that takes so many steps on the batch x and waits for them."""
+  optimizers = optimizers_for(model, optax.adamw(1e-3))
+  key = jax.random.key(0)
+  state = init_state(model, optimizers, key, {"x": x})
+  params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  step, batch = jax.jit(make_train_step(model, optimizers), donate_argnums=0), jax.device_put({"x": x[None]})
+
+  def take(steps: int) -> None:
+    nonlocal state
+    for _ in range(steps):
+      state, _ = step(state, batch, key)
+    jax.block_until_ready(state)
+
+  return params, take
