@@ -24,8 +24,8 @@ SMALL = {
                    DataSpec((3, 2, 3), 4)),
     "pixelcnn_pp": ({"width": 4, "num_blocks": 1, "num_scales": 1, "mixture_size": 2, "first_size": 3},
                     DataSpec((2, 2, 3), 4)),
-    "row_lstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 3)),
-    "diagonal_bilstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 3)),
+    "row_lstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
+    "diagonal_bilstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
     "nice": ({"num_layers": 3, "hidden": (6,)}, DataSpec((4,), None)),
     "realnvp": ({"num_layers": 2, "hidden": (6,)}, DataSpec((4,), None)),  # with batch statistics
     "glow": ({"num_scales": 1, "num_steps": 1, "width": 4, "dequantization": "variational",

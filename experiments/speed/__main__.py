@@ -2,7 +2,12 @@
 
   python -m experiments.speed [--out=runs/speed.json] [--sections=training,loader] [--quick] [--repeats=7]
       [--data=../shared/data/adult.npz] [--data_dir=../shared/tfds]
-      [--peer_python=DIR/bin/python]
+      [--peer_python=DIR/bin/python] [--peers=DIR]
+
+Other libraries to compare with live in environments of their own: --peer_python is the python of one with PyTorch, for
+the sections sequences and images; --peers is a folder of one for each library of the section flows, DIR/flowjax,
+DIR/zuko, DIR/nflows and DIR/normflows. experiments/speed/sequences.py and experiments/speed/flows.py say how to make
+them. What is not there is not measured, and its rows say so.
 
 Each section runs in a process of its own. Exit codes: 0 all measured, 1 a section failed, 2 bad input. A target that is
 missed is marked and is no failure: a busy machine misses targets.
@@ -35,8 +40,10 @@ _NPZ = flags.DEFINE_string("data", _DATA, "Binary data to train and score on; th
                            "way to synthetic data of the same shape.")
 _TFDS = flags.DEFINE_string("data_dir", _DATA_DIR, "Where TFDS data lies, for the loader on disk; the default, where "
                             "it is absent, gives way to TFDS's own place.")
-_PEER = flags.DEFINE_string("peer_python", "", "The python of an environment with PyTorch, for section sequences to "
-                            "compare with.")
+_PEER = flags.DEFINE_string("peer_python", "", "The python of an environment with PyTorch, for the sections "
+                            "sequences and images to compare with.")
+_PEERS = flags.DEFINE_string("peers", "", "A folder of environments, each under its library's name, for section flows "
+                             "to compare with.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,10 +78,12 @@ def _settings() -> Settings:
     raise ConfigError(f"--repeats is {_REPEATS.value}; it must be at least 1.")
   if _PEER.value and shutil.which(_PEER.value) is None:
     raise ConfigError(f"--peer_python is {_PEER.value!r}, which is no program; it must be a python with PyTorch.")
+  if _PEERS.value and not Path(_PEERS.value).is_dir():
+    raise ConfigError(f"--peers is {_PEERS.value!r}, which is no folder; it must hold environments, as PEERS/zuko.")
   data = _NPZ.value if _NPZ.present or Path(_DATA).exists() else ""
   data_dir = _TFDS.value if _TFDS.present or Path(_DATA_DIR).is_dir() else ""
   return Settings(data, data_dir, _REPEATS.value, QUICK if _SIZE.value else FULL,
-                  _PEER.value)
+                  _PEER.value, _PEERS.value)
 
 
 def _require_writable(out: Path) -> None:

@@ -18,6 +18,7 @@ SECTIONS = {
     "precision": "experiments.speed.precision",
     "sequences": "experiments.speed.sequences",
     "images": "experiments.speed.images",
+    "flows": "experiments.speed.flows",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

@@ -27,6 +27,7 @@ class Settings:
     repeats: timings of which the median is taken.
     size: one of FULL, QUICK, TINY.
     peer_python: the python of an environment with PyTorch, to compare with; "" for none.
+    peers: a folder of environments of other libraries, each under the library's name; "" for none.
   """
 
   data: str = ""
@@ -34,6 +35,7 @@ class Settings:
   repeats: int = 7
   size: str = FULL
   peer_python: str = ""
+  peers: str = ""
 
   def dataset(self) -> Dataset:
     """The data to train and score on, in memory."""

@@ -1,19 +1,19 @@
 """What this project's sides share: the bare compiled train step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
+from experiments.speed.peers.protocol import TRAINING, Tasks
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import make_train_step
 
 
-def training(model: Any, x: np.ndarray) -> tuple[int, Callable[[int], None]]:
-  """The number of parameters, and a call that takes so many steps on the batch x and waits for them."""
-  optimizers = optimizers_for(model, optax.adamw(1e-3))
+def training(model: Any, x: np.ndarray, optimizer: optax.GradientTransformation | None = None) -> tuple[int, Tasks]:
+  """The number of parameters, and the task of training on the batch x, by AdamW where nothing else is given."""
+  optimizers = optimizers_for(model, optimizer or optax.adamw(1e-3))
   key = jax.random.key(0)
   state = init_state(model, optimizers, key, {"x": x})
   params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -25,4 +25,4 @@ def training(model: Any, x: np.ndarray) -> tuple[int, Callable[[int], None]]:
       state, _ = step(state, batch, key)
     jax.block_until_ready(state)
 
-  return params, take
+  return params, {TRAINING: take}

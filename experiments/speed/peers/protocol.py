@@ -1,8 +1,8 @@
 """What the benchmark and its peers say to each other: one JSON object a line. The standard library alone.
 
-A peer is started with a `Case` as its argument, answers with {"params": N} once it has taken its first steps, then each
-{"steps": n} with {"seconds": s, "processor": s of all threads, "memory": MiB beyond its imports at its peak}, until its
-input ends.
+A peer is started with a `Case` as its argument. It has one task, training, or several, such as sampling. Once it has
+done the first steps of each it answers with {"params": N, "first": {task: s}}, then each {"task": t, "steps": n} with
+{"seconds": s, "processor": s of all threads, "memory": MiB beyond its imports at its peak}, until its input ends.
 """
 
 import dataclasses
@@ -10,23 +10,30 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 WARM_UP = 3
 
+# Tasks. A step of the last two is a batch.
+TRAINING, DENSITY, SAMPLING = "training", "log-density", "sampling"
+
+# Of each task, a call that does so many steps and waits for them.
+Tasks = Mapping[str, Callable[[int], Any]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model to train by AdamW on windows of random tokens, or on random images of one channel.
+  """A model to train on windows of random tokens, on random images of one channel or on random vectors.
 
   Attributes:
-    model: transformer, rnn, lstm or gru; or pixelcnn or gated_pixelcnn.
-    num_layers, width: its size; heads of a transformer are 4.
-    levels: size of the vocabulary, or of a pixel's values.
-    context, batch: tokens of a window or pixels of an image's side, and windows or images of a step.
+    model: transformer, rnn, lstm or gru; pixelcnn or gated_pixelcnn; or coupling, maf or spline.
+    num_layers, width: its size; heads of a transformer are 4, hidden layers of each layer of a flow are 2.
+    levels: size of the vocabulary, of a pixel's values, or bins of a spline.
+    context, batch: tokens of a window, pixels of an image's side or numbers of a vector, and how many of them a step
+      takes.
     threads: how many a program may use.
   """
 
@@ -39,15 +46,21 @@ class Case:
   threads: int
 
 
-def serve(build: Callable[[Case], tuple[int, Callable[[int], Any]]]) -> None:
-  """A peer's life: `build` gives its number of parameters and a call that takes so many steps and waits for them."""
-  before = _peak()
-  params, take = build(Case(**json.loads(sys.argv[1])))
-  take(WARM_UP)
-  _say({"params": params})
+def serve(build: Callable[[Case], tuple[int, Tasks]]) -> None:
+  """A peer's life: `build` gives its number of parameters and its tasks, of which the first is timed from here on."""
+  before, first = _peak(), {}
+  start = time.perf_counter()
+  params, tasks = build(Case(**json.loads(sys.argv[1])))
+  for task, take in tasks.items():
+    take(1)
+    first[task] = time.perf_counter() - start
+    take(WARM_UP - 1)
+    start = time.perf_counter()
+  _say({"params": params, "first": first})
   for line in sys.stdin:
+    asked = json.loads(line)
     start, processor = time.perf_counter(), time.process_time()
-    take(json.loads(line)["steps"])
+    tasks[asked["task"]](asked["steps"])
     _say({"seconds": time.perf_counter() - start, "processor": time.process_time() - processor,
           "memory": _peak() - before})
 
@@ -57,6 +70,8 @@ class Peer:
 
   Attributes:
     params: number of its model's parameters.
+    first: seconds to the end of the first step of each task, compiling included; of the first task, from before the
+      model is built.
     processor: seconds that the threads of its last timing took together.
     memory: MiB at its peak so far.
   """
@@ -67,15 +82,17 @@ class Peer:
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     self.memory = self.processor = 0.0
     try:
-      self.params: int = self._answer()["params"]
+      answer = self._answer()
     except RuntimeError:
       self.close()
       raise
+    self.params: int = answer["params"]
+    self.first: dict[str, float] = answer["first"]
 
-  def seconds(self, steps: int) -> float:
-    """How long so many steps take."""
+  def seconds(self, steps: int, task: str = TRAINING) -> float:
+    """How long so many steps of a task take."""
     assert self._process.stdin is not None
-    self._process.stdin.write(json.dumps({"steps": steps}) + "\n")
+    self._process.stdin.write(json.dumps({"task": task, "steps": steps}) + "\n")
     self._process.stdin.flush()
     answer = self._answer()
     self.memory, self.processor = answer["memory"], answer["processor"]

@@ -7,7 +7,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
-from experiments.speed.peers.protocol import Case, serve
+from experiments.speed.peers.protocol import TRAINING, Case, serve
 
 HEADS = 4
 
@@ -75,7 +75,7 @@ def build(case: Case):
       F.cross_entropy(model(previous).flatten(0, 1), target).backward()
       optimizer.step()
 
-  return sum(p.numel() for p in model.parameters()), take
+  return sum(p.numel() for p in model.parameters()), {TRAINING: take}
 
 
 if __name__ == "__main__":

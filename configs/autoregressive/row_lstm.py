@@ -1,0 +1,22 @@
+"""Row LSTM.
+
+Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; npz for any images
+(with --config.data.path=...).
+"""
+
+import ml_collections
+
+from configs.autoregressive import images
+
+OWN = {
+    "digits": {"model": {"width": 40, "num_layers": 4, "first_size": 5, "head_width": 64, "located": True,
+                         "input_dropout": 0.1, "dropout": 0.5},
+               "optimizer": {"learning_rate": 3e-3}, "training": {"num_steps": 1500}},
+    "cifar10": {"model": {"width": 129, "num_layers": 12, "head_width": 1023}},
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return images.get_config(variant, "row_lstm", OWN, width=64, num_layers=7, first_size=7, kernel_size=3,
+                           head_width=128, located=False, input_dropout=0.0, dropout=0.0)

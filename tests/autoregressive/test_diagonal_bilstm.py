@@ -1,0 +1,193 @@
+"""Diagonal BiLSTM: exact, causal without a blind spot, and the same whether in one pass or pixel by pixel."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from image_models import (
+    assert_every_parameter_moves,
+    assert_samples_are_the_naive_ones,
+    by_steps,
+    dependence,
+    in_one_pass,
+    moved_from_start,
+    some,
+    train,
+)
+
+from configs.autoregressive import diagonal_bilstm as diagonal_bilstm_config
+from gdm.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
+from gdm.networks.diagonal_bilstm import along_diagonals, skew, unskew
+
+KEY = jax.random.key(0)
+GREY = DataSpec((2, 2, 1), 4)
+COLOUR = DataSpec((2, 2, 3), 2)
+LARGER = DataSpec((4, 5, 1), 5)
+LARGER_COLOUR = DataSpec((3, 4, 3), 3)
+WIDE = DataSpec((3, 6, 1), 3)
+TALL = DataSpec((6, 3, 1), 3)
+FIELDS = {"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6, "located": True}
+each_space = pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+each_image = pytest.mark.parametrize("spec", [LARGER, LARGER_COLOUR], ids=["grey", "colour"])
+
+
+@functools.lru_cache
+def build(spec, **fields):
+  model = DiagonalBiLSTM(spec, **{**FIELDS, **fields})
+  return model, *moved_from_start(model)
+
+
+def test_is_a_model_of_known_capabilities():
+  for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
+    assert isinstance(build(GREY)[0], protocol)
+
+
+def test_skewing_makes_columns_of_diagonals():
+  """Each place goes where its diagonal lies, the rest is zero, and back it goes; so do gradients."""
+  for height, columns in ((3, 3), (2, 5), (5, 2), (1, 4), (4, 1)):
+    x = 1.0 + jnp.arange(height * columns * 2.0).reshape(height, columns, 2)
+    expected = np.zeros((height, height + columns - 1, 2))
+    for i, j in np.ndindex(height, columns):
+      expected[i, i + j] = x[i, j]
+    np.testing.assert_array_equal(skew(x), expected)
+    np.testing.assert_array_equal(unskew(skew(x)), x)
+    for function, back, value in ((skew, unskew, x), (unskew, skew, skew(x))):
+      out, pull = jax.vjp(function, value)
+      np.testing.assert_array_equal(pull(out)[0], back(out))
+
+
+def pixel_by_pixel(x, kernel):
+  """An LSTM from above and from the left, written out: x [rows, columns, batch, gates], kernel [2 * units, gates]."""
+  (height, columns, batch, _), units = x.shape, x.shape[-1] // 4
+  nothing = jnp.zeros((batch, units))
+  hidden, cells = {}, {}
+  for i, j in np.ndindex(height, columns):
+    seen = jnp.concatenate([hidden.get((i - 1, j), nothing), hidden.get((i, j - 1), nothing)], axis=-1)
+    gates = x[i, j] + seen @ kernel
+    ingoing, forget, new, outgoing = (gates[:, k * units:(k + 1) * units] for k in range(4))
+    cells[i, j] = (jax.nn.sigmoid(forget) * cells.get((i, j - 1), nothing)
+                   + jax.nn.sigmoid(ingoing) * jnp.tanh(new))
+    hidden[i, j] = jax.nn.sigmoid(outgoing) * jnp.tanh(cells[i, j])
+  return jnp.stack([hidden[place] for place in np.ndindex(height, columns)]).reshape(height, columns, batch, units)
+
+
+def test_diagonals_follow_from_diagonals_and_so_do_gradients():
+  x = 2 * jax.random.normal(KEY, (3, 4, 2, 8))
+  kernel = jax.random.normal(jax.random.key(1), (4, 8))
+  weights = jax.random.normal(jax.random.key(2), (3, 4, 2, 2))
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(function, *inputs):
+    out, pull = jax.vjp(function, *inputs)
+    return out, pull(weights)
+
+  ours, expected = run(along_diagonals, x, kernel), run(pixel_by_pixel, x, kernel)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, expected)
+
+
+@each_space
+def test_sums_to_one_and_samples_match(spec):
+  assert_sums_to_one(*build(spec))
+  assert_samples_match(*build(spec), jax.random.key(2), num=10_000)
+
+
+@each_space
+def test_each_conditional_sums_to_one_and_their_product_is_the_joint(spec):
+  model, params, carry = build(spec)
+  states = jnp.asarray(states_of(spec))
+  steps = np.asarray(jax.nn.log_softmax(by_steps(model, params, states)))
+  np.testing.assert_allclose(np.exp(steps).sum(-1), 1.0, rtol=1e-5)
+  joint = np.take_along_axis(steps, np.asarray(states).reshape(len(states), -1, 1), -1)[..., 0].sum(-1)
+  np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("spec", "num_known"), [(GREY, 2), (COLOUR, 5)])
+def test_completions_match_the_enumerated_conditionals(spec, num_known):
+  known = (np.arange(spec.num_dims) < num_known).reshape(spec.event)
+  assert_completions_match(*build(spec), jax.random.key(3), np.ones(spec.event, int), known, 5000)
+
+
+LAYER = {"width": 24, "head_width": 24, "num_layers": 1}
+
+
+@pytest.mark.parametrize(("spec", "fields"), [(LARGER, {}), (LARGER_COLOUR, {}), (TALL, LAYER)],
+                         ids=["grey", "colour", "tall"])
+def test_steps_give_the_logits_of_one_pass(spec, fields):
+  model, params, _ = build(spec, **fields)
+  x = some(spec)
+  np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("spec", "num_layers", "num_steps"), [
+    (LARGER_COLOUR, 2, 0), (LARGER_COLOUR, 2, 3), (WIDE, 1, 0), (TALL, 1, 0),
+])
+def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(spec, num_layers, num_steps):
+  """One layer is enough, in wide images too, where the first convolution is far from the end of the row above."""
+  model, params, carry = build(spec, **{**LAYER, "num_layers": num_layers})
+  params = train(model, params, carry, num_steps)
+  seen = dependence(model, params, some(spec, 6)) > 0
+  np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
+
+
+@each_image
+def test_every_parameter_moves_but_those_of_masked_channels(spec):
+  model = DiagonalBiLSTM(spec, dropout=0.1, **{**FIELDS, "width": 12, "head_width": 24})
+  masks = {"first": "A", "rightwards": "B", "leftwards": "", "of_codes": "", "layers_0": "", "layers_1": "",
+           "to_residual": "B", "hidden": "B", "readout": "B"}
+  taps = {**dict.fromkeys(masks, 1), "first": 4 + (spec.event[-1] > 1), "layers_0": 2, "layers_1": 2}
+  assert_every_parameter_moves(model, masks, taps)
+
+
+def test_dropout_is_of_training_alone():
+  model, params, carry = build(LARGER)
+  noisy = dataclasses.replace(model, dropout=0.5, input_dropout=0.2)
+  batch = {"x": some(LARGER)}
+  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
+  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
+  np.testing.assert_array_equal(log_probs(noisy, params, carry, batch["x"]),
+                                log_probs(model, params, carry, batch["x"]))
+
+
+@each_image
+def test_cached_samples_are_those_of_the_naive_path(spec):
+  assert_samples_are_the_naive_ones(*build(spec))
+
+
+def test_many_levels():
+  model, params, carry = build(DataSpec((3, 3, 1), 256), num_layers=1)
+  x = some(model.spec)
+  assert np.isfinite(log_probs(model, params, carry, x)).all()
+  assert jax.eval_shape(lambda: in_one_pass(model, params, x)).shape == (16, 9, 256)
+
+
+@pytest.mark.parametrize(("spec", "fields", "error", "message"), [
+    (DataSpec((4, 4, 1), None), {}, SpecError, "DiagonalBiLSTM needs discrete data"),
+    (DataSpec((16,), 4), {}, SpecError, r"needs images .* spec.event is \(16,\)"),
+    (GREY, {"first_size": 7}, ConfigError, "first_size is 7, which reaches beyond images of 2 x 2; .* at most 3"),
+    (GREY, {"num_layers": 0}, ConfigError, "num_layers is 0"),
+    (COLOUR, {"width": 8}, ConfigError, "width is 8; it must be a multiple of the image's 3 channels"),
+    (COLOUR, {"head_width": 8}, ConfigError, "head_width is 8"),
+    (GREY, {"dropout": 1.0}, ConfigError, r"dropout is 1.0; a dropout rate lies in \[0, 1\)"),
+])
+def test_fields_that_cannot_be(spec, fields, error, message):
+  with pytest.raises(error, match=message):
+    DiagonalBiLSTM(spec, **{**FIELDS, **fields})
+
+
+@pytest.mark.parametrize(("variant", "spec"), [("digits", DataSpec((8, 8, 1), 17)), ("npz", LARGER),
+                                               ("binarized_mnist", DataSpec((28, 28, 1), 2)),
+                                               ("cifar10", DataSpec((32, 32, 3), 256))])
+def test_config_names_all_fields(variant, spec):
+  settings = diagonal_bilstm_config.get_config(variant).model.to_dict()
+  assert settings.pop("name") == "diagonal_bilstm"
+  model = DiagonalBiLSTM(spec, **settings)
+  assert set(settings) == {name for name in vars(model) if name != "spec"}
+  with pytest.raises(ConfigError, match="did you mean 'digits'"):
+    diagonal_bilstm_config.get_config("digit")

@@ -1,0 +1,192 @@
+"""Row LSTM: exact, causal within its triangle, and the same whether in one pass or pixel by pixel."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from image_models import (
+    assert_every_parameter_moves,
+    assert_samples_are_the_naive_ones,
+    by_steps,
+    dependence,
+    in_one_pass,
+    moved_from_start,
+    some,
+    train,
+)
+
+from configs.autoregressive import row_lstm as row_lstm_config
+from gdm.autoregressive.row_lstm import RowLSTM
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
+from gdm.networks.pixel_lstm import recur
+
+KEY = jax.random.key(0)
+GREY = DataSpec((2, 2, 1), 4)
+COLOUR = DataSpec((2, 2, 3), 2)
+LARGER = DataSpec((4, 5, 1), 5)
+LARGER_COLOUR = DataSpec((3, 4, 3), 3)
+TALL = DataSpec((6, 3, 1), 3)
+FIELDS = {"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6, "located": True}
+each_space = pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+each_image = pytest.mark.parametrize("spec", [LARGER, LARGER_COLOUR], ids=["grey", "colour"])
+
+
+@functools.lru_cache
+def build(spec, **fields):
+  model = RowLSTM(spec, **{**FIELDS, **fields})
+  return model, *moved_from_start(model)
+
+
+def test_is_a_model_of_known_capabilities():
+  for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
+    assert isinstance(build(GREY)[0], protocol)
+
+
+def pixel_by_pixel(x, kernel):
+  """Equation 3 written out: x [rows, columns, batch, gates], the taps of the kernel [taps * units, gates]."""
+  (height, columns, batch, _), units = x.shape, x.shape[-1] // 4
+  nothing = jnp.zeros((batch, units))
+  hidden, cells = {}, {}
+  for i, j in np.ndindex(height, columns):
+    above = jnp.concatenate([hidden.get((i - 1, j + shift), nothing) for shift in (-1, 0, 1)], axis=-1)
+    gates = x[i, j] + above @ kernel
+    ingoing, forget, new, outgoing = (gates[:, k * units:(k + 1) * units] for k in range(4))
+    cells[i, j] = (jax.nn.sigmoid(forget) * cells.get((i - 1, j), nothing)
+                   + jax.nn.sigmoid(ingoing) * jnp.tanh(new))
+    hidden[i, j] = jax.nn.sigmoid(outgoing) * jnp.tanh(cells[i, j])
+  return jnp.stack([hidden[place] for place in np.ndindex(height, columns)]).reshape(height, columns, batch, units)
+
+
+def test_rows_follow_from_rows_and_so_do_gradients():
+  x = 2 * jax.random.normal(KEY, (3, 4, 2, 8))
+  kernel = jax.random.normal(jax.random.key(1), (6, 8))
+  weights = jax.random.normal(jax.random.key(2), (3, 4, 2, 2))
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(function, *inputs):
+    out, pull = jax.vjp(function, *inputs)
+    return out, pull(weights)
+
+  ours, expected = run(functools.partial(recur, (-1, 0, 1)), x, kernel), run(pixel_by_pixel, x, kernel)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, expected)
+
+
+@each_space
+def test_sums_to_one_and_samples_match(spec):
+  assert_sums_to_one(*build(spec))
+  assert_samples_match(*build(spec), jax.random.key(2), num=10_000)
+
+
+@each_space
+def test_each_conditional_sums_to_one_and_their_product_is_the_joint(spec):
+  model, params, carry = build(spec)
+  states = jnp.asarray(states_of(spec))
+  steps = np.asarray(jax.nn.log_softmax(by_steps(model, params, states)))
+  np.testing.assert_allclose(np.exp(steps).sum(-1), 1.0, rtol=1e-5)
+  joint = np.take_along_axis(steps, np.asarray(states).reshape(len(states), -1, 1), -1)[..., 0].sum(-1)
+  np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("spec", "num_known"), [(GREY, 2), (COLOUR, 5)])
+def test_completions_match_the_enumerated_conditionals(spec, num_known):
+  known = (np.arange(spec.num_dims) < num_known).reshape(spec.event)
+  assert_completions_match(*build(spec), jax.random.key(3), np.ones(spec.event, int), known, 5000)
+
+
+@pytest.mark.parametrize(("spec", "sizes"), [
+    (LARGER, {}), (LARGER_COLOUR, {}), (TALL, {"first_size": 5, "kernel_size": 5, "num_layers": 1}),
+], ids=["grey", "colour", "larger kernels"])
+def test_steps_give_the_logits_of_one_pass(spec, sizes):
+  model, params, _ = build(spec, **sizes)
+  x = some(spec)
+  np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
+
+
+def visible(event):
+  """Which values [output, input] those in one pixel may depend on, with kernels of size 3.
+
+  In its own row all that come before, with layers enough; in the rows above, up to the top, one column further right
+  in each: the first convolution or a layer's states go one column right where they go a row up.
+  """
+  row, column, channel = (axis.ravel() for axis in np.indices(event))
+  up, right = row[:, None] - row, column - column[:, None]
+  before = (up > 0) & (right <= up) | (up == 0) & (right < 0)
+  return before | (up == 0) & (right == 0) & (channel[:, None] > channel)
+
+
+@pytest.mark.parametrize(("spec", "num_layers", "num_steps"), [(LARGER, 3, 0), (LARGER_COLOUR, 2, 3), (TALL, 1, 0),
+                                                               (TALL, 1, 3)])
+def test_logits_depend_on_a_triangle_of_what_comes_before(spec, num_layers, num_steps):
+  """One layer reaches the top of the image. To the left each layer reaches one column further, on top of the first."""
+  model, params, carry = build(spec, width=24, head_width=24, num_layers=num_layers)
+  params = train(model, params, carry, num_steps)
+  seen = dependence(model, params, some(spec, 6)) > 0
+  np.testing.assert_array_equal(seen, visible(spec.event))
+  before = np.tri(spec.num_dims, k=-1, dtype=bool)
+  assert not (seen & ~before).any()
+  assert (before & ~seen).any(), "the triangle has become all that comes before: say so where the model is described"
+
+
+@each_image
+def test_every_parameter_moves_but_those_of_masked_channels(spec):
+  model = RowLSTM(spec, dropout=0.1, **{**FIELDS, "width": 12, "head_width": 24})
+  masks = {"first": "A", "of_inputs": "B", "layers_0": "", "layers_1": "", "to_residual": "B", "hidden": "B",
+           "readout": "B"}
+  taps = {**dict.fromkeys(masks, 1), "first": 4 + (spec.event[-1] > 1), "of_inputs": 2, "layers_0": 3, "layers_1": 3}
+  assert_every_parameter_moves(model, masks, taps)
+
+
+def test_dropout_is_of_training_alone():
+  model, params, carry = build(LARGER)
+  noisy = dataclasses.replace(model, dropout=0.5, input_dropout=0.2)
+  batch = {"x": some(LARGER)}
+  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
+  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
+  np.testing.assert_array_equal(log_probs(noisy, params, carry, batch["x"]),
+                                log_probs(model, params, carry, batch["x"]))
+
+
+@each_image
+def test_cached_samples_are_those_of_the_naive_path(spec):
+  assert_samples_are_the_naive_ones(*build(spec))
+
+
+def test_many_levels():
+  model, params, carry = build(DataSpec((3, 3, 1), 256), num_layers=1)
+  x = some(model.spec)
+  assert np.isfinite(log_probs(model, params, carry, x)).all()
+  assert jax.eval_shape(lambda: in_one_pass(model, params, x)).shape == (16, 9, 256)
+
+
+@pytest.mark.parametrize(("spec", "fields", "error", "message"), [
+    (DataSpec((4, 4, 1), None), {}, SpecError, "RowLSTM needs discrete data"),
+    (DataSpec((16,), 4), {}, SpecError, r"needs images .* spec.event is \(16,\)"),
+    (GREY, {"first_size": 7}, ConfigError, "first_size is 7, which reaches beyond images of 2 x 2; .* at most 3"),
+    (LARGER, {"kernel_size": 4}, ConfigError, "kernel_size is 4; it must be odd"),
+    (LARGER, {"kernel_size": 1}, ConfigError, "kernel_size is 1; it must be odd and at least 3"),
+    (GREY, {"num_layers": 0}, ConfigError, "num_layers is 0"),
+    (COLOUR, {"width": 8}, ConfigError, "width is 8; it must be a multiple of the image's 3 channels"),
+    (COLOUR, {"head_width": 8}, ConfigError, "head_width is 8"),
+    (GREY, {"dropout": 1.0}, ConfigError, r"dropout is 1.0; a dropout rate lies in \[0, 1\)"),
+])
+def test_fields_that_cannot_be(spec, fields, error, message):
+  with pytest.raises(error, match=message):
+    RowLSTM(spec, **{**FIELDS, **fields})
+
+
+@pytest.mark.parametrize(("variant", "spec"), [("digits", DataSpec((8, 8, 1), 17)), ("npz", LARGER),
+                                               ("binarized_mnist", DataSpec((28, 28, 1), 2)),
+                                               ("cifar10", DataSpec((32, 32, 3), 256))])
+def test_config_names_all_fields(variant, spec):
+  settings = row_lstm_config.get_config(variant).model.to_dict()
+  assert settings.pop("name") == "row_lstm"
+  model = RowLSTM(spec, **settings)
+  assert set(settings) == {name for name in vars(model) if name != "spec"}
+  with pytest.raises(ConfigError, match="did you mean 'digits'"):
+    row_lstm_config.get_config("digit")
