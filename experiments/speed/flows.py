@@ -9,7 +9,10 @@ folder that --peers names:
   python -m venv DIR/nflows && DIR/nflows/bin/pip install nflows==0.14 torch==2.13.0
   python -m venv DIR/normflows && DIR/normflows/bin/pip install normflows==1.7.3 torch==2.13.0
 
-All programs are alive at the same time and take turns, so that what else the machine does hits all alike.
+All programs are alive at the same time and take turns, so that what else the machine does hits all alike. Those in
+PyTorch run in one thread or in all, whichever trains them quicker. On a machine where others compute too, run it on one
+core (`taskset -c 1 python -m experiments.speed --sections=flows ...`): else threads that wait for each other can make
+any ratio, XLA's too.
 """
 
 import contextlib
@@ -37,7 +40,8 @@ UNITS = {TRAINING: "steps/s", DENSITY: "examples/s", SAMPLING: "samples/s"}
 NUM_BINS = 8
 
 # Of speeds over a library's, by model; of every model where it is None.
-TARGETS: Mapping[tuple[str, str | None], float] = {("flowjax", None): 1.0, ("zuko", "maf"): 2.5, ("zuko", "spline"): 2.0}
+TARGETS: Mapping[tuple[str, str | None], float] = {
+    ("flowjax", None): 1.0, ("zuko", "maf"): 2.5, ("zuko", "spline"): 2.0}
 EXPONENT_TARGET = 1.2  # a pass of the network for each dimension would be 2
 STEPS, PASSES = "steps", "passes"
 
@@ -51,7 +55,7 @@ class Size:
   num_layers: int = 5
   width: int = 64
   batch: int = 256
-  seconds: float = 0.3
+  seconds: float = 0.2
   sampled: tuple[int, ...] = (16, 64, 256)
 
 

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from experiments.speed import startup
+from experiments.speed import flows, startup
 from experiments.speed.measure import apart, here
+from experiments.speed.peers.protocol import ROOT
 from experiments.speed.rows import Row, render
 from experiments.speed.sections import SECTIONS, choose, section
 from experiments.speed.settings import TINY, Settings
@@ -30,6 +31,17 @@ if not last:
 time.sleep(0.1)
 print(f"finished at step {last}.", flush=True)
 time.sleep(0.2)
+"""
+
+# Stands for a library's side of flows, and ends at once where it is told to as its second argument.
+FLOWS = """
+import sys, time
+if len(sys.argv) > 2:
+  sys.exit("no such library")
+sys.path.insert(0, {root!r})
+from experiments.speed.peers.protocol import DENSITY, SAMPLING, TRAINING, serve
+take = lambda steps: time.sleep(1e-3 * steps)
+serve(lambda case: (7, {{TRAINING: take, DENSITY: take, SAMPLING: take}}))
 """
 
 
@@ -62,6 +74,30 @@ def test_a_command_that_ends_before_its_first_step_is_told_with_its_last_words(t
   command = (sys.executable, "-c", "print('error: no such config')")
   with pytest.raises(RuntimeError, match="no such config"):
     startup.first_step(command, tmp_path / "workdir", tmp_path / "cache")
+
+
+def test_flows_beside_libraries_of_which_some_are_missing(monkeypatch, tmp_path):
+  def python(name, *words):
+    program = tmp_path / name / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "side.py"} "$3" {" ".join(words)}\n')
+    program.chmod(0o755)
+    return str(program)
+
+  (tmp_path / "side.py").write_text(FLOWS.format(root=str(ROOT)))
+  python("flowjax")
+  python("zuko", "fails")
+  monkeypatch.setattr(sys, "executable", python("ours"))
+  monkeypatch.setattr(flows, "_sampling", lambda size, repeats: [])
+  monkeypatch.setattr(flows, "MODELS", ("maf",))
+  rows = flows.run(Settings(repeats=2, size=TINY, peers=str(tmp_path)))
+  check(rows)
+  by_name = {row.name: row for row in rows}
+  ratio = by_name["maf D=3: sampling over flowjax"]
+  assert ratio.value > 0 and ratio.low == 1.0 and "7 parameters" in ratio.how
+  broken, absent = by_name["maf D=3: training over zuko"], by_name["maf D=3: training over nflows"]
+  assert broken.value is None and "no such library" in broken.how and broken.low == 2.5
+  assert absent.value is None and "no nflows/bin/python" in absent.how
 
 
 def test_data_that_is_not_there_is_not_measured_and_says_so():
@@ -136,6 +172,7 @@ def test_the_binary_writes_one_json_and_one_table(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--sections=trainin", "--repeats=0", "--data=/nowhere.npz", "--out=/dev/null/x.json",
+                                  "--peers=/nowhere",
                                   "training"])
 def test_errors_are_one_line_and_exit_code_2(flag, tmp_path):
   result = subprocess.run([sys.executable, "-m", "experiments.speed", f"--out={tmp_path / 'speed.json'}", flag],

@@ -1,6 +1,7 @@
 """This project's side of flows: layers of two hidden layers each, without normalization between."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ FIELDS = {"coupling": lambda case: {"name": "realnvp"}, "maf": lambda case: {"na
           "spline": lambda case: {"name": "spline_autoregressive", "num_bins": case.levels}}
 
 
-def build_flow(case: Case):
+def build_flow(case: Case) -> Any:
   return build_model({**FIELDS[case.model](case), "num_layers": case.num_layers, "hidden": (case.width, case.width),
                       "normalization": "none"}, DataSpec((case.context,), None))
 

@@ -14,7 +14,7 @@ from nflows.utils import create_alternating_binary_mask  # pyright: ignore[repor
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 from experiments.speed.peers.protocol import Case, serve
-from experiments.speed.peers.torch_step import start, tasks
+from experiments.speed.peers.torch_step import tasks
 
 # Of its masked networks: the first hidden layer, and one block that is the second.
 MASKED = {"num_blocks": 1, "use_residual_blocks": False}
@@ -50,7 +50,6 @@ PARTS = {"coupling": coupling, "maf": maf, "spline": spline}
 
 
 def build(case: Case):
-  start(case)
   flow = Flow(CompositeTransform(PARTS[case.model](case)), StandardNormal([case.context]))
   return tasks(case, flow, flow.log_prob, flow.sample)
 

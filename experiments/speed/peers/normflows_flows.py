@@ -9,7 +9,7 @@ from normflows.flows.base import Reverse  # pyright: ignore[reportMissingImports
 from normflows.flows.neural_spline import autoregressive  # pyright: ignore[reportMissingImports]
 
 from experiments.speed.peers.protocol import Case, serve
-from experiments.speed.peers.torch_step import start, tasks
+from experiments.speed.peers.torch_step import tasks
 
 # Of its masked networks: the first hidden layer, and one block that is the second.
 MASKED = {"num_blocks": 1, "use_residual_blocks": False}
@@ -36,7 +36,6 @@ PARTS = {"coupling": coupling, "maf": maf, "spline": spline}
 
 
 def build(case: Case):
-  start(case)
   parts = [part for _ in range(case.num_layers) for part in PARTS[case.model](case)]
   flow = nf.NormalizingFlow(nf.distributions.DiagGaussian(case.context, trainable=False), parts)
   return tasks(case, flow, flow.log_prob, flow.sample)

@@ -3,7 +3,7 @@
 import zuko  # pyright: ignore[reportMissingImports]
 
 from experiments.speed.peers.protocol import Case, serve
-from experiments.speed.peers.torch_step import start, tasks
+from experiments.speed.peers.torch_step import tasks
 
 FLOWS = {"coupling": lambda case, **fields: zuko.flows.RealNVP(case.context, **fields),
          "maf": lambda case, **fields: zuko.flows.MAF(case.context, **fields),
@@ -11,7 +11,6 @@ FLOWS = {"coupling": lambda case, **fields: zuko.flows.RealNVP(case.context, **f
 
 
 def build(case: Case):
-  start(case)
   flow = FLOWS[case.model](case, transforms=case.num_layers, hidden_features=(case.width, case.width))
   return tasks(case, flow, lambda x: flow().log_prob(x), lambda num: flow().sample((num,)))
 
