@@ -1,0 +1,1 @@
+"""Diffusion models: noise paths, predictions, weightings, times, samplers and likelihoods."""

@@ -1,0 +1,1 @@
+"""How data becomes noise: alpha(t), sigma(t) and their log-SNR."""

@@ -1,0 +1,34 @@
+"""The probability-flow ODE with steps chosen by a tolerance."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.diffusion.ode import Tolerance, probability_flow, solve
+from gdm.diffusion.paths.path import Path
+from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.sampler import cost, require_times
+from gdm.model import Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptive:
+  """From the first to the last time, but not past the path's ends; it chooses the times between itself.
+
+  Info has "solved" too: where it is False, the samples are NaN (gdm/diffusion/ode.py).
+  """
+
+  tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
+
+  def run(self, denoise: Denoise, path: Path, times: Float[Array, " times"], key: Key[Array, ""],
+          x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
+    """Samples at the last time; frames are evenly spaced in t, the last one included."""
+    del key  # nothing is random
+    require_times(times)
+    start, end = (jnp.clip(jnp.asarray(t, x.dtype), *path.ends) for t in (times[0], times[-1]))
+    velocity = probability_flow(denoise, path)
+    save = start + (end - start) * jnp.arange(1, num_frames + 1) / num_frames if num_frames else None
+    out = solve(lambda t, x: velocity(x, jnp.full(x.shape[0], t)), x, start, end, self.tolerance, save)
+    info = {"nfe": out.nfe * cost(denoise), "solved": out.solved}
+    return Samples(out.y[-1], {**info, "trajectory": out.y}) if num_frames else Samples(out.y, info)

@@ -1,0 +1,98 @@
+"""Ancestral sampling: the posterior q(x_s | x_t, x_0) with the predicted x_0 in place of the true one.
+
+Its mean is (scale sigma_s^2 x_t + alpha_s (transition variance) x_0) / sigma_t^2 (Ho et al., arXiv:2006.11239,
+equation 7; of any path Kingma et al., arXiv:2107.00630, equation 32).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.diffusion.paths.path import Path, transition
+from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.errors import ConfigError, nearest
+
+
+class Posterior(NamedTuple):
+  """q(x_s | x_t, x_0) of a step: mean = of_x x_t + of_data x_0; its variance, and the step's in the other direction."""
+
+  of_x: Float[Array, "*shape"]
+  of_data: Float[Array, "*shape"]
+  variance: Float[Array, "*shape"]
+  forward_variance: Float[Array, "*shape"]
+
+
+def posterior(path: Path, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Posterior:
+  """The posterior of x at s < t, given x at t and at 0."""
+  step = transition(path, s, t)
+  ratio = (path.sigma(s) / path.sigma(t)) ** 2
+  # The share of the data is the transition's variance over sigma_t^2, which does not cancel in this form.
+  share = -jnp.expm1(path.log_snr(t) - path.log_snr(s))
+  return Posterior(step.scale * ratio, path.alpha(s) * share, path.sigma(s) ** 2 * share, step.variance)
+
+
+# The variance of each step, of the posterior: arXiv:2006.11239, section 3.2.
+VARIANCES: dict[str, Callable[[Posterior], Array]] = {"posterior": lambda p: p.variance,
+                                                      "forward": lambda p: p.forward_variance}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancestral(Stepwise):
+  """DDPM's sampler. The last step adds no noise.
+
+  Attributes:
+    variance: of each step: "posterior" (right if the data were one point) or "forward" (right if it were normal).
+  """
+
+  variance: str = "posterior"
+
+  def __post_init__(self) -> None:
+    if self.variance not in VARIANCES:
+      raise ConfigError(f"variance is {self.variance!r}; {nearest(self.variance, VARIANCES)}")
+
+  def nfe(self, num_steps: int) -> int:
+    return num_steps
+
+  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+    q = posterior(path, now.s, now.t)
+    mean = q.of_x * x + q.of_data * call(denoise, x, now.t)
+    return _noisy(key, mean, jnp.sqrt(VARIANCES[self.variance](q)), now), ()
+
+
+# (x_t, t) -> x_0 and, for each entry, where its log-variance lies: 0 at the posterior's, 1 at the forward one.
+DenoiseWithVariance = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]],
+                               tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedAncestral(Stepwise):
+  """Improved DDPM's sampler (Nichol & Dhariwal, arXiv:2102.09672, equation 15).
+
+  Its denoising function gives (x_0, v), `DenoiseWithVariance`: a step's log-variance is
+  v log(forward) + (1 - v) log(posterior). The last step adds no noise.
+  """
+
+  def nfe(self, num_steps: int) -> int:
+    return num_steps
+
+  def step(self, denoise: DenoiseWithVariance, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
+           memory: tuple, now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+    q = posterior(path, now.s, now.t)
+    data, fraction = denoise(x, jnp.broadcast_to(now.t, x.shape[:1]).astype(x.dtype))
+    return _noisy(key, q.of_x * x + q.of_data * data, jnp.exp(0.5 * log_variance(q, fraction)), now), ()
+
+
+def log_variance(q: Posterior, fraction: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  """The log-variance between the posterior's and the forward one, each above 0 but at the last step."""
+  low = jnp.log(jnp.maximum(q.variance, jnp.finfo(fraction.dtype).tiny))
+  return fraction * jnp.log(q.forward_variance) + (1.0 - fraction) * low
+
+
+def _noisy(key, mean, std, now: Step):
+  return mean + jnp.where(now.is_last, 0.0, std) * jax.random.normal(key, mean.shape, mean.dtype)

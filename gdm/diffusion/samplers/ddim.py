@@ -1,0 +1,45 @@
+"""DDIM: to the next time along the predicted noise, with any share of fresh noise."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.diffusion.paths.path import Path
+from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.ancestral import posterior
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class DDIM(Stepwise):
+  """Song et al. (arXiv:2010.02502), equations 12 and 16, of any path.
+
+  With eta = 0 it is Euler's method for the probability-flow ODE in x / alpha against sigma / alpha (section 4.3); with
+  eta = 1 ancestral sampling.
+
+  Attributes:
+    eta: standard deviation of the fresh noise over the posterior's, 0 to 1.
+  """
+
+  eta: float = 0.0
+
+  def __post_init__(self) -> None:
+    if not 0.0 <= self.eta <= 1.0:
+      raise ConfigError(f"eta is {self.eta}; it must be 0 (the ODE) to 1 (ancestral sampling).")
+
+  def nfe(self, num_steps: int) -> int:
+    return num_steps
+
+  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+    data = call(denoise, x, now.t)
+    noise = (x - path.alpha(now.t) * data) / path.sigma(now.t)
+    if self.eta == 0.0:
+      return path.alpha(now.s) * data + path.sigma(now.s) * noise, ()
+    fresh = self.eta**2 * posterior(path, now.s, now.t).variance
+    kept = jnp.sqrt(jnp.maximum(path.sigma(now.s) ** 2 - fresh, 0.0))
+    mean = path.alpha(now.s) * data + kept * noise
+    return mean + jnp.sqrt(fresh) * jax.random.normal(key, x.shape, x.dtype), ()

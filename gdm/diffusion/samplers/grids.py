@@ -1,0 +1,97 @@
+"""The times that a sampler visits, from noise to data: num_steps + 1 of them."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gdm.diffusion.paths.discrete import require_steps
+from gdm.diffusion.paths.path import Path
+from gdm.errors import ConfigError, nearest
+
+
+@runtime_checkable
+class Grid(Protocol):
+  """A choice of times."""
+
+  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+    """num_steps + 1 falling times; a ConfigError if there is no step."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+  """Evenly spaced.
+
+  Attributes:
+    first: at the noise; None for the path's end.
+    last: at the data; None for the path's end, 0 for no noise at all where the path starts without.
+  """
+
+  first: float | None = None
+  last: float | None = None
+
+  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+    require_steps(num_steps)
+    last, first = path.ends
+    return jnp.linspace(first if self.first is None else self.first, last if self.last is None else self.last,
+                        num_steps + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSNR:
+  """Evenly spaced in log-SNR between the path's ends (Lu et al., arXiv:2211.01095, section 6).
+
+  Attributes:
+    to_zero: whether the last step goes to t = 0 instead, all noise at once.
+  """
+
+  to_zero: bool = False
+
+  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+    return _between(path, num_steps, self.to_zero, lambda start, end, rank: start + (end - start) * rank)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rho:
+  """Evenly spaced in (sigma / alpha)^(1 / rho) (Karras et al., arXiv:2206.00364, equation 5), the last step to t = 0.
+
+  Attributes:
+    rho: 1 is even in sigma; the larger, the more steps are near the data.
+    to_zero: whether the last step goes to t = 0; False of a path that has noise there.
+  """
+
+  rho: float = 7.0
+  to_zero: bool = True
+
+  def __post_init__(self) -> None:
+    if not self.rho > 0.0:
+      raise ConfigError(f"rho is {self.rho}; it must be above 0 (7 in the paper).")
+
+  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+    def between(start, end, rank):
+      low, high = jnp.exp(-0.5 * start / self.rho), jnp.exp(-0.5 * end / self.rho)
+      return -2.0 * self.rho * jnp.log(low + (high - low) * rank)
+
+    return _between(path, num_steps, self.to_zero, between)
+
+
+GRIDS: dict[str, type] = {"uniform": Uniform, "log_snr": LogSNR, "rho": Rho}
+
+
+def grid(name: str, **fields: Any) -> Grid:
+  """The grid called `name` with these fields; a ConfigError names the nearest known one."""
+  if name not in GRIDS:
+    raise ConfigError(f"grid is {name!r}; {nearest(name, GRIDS)}")
+  return GRIDS[name](**fields)
+
+
+def _between(path, num_steps, to_zero, between) -> Float[Array, " times"]:
+  """Times of log-SNRs between the path's ends, whose own times are exact; and 0 after them."""
+  require_steps(num_steps)
+  last, first = path.ends
+  num = num_steps if to_zero else num_steps + 1
+  start, end = (path.log_snr(jnp.asarray(t)) for t in (first, last))
+  inner = path.time(between(start, end, jnp.arange(1, max(num - 1, 1)) / max(num - 1, 1)))
+  return jnp.concatenate([jnp.asarray([first]), inner, jnp.asarray([last] * (num > 1) + [0.0] * to_zero)])

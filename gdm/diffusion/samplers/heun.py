@@ -1,0 +1,97 @@
+"""Heun's method for the probability-flow ODE, second order, with optional churn (EDM)."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.diffusion.paths.path import Level, Path
+from gdm.diffusion.predictions import PREDICTIONS, Denoise
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.errors import ConfigError, nearest
+
+
+class Clock(NamedTuple):
+  """The variable a path's ODE is solved in: dy / dc = slope, of y = x / scale and c.
+
+  Attributes:
+    value: c of a level and its time.
+    scale: what x is divided by.
+    slope: by which prediction's target it is given.
+  """
+
+  value: Callable[[Level, Array], Array]
+  scale: Callable[[Level], Array]
+  slope: str
+
+
+CLOCKS: dict[str, Clock] = {
+    "sigma": Clock(lambda level, t: level.sigma / level.alpha, lambda level: level.alpha, "noise"),
+    "time": Clock(lambda level, t: t, lambda level: jnp.ones_like(level.alpha), "velocity")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Heun(Stepwise):
+  """Karras et al. (arXiv:2206.00364), algorithms 1 (no churn) and 2; the last step is Euler's.
+
+  Attributes:
+    clock: the ODE's variable: "sigma" (x / alpha against sigma / alpha, as in EDM; alpha must not be 0) or "time"
+      (straight lines of a rectified flow; with EDM's path both are the same).
+    churn: S_churn: noise put back before each step, spread over all steps.
+    churn_min, churn_max: S_tmin and S_tmax: the sigma / alpha between which it is.
+    churn_noise: S_noise: its standard deviation.
+  """
+
+  clock: str = "sigma"
+  churn: float = 0.0
+  churn_min: float = 0.0
+  churn_max: float = math.inf
+  churn_noise: float = 1.0
+
+  def __post_init__(self) -> None:
+    if self.clock not in CLOCKS:
+      raise ConfigError(f"clock is {self.clock!r}; {nearest(self.clock, CLOCKS)}")
+    if self.churn < 0.0:
+      raise ConfigError(f"churn is {self.churn}; it must be at least 0 (0 for none).")
+
+  def nfe(self, num_steps: int) -> int:
+    return 2 * num_steps - 1
+
+  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+    x, t = self._churned(path, key, x, now)
+    clock = CLOCKS[self.clock]
+    before, after = path.level(t), path.level(now.s)
+    by = clock.value(after, now.s) - clock.value(before, t)
+    y, slope = x / clock.scale(before), self._slope(denoise, before, x, t)
+    euler = clock.scale(after) * (y + by * slope)
+
+    def corrected(euler):
+      return clock.scale(after) * (y + 0.5 * by * (slope + self._slope(denoise, after, euler, now.s)))
+
+    # A condition and not a select: the last step must not evaluate the network at no noise.
+    return jax.lax.cond(now.is_last, lambda euler: euler, corrected, euler), ()
+
+  def _slope(self, denoise, level, x, t):
+    data = call(denoise, x, t)
+    noise = PREDICTIONS["data"].noise(level, x, data)
+    return PREDICTIONS[CLOCKS[self.clock].slope].target(level, data, noise)
+
+  def _churned(self, path, key, x, now: Step):
+    """x at a time before now.t, with more noise; never before the path's last time."""
+    if self.churn == 0.0:
+      return x, now.t
+    sigma = path.sigma(now.t) / path.alpha(now.t)
+    grows = (sigma >= self.churn_min) & (sigma <= self.churn_max)
+    gamma = jnp.where(grows, min(self.churn / now.num, math.sqrt(2.0) - 1.0), 0.0)
+    last = jnp.asarray(path.ends[1], x.dtype)
+    most = path.sigma(last) / path.alpha(last)
+    more = jnp.maximum(jnp.minimum(sigma * (1.0 + gamma), most), sigma)
+    t = jnp.where(more > sigma, path.time(-2.0 * jnp.log(more)), now.t)
+    noise = self.churn_noise * jax.random.normal(key, x.shape, x.dtype)
+    added = jnp.sqrt(jnp.maximum(more**2 - sigma**2, 0.0)) * noise
+    return path.alpha(t) * (x / path.alpha(now.t) + added), t

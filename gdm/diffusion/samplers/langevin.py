@@ -1,0 +1,59 @@
+"""Langevin steps at fixed noise levels: annealed Langevin dynamics, and the corrector of predictor-corrector."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.diffusion.paths.path import Path
+from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.errors import ConfigError
+
+
+def score(denoise: Denoise, path: Path, x: Float[Array, "batch *event"],
+          t: Float[Array, ""]) -> Float[Array, "batch *event"]:
+  """The gradient of log p_t that a denoised x implies: (alpha x_0 - x) / sigma^2."""
+  return (path.alpha(t) * call(denoise, x, t) - x) / path.sigma(t) ** 2
+
+
+def langevin(denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], t: Float[Array, ""],
+             size: float, num: int) -> Float[Array, "batch *event"]:
+  """`num` steps x + (a / 2) score + sqrt(a) noise with a = size sigma_t^2, which leave p_t nearly as it is."""
+  a = size * path.sigma(t) ** 2
+
+  def body(i, x):
+    noise = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+    return x + 0.5 * a * score(denoise, path, x, t) + jnp.sqrt(a) * noise
+
+  return jax.lax.fori_loop(0, num, body, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnealedLangevin(Stepwise):
+  """Song & Ermon (arXiv:1907.05600), algorithm 1: some Langevin steps at each time but the first, where x is noise.
+
+  Between times x is scaled as the data's share is; a path with alpha = 1, as theirs, leaves it.
+
+  Attributes:
+    steps_per_level: T.
+    size: of a step, over sigma^2: epsilon / sigma_L^2, 0.2 in the paper.
+  """
+
+  steps_per_level: int = 100
+  size: float = 0.2
+
+  def __post_init__(self) -> None:
+    if self.steps_per_level < 1:
+      raise ConfigError(f"steps_per_level is {self.steps_per_level}; it must be at least 1.")
+    if not self.size > 0.0:
+      raise ConfigError(f"size of a Langevin step is {self.size}; it must be above 0.")
+
+  def nfe(self, num_steps: int) -> int:
+    return num_steps * self.steps_per_level
+
+  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+    x = x * (path.alpha(now.s) / path.alpha(now.t))
+    return langevin(denoise, path, key, x, now.s, self.size, self.steps_per_level), ()

@@ -1,0 +1,111 @@
+"""How much an error at each time counts: a weight of the noise prediction's squared error.
+
+All are written as weights of ||noise - predicted noise||^2; `of` divides by the square of a prediction's `noise_scale`
+for the weight of its own squared error, so that one loss is the same whatever the network predicts.
+"""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gdm.diffusion.paths.discrete import require_steps
+from gdm.diffusion.paths.path import Path
+from gdm.diffusion.predictions import Prediction
+from gdm.errors import ConfigError, nearest
+
+
+@runtime_checkable
+class Weighting(Protocol):
+  """A weight of the noise's squared error at each time, for times uniform in [0, 1]."""
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Simple:
+  """One (Ho et al., arXiv:2006.11239, equation 14)."""
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    return jnp.ones_like(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class VLB:
+  """-lambda'(t) / 2: the variational bound in nats, in continuous time (arXiv:2107.00630, equation 17)."""
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    return -0.5 * path.log_snr_rate(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteVLB:
+  """T / 2 expm1(lambda(t - 1 / T) - lambda(t)): the bound of T steps, in nats (arXiv:2107.00630, equation 14).
+
+  Of t = 1 / T, which belongs to the reconstruction where SNR(0) is infinite, it is infinite there.
+  """
+
+  num_steps: int
+
+  def __post_init__(self) -> None:
+    require_steps(self.num_steps)
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    before = jnp.maximum(t - 1.0 / self.num_steps, 0.0)
+    return 0.5 * self.num_steps * jnp.expm1(path.log_snr(before) - path.log_snr(t))
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+  """g^2 of the score's squared error (Song et al., arXiv:2101.09258, theorem 1): twice the bound's."""
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    return path.diffusion(t) / path.sigma(t) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class MinSNR:
+  """min(SNR, gamma) of the data's squared error (Hang et al., arXiv:2303.09556, section 3.4)."""
+
+  gamma: float = 5.0
+
+  def __post_init__(self) -> None:
+    if not self.gamma > 0.0:
+      raise ConfigError(f"gamma of a min-SNR weighting is {self.gamma}; it must be above 0 (5 in the paper).")
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    return jnp.minimum(1.0, self.gamma * jnp.exp(-path.log_snr(t)))
+
+
+@dataclasses.dataclass(frozen=True)
+class EDMWeighting:
+  """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2 of the data's squared error (arXiv:2206.00364, table 1).
+
+  sigma is sigma / alpha, of any path. A preconditioned network's own squared error has weight one.
+  """
+
+  sigma_data: float = 0.5
+
+  def __post_init__(self) -> None:
+    if not self.sigma_data > 0.0:
+      raise ConfigError(f"sigma_data is {self.sigma_data}; it must be above 0, the data's standard deviation.")
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    return jnp.exp(-path.log_snr(t)) / self.sigma_data**2 + 1.0
+
+
+WEIGHTINGS: dict[str, type] = {"simple": Simple, "vlb": VLB, "discrete_vlb": DiscreteVLB, "likelihood": Likelihood,
+                               "min_snr": MinSNR, "edm": EDMWeighting}
+
+
+def weighting(name: str, **fields: Any) -> Weighting:
+  """The weighting called `name` with these fields; a ConfigError names the nearest known one."""
+  if name not in WEIGHTINGS:
+    raise ConfigError(f"weighting is {name!r}; {nearest(name, WEIGHTINGS)}")
+  return WEIGHTINGS[name](**fields)
+
+
+def of(source: Prediction, weight: Weighting, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  """The weight of a prediction's own squared error."""
+  return weight(path, t) / source.noise_scale(path.level(t)) ** 2
