@@ -1,6 +1,7 @@
 """A small instance of every trained model in the registry, with batches: for what all of them must hold."""
 
 import numpy as np
+import pytest
 
 from experiments.registry import build_model
 from gdm.dataspec import DataSpec
@@ -35,6 +36,14 @@ SMALL = {
     "spline_coupling": ({"num_steps": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
     "spline_autoregressive": ({"num_layers": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
 }
+
+# Those that the fast tier takes: one for each way to be built, of products, loops, attention, convolutions, statistics.
+FAST = ("made", "nade", "rnade", "recurrent", "transformer", "gated_pixelcnn", "realnvp", "maf")
+
+
+def each_small(*more):
+  """Every name as a parameter, and `more`; the slow tier takes those that are not in FAST."""
+  return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in SMALL] + list(more)
 
 
 def small_model(name):

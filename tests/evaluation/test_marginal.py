@@ -14,6 +14,7 @@ from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.likelihood import Kind, LogLikelihood
 
 PROBS = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])  # of x given y
+PARAMS = {"probs": jnp.asarray(PROBS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ def test_it_is_a_mixture_over_labels():
   prior = log_label_prior(np.array([0, 0, 0, 1, 1]), 2)
   np.testing.assert_allclose(np.exp(prior), [4 / 7, 3 / 7])
   batch = {"x": np.array([[0], [1], [2]]), "y": np.zeros(3, np.int32)}
-  found = evaluate_likelihood(OverLabels(Toy(), prior), {"probs": jnp.asarray(PROBS)}, {}, [batch], key=jax.random.key(0))
+  found = evaluate_likelihood(OverLabels(Toy(), prior), PARAMS, {}, [batch], key=jax.random.key(0))
   np.testing.assert_allclose(np.exp(found.nats), np.exp(prior) @ PROBS, rtol=1e-5)
   assert found.given == () and found.kind is Kind.EXACT
 
@@ -46,7 +47,7 @@ def test_it_is_a_mixture_over_labels():
 @pytest.mark.parametrize("kind", [Kind.LOWER_BOUND, Kind.ESTIMATE])
 def test_a_sum_over_bounds_is_an_estimate(kind):
   model = OverLabels(Toy(kind=kind), log_label_prior(np.array([0, 1]), 2))
-  assert model.log_likelihood({"probs": jnp.asarray(PROBS)}, {}, {"x": np.zeros((2, 1), int)}, None).kind is Kind.ESTIMATE
+  assert model.log_likelihood(PARAMS, {}, {"x": np.zeros((2, 1), int)}, None).kind is Kind.ESTIMATE
 
 
 def test_labels_that_do_not_occur_keep_a_chance():
@@ -55,4 +56,4 @@ def test_labels_that_do_not_occur_keep_a_chance():
 
 def test_it_needs_a_model_that_is_given_labels():
   with pytest.raises(SpecError, match=r"Toy is given \(\); to sum over labels it must be given y"):
-    OverLabels(Toy(given=()), (0.0,)).log_likelihood({"probs": jnp.asarray(PROBS)}, {}, {"x": np.zeros((2, 1), int)}, None)
+    OverLabels(Toy(given=()), (0.0,)).log_likelihood(PARAMS, {}, {"x": np.zeros((2, 1), int)}, None)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from device_runs import TWO_PROCESSES, assert_same_gradients, run_steps, set_up
-from small_models import SMALL
+from small_models import SMALL, each_small
 from toy_models import TRAINED_TOYS
 
 from experiments.registry import MODELS
@@ -25,7 +25,7 @@ from gdm.training.state import init_state
 from gdm.training.step import make_train_step
 
 MESHES = {"data=8": 1, "data=4,fsdp=2": 2, "fsdp=8": 8}  # and their axis fsdp
-ALL = [*SMALL, *TRAINED_TOYS]
+ALL = each_small(*TRAINED_TOYS)
 # The fast tier takes the arrangement that splits both ways.
 ARRANGEMENTS = [pytest.param("data=8", marks=pytest.mark.slow), "data=4,fsdp=2",
                 pytest.param("fsdp=8", marks=pytest.mark.slow)]

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from small_models import SMALL, small_batch, small_model
+from small_models import each_small, small_batch, small_model
 
 from gdm.errors import ConfigError
 from gdm.networks.blocks import end_of_block
@@ -82,7 +82,7 @@ def _step(name, **options):
   return jax.jit(make_train_step(model, optimizers, **options)).lower(state, batch, KEY), state, batch
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", each_small())
 def test_every_model_trains_with_bfloat16_products_and_float32_parameters(name):
   ends = {}
   for precision in ("float32", "bfloat16"):
@@ -95,7 +95,7 @@ def test_every_model_trains_with_bfloat16_products_and_float32_parameters(name):
 
 
 @pytest.mark.parametrize("remat", ["products", "blocks"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", each_small())
 def test_rematerialization_changes_no_gradient(name, remat):
   states = {}
   for option in ("none", remat):
