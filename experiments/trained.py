@@ -113,7 +113,7 @@ def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:
 
 def restore_parameters(model: Model, dataset: Dataset, directory: Path, step: int, ema: bool) -> tuple[Params, Carry]:
   """Parameters and carry of a checkpoint, live or averaged, without its optimizer state."""
-  example = dataset.split("train").rows(slice(0, 1))
+  example = dataset.split("train").rows(slice(0, 2))  # normalizations want two
   params, carry = jax.eval_shape(model.init, jax.random.key(0), example)
   averaged = averages_of(params, carry)
   like = {"carry": carry, **({"ema": averaged} if ema else {"params": params})}

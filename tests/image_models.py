@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,11 +15,13 @@ KEY = jax.random.key(0)
 
 def moved_from_start(model, scale=0.3):
   """Parameters far from their start, so that no property holds by a zero."""
-  params, carry = jax.jit(model.init)(KEY, {"x": jnp.zeros((2, *model.spec.event), jnp.int32)})
-  leaves, treedef = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  moved = [leaf + scale * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-  return jax.tree.unflatten(treedef, moved), carry
+  @jax.jit
+  def moved(key):
+    params, carry = model.init(KEY, {"x": jnp.zeros((2, *model.spec.event), jnp.int32)})
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    return unravel(flat + scale * jax.random.normal(key, flat.shape)), carry
+
+  return moved(jax.random.key(1))
 
 
 def some(spec, num=16, seed=0):

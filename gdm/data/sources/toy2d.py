@@ -141,13 +141,17 @@ DENSITIES: dict[str, Callable[[], Density]] = {
 
 
 def load(request: Request) -> Dataset:
-  """10,000 / 2,000 / 5,000 points [N, 2] in float32 with their true `log_prob`. Raises ConfigError for another name."""
+  """10,000 / 2,000 / 5,000 points [N, 2] in float32 with their true `log_prob`; `#train=N` makes it N to train on.
+
+  Raises ConfigError for another name.
+  """
   shape = request.argument
   if shape not in DENSITIES:
     raise ConfigError(f"data.name 'toy2d:{shape}' names no density; {nearest(shape, DENSITIES)}")
   density = DENSITIES[shape]()
   splits = {}
-  for number, (split, num) in enumerate(SIZES.items()):
+  sizes = {**SIZES, "train": request.integer("train", SIZES["train"], minimum=1)}
+  for number, (split, num) in enumerate(sizes.items()):
     rng = np.random.Generator(np.random.Philox([SEED, zlib.crc32(shape.encode()), number]))
     splits[split] = MemorySplit({"x": density.sample(rng, num).astype(np.float32)})
   return Dataset(f"toy2d:{shape}", DataSpec(event=(2,), levels=None), splits, {"source": "synthetic", "seed": SEED},
