@@ -11,7 +11,7 @@ _IMAGES = {"optimizer": {"warmup_steps": 100, "clip_norm": 1.0}, "evaluation": {
 
 VARIANTS = {
     # Densities in the plane that are known.
-    **{name: {"data": {"name": f"toy2d:{name}", "batch_size": 256}, "evaluation": {"batch_size": 1000},
+    **{name: {"data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}, "evaluation": {"batch_size": 1000},
               "sampling": {"num": 4000}}
        for name in ("two_moons", "eight_gaussians", "rings")},
     # Any set of real numbers: with --config.data.path=FILE.
@@ -19,7 +19,8 @@ VARIANTS = {
     # With --config.data.path=FILE#fold=1.
     "red_wine": {
         "data": {"name": "npz", "transforms": ("standardize",)},
-        "training": {"num_steps": 2500, "eval_every": 100, "patience": 0},
+        "model": {"noise": 1.0},
+        "training": {"num_steps": 2500, "eval_every": 100},
     },
     "digits": {**_IMAGES, "data": {"name": "digits"}},
     # For an accelerator.
@@ -36,9 +37,9 @@ def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, b
   """A config of the model `name` with its own fields, and for some variants its `own` settings."""
   config = base.get_config()
   config.model = {"name": name, "base": base_distribution, "class_conditional": False, "dequantization": "uniform",
-                  "dequantization_width": 32, "alpha": 0.05, **fields}
+                  "dequantization_width": 32, "alpha": 0.05, "noise": 0.0, **fields}
   config.update({
-      "optimizer": {"name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 5.0},
+      "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 5.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
                    "checkpoint_every": 1000},
   })

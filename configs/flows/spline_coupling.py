@@ -9,6 +9,9 @@ import ml_collections
 from configs.flows import shared
 
 OWN = {
+    "rings": {"data": {"name": "toy2d:rings#train=100000", "batch_size": 512},
+              "model": {"num_bins": 24, "num_steps": 8, "hidden": (96, 96)},
+              "optimizer": {"learning_rate": 3e-3}, "training": {"num_steps": 12_000}},
     "digits": {"model": {"num_scales": 2, "num_steps": 4, "width": 32, "dropout": 0.2}},
 }
 

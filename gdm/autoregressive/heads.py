@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree
 
 from gdm.dataspec import DataSpec
 from gdm.distributions import bernoulli, blocks, categorical, gaussian_mixture, logistic_mixture
+from gdm.distributions.recording import recording_step
 from gdm.errors import ConfigError, SpecError, nearest
 
 MIXTURES: dict[str, ModuleType] = {"gaussian": gaussian_mixture, "logistic": logistic_mixture}
@@ -363,25 +364,6 @@ class MixtureHead(Head):
 
   def _free(self, logits) -> list[Array]:
     return [] if self.mixture.weights == "uniform" else [logits]
-
-
-def recording_step(x: Float[Array, "batch dims"], tolerance: float = 0.1) -> Float[Array, " dims"]:
-  """The commonest gap between neighbouring distinct values of each dimension, equal within `tolerance`.
-
-  Data that is recorded to a decimal shows that decimal; data that is not, about its mean gap. 1 where all values are
-  equal.
-  """
-  def of_column(column):
-    column = jnp.sort(column)
-    gaps = jnp.diff(column, append=column[-1:])  # the last of 0, so that one example is enough
-    real = gaps > 0
-    log_gaps = jnp.log(jnp.where(real, gaps, 1.0))
-    alike = (jnp.abs(log_gaps[:, None] - log_gaps) <= tolerance) & real[:, None] & real
-    near = alike[jnp.argmax(jnp.sum(alike, axis=1))]
-    return jnp.where(jnp.any(near), jnp.sum(jnp.where(near, gaps, 0.0)) / jnp.maximum(jnp.sum(near), 1), 1.0)
-
-  # One dimension after another: all pairs of gaps at once would take much memory in many dimensions.
-  return jax.lax.map(of_column, x.T)
 
 
 def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool,

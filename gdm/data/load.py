@@ -27,7 +27,7 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "digits": Source(digits.load),
-    "toy2d": Source(toy2d.load, "a density"),
+    "toy2d": Source(toy2d.load, "a density", ("train",)),
     "tfds": Source(tfds.load, "a set", ("resize",)),
     "npz": Source(npz.load, "a path", ("fold",)),
     "text": Source(text.load, "a path", text.OPTIONS),

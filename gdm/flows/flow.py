@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from gdm.dataspec import DataSpec
+from gdm.distributions.recording import recording_step
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
@@ -34,8 +35,12 @@ class Flow(abc.ABC):
   Discrete data x in [0, levels) becomes logit(alpha + (1 - 2 alpha) (x + u) / levels) with noise u from the
   dequantizer before the bijection sees it (RealNVP, arXiv:1605.08803, section 4.1).
 
-  Parameters are one group "model" of three parts: the bijection's, the base's and the dequantizer's. Batch statistics
-  are the carry's "statistics".
+  Real data is recorded in steps, and a density of such data has no upper bound: it may rise at each recorded value.
+  With `noise`, training sees the data as if measured so much less finely, and learns nothing narrower; likelihoods are
+  of the data itself all the same.
+
+  Parameters are one group "model" of three parts: the bijection's, the base's and the dequantizer's. The carry's
+  "statistics" are the bijection's batch statistics and, with `noise`, the recording steps.
 
   Attributes:
     spec: the data.
@@ -44,6 +49,7 @@ class Flow(abc.ABC):
     dequantization: of discrete data: uniform or variational.
     dequantization_width: units of a variational dequantizer's networks.
     alpha: see above; of discrete data.
+    noise: standard deviation, in recording steps, of the normal noise on real data in training.
   """
 
   spec: DataSpec
@@ -52,6 +58,7 @@ class Flow(abc.ABC):
   dequantization: str = "uniform"
   dequantization_width: int = 32
   alpha: float = 0.05
+  noise: float = 0.0
 
   def __post_init__(self) -> None:
     if self.base not in BASES:
@@ -59,6 +66,10 @@ class Flow(abc.ABC):
     if self.class_conditional and not self.spec.num_classes:
       raise SpecError("class_conditional is True, but the data has no labels (spec.num_classes is None); set it to "
                       "False, or choose data with labels.")
+    if self.noise < 0.0:
+      raise ConfigError(f"noise is {self.noise}; it must be at least 0.")
+    if self.noise and self.spec.is_discrete:
+      raise SpecError(f"noise is {self.noise}, but the data is discrete and has its dequantization; set it to 0.")
     dequantizer(self.dequantization, self.dequantization_width)
     self.whole  # noqa: B018 - checks what the bijection is made of
 
@@ -109,8 +120,10 @@ class Flow(abc.ABC):
     z, _ = self.whole.apply(variables, x, self._context(batch))
     base = BASES[self.base].init(base_key, z.shape[1:])
     params = {"bijection": variables.get("params", {}), "base": base, "dequantizer": dequantizer}
-    carry = {"statistics": variables["statistics"]} if "statistics" in variables else {}
-    return {"model": params}, carry
+    statistics = {"bijection": variables["statistics"]} if "statistics" in variables else {}
+    if self.noise:
+      statistics["recording_steps"] = recording_step(x.reshape(len(x), -1)).reshape(x.shape[1:])
+    return {"model": params}, {"statistics": statistics} if statistics else {}
 
   def forward(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
@@ -137,13 +150,17 @@ class Flow(abc.ABC):
     """
     noise_key, dropout_key = jax.random.split(key)
     x, log_q = self._real(params, batch, noise_key)
+    if self.noise:
+      x = x + self.noise * carry["statistics"]["recording_steps"] * jax.random.normal(noise_key, x.shape, x.dtype)
     (z, log_det), changed = self.whole.apply(self._variables(params, carry), x, self._context(batch),
                                              rngs={"dropout": dropout_key}, mutable=["statistics"])
     nll = log_q - log_det - BASES[self.base].log_prob(params["model"]["base"], z)
     metrics = {"nll": Mean.of(nll)}
     if self.spec.is_discrete:
       metrics["bits_per_dim"] = Mean.of(nll / (self.spec.num_dims * math.log(2.0)))
-    return LossOutput(jnp.mean(nll) / self.spec.num_dims, metrics, {**carry, **changed} if changed else carry)
+    if changed:
+      carry = {**carry, "statistics": {**carry["statistics"], "bijection": changed["statistics"]}}
+    return LossOutput(jnp.mean(nll) / self.spec.num_dims, metrics, carry)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
@@ -199,7 +216,8 @@ class Flow(abc.ABC):
     return self._served(self.inverse(params, carry, latent, context).value)
 
   def _variables(self, params, carry):
-    return {"params": params["model"]["bijection"], **carry}
+    statistics = carry.get("statistics", {}).get("bijection")
+    return {"params": params["model"]["bijection"], **({} if statistics is None else {"statistics": statistics})}
 
   def _latent_event(self, params, carry) -> tuple[int, ...]:
     x = jax.ShapeDtypeStruct((1, *self.spec.event), jnp.float32)

@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from gdm.autoregressive.heads import make_head, recording_step
+from gdm.autoregressive.heads import make_head
 from gdm.autoregressive.made import MADE
 from gdm.autoregressive.rnade import RNADE
 from gdm.dataspec import DataSpec
@@ -224,18 +224,6 @@ def test_towards_zero_temperature_samples_are_means(name):
   assert len(np.unique(np.round(draws, 3), axis=0)) == most
   with pytest.raises(ConfigError, match="temperature is 0"):
     model.sample(params, carry, KEY, 2, temperature=0.0)
-
-
-def test_recording_steps_are_found_among_odd_values_and_rounding():
-  rng = np.random.default_rng(0)
-  tenths = np.round(rng.normal(10, 2, 1000), 1)
-  tenths[:12] += 0.05  # a few are recorded more finely
-  thousandths = np.round(rng.normal(0.9967, 0.02, 1000), 3)
-  constant = np.full(1000, 3.0)
-  x = np.float32(np.stack([tenths, thousandths, constant], axis=1))
-  np.testing.assert_allclose(recording_step(jnp.asarray(x)), [0.1, 0.001, 1.0], rtol=1e-2)
-  standard = (x[:, :2] - x[:, :2].mean(axis=0)) / x[:, :2].std(axis=0)
-  np.testing.assert_allclose(recording_step(jnp.asarray(standard)), [0.1, 0.001] / x[:, :2].std(axis=0), rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
