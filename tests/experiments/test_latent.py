@@ -1,0 +1,83 @@
+"""Flows through the binaries: what is written of latents, labels and densities, and which requests are refused."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.latent import great_circle
+
+
+@pytest.fixture(scope="module")
+def workdir(unbroken, tmp_path_factory):
+  """A copy of a finished run, to write results into."""
+  return shutil.copytree(unbroken("flow", "--config.training.num_steps=3"), tmp_path_factory.mktemp("latent") / "run")
+
+
+def test_pictures_of_latents(commands, workdir):
+  said = commands.good("latent", f"--workdir={workdir}", "--pairs=3", "--steps=5", "--arithmetic=3,17,25")
+  names = ("reconstructions.png", "interpolations.png", "arithmetic.png")
+  assert said == f"{', '.join(names)} in {workdir}\n"
+  for name in names:
+    with Image.open(workdir / name) as image:
+      assert len(np.unique(np.asarray(image.convert("L")))) > 5
+
+
+def test_a_bound_is_written_as_one(commands, workdir):
+  said = commands.good("evaluate", f"--workdir={workdir}", "--config.evaluation.num_draws=2",
+                       "--config.evaluation.num_samples=3")
+  report = json.loads((workdir / "likelihood_test.json").read_text())
+  assert report["kind"] == "lower_bound" and report["num_draws"] == 2 and "\u2264" in said
+  scores = np.load(workdir / "scores_test.npz")
+  np.testing.assert_allclose(scores["nats"].mean(), report["nats_mean"])
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (["--pairs=0"], "--pairs is 0; it must be at least 1"),
+    (["--steps=1"], "--steps is 1; it must be at least 2"),
+    (["--arithmetic=1,2"], "--arithmetic is '1,2'; it must be the numbers of three examples"),
+    (["--arithmetic=1,2,300"], "test has examples 0 to 299"),
+])
+def test_what_cannot_be_shown(commands, workdir, args, message):
+  result = commands.run("latent", f"--workdir={workdir}", *args)
+  assert result.status == 2 and message in result.err and result.err.count("\n") == 1
+
+
+def test_models_without_latents_and_data_without_images(commands, unbroken):
+  result = commands.run("latent", f"--workdir={unbroken('digits')}")
+  assert result.status == 2 and "fvsbn has no latents to look into" in result.err
+  result = commands.run("latent", f"--workdir={unbroken('plane', '--config.training.num_steps=3')}")
+  assert result.status == 2 and "shows images, but toy2d:two_moons has events (2,)" in result.err
+
+
+def test_a_density_of_the_plane_is_drawn_with_its_grid(unbroken):
+  with Image.open(unbroken("plane", "--config.training.num_steps=3") / "density.png") as image:
+    width, height = image.size
+  assert width > 4.5 * height  # five panels
+
+
+def test_a_labelled_model_is_scored_given_labels_and_over_them(commands, unbroken, tmp_path):
+  workdir = shutil.copytree(unbroken("labelled_flow", "--config.training.num_steps=3"), tmp_path / "run")
+  said = commands.good("evaluate", f"--workdir={workdir}").splitlines()
+  assert len(said) == 2 and "log p(x | y)" in said[0] and "log p(x | y)" not in said[1]
+  given, over = (json.loads((workdir / f"likelihood_{name}.json").read_text()) for name in ("test", "test_over_labels"))
+  assert (given["given"], given["kind"]) == (["y"], "lower_bound")
+  assert (over["given"], over["kind"]) == ([], "estimate")
+  assert (workdir / "samples.png").exists()
+  assert commands.good("leaderboard", str(workdir)).count("bits/dim") == 2
+
+
+def test_great_circles_keep_lengths_between_their_ends():
+  a, b = jax.random.normal(jax.random.key(0), (2, 5, 3, 4))
+  for share in (0.0, 0.3, 1.0):
+    point = great_circle(a, b, share)
+    lengths = [jnp.linalg.norm(x.reshape(5, -1), axis=1) for x in (a, b, point)]
+    np.testing.assert_allclose(lengths[2], (1 - share) * lengths[0] + share * lengths[1], rtol=1e-5)
+  np.testing.assert_allclose(great_circle(a, b, 0.0), a, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(great_circle(a, b, 1.0), b, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(great_circle(a, 2.0 * a, 0.5), 1.5 * a, rtol=1e-5)
+  assert np.isfinite(great_circle(0.0 * a, b, 0.5)).all()
