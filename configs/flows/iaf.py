@@ -1,7 +1,7 @@
 """IAF.
 
-Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers (with
---config.data.path=...); digits; mnist and cifar10, for an accelerator.
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers, and
+images, any images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
 """
 
 import ml_collections

@@ -170,7 +170,7 @@ _MEAN_REST = (
 def _difference_column(table: Table) -> Column:
   unit = "bits/dim" if table.is_discrete else "nats"
   return Column(f"{unit} - {table.against} ± 95 %", lambda row: "" if row.difference is None else (
-      f"{row.difference.mean:+.4f} ± {NORMAL_975 * row.difference.stderr:.4f}"))
+      f"{row.difference.mean:+z.4f} ± {NORMAL_975 * row.difference.stderr:.4f}"))
 
 
 _SHEET: tuple[str, ...] = ("dataset", "split", "given", "data_fingerprint", "rank", "model", "bits_per_dim",
