@@ -72,7 +72,6 @@ WINE = (
     Row("rnade", "red_wine", "configs/autoregressive/rnade.py:red_wine", folds=10),
     Row("maf", "red_wine", "configs/flows/maf.py:red_wine", folds=10),
     Row("spline_autoregressive", "red_wine", "configs/flows/spline_autoregressive.py:red_wine", folds=10),
-    Row("spline_autoregressive, 4 seeds", "red_wine", "configs/flows/spline_autoregressive.py:red_wine", 4, folds=10),
 )
 TABLES = {"binary": BINARY, "mnist": MNIST, "wine": WINE}
 

@@ -48,6 +48,7 @@ def test_every_parameter_moves_but_those_of_masked_channels(spec):
 
 
 @pytest.mark.parametrize(("spec", "fields", "message"), [
+    (COLOUR, {"width": 8}, "width is 8; it must be a multiple of the image's 3 channels"),
     (GREY, {"kernel_size": 4}, "kernel_size is 4; it must be odd"),
     (GREY, {"num_layers": 0}, "num_layers is 0"),
     (COLOUR, {"skip_width": 8}, "skip_width is 8"),

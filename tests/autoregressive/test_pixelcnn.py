@@ -44,6 +44,7 @@ def test_every_parameter_moves_but_those_of_masked_channels(spec):
 
 
 @pytest.mark.parametrize(("spec", "fields", "message"), [
+    (COLOUR, {"width": 8}, "width is 8; it must be a multiple of the image's 3 channels"),
     (GREY, {"kernel_size": 4}, "kernel_size is 4; it must be odd"),
     (GREY, {"num_blocks": 0}, "num_blocks is 0"),
     (COLOUR, {"head_width": 8}, "head_width is 8"),

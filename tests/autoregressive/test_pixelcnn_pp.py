@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
-from image_models import assert_samples_are_the_naive_ones, by_steps, in_one_pass, some, train
+from enumeration import assert_sums_to_one, log_probs, states_of
+from image_models import by_steps, in_one_pass, some, train
 
-from configs.autoregressive import pixelcnn_pp as pixelcnn_pp_config
 from gdm.autoregressive.pixelcnn_pp import MIN_LOG_SCALE, PixelCNNPP
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
-from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
 from gdm.networks.pixel_codes import image_codes
 
 KEY = jax.random.key(0)
@@ -48,11 +46,6 @@ def trained(spec, num_scales):
   return model, train(model, params, carry, 3), carry
 
 
-def test_is_a_model_of_known_capabilities():
-  for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
-    assert isinstance(build(GREY)[0], protocol)
-
-
 @each_space
 def test_sums_to_one_and_its_steps_are_the_chain_of_it(spec, num_scales):
   model, params, carry = build(spec, num_scales)
@@ -63,15 +56,6 @@ def test_sums_to_one_and_its_steps_are_the_chain_of_it(spec, num_scales):
   np.testing.assert_allclose(np.exp(steps).sum(-1), 1.0, rtol=1e-4)
   chosen = np.take_along_axis(steps, np.asarray(states).reshape(len(states), -1, 1), -1)[..., 0]
   np.testing.assert_allclose(chosen.sum(-1), joint, rtol=1e-4, atol=1e-4)
-
-
-def test_samples_match_the_enumeration():
-  assert_samples_match(*build(GREY), jax.random.key(2), num=10_000)
-
-
-def test_completions_match_the_enumerated_conditionals():
-  known = (np.arange(COLOUR.num_dims) < 5).reshape(COLOUR.event)  # the last value known is not its pixel's last
-  assert_completions_match(*build(COLOUR, 2), jax.random.key(3), np.ones(COLOUR.event, int), known, 5000)
 
 
 @each_image
@@ -130,20 +114,6 @@ def test_every_parameter_moves():
     assert moved > 0.99, f"{jax.tree_util.keystr(path)} moves in {moved} of its entries alone"
 
 
-def test_dropout_is_of_training_alone():
-  model, params, carry = build(GREY)
-  noisy, _, _ = build(GREY, dropout=0.5, input_dropout=0.2)
-  batch = {"x": some(GREY)}
-  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
-  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
-  np.testing.assert_array_equal(log_probs(noisy, params, carry, batch["x"]),
-                                log_probs(model, params, carry, batch["x"]))
-
-
-def test_cached_samples_are_those_of_the_naive_path():
-  assert_samples_are_the_naive_ones(*build(LARGER_COLOUR, 2))
-
-
 def test_mixtures_as_narrow_and_as_wide_as_can_be_have_finite_probabilities():
   model, params, carry = build(COLOUR, 2)
   x = states_of(COLOUR)
@@ -152,14 +122,6 @@ def test_mixtures_as_narrow_and_as_wide_as_can_be_have_finite_probabilities():
     assert np.isfinite(log_probs(model, scaled, carry, x)).all()
   assert model._mixture(jnp.full(model.network.outputs, -1e3)).log_scales.min() == MIN_LOG_SCALE
   assert np.isnan(log_probs(model, params, carry, np.full_like(x, 2))).all()
-
-
-@pytest.mark.parametrize("levels", [2, 256])
-def test_levels_of_all_kinds(levels):
-  model, params, carry = build(DataSpec((2, 2, 1), levels))
-  x = some(model.spec)
-  assert np.isfinite(log_probs(model, params, carry, x)).all()
-  assert jax.eval_shape(lambda: in_one_pass(model, params, x)).shape == (16, 4, levels)
 
 
 @pytest.mark.parametrize(("spec", "fields", "error", "message"), [
@@ -178,15 +140,3 @@ def test_levels_of_all_kinds(levels):
 def test_fields_that_cannot_be(spec, fields, error, message):
   with pytest.raises(error, match=message):
     PixelCNNPP(spec, **{**FIELDS, **fields})
-
-
-@pytest.mark.parametrize(("variant", "spec"), [("digits", DataSpec((8, 8, 1), 17)), ("npz", LARGER),
-                                               ("binarized_mnist", DataSpec((28, 28, 1), 2)),
-                                               ("cifar10", DataSpec((32, 32, 3), 256))])
-def test_config_names_all_fields(variant, spec):
-  settings = pixelcnn_pp_config.get_config(variant).model.to_dict()
-  assert settings.pop("name") == "pixelcnn_pp"
-  model = PixelCNNPP(spec, **settings)
-  assert set(settings) == {name for name in vars(model) if name != "spec"}
-  with pytest.raises(ConfigError, match="did you mean 'digits'"):
-    pixelcnn_pp_config.get_config("digit")

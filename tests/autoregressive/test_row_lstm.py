@@ -1,16 +1,13 @@
 """Row LSTM: exact, causal within its triangle, and the same whether in one pass or pixel by pixel."""
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
 from image_models import (
     assert_every_parameter_moves,
-    assert_samples_are_the_naive_ones,
     by_steps,
     dependence,
     in_one_pass,
@@ -19,11 +16,9 @@ from image_models import (
     train,
 )
 
-from configs.autoregressive import row_lstm as row_lstm_config
 from gdm.autoregressive.row_lstm import RowLSTM
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
-from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
 from gdm.networks.pixel_lstm import recur
 
 KEY = jax.random.key(0)
@@ -41,11 +36,6 @@ each_image = pytest.mark.parametrize("spec", [LARGER, LARGER_COLOUR], ids=["grey
 def build(spec, **fields):
   model = RowLSTM(spec, **{**FIELDS, **fields})
   return model, *moved_from_start(model)
-
-
-def test_is_a_model_of_known_capabilities():
-  for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
-    assert isinstance(build(GREY)[0], protocol)
 
 
 def pixel_by_pixel(x, kernel):
@@ -75,28 +65,6 @@ def test_rows_follow_from_rows_and_so_do_gradients():
 
   ours, expected = run(functools.partial(recur, (-1, 0, 1)), x, kernel), run(pixel_by_pixel, x, kernel)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, expected)
-
-
-@each_space
-def test_sums_to_one_and_samples_match(spec):
-  assert_sums_to_one(*build(spec))
-  assert_samples_match(*build(spec), jax.random.key(2), num=10_000)
-
-
-@each_space
-def test_each_conditional_sums_to_one_and_their_product_is_the_joint(spec):
-  model, params, carry = build(spec)
-  states = jnp.asarray(states_of(spec))
-  steps = np.asarray(jax.nn.log_softmax(by_steps(model, params, states)))
-  np.testing.assert_allclose(np.exp(steps).sum(-1), 1.0, rtol=1e-5)
-  joint = np.take_along_axis(steps, np.asarray(states).reshape(len(states), -1, 1), -1)[..., 0].sum(-1)
-  np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("spec", "num_known"), [(GREY, 2), (COLOUR, 5)])
-def test_completions_match_the_enumerated_conditionals(spec, num_known):
-  known = (np.arange(spec.num_dims) < num_known).reshape(spec.event)
-  assert_completions_match(*build(spec), jax.random.key(3), np.ones(spec.event, int), known, 5000)
 
 
 @pytest.mark.parametrize(("spec", "sizes"), [
@@ -142,28 +110,6 @@ def test_every_parameter_moves_but_those_of_masked_channels(spec):
   assert_every_parameter_moves(model, masks, taps)
 
 
-def test_dropout_is_of_training_alone():
-  model, params, carry = build(LARGER)
-  noisy = dataclasses.replace(model, dropout=0.5, input_dropout=0.2)
-  batch = {"x": some(LARGER)}
-  loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
-  assert loss(jax.random.key(0)) != loss(jax.random.key(1))
-  np.testing.assert_array_equal(log_probs(noisy, params, carry, batch["x"]),
-                                log_probs(model, params, carry, batch["x"]))
-
-
-@each_image
-def test_cached_samples_are_those_of_the_naive_path(spec):
-  assert_samples_are_the_naive_ones(*build(spec))
-
-
-def test_many_levels():
-  model, params, carry = build(DataSpec((3, 3, 1), 256), num_layers=1)
-  x = some(model.spec)
-  assert np.isfinite(log_probs(model, params, carry, x)).all()
-  assert jax.eval_shape(lambda: in_one_pass(model, params, x)).shape == (16, 9, 256)
-
-
 @pytest.mark.parametrize(("spec", "fields", "error", "message"), [
     (DataSpec((4, 4, 1), None), {}, SpecError, "RowLSTM needs discrete data"),
     (DataSpec((16,), 4), {}, SpecError, r"needs images .* spec.event is \(16,\)"),
@@ -178,15 +124,3 @@ def test_many_levels():
 def test_fields_that_cannot_be(spec, fields, error, message):
   with pytest.raises(error, match=message):
     RowLSTM(spec, **{**FIELDS, **fields})
-
-
-@pytest.mark.parametrize(("variant", "spec"), [("digits", DataSpec((8, 8, 1), 17)), ("npz", LARGER),
-                                               ("binarized_mnist", DataSpec((28, 28, 1), 2)),
-                                               ("cifar10", DataSpec((32, 32, 3), 256))])
-def test_config_names_all_fields(variant, spec):
-  settings = row_lstm_config.get_config(variant).model.to_dict()
-  assert settings.pop("name") == "row_lstm"
-  model = RowLSTM(spec, **settings)
-  assert set(settings) == {name for name in vars(model) if name != "spec"}
-  with pytest.raises(ConfigError, match="did you mean 'digits'"):
-    row_lstm_config.get_config("digit")
