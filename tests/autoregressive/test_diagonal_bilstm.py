@@ -100,7 +100,7 @@ def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(spec,
   """One layer is enough, in wide images too, where the first convolution is far from the end of the row above."""
   model, params, carry = build(spec, **{**LAYER, "num_layers": num_layers})
   params = train(model, params, carry, num_steps)
-  seen = dependence(model, params, some(spec, 6)) > 0
+  seen = dependence(model, params, some(spec, 24)) > 0
   np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
 
 

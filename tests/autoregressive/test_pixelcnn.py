@@ -28,7 +28,7 @@ def test_logits_depend_on_what_comes_before_but_for_the_blind_spot(spec, num_ste
   model = PixelCNN(spec, **{**FIELDS, "num_blocks": 5})
   params, carry = moved_from_start(model)
   params = train(model, params, carry, num_steps)
-  seen = dependence(model, params, some(spec, 6)) > 0
+  seen = dependence(model, params, some(spec, 24)) > 0
   np.testing.assert_array_equal(seen, visible(spec.event, 1, 1))
   before = np.tri(spec.num_dims, k=-1, dtype=bool)
   assert not (seen & ~before).any()

@@ -94,7 +94,7 @@ def test_logits_depend_on_a_triangle_of_what_comes_before(spec, num_layers, num_
   """One layer reaches the top of the image. To the left each layer reaches one column further, on top of the first."""
   model, params, carry = build(spec, width=24, head_width=24, num_layers=num_layers)
   params = train(model, params, carry, num_steps)
-  seen = dependence(model, params, some(spec, 6)) > 0
+  seen = dependence(model, params, some(spec, 24)) > 0
   np.testing.assert_array_equal(seen, visible(spec.event))
   before = np.tri(spec.num_dims, k=-1, dtype=bool)
   assert not (seen & ~before).any()
