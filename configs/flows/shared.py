@@ -22,7 +22,7 @@ VARIANTS = {
         "model": {"noise": 1.0},
         "training": {"num_steps": 2500, "eval_every": 100},
     },
-    "digits": {**_IMAGES, "data": {"name": "digits"}, "training": {"num_steps": 3000}},
+    "digits": {**_IMAGES, "data": {"name": "digits"}, "training": {"num_steps": 1500}},
     # Any images of integers: with --config.data.path=FILE.
     "images": {**_IMAGES, "data": {"name": "npz"}, "training": {"num_steps": 20_000, "eval_every": 1000}},
     # For an accelerator.
