@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     return likelihood
 
   if score(run.model, split).given == ("y",):
-    prior = log_label_prior(run.dataset.splits["train"]["y"][:], run.dataset.spec.num_classes)
+    prior = log_label_prior(run.dataset.splits["train"]["y"][:], run.dataset.spec.num_classes or 0)
     score(OverLabels(run.model, prior), f"{split}_over_labels")
 
 
