@@ -9,6 +9,7 @@ before it made of them. Batch statistics live in the collection "statistics": a 
 collection is mutable. Dropout is on where an rng named "dropout" is given.
 """
 
+import abc
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,18 +25,18 @@ class Transformed(NamedTuple):
   log_det: Float[Array, " batch"]
 
 
-class Bijection(nn.Module):
+class Bijection(nn.Module, abc.ABC):
   """An invertible map of examples [batch, *event], each for itself, given an optional context [batch, width]."""
 
+  @abc.abstractmethod
   def forward(self, x: Float[Array, "batch *event"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
     """From the data towards the base: y and log |det dy/dx| of each example."""
-    raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
+  @abc.abstractmethod
   def inverse(self, y: Float[Array, "batch *event"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
     """From the base towards the data: x and log |det dx/dy| of each example."""
-    raise NotImplementedError(f"{type(self).__name__} has no inverse.")
 
   def __call__(self, x: Float[Array, "batch *event"],
                context: Float[Array, "batch width"] | None = None) -> Transformed:
