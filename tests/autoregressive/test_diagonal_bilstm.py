@@ -30,7 +30,8 @@ WIDE = DataSpec((3, 6, 1), 3)
 TALL = DataSpec((6, 3, 1), 3)
 FIELDS = {"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6, "located": True}
 each_space = pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
-each_image = pytest.mark.parametrize("spec", [LARGER, LARGER_COLOUR], ids=["grey", "colour"])
+each_image = pytest.mark.parametrize("spec", [pytest.param(LARGER, marks=pytest.mark.slow), LARGER_COLOUR],
+                                     ids=["grey", "colour"])
 
 
 @functools.lru_cache

@@ -19,7 +19,8 @@ KEY = jax.random.key(0)
 GREY = DataSpec((2, 2, 1), 4)
 COLOUR = DataSpec((2, 2, 3), 2)
 FIELDS = {"width": 6, "num_layers": 3, "first_size": 3, "skip_width": 6, "located": True}
-each_image = pytest.mark.parametrize("spec", [DataSpec((4, 5, 1), 5), DataSpec((3, 4, 3), 3)], ids=["grey", "colour"])
+each_image = pytest.mark.parametrize("spec", [pytest.param(DataSpec((4, 5, 1), 5), marks=pytest.mark.slow),
+                                              DataSpec((3, 4, 3), 3)], ids=["grey", "colour"])
 
 
 @functools.lru_cache

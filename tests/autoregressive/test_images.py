@@ -45,16 +45,22 @@ SEES_ALL = {
     "pixelsnail": {"width": 12, "head_width": 24},
 }
 each_model = pytest.mark.parametrize("name", SMALL)
+# What the models share is much the same code: the fast tier takes one of them.
+first_and_slowly_others = pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow if i else ()) for i, name in enumerate(SMALL)])
 
 
-def of_each(names, grey, colour):
+def of_each(names, grey, colour, others_are_slow=False):
   """Each model and space; colour says more, so the fast tier takes grey for the first model alone."""
   return pytest.mark.parametrize(("name", "spec"), [
-      pytest.param(name, spec, id=f"{name}-{kind}", marks=pytest.mark.slow if i and spec is grey else ())
+      pytest.param(name, spec, id=f"{name}-{kind}",
+                   marks=pytest.mark.slow if i and (others_are_slow or spec is grey) else ())
       for i, name in enumerate(names) for kind, spec in (("grey", grey), ("colour", colour))])
 
 
-each_in_each_space, each_of_each_image = of_each(SMALL, GREY, COLOUR), of_each(SMALL, LARGER, LARGER_COLOUR)
+each_of_each_image = of_each(SMALL, LARGER, LARGER_COLOUR)
+each_in_each_space, slowly_in_each_space = of_each(SMALL, GREY, COLOUR), of_each(SMALL, GREY, COLOUR, True)
+slowly_of_each_image = of_each(SMALL, LARGER, LARGER_COLOUR, True)
 
 
 @functools.lru_cache
@@ -92,7 +98,7 @@ def test_all_colour_images_of_four_levels_sum_to_one(name):
   np.testing.assert_allclose(total, 1.0, rtol=1e-4)
 
 
-@each_in_each_space
+@slowly_in_each_space
 def test_each_conditional_sums_to_one_and_their_product_is_the_joint(name, spec):
   model, params, carry = build(name, spec)
   states = jnp.asarray(states_of(spec))
@@ -102,7 +108,7 @@ def test_each_conditional_sums_to_one_and_their_product_is_the_joint(name, spec)
   np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
 
 
-@each_in_each_space
+@slowly_in_each_space
 def test_completions_match_the_enumerated_conditionals(name, spec):
   num_known = 2 if spec is GREY else 5
   known = (np.arange(spec.num_dims) < num_known).reshape(spec.event)
@@ -120,7 +126,7 @@ def test_steps_give_the_logits_of_one_pass(name, spec):
 
 
 @of_each(SEES_ALL, LARGER, LARGER_COLOUR)
-@pytest.mark.parametrize("num_steps", [0, 3])
+@pytest.mark.parametrize("num_steps", [3, pytest.param(0, marks=pytest.mark.slow)])
 def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(name, spec, num_steps):
   model, params, carry = build(name, spec, **SEES_ALL[name])
   params = train(model, params, carry, num_steps)
@@ -128,7 +134,7 @@ def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(name,
   np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
 
 
-@each_model
+@first_and_slowly_others
 def test_dropout_is_of_training_alone(name):
   model, params, carry = build(name, COLOUR)
   noisy = build_model({"name": name, **SMALL[name], "dropout": 0.5}, COLOUR)
@@ -139,12 +145,12 @@ def test_dropout_is_of_training_alone(name):
                                 log_probs(model, params, carry, batch["x"]))
 
 
-@each_of_each_image
+@slowly_of_each_image
 def test_cached_samples_are_those_of_the_naive_path(name, spec):
   assert_samples_are_the_naive_ones(*build(name, spec))
 
 
-@each_model
+@first_and_slowly_others
 @pytest.mark.parametrize("levels", [2, *(pytest.param(levels, marks=pytest.mark.slow) for levels in (17, 256))])
 def test_levels_of_all_kinds(name, levels):
   model, params, carry = build(name, DataSpec((3, 3, 1), levels))

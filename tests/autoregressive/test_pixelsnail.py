@@ -25,7 +25,8 @@ def test_weights_are_a_distribution_over_what_comes_before():
   assert np.isfinite(gradients).all()
 
 
-@pytest.mark.parametrize("spec", [DataSpec((4, 5, 1), 5), DataSpec((3, 4, 3), 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize("spec", [pytest.param(DataSpec((4, 5, 1), 5), marks=pytest.mark.slow),
+                                  DataSpec((3, 4, 3), 3)], ids=["grey", "colour"])
 def test_every_parameter_moves_but_those_of_masked_channels(spec):
   model = PixelSNAIL(spec, dropout=0.1, **FIELDS)
   masks = {"first": "A", "convolution": "B", "gates": "B", "query": "B", "key": "", "value": "", "key_of_code": "",

@@ -59,6 +59,7 @@ def test_the_ode_finds_the_density(name):
   assert denoise.calls == out.nfe
 
 
+@pytest.mark.slow
 def test_probes_are_unbiased_and_the_divergence_is_the_jacobians_trace():
   rng = np.random.default_rng(0)
   matrix = jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
@@ -76,6 +77,7 @@ def test_probes_are_unbiased_and_the_divergence_is_the_jacobians_trace():
   assert Exact().is_exact and not Hutchinson().is_exact
 
 
+@pytest.mark.slow
 def test_hutchinson_is_exact_where_the_jacobian_is_a_multiple_of_one():
   path = VPLinear()
   x = GAUSSIAN.sample(2, 3).astype(np.float32)
@@ -148,6 +150,7 @@ def test_the_gap_of_discrete_time_shrinks_with_its_steps():
   assert prior + float(bound(4000)) + reconstruction == pytest.approx(entropy, abs=0.02)
 
 
+@pytest.mark.slow
 def test_discrete_reconstruction_is_a_distribution_over_levels():
   path = LogSNRLinear(5.0, -5.0)
   x, values = jax.random.normal(KEY, (3, 2)), np.linspace(-1.0, 1.0, 4)

@@ -135,6 +135,7 @@ def test_times_follow_their_density(name):
     np.testing.assert_allclose(2.0 * step / ahead, times(name).at(path, jnp.asarray(ranks)).density, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_importance_sampled_times_estimate_the_same_integral():
   """Of t sigma^2 g^2 / sigma^2, with less spread where the integrand follows the density."""
   path = VPLinear()

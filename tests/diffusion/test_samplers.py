@@ -130,6 +130,7 @@ def test_one_step_is_enough_to_run_and_evaluations_are_counted(sampler):
   assert np.isfinite(out.x).all()
 
 
+@pytest.mark.slow
 def test_a_trajectory_ends_in_the_sample_and_memory_does_not_grow():
   path = VPLinear()
 
@@ -155,6 +156,7 @@ def test_an_adaptive_solver_says_when_it_gives_up():
   assert np.isnan(out.x).all()
 
 
+@pytest.mark.slow
 def test_guidance():
   path, x, t = VPLinear(), jnp.ones((2, 2)), jnp.asarray([0.3, 0.7])
   given, free = GAUSSIAN.denoise(path), TWO.denoise(path)
@@ -175,6 +177,7 @@ def test_guidance():
     Guided(given, None, 2.0)
 
 
+@pytest.mark.slow
 def test_grids():
   edm = PATHS["edm"]
   times = np.asarray(Rho().times(edm, 10))
