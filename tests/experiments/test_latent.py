@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.latent import great_circle
+from experiments.interpolation import great_circle
 
 
 @pytest.fixture(scope="module")
