@@ -52,9 +52,14 @@ def run_steps(name, mesh, num_steps, dtype):
 
 
 def assert_same_gradients(gradients, expected):
-  """Within 1e-5, relative, with a floor of 1e-5 of the largest entry."""
-  for leaf, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
-    np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-5 * max(np.abs(other).max(), 1e-3))
+  """Within 1e-5, relative, with a floor of 1e-5 of the leaf's largest entry, or of a tenth of the gradient's largest.
+
+  Some leaves have no gradient but the rounding of sums that cancel, as those before a normalization.
+  """
+  leaves, others = jax.tree.leaves(gradients), jax.tree.leaves(expected)
+  least = 0.1 * max(np.abs(other).max() for other in others)
+  for leaf, other in zip(leaves, others, strict=True):
+    np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-5 * max(np.abs(other).max(), least))
 
 
 def _cast(dtype, x):

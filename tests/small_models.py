@@ -38,7 +38,7 @@ SMALL = {
 }
 
 # Those that the fast tier takes: one for each way to be built, of products, loops, attention, convolutions, statistics.
-FAST = ("made", "nade", "rnade", "recurrent", "transformer", "gated_pixelcnn", "realnvp", "maf")
+FAST = ("made", "rnade", "recurrent", "transformer", "pixelcnn", "realnvp", "maf")
 
 
 def each_small(*more):

@@ -125,7 +125,9 @@ def test_steps_give_the_logits_of_one_pass(name, spec):
   np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
 
 
-@of_each(SEES_ALL, LARGER, LARGER_COLOUR)
+@pytest.mark.parametrize(("name", "spec"), [
+    pytest.param("gated_pixelcnn", LARGER, marks=pytest.mark.slow), ("gated_pixelcnn", LARGER_COLOUR),
+    *(pytest.param("pixelsnail", spec, marks=pytest.mark.slow) for spec in (LARGER, LARGER_COLOUR))])
 @pytest.mark.parametrize("num_steps", [3, pytest.param(0, marks=pytest.mark.slow)])
 def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(name, spec, num_steps):
   model, params, carry = build(name, spec, **SEES_ALL[name])

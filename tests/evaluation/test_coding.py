@@ -15,12 +15,13 @@ from experiments.registry import build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
 from gdm.evaluation.coding import container, files
-from gdm.evaluation.coding.chains import chain_of
+from gdm.evaluation.coding.chains import HasComponents, HasVariables, chain_of
 from gdm.evaluation.coding.coder import Coder
 from gdm.evaluation.coding.files import Coding, Examples
 from gdm.evaluation.coding.tables import TOTAL, Stack, bits, quantize, uniform
 from gdm.evaluation.leaderboard import collect, render
 from gdm.evaluation.report import write_report
+from gdm.model import HasConditionals
 
 BLOCKS = DataSpec((10,), 2, None, ((0, 1, 2, 3), (4,), (5, 7, 9), (6, 8)))
 SLACK = 72  # bits: what is left of the stack's top, in words of 32
@@ -34,6 +35,14 @@ MORE = {
     "made of masks and blocks": ("made", {"hidden": (9,), "num_masks": 2}, BLOCKS),
     "made of both": ("made", {"hidden": (9,), "num_masks": 2, "num_orderings": 4}, DataSpec((6,), 2)),
 }
+
+
+# Random examples lie so far out in its logistics' tails that a table's least probability codes them for less.
+CONFIDENT = ("pixelcnn_pp",)
+
+
+def is_chain(name):
+  return isinstance(small_model(name), HasConditionals | HasVariables | HasComponents) and SMALL[name][1].is_discrete
 
 
 @functools.cache
@@ -55,6 +64,12 @@ def drawn(name, num):
     x[1:, block] &= np.arange(len(block)) == rng.integers(0, len(block), (num - 1, 1))
     x[0, block] = 1
   return x
+
+
+def sampled(name, num):
+  """Examples that the model finds likely."""
+  model, params, carry = trained(name)
+  return np.asarray(jax.jit(lambda: model.sample(params, carry, jax.random.key(3), num).x)(), np.uint8)
 
 
 def claimed_bits(name, batch):
@@ -121,9 +136,9 @@ def test_popping_and_pushing_back_leaves_the_stack_as_it_was(seed, below):
 # Round trips
 
 
-@pytest.mark.parametrize("name", [*(name for name, (_, spec) in SMALL.items() if spec.is_discrete), *MORE])
+@pytest.mark.parametrize("name", [*filter(is_chain, SMALL), *MORE])
 def test_examples_come_back_exactly_at_the_claimed_price(name):
-  x = drawn(name, 150)
+  x = sampled(name, 150) if name in CONFIDENT else drawn(name, 150)
   coder = Coder(chain_of(trained(name)[0]), trained(name)[1], 40)  # the last batch is not full
   words = coder.encode(x)
   back, length = coder.decode(words, len(x))

@@ -54,6 +54,7 @@ def test_the_split_comes_back_at_the_claimed_price(commands, workdir, coded, tmp
   assert f"{likelihood['bits_per_dim']:.4f}" in ranked and f"{report['coded_bits_per_dim']:.4f}" in ranked
 
 
+@pytest.mark.slow
 def test_any_checkpoint_and_parameters_can_be_chosen(commands, unbroken, tmp_path):
   workdir = shutil.copytree(unbroken("gray"), tmp_path / "run")
   said = commands.good("compress", f"--workdir={workdir}", f"--out={tmp_path}/v.gdm", "--split=valid", "--noverify",

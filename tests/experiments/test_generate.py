@@ -161,6 +161,7 @@ def test_models_and_data_of_another_kind_are_refused(text):
   assert require_generator("transformer", story.model, story.dataset) is story.model
 
 
+@pytest.mark.slow
 def test_lines_of_words_end(commands, train, tmp_path):
   path = tmp_path / "lines.txt"
   path.write_text("a b\nb a b\n" * 40)
@@ -177,6 +178,7 @@ def test_lines_of_words_end(commands, train, tmp_path):
   np.testing.assert_allclose(units["nats_per_token"] * 28, units["nats_per_character"] * 40)
 
 
+@pytest.mark.slow
 def test_sound_is_written_as_wav_files(commands, train, tmp_path):
   write_wav(tmp_path / "tone.wav", np.sin(np.arange(800) / 5), 4000)
   workdir = train(f"wav:{tmp_path / 'tone.wav'}#context=32")

@@ -70,6 +70,7 @@ def test_two_processes_train_and_score_as_one(commands, pair, unbroken, tmp_path
   assert json.loads((workdir / "likelihood_test.json").read_text())["num_examples"] == report["num_examples"] == 300
 
 
+@pytest.mark.slow
 def test_slurm_needs_no_flags(commands, unbroken, tmp_path):
   """What srun says to two tasks on this host."""
   workdir, job = tmp_path / "run", free_port()

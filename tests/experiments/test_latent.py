@@ -47,6 +47,7 @@ def test_what_cannot_be_shown(commands, workdir, args, message):
   assert result.status == 2 and message in result.err and result.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_models_without_latents_and_data_without_images(commands, unbroken):
   result = commands.run("latent", f"--workdir={unbroken('digits')}")
   assert result.status == 2 and "fvsbn has no latents to look into" in result.err
@@ -54,6 +55,7 @@ def test_models_without_latents_and_data_without_images(commands, unbroken):
   assert result.status == 2 and "shows images, but toy2d:two_moons has events (2,)" in result.err
 
 
+@pytest.mark.slow
 def test_a_density_of_the_plane_is_drawn_with_its_grid(unbroken):
   with Image.open(unbroken("plane", "--config.training.num_steps=3") / "density.png") as image:
     width, height = image.size

@@ -109,7 +109,8 @@ def test_encoding_and_decoding_undo_each_other(name, conditional):
   assert (np.abs(np.asarray(z) - np.asarray(other)).max() > 1e-3) == conditional
 
 
-@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "glow" else pytest.mark.slow)
+                                  for name in OF_IMAGES])
 def test_images_come_back_as_they_went(name):
   spec = DataSpec((4, 4, 1), 5)
   model, params, carry = build(name, spec, scale=0.05, **OF_IMAGES[name])  # couplings multiply what they scale
