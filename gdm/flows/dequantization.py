@@ -6,6 +6,7 @@ several draws is unbiased for P(x): its logarithm is a tighter bound.
 """
 
 import math
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -31,13 +32,7 @@ class Dequantizer(Protocol):
 
 
 class UniformNoise(nn.Module):
-  """The same noise everywhere (Uria et al., arXiv:1306.0186): density one.
-
-  Attributes:
-    hidden: not used; see `VariationalNoise`.
-  """
-
-  hidden: int = 0
+  """The same noise everywhere (Uria et al., arXiv:1306.0186): density one."""
 
   def __call__(self, x):
     # Its draws are multiples of 2^-23, so at most 1 - 2^-23; never at 0 lest a logit has no end.
@@ -91,14 +86,16 @@ class VariationalNoise(nn.Module):
 # A logistic has the standard deviation pi / sqrt(3); normals of nearly that make sigmoids nearly uniform.
 SPREAD = 1.7
 
-DEQUANTIZERS = {"uniform": UniformNoise, "variational": VariationalNoise}
+# By the units of their networks, where they have any.
+DEQUANTIZERS: dict[str, Callable[[int], nn.Module]] = {"uniform": lambda hidden: UniformNoise(),
+                                                       "variational": VariationalNoise}
 
 
 def dequantizer(name: str, hidden: int) -> nn.Module:
   """The dequantizer called `name`; a ConfigError names the nearest known one."""
   if name not in DEQUANTIZERS:
     raise ConfigError(f"dequantization is {name!r}; {nearest(name, DEQUANTIZERS)}")
-  return DEQUANTIZERS[name](hidden=hidden)
+  return DEQUANTIZERS[name](hidden)
 
 
 def _every_second(event: tuple[int, ...], odd: int) -> Bool[np.ndarray, "*event"]:

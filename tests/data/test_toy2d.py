@@ -82,3 +82,9 @@ def test_standardizing_carries_the_density_along():
 def test_an_unknown_density_names_the_nearest():
   with pytest.raises(ConfigError, match=r"spiral.*spirals"):
     load_dataset("toy2d:spiral")
+
+
+def test_a_larger_training_set_leaves_the_other_splits_alone():
+  few, many = load_dataset("toy2d:rings"), load_dataset("toy2d:rings#train=12000")
+  assert (few.num_examples("train"), many.num_examples("train")) == (10_000, 12_000)
+  assert all(few.fingerprint(split) == many.fingerprint(split) for split in ("valid", "test"))

@@ -187,6 +187,8 @@ def test_config_names_all_fields(name, variant, spec):
     ("realnvp", DataSpec((5, 4, 1), 3), {}, SpecError, "height of the event .* is 5"),
     ("glow", DataSpec((4, 4, 1), 3), {"num_scales": 3}, SpecError, "height of the event .* is 1"),
     ("realnvp", DataSpec((1,), None), {}, SpecError, "a coupling needs at least 2 entries"),
+    ("maf", PLANE, {"noise": -1.0}, ConfigError, "noise is -1.0; it must be at least 0"),
+    ("maf", PAIR, {"noise": 1.0}, SpecError, "noise is 1.0, but the data is discrete"),
     ("maf", PAIR, {"alpha": 0.5}, ConfigError, "alpha of Logit is 0.5"),
 ])
 def test_what_cannot_be(name, spec, fields, error, message):
@@ -210,3 +212,15 @@ def test_levels_that_cannot_be_are_no_number():
   model, params, carry = build("maf", PAIR)
   nats = model.log_likelihood(params, carry, {"x": np.array([[0, 1], [3, 0], [-1, 2]])}, KEY).nats
   np.testing.assert_array_equal(np.isfinite(nats), [True, False, False])
+
+
+def test_noise_of_recording_steps_is_of_training_alone():
+  """Data recorded in steps of 0.5: at its values training sees a normal of that width, likelihoods the data itself."""
+  batch = {"x": np.float32(0.5 * np.random.default_rng(0).integers(0, 6, (200, 2)))}
+  plain, noisy = (build_model({"name": "maf", **SMALL["maf"], "noise": noise}, PLANE) for noise in (0.0, 1.0))
+  params, carry = jax.jit(noisy.init)(KEY, batch)
+  np.testing.assert_allclose(carry["statistics"]["recording_steps"], 0.5, rtol=1e-5)
+  np.testing.assert_array_equal(noisy.log_likelihood(params, carry, batch, KEY).nats,
+                                plain.log_likelihood(params, {}, batch, KEY).nats)
+  losses = [float(noisy.loss(params, carry, batch, jax.random.key(i), jnp.int32(0)).loss) for i in range(2)]
+  assert losses[0] != losses[1] and min(losses) > float(plain.loss(params, {}, batch, KEY, jnp.int32(0)).loss)
