@@ -6,7 +6,10 @@ that it may use. Only between the channels of one pixel (red, then green, then b
 A pixel alone costs the same wherever it lies, because each convolution keeps the inputs that it will need again.
 """
 
+import functools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -56,9 +59,6 @@ def channel_mask(inputs: int, outputs: int, channels: int, mask: str) -> Bool[np
 class MaskedConvolution(nn.Module):
   """y(i, j) = b + sum over offsets (di, dj) of x(i + di, j + dj) W(di, dj), where x is zero outside the image.
 
-  One product of the shifted inputs side by side. On a CPU a convolution takes about as long, but the gradient of its
-  weights takes tens of times as long inside a loop, as where several training steps make one call.
-
   Attributes:
     outputs: units of y.
     offsets: of the pixels that are seen, (0, 0) among them or not.
@@ -81,28 +81,88 @@ class MaskedConvolution(nn.Module):
     return tuple(offset for offset in self.offsets if offset != (0, 0) or self.channels > 1 or self.mask != "A")
 
   @nn.compact
-  def of_taps(self, taps: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
-    """The outputs from the inputs at all taps, side by side in the order of `taps`."""
-    rows, inputs = taps.shape[-1], taps.shape[-1] // len(self.taps)
+  def weights(self, inputs: int) -> tuple[Float[Array, "taps_inputs outputs"], Float[Array, " outputs"] | None]:
+    """The kernel, masked, with rows in the order of `taps`, and the bias."""
+    rows = len(self.taps) * inputs
     stddev = 1.0 / math.sqrt(rows) if self.stddev is None else self.stddev
     kernel = self.param("kernel", jax.nn.initializers.normal(stddev), (rows, self.outputs))
     if self.mask and self.channels > 1:
       own = channel_mask(inputs, self.outputs, self.channels, self.mask)
       every = np.ones_like(own)
       kernel = jnp.where(np.concatenate([own if tap == (0, 0) else every for tap in self.taps]), kernel, 0.0)
-    y = taps.reshape(-1, rows) @ kernel
-    if self.use_bias:
-      y = y + self.param("bias", jax.nn.initializers.zeros, (self.outputs,))
-    return y.reshape(*taps.shape[:-1], self.outputs)
+    return kernel, self.param("bias", jax.nn.initializers.zeros, (self.outputs,)) if self.use_bias else None
+
+  def of_taps(self, taps: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
+    """The outputs from the inputs at all taps, side by side in the order of `taps`."""
+    kernel, bias = self.weights(taps.shape[-1] // len(self.taps))
+    y = (taps.reshape(-1, taps.shape[-1]) @ kernel).reshape(*taps.shape[:-1], self.outputs)
+    return y if bias is None else plus(y, bias)
 
   def __call__(self, x: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
     """The outputs of images [batch, height, width, inputs]; with the one offset (0, 0), of activations of any rank."""
-    return self.of_taps(neighbours(x, self.taps))
+    if self.taps == HERE:
+      return self.of_taps(x)
+    kernel, bias = self.weights(x.shape[-1])
+    y: Any = convolve(x, kernel, self.taps)
+    return y if bias is None else plus(y, bias)
 
   def step(self, ring: Float[Array, "slots batch inputs"], pixel: Int[Array, ""],
            width: int) -> Float[Array, "batch outputs"]:
     """The outputs at one pixel, from a ring that holds its inputs and those before it."""
     return self.of_taps(ring_neighbours(ring, pixel, width, self.taps))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: Float[Array, "batch height width inputs"], kernel: Float[Array, "taps_inputs outputs"],
+             offsets: Offsets) -> Float[Array, "batch height width outputs"]:
+  """The product of the inputs at all offsets, side by side, with the kernel.
+
+  Computed as a convolution, since it takes memory, and time, to write inputs side by side; so is the gradient of the
+  inputs. Only the kernel's gradient is a product. On a CPU the gradients of XLA's convolution take up to a hundred
+  times as long inside a loop, as where several training steps make one call; these do not.
+  """
+  return _of_matrices(x, dict(zip(offsets, kernel.reshape(len(offsets), x.shape[-1], -1), strict=True)))
+
+
+def _of_matrices(x: Float[Array, "batch height width inputs"],
+                 matrices: Mapping[tuple[int, int], Float[Array, "inputs outputs"]]) -> Float[
+                     Array, "batch height width outputs"]:
+  """The convolution that has a matrix at each offset, and zeros where the offsets leave gaps in their rectangle."""
+  (top, bottom), (first, last) = ((min(numbers), max(numbers)) for numbers in zip(*matrices, strict=True))
+  nothing = jnp.zeros_like(next(iter(matrices.values())))
+  rows = [jnp.stack([matrices.get((i, j), nothing) for j in range(first, last + 1)]) for i in range(top, bottom + 1)]
+  return jax.lax.conv_general_dilated(x, jnp.stack(rows), (1, 1), ((-top, bottom), (-first, last)),
+                                      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _convolve(x, kernel, offsets):
+  return convolve(x, kernel, offsets), (x, kernel)
+
+
+def _gradients(offsets, kept, gradient):
+  x, kernel = kept
+  matrices = kernel.reshape(len(offsets), x.shape[-1], -1)
+  of_inputs = _of_matrices(gradient, {(-i, -j): matrix.T for (i, j), matrix in zip(offsets, matrices, strict=True)})
+  taps = neighbours(x, offsets)
+  return of_inputs, taps.reshape(-1, taps.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
+
+
+convolve.defvjp(_convolve, _gradients)
+
+
+@jax.custom_vjp
+def plus(x: Float[Array, "*shape units"], bias: Float[Array, " units"]) -> Float[Array, "*shape units"]:
+  """x + bias, with the bias' gradient as a product: a sum over several axes is slow on a CPU, and draws what it sums
+  into its own loop."""
+  return x + bias
+
+
+def _plus_gradients(_, gradient):
+  rows = gradient.reshape(-1, gradient.shape[-1])
+  return gradient, jnp.ones(rows.shape[0], rows.dtype) @ rows
+
+
+plus.defvjp(lambda x, bias: (x + bias, None), _plus_gradients)
 
 
 def neighbours(x: Float[Array, "*shape inputs"], offsets: Offsets) -> Float[Array, "*shape taps_inputs"]:

@@ -56,18 +56,27 @@ def test_masks_connect_channels_in_their_order():
 
 
 @each
-def test_is_xlas_convolution_with_a_masked_kernel(name):
+def test_is_xlas_convolution_with_a_masked_kernel_and_so_are_its_gradients(name):
   layer, variables, x = build(name)
   _, offsets, channels, mask = LAYERS[name]
   inputs, outputs = x.shape[-1], layer.outputs
-  taps = np.asarray(variables["params"]["kernel"]).reshape(len(layer.taps), inputs, outputs)
   half = max(max(abs(i), abs(j)) for i, j in offsets)
-  kernel = np.zeros((2 * half + 1, 2 * half + 1, inputs, outputs), np.float32)
-  for (i, j), tap in zip(layer.taps, taps, strict=True):
-    kernel[half + i, half + j] = tap * (channel_mask(inputs, outputs, channels, mask) if (i, j) == (0, 0) else 1.0)
-  expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), [(half, half)] * 2,
-                                          dimension_numbers=("NHWC", "HWIO", "NHWC"))
-  np.testing.assert_allclose(layer.apply(variables, x), expected + 0.5, rtol=1e-4, atol=1e-5)
+
+  def expected(variables, x):
+    taps = variables["params"]["kernel"].reshape(len(layer.taps), inputs, outputs)
+    kernel = jnp.zeros((2 * half + 1, 2 * half + 1, inputs, outputs))
+    for (i, j), tap in zip(layer.taps, taps, strict=True):
+      own = channel_mask(inputs, outputs, channels, mask) if (i, j) == (0, 0) else 1.0
+      kernel = kernel.at[half + i, half + j].set(tap * own)
+    return variables["params"]["bias"] + jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), [(half, half)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+  def value_and_gradients(function):
+    y, gradients = jax.vjp(function, variables, x)
+    return y, gradients(jnp.cos(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)))
+
+  found, wanted = (jax.jit(value_and_gradients, static_argnums=0)(function) for function in (layer.apply, expected))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, wanted)
 
 
 @each
