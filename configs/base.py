@@ -58,6 +58,11 @@ def get_config() -> ml_collections.ConfigDict:
           "num": 64,
           "temperature": 1.0,
           "seed": 0,
+          # Of models that go from noise to data; a model is given only what differs from what stands here.
+          "sampler": "",  # "" is the model's own choice
+          "num_steps": 0,  # 0 is the model's own choice
+          "guidance": 1.0,  # how much more than given the labels; 1 is no guidance
+          "eta": 0.0,  # noise that DDIM adds: 0 none, 1 as much as ancestral sampling
       },
   })
 

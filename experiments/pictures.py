@@ -1,57 +1,124 @@
-"""The pictures of a run: curves, samples beside data, completions, densities in the plane."""
+"""The pictures of a run: curves, samples beside data, completions, ways from noise, and in the plane density and score.
+"""
 
-import inspect
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Key
 
+from experiments.comparison import Comparison
+from experiments.sampling import draw, is_conditional
 from experiments.trained import TrainedRun
 from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.data.split import Split
 from gdm.errors import ConfigError
-from gdm.model import HasClasses, HasLatent, HasLogLikelihood, HasSample
+from gdm.likelihood import Kind
+from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, Params
 from gdm.training.metrics import read_metrics
-from gdm.training.streams import stream_key
 from gdm.visualization.curves import save_curves
 from gdm.visualization.density import save_density
+from gdm.visualization.fields import save_score_fields
 from gdm.visualization.images import save_side_by_side
+from gdm.visualization.nfe import Point, save_nfe
+from gdm.visualization.trajectory import image_pictures, point_pictures, save_gif, save_point_strip, save_strip
+
+_SCORE_TIMES = (0.5, 0.2, 0.05)
+_STRIP_ROWS, _GIF_IMAGES = 8, 64  # samples whose way is shown
+
+
+@runtime_checkable
+class HasScore(Protocol):
+  """Knows where data, noised up to a time in [0, 1], grow more likely."""
+
+  def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+            t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
+
+
+@runtime_checkable
+class HasNoised(Protocol):
+  """Can add the noise of a time to data."""
+
+  def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
+             t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
 
 
 def draw_samples(run: TrainedRun) -> np.ndarray:
   """`sampling.num` samples [num, *event] by the settings of the config's `sampling` section."""
-  model, settings = run.model, run.config.sampling
-  if not isinstance(model, HasSample):
-    raise ConfigError(f"{run.config.model.name} cannot sample.")
-  options: dict[str, Any] = {} if settings.temperature == 1.0 else {"temperature": settings.temperature}
-  if options and "temperature" not in inspect.signature(model.sample).parameters:
-    raise ConfigError(f"sampling.temperature is {settings.temperature}, but {run.config.model.name} has none; it must "
-                      "be 1.0.")
-  key = stream_key(jax.random.key(settings.seed), "sampling", 0)
-  if isinstance(model, HasClasses) and model.class_conditional:  # classes take turns
-    options["condition"] = np.arange(settings.num) % (run.dataset.spec.num_classes or 1)
-  return np.asarray(model.sample(run.params, run.carry, key, settings.num, **options).x)
+  return np.asarray(draw(run).x)
 
 
 def draw_model(workdir: Workdir, run: TrainedRun) -> None:
-  """`samples.png`: samples of images beside data; `density.png`: a density in the plane beside data and samples."""
+  """`samples.png`: samples of images beside data; of the plane `density.png` and `scores.png`, as far as there are.
+
+  A model that bounds its log-likelihood only has no density to draw.
+  """
   if not isinstance(run.model, HasSample):
     return
   samples, spec = draw_samples(run), run.dataset.spec
   save_panels(workdir, "samples", run.dataset, {"samples": samples})
-  conditional = isinstance(run.model, HasClasses) and run.model.class_conditional
-  if spec.event == (2,) and not spec.is_discrete and isinstance(run.model, HasLogLikelihood) and not conditional:
-    model = run.model  # for the closure: the narrowed type
+  if spec.event != (2,) or spec.is_discrete or is_conditional(run.model):
+    return
+  data = shown_split(run.dataset).rows(slice(0, 4000))["x"]
+  if isinstance(run.model, HasLogLikelihood):
+    _draw_density(workdir, run, run.model, data, samples)
+  if isinstance(run.model, HasScore):
+    _draw_scores(workdir, run, run.model, data, samples)
 
-    @jax.jit
-    def log_prob(x):
-      return model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(0)).nats
 
-    data = shown_split(run.dataset).rows(slice(0, 4000))["x"]
-    save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
-                 from_latent=_from_latent(run, model))
+def _draw_density(workdir: Workdir, run: TrainedRun, model: HasLogLikelihood, data: np.ndarray,
+                  samples: np.ndarray) -> None:
+  kinds = set()
+
+  @jax.jit
+  def log_prob(x):
+    found = model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(0))
+    kinds.add(found.kind)
+    return found.nats
+
+  jax.eval_shape(log_prob, data[:1])
+  if Kind.LOWER_BOUND in kinds:
+    return  # of real numbers: a draw of it, whose exponential is anything but a density
+  save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
+               from_latent=_from_latent(run, model))
+
+
+def _draw_scores(workdir: Workdir, run: TrainedRun, model: HasScore, data: np.ndarray, samples: np.ndarray) -> None:
+  score = jax.jit(model.score)
+
+  def noised(t: float) -> np.ndarray:
+    if not isinstance(model, HasNoised):
+      return data
+    return np.asarray(model.noised(run.params, run.carry, jax.random.key(0), jnp.asarray(data), np.float32(t)))
+
+  save_score_fields(workdir.path / "scores.png", data, samples,
+                    lambda x, t: score(run.params, run.carry, x, np.float32(t)), _SCORE_TIMES, noised=noised)
+
+
+def save_trajectory(workdir: Workdir, dataset: Dataset, frames: np.ndarray) -> None:
+  """`trajectory.png` and `trajectory.gif` of frames [frames, num, *event] of images or of points of the plane.
+
+  Raises ConfigError of data that are neither.
+  """
+  strip, film, spec = workdir.path / "trajectory.png", workdir.path / "trajectory.gif", dataset.spec
+  require_shown(dataset)
+  if spec.is_image:
+    save_strip(strip, frames[:, :_STRIP_ROWS], levels=spec.levels)
+    save_gif(film, image_pictures(frames[:, :_GIF_IMAGES], levels=spec.levels))
+  else:
+    save_point_strip(strip, frames)
+    save_gif(film, point_pictures(frames))
+
+
+def require_shown(dataset: Dataset) -> None:
+  """Raises ConfigError unless there are pictures of the data's trajectories."""
+  spec = dataset.spec
+  if not spec.is_image and (spec.event != (2,) or spec.is_discrete):
+    raise ConfigError(f"--frames shows images and points of the plane, but {dataset.name} has events {spec.event}.")
 
 
 def _from_latent(run: TrainedRun, model: Any) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -84,6 +151,22 @@ def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[s
 def shown_split(dataset: Dataset) -> Split:
   """The split whose examples are shown: test, or validation where the data have none."""
   return dataset.split("test" if "test" in dataset.splits else "valid")
+
+
+def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
+  """`nfe.png`: distance from the data against network evaluations, of several samplers; whether it was written."""
+  panels: dict[str, dict[str, list[Point]]] = {}
+  for kernel in found.floor.squared:
+    panels[kernel] = defaultdict(list)
+    for row in found.rows:
+      if row.sampler is not None and row.nfe is not None:
+        panels[kernel][row.sampler].append(Point(row.nfe, *row.squared[kernel]))
+  if not all(sum(map(len, curves.values())) > 1 for curves in panels.values()):
+    return False
+  about = found.about
+  save_nfe(workdir.path / "nfe.png", panels, found.floor.squared,
+           title=f"{about['model']} · {about['dataset']} · {about['split']}")
+  return True
 
 
 def draw_curves(workdir: Workdir, title: str) -> None:

@@ -4,18 +4,17 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdm.errors import NotFiniteError, SpecError
-from gdm.visualization.figures import BLUE, FAINT, INK, ORANGE, save_figure
+from gdm.errors import NotFiniteError
+from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure
+from gdm.visualization.plane import Points, Window, frame, require_points, window_around
 
-Points = Num[np.ndarray, "_ 2"]
 Warp = Callable[[Float[np.ndarray, "points 2"]], Float[np.ndarray | Array, "points 2"]]
 LogProb = Callable[[Float[np.ndarray, "points 2"]], Float[np.ndarray | Array, " points"]]
 
-_MARGIN = 0.15  # of the data's width, left free around it
 _LATENT_EDGE, _LATENT_LINES, _LINE_POINTS = 3.0, 13, 200  # of a latent grid: to three standard deviations
 _CHUNK = 4096  # points of the grid per call, always as many, so that a jitted log_prob compiles once
 
@@ -41,12 +40,8 @@ def save_density(path: str | os.PathLike, data: Points, samples: Points, log_pro
     NotFiniteError: a log density is NaN or +inf (-inf is an empty place).
     WorkdirError: the file cannot be written.
   """
-  for name, points in (("data", data), ("samples", samples)):
-    if np.ndim(points) != 2 or np.shape(points)[1] != 2 or len(points) == 0:
-      raise SpecError(f"{name} has shape {np.shape(points)}; a density in the plane needs (number, 2), not empty.")
-  low, high = data.min(axis=0).astype(float), data.max(axis=0).astype(float)
-  (x, y), half = ((low + high) / 2).tolist(), (0.5 + _MARGIN) * max(float((high - low).max()), 1e-6)
-  window = (x - half, x + half, y - half, y + half)
+  require_points(data=data, samples=samples)
+  window = window_around(data)
   named = {"true density": true_log_prob, "learned density": log_prob}
   densities = {name: _on_grid(function, window, resolution, name) for name, function in named.items() if function}
   # Colours end at the true density's peak where that is known, so that a learned spike cannot darken the rest.
@@ -57,16 +52,16 @@ def save_density(path: str | os.PathLike, data: Points, samples: Points, log_pro
   panels = list(np.ravel(figure.subplots(1, num_panels)))
   for axes, name, points, color in zip(panels, ("data", "samples"), (data, samples), (BLUE, ORANGE), strict=False):
     axes.scatter(*points[:max_points].T, s=2.5, color=color, alpha=0.5, linewidths=0)
-    _frame(axes, f"{name} ({min(len(points), max_points):,})", window)
+    frame(axes, f"{name} ({min(len(points), max_points):,})", window)
   if from_latent is not None:
     _draw_warped_grid(panels[-1], from_latent)
-    _frame(panels[-1], "warped latent grid", window)
+    frame(panels[-1], "warped latent grid", window)
   heats = []
   for axes, (name, density) in zip(panels[2:2 + len(densities)], densities.items(), strict=True):
     heats.append(axes.imshow(density, origin="lower", extent=window, cmap="magma", vmin=0.0, vmax=brightest,
                              interpolation="bilinear"))
-    mass = float(density.sum()) * (2 * half / resolution)**2
-    _frame(axes, f"{name} (mass in view {mass:.3f})", window)
+    mass = float(density.sum()) * ((window[1] - window[0]) / resolution)**2
+    frame(axes, f"{name} (mass in view {mass:.3f})", window)
   bar = figure.colorbar(heats[0], ax=panels, pad=0.01,
                         extend="max" if densities["learned density"].max() > brightest else "neither")
   bar.set_label("density per unit area", color=INK, fontsize=9)
@@ -75,7 +70,7 @@ def save_density(path: str | os.PathLike, data: Points, samples: Points, log_pro
   save_figure(path, figure)
 
 
-def _on_grid(log_prob: LogProb, window: tuple[float, float, float, float], resolution: int,
+def _on_grid(log_prob: LogProb, window: Window, resolution: int,
              name: str) -> np.ndarray:
   """exp(log_prob) [resolution, resolution] at the centres of cells that tile the window, rows upwards."""
   left, right, bottom, top = window
@@ -100,11 +95,3 @@ def _draw_warped_grid(axes: Axes, from_latent: Warp) -> None:
   for family, color in zip(warped, (BLUE, ORANGE), strict=True):
     for line in family:
       axes.plot(*line.T, color=color, linewidth=0.7)
-
-
-def _frame(axes: Axes, title: str, window: tuple[float, float, float, float]) -> None:
-  axes.set_title(title, color=INK, fontsize=10)
-  axes.set(xlim=window[:2], ylim=window[2:], aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
-  axes.tick_params(labelcolor=INK, color=FAINT, labelsize=8)
-  axes.label_outer(remove_inner_ticks=True)
-  axes.spines[:].set_color(FAINT)

@@ -37,15 +37,16 @@ def style_axes(axes: Axes) -> None:
 def save_figure(path: str | os.PathLike, figure: Figure, dpi: int = 144) -> None:
   """Writes the figure as PNG, whole or not at all. Raises WorkdirError where it cannot be written."""
   with matplotlib.rc_context({"font.family": "DejaVu Sans"}):  # comes with matplotlib, so that every machine has it
-    _write_whole(Path(path), lambda file: figure.savefig(file, format="png", dpi=dpi, metadata=_NO_METADATA))
+    write_whole(Path(path), lambda file: figure.savefig(file, format="png", dpi=dpi, metadata=_NO_METADATA))
 
 
 def save_pixels(path: str | os.PathLike, pixels: UInt8[ndarray, "height width 3"]) -> None:
   """Writes the pixels as PNG, one to one, whole or not at all. Raises WorkdirError where it cannot be written."""
-  _write_whole(Path(path), lambda file: image.imsave(file, pixels, format="png", metadata=_NO_METADATA))
+  write_whole(Path(path), lambda file: image.imsave(file, pixels, format="png", metadata=_NO_METADATA))
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+  """Writes a file whole or not at all. Raises WorkdirError where it cannot be written."""
   partial = path.with_name(f".{path.name}.{os.getpid()}")
   try:
     with partial.open("wb") as file:

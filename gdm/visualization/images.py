@@ -35,7 +35,7 @@ def save_grid(path: str | os.PathLike, images: Images, *, levels: int | None, co
     DataError: values outside the levels, NaN or infinity.
     WorkdirError: the file cannot be written.
   """
-  save_pixels(path, _grid(images, levels, columns, scale))
+  save_pixels(path, grid_pixels(images, levels, columns, scale))
 
 
 def save_side_by_side(path: str | os.PathLike, panels: Mapping[str, Images], *,
@@ -46,7 +46,7 @@ def save_side_by_side(path: str | os.PathLike, panels: Mapping[str, Images], *,
   """
   if not panels:
     raise SpecError("no panels to draw; at least one is needed.")
-  grids = {title: _grid(images, levels, columns, scale) for title, images in panels.items()}
+  grids = {title: grid_pixels(images, levels, columns, scale) for title, images in panels.items()}
   margin, title_height = 16, 34
   height = title_height + max(grid.shape[0] for grid in grids.values()) + margin
   widths = [max(grid.shape[1], 9 * len(title)) for title, grid in grids.items()]  # a letter is at most 9 pixels wide
@@ -61,8 +61,9 @@ def save_side_by_side(path: str | os.PathLike, panels: Mapping[str, Images], *,
   save_figure(path, figure, dpi=_DPI)
 
 
-def _grid(images: np.ndarray, levels: int | None, columns: int | None, scale: int | None) -> np.ndarray:
-  """The pixels [height, width, 3] of a grid."""
+def grid_pixels(images: Images, levels: int | None, columns: int | None = None,
+                scale: int | None = None) -> UInt8[np.ndarray, "_ _ 3"]:
+  """The pixels [height, width, 3] of a grid; arguments and errors as in `save_grid`."""
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
     raise SpecError(f"images have shape {images.shape}; it must be (number, height, width, channels) with at least one "

@@ -104,6 +104,32 @@ def test_the_data_may_have_moved_but_not_changed(commands, tmp_path):
   assert result.status == 2 and "the training split is" in result.err
 
 
+def test_any_family_is_compared(commands, workdir):
+  said = commands.good("quality", f"--workdir={workdir}", "--num=200", "--split=valid").splitlines()
+  assert said[0].startswith("fvsbn on digits+binarize · valid · 200 examples, 200 samples each")
+  assert [line.split("  ")[0] for line in said[3:5]] == ["samples", "train data"]
+  assert said[-1] == f"quality_valid.json in {workdir}"
+  written = json.loads((workdir / "quality_valid.json").read_text())
+  assert written["parameters"] == "ema" and written["rows"][0]["num"] == 200 and not (workdir / "nfe.png").exists()
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (("quality", "--samplers=ddim:20"), "fvsbn has one way to sample"),
+    (("quality", "--num=1"), "--num is 1; it must be at least 4"),
+    (("quality", "--split=tset"), "no split 'tset'"),
+    (("sample", "--frames=1"), "--frames is 1; it must be at least 2"),
+    (("sample", "--frames=3", "--complete"), "cannot go with --complete"),
+    (("sample", "--frames=3"), "fvsbn draws samples in no steps from noise"),
+    (("sample", "--config.sampling.sampler=ddim"), "sampling.sampler is 'ddim', but fvsbn has none"),
+    (("sample", "--config.sampling.num_steps=-1"), "sampling.num_steps is -1; it must be at least 1, or 0"),
+    (("sample", "--config.sampling.guidance=nan"), "sampling.guidance is nan"),
+])
+def test_requests_that_cannot_be(commands, workdir, args, message):
+  binary, *rest = args
+  result = commands.run(binary, f"--workdir={workdir}", *rest)
+  assert result.status == 2 and message in result.err and result.err.count("error:") == 1
+
+
 @pytest.mark.parametrize(("binary", "flag"), [("train", "--config"), ("evaluate", "--split"), ("sample", "--known")])
 def test_help_tells_how_to_call_and_what_the_flags_are(commands, binary, flag):
   said = commands.run(binary, "--help").out

@@ -1,0 +1,123 @@
+"""Drawing from a trained run: by the options that its config names, and many samples in batches of one shape."""
+
+import inspect
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import base
+from experiments.trained import TrainedRun
+from gdm.errors import ConfigError
+from gdm.model import HasClasses, HasSample, Samples
+from gdm.training.streams import stream_key
+
+_OURS = ("num", "seed")  # fields of the sampling section that are no options of models
+_ASKED_OTHERWISE = ("params", "carry", "key", "num", "condition", "num_frames")  # arguments that are no fields
+
+
+class Drawn(NamedTuple):
+  """Samples [num, *event] on the host, network evaluations spent on each (None where not told), and how fast."""
+
+  x: np.ndarray
+  nfe: float | None
+  samples_per_second: float
+
+
+def options_taken(model: Any) -> tuple[str, ...]:
+  """The names of the options that a model's `sample` takes."""
+  parameters = inspect.signature(model.sample).parameters.values()
+  return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in _ASKED_OTHERWISE)
+
+
+def sampling_options(run: TrainedRun) -> dict[str, Any]:
+  """The options of `model.sample` that the config's `sampling` section sets: those that differ from the base's.
+
+  Raises:
+    ConfigError: the model cannot sample, or not with one of them.
+  """
+  name = run.config.model.name
+  if not isinstance(run.model, HasSample):
+    raise ConfigError(f"{name} cannot sample.")
+  known, neutral = options_taken(run.model), base.get_config().sampling.to_dict()
+  options = {field: value for field, value in run.config.sampling.items()
+             if field not in _OURS and (field not in neutral or value != neutral[field])}
+  for field in (field for field in options if field not in known):
+    right = f"it must be {neutral[field]!r}" if field in neutral else "leave it out"
+    raise ConfigError(f"sampling.{field} is {options[field]!r}, but {name} has none; {right}. What it has: "
+                      f"{', '.join(known) or 'no options'}.")
+  return options
+
+
+def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
+  """`sampling.num` samples by the settings of the config's `sampling` section; classes take turns.
+
+  With frames the info has "trajectory" [num_frames, num, *event], in the data's scale: as many states on the way, the
+  last of which are the samples.
+
+  Raises:
+    ConfigError: the model cannot sample, or not with these settings, or shows no trajectory.
+  """
+  model, settings = run.model, run.config.sampling
+  options = sampling_options(run)
+  assert isinstance(model, HasSample)
+  if num_frames and "num_frames" not in inspect.signature(model.sample).parameters:
+    raise ConfigError(f"{run.config.model.name} draws samples in no steps from noise, so there are no frames.")
+  if num_frames:
+    options["num_frames"] = num_frames - 1
+  if is_conditional(model):
+    options["condition"] = np.arange(settings.num) % (run.dataset.spec.num_classes or 1)
+  key = stream_key(jax.random.key(settings.seed), "sampling", 0)
+  drawn = model.sample(run.params, run.carry, key, settings.num, **options)
+  if not num_frames:
+    return drawn
+  trajectory = jnp.concatenate([drawn.info["trajectory"], drawn.x[None].astype(jnp.float32)])
+  return Samples(drawn.x, {**drawn.info, "trajectory": trajectory})
+
+
+def is_conditional(model: Any) -> bool:
+  """Whether samples are drawn given labels."""
+  return isinstance(model, HasClasses) and model.class_conditional
+
+
+def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:
+  """Draws `num` samples in batches, compiled once; labels are drawn as often as the training split has them.
+
+  Args:
+    run: of a model that samples.
+    num: how many.
+    options: of its `sample`.
+    name: another gives other random numbers, so that sets of samples are independent.
+    batch_size: how many at a time.
+
+  Raises ConfigError where a solver did not reach its tolerance.
+  """
+  model, size = run.model, min(num, batch_size)
+  assert isinstance(model, HasSample)
+  root = stream_key(jax.random.key(run.config.sampling.seed), f"sampling/{name}", 0)
+
+  def sample(params, carry, key, labels):
+    given = {} if labels is None else {"condition": labels}
+    drawn = model.sample(params, carry, key, size, **given, **options)
+    return drawn.x, drawn.info.get("nfe"), drawn.info.get("solved")
+
+  labels = None
+  if is_conditional(model):
+    of_data = np.asarray(run.dataset.splits["train"]["y"][:])
+    labels = np.random.default_rng(run.config.sampling.seed).choice(of_data, (-(-num // size), size)).astype(np.int32)
+  first = None if labels is None else labels[0]
+  compiled = jax.jit(sample).lower(run.params, run.carry, root, first).compile()
+  parts, spent, start = [], [], time.perf_counter()
+  for index in range(-(-num // size)):
+    x, nfe, solved = compiled(run.params, run.carry, jax.random.fold_in(root, index),
+                              None if labels is None else jnp.asarray(labels[index]))
+    if solved is not None and not solved:  # under jit a model cannot raise
+      raise ConfigError(f"{name} did not reach its tolerance with {int(nfe)} evaluations; name another sampler.")
+    parts.append(np.asarray(x))  # waits, so that no more than a batch is under way
+    spent.append(nfe)
+  seconds = time.perf_counter() - start
+  nfe = None if spent[0] is None else float(np.mean(np.asarray(spent)))
+  return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds)

@@ -1,0 +1,142 @@
+"""How good samples are: their kernel distances from data, beside each other and beside the data's own floor."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num
+
+from gdm.dataspec import DataSpec
+from gdm.errors import WorkdirError
+from gdm.evaluation.kernel_distance import (
+    Estimate,
+    Gaussian,
+    KernelDistance,
+    Moments,
+    Polynomial,
+    Scale,
+    median_bandwidth,
+)
+
+CUBIC, GAUSSIAN = "cubic", "gaussian"
+_SHOWN = 1000.0  # squared distances are printed times this
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Yardstick:
+  """Kernel distances from one set of data.
+
+  Scale and bandwidth are those of the training split, so that they are the same for every split and depend neither on
+  the data compared with nor on the samples.
+  """
+
+  scale: Scale
+  bandwidth: float
+  distances: Mapping[str, KernelDistance]
+
+  @classmethod
+  def of(cls, spec: DataSpec, train: Num[np.ndarray, "_ ..."], data: Num[np.ndarray, "_ ..."]) -> "Yardstick":
+    """Raises DataError where the data are too few or all alike."""
+    scale = Scale.of(spec, train)
+    bandwidth, points = median_bandwidth(scale(train)), scale(data)
+    kernels = {CUBIC: Polynomial(3), GAUSSIAN: Gaussian(bandwidth)}
+    return cls(scale, bandwidth, {name: KernelDistance(kernel, points) for name, kernel in kernels.items()})
+
+  def moments(self, x: Num[np.ndarray, "_ ..."]) -> dict[str, Moments]:
+    """What the kernels see of samples."""
+    points = self.scale(x)
+    return {name: distance.moments(points) for name, distance in self.distances.items()}
+
+  def squared(self, of: Mapping[str, Moments]) -> dict[str, Estimate]:
+    """Squared distances from the data, by kernel."""
+    return {name: distance.squared(of[name]) for name, distance in self.distances.items()}
+
+  def difference(self, of: Mapping[str, Moments], others: Mapping[str, Moments]) -> dict[str, Estimate]:
+    """How much farther from the data than others, by kernel."""
+    return {name: distance.difference(of[name], others[name]) for name, distance in self.distances.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A set of samples, or of other data, as compared with the data.
+
+  Attributes:
+    name: what drew them.
+    num: how many there are.
+    squared: squared distances by kernel.
+    difference: what they differ by from those of the reference; None of the reference itself.
+    sampler, steps, nfe, samples_per_second: how they were drawn, where that is known.
+  """
+
+  name: str
+  num: int
+  squared: Mapping[str, Estimate]
+  difference: Mapping[str, Estimate] | None = None
+  sampler: str | None = None
+  steps: int | None = None
+  nfe: float | None = None
+  samples_per_second: float | None = None
+
+
+def table(rows: Sequence[Row], floor: Row, reference: str | None) -> str:
+  """A line for each row, then the floor: squared distances and differences from the reference, times 1,000."""
+  kernels = list(floor.squared)
+  heading = ["samples", "NFE", "samples/s", *(f"{name} MMD² x 1000" for name in kernels)]
+  if reference is not None:
+    heading += [f"{name} - {reference}" for name in kernels]
+  lines = [heading]
+  for row in (*rows, floor):
+    cells = [row.name, "" if row.nfe is None else f"{row.nfe:g}",
+             "" if row.samples_per_second is None else _rate(row.samples_per_second),
+             *(_cell(row.squared[name]) for name in kernels)]
+    if reference is not None:
+      cells += [_difference_cell(row, name) for name in kernels]
+    lines.append(cells)
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  written = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                       for i, (cell, width) in enumerate(zip(cells, widths, strict=True))).rstrip()
+             for cells in lines]
+  return "\n".join([written[0], "  ".join("─" * width for width in widths), *written[1:]])
+
+
+def write_quality(path: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[Row], floor: Row,
+                  reference: str | None) -> None:
+  """Writes everything as JSON, distances as they are. Raises WorkdirError where it cannot be written."""
+  contents = {**about, "reference": reference, "rows": [_plain(row) for row in rows], "floor": _plain(floor)}
+  path = Path(path)
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    partial.write_text(json.dumps(contents, indent=2, allow_nan=False) + "\n")
+    os.replace(partial, path)
+  except OSError as error:
+    partial.unlink(missing_ok=True)
+    raise WorkdirError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def _rate(rate: float) -> str:
+  return f"{rate:,.0f}" if rate >= 100.0 else f"{rate:.3g}"
+
+
+def _cell(estimate: Estimate) -> str:
+  return f"{_SHOWN * estimate.value:.3f} ± {_SHOWN * estimate.stderr:.3f}"
+
+
+def _difference_cell(row: Row, name: str) -> str:
+  """The difference, its error, and their ratio: how many standard errors worse."""
+  if row.difference is None:
+    return ""
+  value, stderr = row.difference[name]
+  ratio = f" ({value / stderr:+.1f} s.e.)" if stderr > 0 else ""
+  return f"{_SHOWN * value:+.3f} ± {_SHOWN * stderr:.3f}{ratio}"
+
+
+def _plain(row: Row) -> dict[str, Any]:
+  plain = dataclasses.asdict(row)
+  for field in ("squared", "difference"):
+    if plain[field] is not None:
+      plain[field] = {name: {"value": value, "stderr": stderr} for name, (value, stderr) in plain[field].items()}
+  return plain
