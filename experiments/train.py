@@ -32,7 +32,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments import hosts as run_hosts
-from experiments.allocation import keep_freed_memory
+from experiments.allocation import keep_freed_memory, will_run_on_cpu
 from experiments.pictures import draw_curves, draw_model
 from experiments.profile import Profile
 from experiments.progress import Display
@@ -92,6 +92,8 @@ def main(argv: Sequence[str]) -> int:
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
   profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", config.training.steps_per_call)
+  if will_run_on_cpu():
+    keep_freed_memory()
   run_hosts.join()
   _require_same_config(config)
   # Outside the loop of steps both signals stop at once.
@@ -164,8 +166,6 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
 
 def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model, profile: Profile | None) -> Plan:
   """Training by gradient steps."""
-  if jax.default_backend() == "cpu":
-    keep_freed_memory()
   training, key, mesh = config.training, jax.random.key(config.seed), meshes.make_mesh(config.mesh.fsdp)
   meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
   minibatches = sum(objective.repeats for objective in model.objectives)
