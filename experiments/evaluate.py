@@ -1,13 +1,16 @@
 """Scores one split of a trained run, whole, once, and says what kind of number it is.
 
   python -m experiments.evaluate --workdir=runs/made --split=test [--checkpoint=best|last|STEP]
-      [--config.evaluation.num_draws=10 ...] [--config.data.data_dir=DIR]
+      [--config.evaluation.num_draws=10 ...] [--config.evaluation.likelihood=ode,tolerance=1e-5]
+      [--config.data.data_dir=DIR]
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 Prints one line and writes `likelihood_<split>.json` into the workdir, and the score of each example beside it in
 `scores_<split>.npz`. A class-conditional model is scored given the labels, and once more as the sum over them
-(`likelihood_<split>_over_labels.json`). Settings of `evaluation` may differ from those of
-training; they are recorded in the result. The split is spread over all devices, of several processes too.
+(`likelihood_<split>_over_labels.json`). A model with several likelihoods is scored by the one that
+`evaluation.likelihood` names; another than that of training goes to `likelihood_<split>_<name>.json`. Settings of
+`evaluation` may differ from those of training; they are recorded in the result. The split is spread over all devices,
+of several processes too.
 """
 
 from collections.abc import Sequence
@@ -40,6 +43,9 @@ def main(argv: Sequence[str]) -> None:
   hosts.join()
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
   settings, split, mesh = run.config.evaluation, _SPLIT.value, meshes.make_mesh()
+  # Beside the numbers by the likelihood that the run was validated with, not over them.
+  trained_with = workdir.read_config().evaluation.likelihood
+  way = "" if settings.likelihood == trained_with else "_" + settings.likelihood.partition(",")[0]
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
 
   def score(model: Any, name: str) -> SplitLikelihood:
@@ -53,9 +59,9 @@ def main(argv: Sequence[str]) -> None:
       _report(workdir, run, split, likelihood, name)
     return likelihood
 
-  if score(run.model, split).given == ("y",):
+  if score(run.model, f"{split}{way}").given == ("y",):
     prior = log_label_prior(run.dataset.splits["train"]["y"][:], run.dataset.spec.num_classes or 0)
-    score(OverLabels(run.model, prior), f"{split}_over_labels")
+    score(OverLabels(run.model, prior), f"{split}{way}_over_labels")
 
 
 def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str) -> None:

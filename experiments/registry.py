@@ -45,6 +45,14 @@ MODELS = {
     "iaf": ("gdm.flows.iaf", "IAF"),
     "spline_coupling": ("gdm.flows.spline_coupling", "SplineCoupling"),
     "spline_autoregressive": ("gdm.flows.spline_autoregressive", "SplineAutoregressive"),
+    # diffusion
+    "ncsn": ("gdm.diffusion.ncsn", "NCSN"),
+    "ddpm": ("gdm.diffusion.ddpm", "DDPM"),
+    "improved_ddpm": ("gdm.diffusion.improved_ddpm", "ImprovedDDPM"),
+    "vdm": ("gdm.diffusion.vdm", "VDM"),
+    "score_sde": ("gdm.diffusion.score_sde", "ScoreSDE"),
+    "edm": ("gdm.diffusion.edm", "EDM"),
+    "flow_matching": ("gdm.diffusion.flow_matching", "FlowMatching"),
 }
 
 

@@ -38,6 +38,7 @@ from experiments.profile import Profile
 from experiments.progress import Display
 from experiments.registry import build_model
 from experiments.run import Run
+from experiments.scoring import scored_by
 from experiments.settings import check_settings, flatten_fields, with_defaults
 from experiments.trained import load_data, load_run
 from experiments.utilization import utilization
@@ -144,7 +145,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
     print(f"{workdir.path} is finished already, at step {step}.")
     return 0
   dataset = load_data(config)
-  model = build_model(config.model.to_dict(), dataset.spec)
+  model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model, profile)
   hosts.from_first(lambda: workdir.record(config))
   with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:

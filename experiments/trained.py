@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 from experiments.registry import build_model
+from experiments.scoring import scored_by
 from experiments.settings import check_settings
 from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
@@ -49,7 +50,7 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   config.update_from_flattened_dict(overrides)
   check_settings(config)
   dataset = dataset or load_data(config)
-  model = _recorded_model(workdir, config, dataset)
+  model = scored_by(_recorded_model(workdir, config, dataset), config.evaluation.likelihood)
   for attempt in range(1, _ATTEMPTS + 1):
     place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))
     directory = workdir.path / place

@@ -8,6 +8,7 @@ afterwards, and bits/dim is `-nats / (num_dims * log 2)`.
 import dataclasses
 import enum
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -48,18 +49,21 @@ class LogLikelihood:
     num_dims: dimensions of each example (tokens of a sequence), the divisor of bits/dim.
     kind: exact, a bound, or an estimate.
     given: names of the batch entries it is conditional on; () is log p(x), ("y",) is log p(x | y).
+    details: what else is known of each example, by name: a bound's parts in nats, a solver's evaluations. Reports give
+      their means, and an error about an example its own.
   """
 
   nats: Float[Array, " batch"]
   num_dims: Int[Array, " batch"]
   kind: Kind = dataclasses.field(metadata={"static": True})
   given: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+  details: Mapping[str, Float[Array, " batch"]] = dataclasses.field(default_factory=dict)
 
   @classmethod
-  def of(cls, nats: Float[Array, " batch"], num_dims: int, kind: Kind = Kind.EXACT,
-         given: tuple[str, ...] = ()) -> "LogLikelihood":
+  def of(cls, nats: Float[Array, " batch"], num_dims: int, kind: Kind = Kind.EXACT, given: tuple[str, ...] = (),
+         details: Mapping[str, Float[Array, " batch"]] | None = None) -> "LogLikelihood":
     """A LogLikelihood whose examples all have `num_dims` dimensions."""
-    return cls(nats, jnp.full(nats.shape, num_dims, jnp.int32), kind, given)
+    return cls(nats, jnp.full(nats.shape, num_dims, jnp.int32), kind, given, details or {})
 
 
 @jax.tree_util.register_dataclass
@@ -77,8 +81,13 @@ def bits_per_dim(nats: Num[Array, "*shape"] | float, num_dims: Num[Array, "*shap
   return -nats / (num_dims * math.log(2.0))
 
 
-def require_finite(nats, first_index: int = 0, what: str = "log-likelihood") -> None:
-  """Raises NotFiniteError naming the first example whose value is NaN or infinite; `nats` is a host array [B]."""
+def require_finite(nats, first_index: int = 0, what: str = "log-likelihood", details=None) -> None:
+  """Raises NotFiniteError naming the first example whose value is NaN or infinite; `nats` is a host array [B].
+
+  `details`, name -> [B], say more about that example.
+  """
   for offset, value in enumerate(nats):
     if not math.isfinite(value):
-      raise NotFiniteError(f"{what} of example {first_index + offset} is {value}; it must be finite.")
+      more = ", ".join(f"{name} {values[offset]:g}" for name, values in (details or {}).items())
+      raise NotFiniteError(f"{what} of example {first_index + offset} is {value}; it must be finite"
+                           + (f" ({more})." if more else "."))

@@ -110,6 +110,15 @@ class HasLogLikelihood(Protocol):
 
 
 @runtime_checkable
+class HasLikelihoods(Protocol):
+  """Can score data in more than one way."""
+
+  def scored_by(self, name: str, **settings: Any) -> "Model":
+    """The same model, whose likelihood is found in the way called `name`; a ConfigError names what it knows."""
+    ...
+
+
+@runtime_checkable
 class HasUnnormalized(Protocol):
   """Can score data up to a constant, which `log_normalizer` estimates once per split."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gdm.diffusion.paths.path import Path, prior_scale
-from gdm.diffusion.weightings import VLB, DiscreteVLB
+from gdm.diffusion.weightings import VLB
 
 
 def prior_loss(path: Path, data: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
@@ -23,26 +23,39 @@ def prior_loss(path: Path, data: Float[Array, "batch *event"]) -> Float[Array, "
   return 0.5 * _total((path.alpha(end) / scale * data) ** 2 + variance - 1.0 - jnp.log(variance))
 
 
+def squared_error(path: Path, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
+                  predicted: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  """||noise - predicted||^2, less what is known of it: the same mean over the noise, with less spread.
+
+  Where there is little noise it cannot be told from the data, and the error is about ||noise||^2, a draw of mean D.
+  Of normal data with variance one the part of it is SNR^2 / (1 + SNR)^2; so much of ||noise||^2 - D is subtracted, a
+  control variate.
+  """
+  part = jax.nn.sigmoid(path.log_snr(t)) ** 2
+  return _total((noise - predicted) ** 2) - part * _total(noise**2 - 1.0)
+
+
 def diffusion_loss(path: Path, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
                    predicted: Float[Array, "batch *event"],
                    density: Float[Array, " batch"] | float = 1.0) -> Float[Array, " batch"]:
   """An unbiased estimate of the continuous-time diffusion loss by one time each, drawn from `density` (equation 17)."""
-  return VLB()(path, t) / density * _total((noise - predicted) ** 2)
+  return VLB()(path, t) / density * squared_error(path, t, noise, predicted)
 
 
-def discrete_diffusion_loss(path: Path, num_steps: int, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
-                            predicted: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """The same of `num_steps` steps, by one of the times i / T each (equation 14)."""
-  return DiscreteVLB(num_steps)(path, t) * _total((noise - predicted) ** 2)
+def step_loss(path: Path, s: Float[Array, " batch"], t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
+              predicted: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  """The term of one step from t to s < t in discrete time (equation 13)."""
+  return 0.5 * jnp.expm1(path.log_snr(s) - path.log_snr(t)) * squared_error(path, t, noise, predicted)
 
 
-def reconstruction_loss(path: Path, x: Float[Array, "batch *event"],
-                        data: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """-log N(data; x / alpha, (sigma / alpha)^2) of continuous data, given x at the path's first time."""
+def reconstruction_loss(path: Path, data: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  """-log N(data; x / alpha, (sigma / alpha)^2) of real data, its mean over x at the path's first time.
+
+  It does not depend on the data: the scaled error is the noise.
+  """
   start = jnp.asarray(path.ends[0], data.dtype)
-  log_snr = path.log_snr(start)
-  error = (data - x / path.alpha(start)) ** 2
-  return 0.5 * _total(error * jnp.exp(log_snr) - log_snr + math.log(2.0 * math.pi))
+  num_dims = math.prod(data.shape[1:])
+  return jnp.full(data.shape[0], 0.5 * num_dims * (1.0 - path.log_snr(start) + math.log(2.0 * math.pi)), data.dtype)
 
 
 def discrete_reconstruction_loss(path: Path, x: Float[Array, "batch *event"], data: Int[Array, "batch *event"],

@@ -49,3 +49,24 @@ class Preconditioning:
     """What the network should give at x (equation 8)."""
     skip, out, _, _ = self.coefficients(sigma)
     return (data - skip * x) / out
+
+
+class Preconditioned:
+  """A preconditioned network's output as a `Prediction` of any path (gdm/diffusion/predictions.py)."""
+
+  def __init__(self, sigma_data: float) -> None:
+    self.around = Preconditioning(sigma_data)
+
+  def target(self, level, data, noise):
+    x = (level.alpha * data + level.sigma * noise) / level.alpha
+    return self.around.target(level.sigma / level.alpha, x, data)
+
+  def data(self, level, x, value):
+    return self.around.data(level.sigma / level.alpha, x / level.alpha, value)
+
+  def noise(self, level, x, value):
+    return (x - level.alpha * self.data(level, x, value)) / level.sigma
+
+  def noise_scale(self, level):
+    sigma = level.sigma / level.alpha
+    return sigma / self.around.coefficients(sigma).out

@@ -58,6 +58,22 @@ class DiscreteUniform:
 
 
 @dataclasses.dataclass(frozen=True)
+class Levels:
+  """One of `num` times from end to end of the path, both included, each as often."""
+
+  num: int
+
+  def __post_init__(self) -> None:
+    if self.num < 2:
+      raise ConfigError(f"num of levels is {self.num}; it must be at least 2, the path's ends.")
+
+  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+    level = jnp.clip(jnp.floor(rank * self.num), 0, self.num - 1)
+    start, end = path.ends
+    return Draw(start + (end - start) * level / (self.num - 1), jnp.ones_like(rank))
+
+
+@dataclasses.dataclass(frozen=True)
 class LogSNRUniform:
   """Evenly in log-SNR: density proportional to g^2 / sigma^2 = -lambda'.
 
@@ -96,8 +112,8 @@ class LogNormal:
     return (-0.5 * path.log_snr(t) - self.mean) / self.std
 
 
-TIMES: dict[str, type] = {"uniform": Uniform, "discrete": DiscreteUniform, "vlb_importance": LogSNRUniform,
-                          "log_normal": LogNormal}
+TIMES: dict[str, type] = {"uniform": Uniform, "discrete": DiscreteUniform, "levels": Levels,
+                          "vlb_importance": LogSNRUniform, "log_normal": LogNormal}
 
 
 def times(name: str, **fields: Any) -> Times:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from gdm.diffusion.paths.discrete import require_steps
 from gdm.diffusion.paths.path import Path
-from gdm.diffusion.predictions import Prediction
+from gdm.diffusion.predictions import PREDICTIONS, Prediction
 from gdm.errors import ConfigError, nearest
 
 
@@ -95,8 +95,16 @@ class EDMWeighting:
     return jnp.exp(-path.log_snr(t)) / self.sigma_data**2 + 1.0
 
 
+@dataclasses.dataclass(frozen=True)
+class FlowMatching:
+  """One, of the velocity's squared error (Lipman et al., arXiv:2210.02747, equation 9)."""
+
+  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    return PREDICTIONS["velocity"].noise_scale(path.level(t)) ** 2
+
+
 WEIGHTINGS: dict[str, type] = {"simple": Simple, "vlb": VLB, "discrete_vlb": DiscreteVLB, "likelihood": Likelihood,
-                               "min_snr": MinSNR, "edm": EDMWeighting}
+                               "min_snr": MinSNR, "edm": EDMWeighting, "flow_matching": FlowMatching}
 
 
 def weighting(name: str, **fields: Any) -> Weighting:

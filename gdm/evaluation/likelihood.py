@@ -41,6 +41,7 @@ class SplitLikelihood:
     discrete: whether nats are of a probability mass, so that bits/dim means something.
     normalizer_stderr: standard error, in nats, of the log Z that all examples share; 0 where there is none.
     alternatives: the same scores under the model's further estimates of log Z.
+    details: means over examples and draws of what else the model knows: a bound's parts, a solver's evaluations.
   """
 
   nats: Float[np.ndarray, " examples"]
@@ -51,6 +52,7 @@ class SplitLikelihood:
   discrete: bool
   normalizer_stderr: float = 0.0
   alternatives: "tuple[SplitLikelihood, ...]" = ()
+  details: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def num_examples(self) -> int:
@@ -174,13 +176,14 @@ def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iter
   def score(batch, draw, index):
     return _log_likelihood(model, params, carry, batch, key, draw, index, num_samples)
 
-  return SplitLikelihood(*_score(score, batches, num_draws), discrete=model.spec.is_discrete)
+  scores, details = _score(score, batches, num_draws)
+  return SplitLikelihood(*scores, discrete=model.spec.is_discrete, details=details)
 
 
 def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                            num_draws: int, num_samples: int) -> SplitLikelihood:
   del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
-  scores = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
+  scores, _ = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
   normalizers = model.log_normalizer(params, carry, jax.random.fold_in(key, zlib.crc32(b"log_normalizer")))
   first, *others = (_normalize(scores, normalizer, model.spec.is_discrete) for normalizer in normalizers)
   return dataclasses.replace(first, alternatives=tuple(others))
@@ -211,22 +214,31 @@ class _Scores(NamedTuple):
   num_draws: int
 
 
-def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch], num_draws: int) -> _Scores:
-  """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out."""
+def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],
+           num_draws: int) -> tuple[_Scores, dict[str, float]]:
+  """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out.
+
+  With the scores come the means of their details.
+  """
   nats, num_dims, kind, given, repeats, count = [], [], Kind.EXACT, (), 1, 0
+  details: dict[str, list[np.ndarray]] = {}
   for scored in _one_late(_dispatch(score, batches, num_draws)):
     draws, real = [draw.score for draw in scored], np.asarray(scored[0].mask) > 0
     values = np.stack([np.asarray(draw.nats, np.float64)[real] for draw in draws])
-    for number, value in enumerate(values, start=1):
+    for number, (draw, value) in enumerate(zip(draws, values, strict=True), start=1):
+      more = {name: np.asarray(detail, np.float64)[real] for name, detail in draw.details.items()}
       require_finite(value, count, f"log-likelihood (draw {number} of {len(draws)})" if len(draws) > 1 else
-                     "log-likelihood")
+                     "log-likelihood", more)
+      for name, detail in more.items():
+        details.setdefault(name, []).append(detail)
     nats.append(np.mean(values, axis=0))
     num_dims.append(np.asarray(draws[0].num_dims, np.int64)[real])
     kind, given, repeats = kind + draws[0].kind, draws[0].given, max(repeats, len(draws))
     count += values.shape[1]
   if count == 0:
     raise DataError("the split to evaluate has no examples; it must have at least one.")
-  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats)
+  means = {name: float(np.mean(np.concatenate(parts))) for name, parts in details.items()}
+  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats), means
 
 
 def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],

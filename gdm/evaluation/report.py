@@ -64,6 +64,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
   }
   if units:
     report["units"] = _per_unit(likelihood, units)
+  if likelihood.details:  # means over examples: a bound's parts in nats, a solver's evaluations
+    report["details"] = dict(likelihood.details)
   if likelihood.alternatives:  # the same scores under further estimates of log Z
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
   return report

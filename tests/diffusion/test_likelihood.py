@@ -11,16 +11,18 @@ from diffusion.analytic import GAUSSIAN, PATHS, TWO
 
 from gdm.diffusion.bound import (
   diffusion_loss,
-  discrete_diffusion_loss,
   discrete_reconstruction_loss,
   prior_loss,
   reconstruction_loss,
+  squared_error,
+  step_loss,
 )
 from gdm.diffusion.divergence import Exact, Hutchinson, divergence
 from gdm.diffusion.ode import Tolerance, ToleranceError, log_likelihood, require_solved
 from gdm.diffusion.paths.path import noised, prior_scale
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
 from gdm.diffusion.times import LogSNRUniform, draw
+from gdm.diffusion.weightings import DiscreteVLB
 from gdm.errors import ConfigError
 
 KEY = jax.random.key(0)
@@ -100,28 +102,25 @@ def test_the_continuous_time_bound_meets_the_density(name):
 
   @jax.jit
   def draws(key):
-    time_key, noise_key, first_key = jax.random.split(key, 3)
-    normal = [jax.random.normal(k, (num, 2)) for k in (noise_key, first_key)]
-    return *draw(LogSNRUniform(), path, time_key, num), *normal
+    time_key, noise_key = jax.random.split(key)
+    return *draw(LogSNRUniform(), path, time_key, num), jax.random.normal(noise_key, (num, 2))
 
   @jax.jit
-  def terms(x, t, density, noise, first_noise):
+  def terms(x, t, density, noise):
     data = jnp.broadcast_to(x, (num, 2))
     sample = noised(path, data, noise, t)
     level = sample.level.like(data)
     predicted = (sample.x - level.alpha * TWO.denoise(path)(sample.x, t)) / level.sigma
-    first = noised(path, data, first_noise, jnp.full(num, path.ends[0]))
     return (prior_loss(path, data[:1]), diffusion_loss(path, t, noise, predicted, density),
-            reconstruction_loss(path, first.x, data))
+            reconstruction_loss(path, data))
 
   for i, x in enumerate(TWO.sample(3, 3)):
     with jax.enable_x64(True):
       prior, diffusion, reconstruction = (np.asarray(a) for a in terms(x, *draws(jax.random.key(i))))
     bound = -(prior[0] + diffusion.mean() + reconstruction.mean())
-    # The first draw's noise belongs to the same path: its spread is the estimate's too.
-    error = math.sqrt((diffusion.var() + reconstruction.var()) / num)
+    error = math.sqrt(diffusion.var() / num)
     assert prior[0] < 1e-2
-    assert error < 0.15
+    assert error < 0.1
     assert abs(bound - TWO.log_density(x[None])[0]) < 4.0 * error + 5e-3
 
 
@@ -135,9 +134,7 @@ def test_the_gap_of_discrete_time_shrinks_with_its_steps():
     t = jnp.arange(1, num_steps + 1) / num_steps
     alpha, sigma = path.level(t)[:2]
     left = alpha**2 * variance / (alpha**2 * variance + sigma**2)
-    # An error of size sqrt(left) in each dimension stands for its mean.
-    error = jnp.broadcast_to(jnp.sqrt(left)[:, None], (num_steps, dims))
-    return discrete_diffusion_loss(path, num_steps, t, error, jnp.zeros_like(error)).mean()
+    return jnp.mean(DiscreteVLB(num_steps)(path, t) * dims * left)
 
   gaps = [bound(num) - bound(4000) for num in (25, 50, 100)]
   assert gaps[0] > gaps[1] > gaps[2] > 0.0
@@ -145,9 +142,23 @@ def test_the_gap_of_discrete_time_shrinks_with_its_steps():
   # The whole of it is the entropy of the data, in nats.
   data = np.asarray(GAUSSIAN.means) ** 2 + variance
   prior = float(prior_loss(path, jnp.sqrt(jnp.asarray(data)))[0])
-  reconstruction = float(reconstruction_loss(path, jnp.zeros((1, dims)), jnp.zeros((1, dims)))[0]) + 0.5 * dims
+  reconstruction = float(reconstruction_loss(path, jnp.zeros((1, dims)))[0])
   entropy = 0.5 * dims * math.log(2.0 * math.pi * math.e * variance)
   assert prior + float(bound(4000)) + reconstruction == pytest.approx(entropy, abs=0.02)
+
+
+def test_the_control_variate_changes_the_spread_alone():
+  """Of a step's loss too, which is the weight of discrete time over its steps."""
+  path, num, rng = LogSNRLinear(10.0, -8.0), 20_000, np.random.default_rng(0)
+  noise = jnp.asarray(rng.normal(size=(num, 3)), jnp.float32)
+  t = jnp.full(num, 0.15)
+  predicted = 0.1 * noise + 0.1
+  plain = jnp.sum((noise - predicted) ** 2, axis=1)
+  error = np.asarray(squared_error(path, t, noise, predicted))
+  assert abs(error.mean() - float(plain.mean())) < 4.0 * math.sqrt(6.0 / num)
+  assert error.std() < 0.5 * float(plain.std())
+  step = step_loss(path, t - 1e-2, t, noise, predicted)
+  np.testing.assert_allclose(step, DiscreteVLB(100)(path, t) * error / 100, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from gdm.diffusion.weightings import (
 from gdm.errors import ConfigError
 
 NAMES = sorted(PREDICTIONS)
-DRAWN = {"uniform": {}, "discrete": {"num_steps": 10}, "vlb_importance": {}, "log_normal": {}}
+DRAWN = {"uniform": {}, "discrete": {"num_steps": 10}, "levels": {"num": 10}, "vlb_importance": {}, "log_normal": {}}
 
 
 @settings(max_examples=60)
@@ -126,7 +126,7 @@ def test_times_follow_their_density(name):
   assert (t >= path.ends[0]).all() and (t <= path.ends[1]).all()
   ranks = np.linspace(0.05, 0.95, 7).astype(np.float32)
   quantiles = np.asarray(times(name, **DRAWN[name]).at(path, jnp.asarray(ranks)).t)
-  if name == "discrete":
+  if name in ("discrete", "levels"):
     np.testing.assert_array_equal(np.unique(t, return_counts=True)[1], num // 10)
   else:
     np.testing.assert_allclose(np.quantile(t, ranks), quantiles, atol=2e-3)

@@ -64,6 +64,19 @@ class Counting:
     self.calls += 1
 
 
+class At:
+  """A denoising function that says where the log-variance lies."""
+
+  def __init__(self, function, fraction):
+    self.function, self.fraction = function, fraction
+
+  def __call__(self, x, t):
+    return self.function(x, t)
+
+  def with_variance(self, x, t):
+    return self.function(x, t), jnp.full_like(x, self.fraction)
+
+
 @functools.cache
 def drawn(name):
   sampler, path, grid, num_steps = CASES[name]
@@ -93,7 +106,7 @@ def test_learned_variances_between_the_two():
     def run(sampler, function):
       return sample(sampler, function, path, Uniform(last=0.0), 10, key, (4, 2)).x
 
-    learned = [run(LearnedAncestral(), lambda x, t, f=f: (denoise(x, t), jnp.full_like(x, f))) for f in (0.0, 1.0)]
+    learned = [run(LearnedAncestral(), At(denoise, f)) for f in (0.0, 1.0)]
     return learned, [run(Ancestral("posterior"), denoise), run(Ancestral("forward"), denoise)]
 
   learned, fixed = draws(KEY)

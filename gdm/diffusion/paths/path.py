@@ -159,9 +159,10 @@ def inside(t: Num[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     t = t.astype(jnp.float32)
   if isinstance(t, Tracer):
     return jnp.where((t >= 0.0) & (t <= 1.0), t, jnp.nan)
-  outside = np.asarray((t < 0.0) | (t > 1.0) | jnp.isnan(t))
+  values = np.asarray(t)  # in numpy, since under a transformation operations even on constants are traced
+  outside = ~((values >= 0.0) & (values <= 1.0))
   if outside.any():
-    raise ConfigError(f"time is {np.asarray(t)[outside].flat[0]}; a path's times are in [0, 1], from data to noise.")
+    raise ConfigError(f"time is {values[outside].flat[0]}; a path's times are in [0, 1], from data to noise.")
   return t
 
 
@@ -199,6 +200,12 @@ def prior_scale(path: Path) -> Float[Array, ""]:
   """
   end = jnp.asarray(path.ends[1])
   return jnp.hypot(path.alpha(end), path.sigma(end))
+
+
+def normalized_log_snr(path: Path, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  """How far the log-SNR has fallen between the path's ends: 0 at the first to 1 at the last."""
+  first, last = (path.log_snr(jnp.asarray(end, t.dtype)) for end in path.ends)
+  return (first - path.log_snr(t)) / (first - last)
 
 
 def require_falling(path: Path, num: int = 1001) -> None:

@@ -6,7 +6,7 @@ equation 7; of any path Kingma et al., arXiv:2107.00630, equation 32).
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -65,16 +65,23 @@ class Ancestral(Stepwise):
     return _noisy(key, mean, jnp.sqrt(VARIANCES[self.variance](q)), now), ()
 
 
-# (x_t, t) -> x_0 and, for each entry, where its log-variance lies: 0 at the posterior's, 1 at the forward one.
-DenoiseWithVariance = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]],
-                               tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]]
+@runtime_checkable
+class DenoiseWithVariance(Protocol):
+  """A denoising function that also says, for each entry, where the step's log-variance lies."""
+
+  def __call__(self, x: Float[Array, "batch *event"], t: Float[Array, " batch"]) -> Float[Array, "batch *event"]: ...
+
+  def with_variance(self, x: Float[Array, "batch *event"],
+                    t: Float[Array, " batch"]) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
+    """x_0, and 0 where the log-variance is the posterior's to 1 where it is the forward one."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedAncestral(Stepwise):
   """Improved DDPM's sampler (Nichol & Dhariwal, arXiv:2102.09672, equation 15).
 
-  Its denoising function gives (x_0, v), `DenoiseWithVariance`: a step's log-variance is
+  Its denoising function gives v too, `DenoiseWithVariance`: a step's log-variance is
   v log(forward) + (1 - v) log(posterior). The last step adds no noise.
   """
 
@@ -84,7 +91,7 @@ class LearnedAncestral(Stepwise):
   def step(self, denoise: DenoiseWithVariance, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
            memory: tuple, now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
     q = posterior(path, now.s, now.t)
-    data, fraction = denoise(x, jnp.broadcast_to(now.t, x.shape[:1]).astype(x.dtype))
+    data, fraction = denoise.with_variance(x, jnp.broadcast_to(now.t, x.shape[:1]).astype(x.dtype))
     return _noisy(key, q.of_x * x + q.of_data * data, jnp.exp(0.5 * log_variance(q, fraction)), now), ()
 
 

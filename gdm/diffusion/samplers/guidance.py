@@ -1,6 +1,7 @@
 """Classifier-free guidance: a denoising function made of two."""
 
 import dataclasses
+from typing import Any
 
 from jaxtyping import Array, Float
 
@@ -36,7 +37,19 @@ class Guided:
     return cost(self.conditional) + (0 if self.unconditional is None else cost(self.unconditional))
 
   def __call__(self, x: Float[Array, "batch *event"], t: Float[Array, " batch"]) -> Float[Array, "batch *event"]:
-    given = self.conditional(x, t)
+    return self._guided(self.conditional(x, t), x, t)
+
+  def with_variance(self, x: Float[Array, "batch *event"],
+                    t: Float[Array, " batch"]) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
+    """The guided data, and where the conditional function sees the log-variance (gdm/diffusion/samplers/ancestral.py).
+
+    Only where that function says it.
+    """
+    conditional: Any = self.conditional
+    given, fraction = conditional.with_variance(x, t)
+    return self._guided(given, x, t), fraction
+
+  def _guided(self, given, x, t):
     if self.unconditional is None:
       return given
     free = self.unconditional(x, t)

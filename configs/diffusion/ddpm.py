@@ -1,0 +1,14 @@
+"""DDPM.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
+images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
+
+import ml_collections
+
+from configs.diffusion import shared
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return shared.get_config(variant, "ddpm", num_noise_steps=1000, beta_min=0.1, beta_max=20.0)

@@ -1,0 +1,15 @@
+"""NCSN: denoising score matching over noise levels.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
+images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
+
+import ml_collections
+
+from configs.diffusion import shared
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return shared.get_config(variant, "ncsn", num_levels=50, sigma_min=0.01, sigma_max=20.0, matching="denoising",
+                           steps_per_level=5, step_size=0.2)

@@ -1,0 +1,54 @@
+"""What the configs of this family share: the data sets, the fields of every model, and how they are trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from configs import base
+
+_IMAGES = {
+    "model": {"dropout": 0.1},
+    "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200},
+}
+
+VARIANTS = {
+    # Densities in the plane that are known.
+    **{name: {"data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}, "sampling": {"num": 4000},
+              "evaluation": {"batch_size": 1000}}
+       for name in ("two_moons", "eight_gaussians", "rings")},
+    # Any set of real numbers: with --config.data.path=FILE.
+    "npz": {"data": {"name": "npz"}},
+    "digits": {**_IMAGES, "data": {"name": "digits"}},
+    # Any images of integers: with --config.data.path=FILE.
+    "images": {**_IMAGES, "data": {"name": "npz"}, "training": {"num_steps": 20_000, "eval_every": 1000}},
+    # For an accelerator.
+    "mnist": {**_IMAGES, "data": {"name": "tfds:mnist", "batch_size": 128},
+              "model": {"width": 64, "multipliers": (1, 2, 2), "attention": (7,), "dropout": 0.1},
+              "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9999}},
+    "cifar10": {**_IMAGES, "data": {"name": "tfds:cifar10", "batch_size": 128},
+                "model": {"width": 128, "multipliers": (1, 2, 2, 2), "attention": (16,), "dropout": 0.1},
+                "optimizer": {"learning_rate": 2e-4, "warmup_steps": 5000},
+                "training": {"num_steps": 500_000, "eval_every": 10_000, "checkpoint_every": 10_000,
+                             "ema_decay": 0.9999},
+                "evaluation": {"batch_size": 100}},
+}
+
+
+def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None,
+               **fields: Any) -> ml_collections.ConfigDict:
+  """A config of the model `name` with its own fields, and for some variants its `own` settings."""
+  config = base.get_config()
+  config.model = {"name": name, "network": "auto", "width": 32, "multipliers": (1, 2), "num_blocks": 2,
+                  "attention": (), "num_heads": 1, "patch": 2, "hidden": (128, 128, 128), "embedding": "sinusoidal",
+                  "dropout": 0.0, "class_conditional": False, "label_dropout": 0.0, "likelihood": "bound",
+                  "num_probes": 1, "tolerance": 1e-4, **fields}
+  config.update({
+      "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 1.0},
+      "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 500,
+                   "checkpoint_every": 1000},
+      "evaluation": {"num_samples": 4},
+  })
+  config.update(base.choose(variant, VARIANTS))
+  config.update((own or {}).get(variant, {}))
+  return config

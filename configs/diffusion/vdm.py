@@ -1,0 +1,25 @@
+"""VDM.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
+images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
+
+import ml_collections
+
+from configs.diffusion import shared
+
+OWN = {
+    # Chosen on the validation split.
+    "digits": {
+        "model": {"width": 16, "num_blocks": 1, "dropout": 0.3, "parametrization": "levels", "log_snr_max": 8.3},
+        "optimizer": {"weight_decay": 0.05},
+        "training": {"num_steps": 3000, "eval_every": 250},
+        "evaluation": {"num_samples": 16},
+    },
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  return shared.get_config(variant, "vdm", OWN, parametrization="noise", schedule="line", log_snr_max=13.3,
+                           log_snr_min=-5.0, fourier=())

@@ -1,0 +1,258 @@
+"""What holds for every diffusion model: bounds below one in all, both likelihoods of one scale, there and back."""
+
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from enumeration import states_of
+
+from experiments.registry import build_model
+from experiments.scoring import scored_by
+from gdm.dataspec import DataSpec
+from gdm.diffusion.flow_matching import optimal
+from gdm.diffusion.ncsn import sliced
+from gdm.diffusion.paths.path import noised
+from gdm.diffusion.samplers.named import SAMPLERS
+from gdm.errors import ConfigError, NotFiniteError, SpecError
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.likelihood import Kind
+from gdm.model import HasLatent, HasLikelihoods, HasLogLikelihood, HasSample, Model
+
+KEY = jax.random.key(0)
+PLANE = DataSpec((2,), None, num_classes=3)
+PAIR = DataSpec((2,), 3, num_classes=3)  # two numbers of three levels
+SMALL = {
+    "ncsn": {"num_levels": 8, "steps_per_level": 2, "sigma_max": 5.0},
+    "ddpm": {"num_noise_steps": 30},
+    "improved_ddpm": {"num_noise_steps": 20},
+    "vdm": {"log_snr_max": 6.0, "parametrization": "levels"},
+    "score_sde": {"sde": "sub_vp", "weight": "likelihood"},
+    "edm": {"sigma_max": 10.0},
+    "flow_matching": {"coupling": "optimal"},
+}
+REAL = {**SMALL, "vdm": {"log_snr_max": 6.0, "schedule": "network"}}
+each_model = pytest.mark.parametrize("name", SMALL)
+some_models = pytest.mark.parametrize("name", [
+    pytest.param(name, marks=() if name == "vdm" else pytest.mark.slow) for name in SMALL])
+
+
+def some(spec, num, seed=0):
+  rng = np.random.default_rng(seed)
+  shape = (num, *spec.event)
+  x = rng.integers(0, spec.levels, shape) if spec.is_discrete else rng.normal(size=shape).astype(np.float32)
+  return {"x": x, "y": rng.integers(0, 3, num)}
+
+
+@functools.lru_cache
+def build(name, spec, **fields):
+  """A small model with parameters away from their start, where networks give zero."""
+  sizes = {"hidden": (6,), **(SMALL if spec.is_discrete else REAL)[name]}
+  model = build_model({"name": name, **sizes, **fields}, spec)
+  params, carry = jax.jit(model.init)(KEY, some(spec, 50))
+  leaves, treedef = jax.tree.flatten(params["model"])
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+  return model, {**params, "model": jax.tree.unflatten(treedef, moved)}, carry
+
+
+@each_model
+def test_is_a_model_of_known_capabilities(name):
+  for protocol in (Model, HasLogLikelihood, HasLikelihoods, HasSample, HasLatent):
+    assert isinstance(build(name, PLANE)[0], protocol)
+
+
+@each_model
+def test_every_parameter_is_moved_by_some_objective(name):
+  model, params, carry = build(name, PLANE)
+  batch = some(PLANE, 64)
+
+  @jax.jit
+  def gradients(params):
+    return [jax.grad(lambda moved, loss=o.loss: loss({**params, **moved}, carry, batch, KEY, jnp.zeros((), int)).loss)(
+        {group: params[group] for group in o.groups}) for o in model.objectives]
+
+  found = gradients(params)
+  assert {group for gradient in found for group in gradient} == set(params)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(found):
+    assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0.0, path
+
+
+@some_models
+def test_bounds_sum_to_less_than_one(name):
+  """Over all examples: a mean over draws of a lower bound is a bound, and details are its parts."""
+  model, params, carry = build(name, PAIR)
+  states = states_of(PAIR)
+  score = jax.jit(lambda key: model.log_likelihood(params, carry, {"x": states}, key, 50))
+  draws = [score(key) for key in jax.random.split(KEY, 20)]
+  assert draws[0].kind is Kind.LOWER_BOUND
+  np.testing.assert_allclose(draws[0].nats, -sum(draws[0].details.values()), rtol=1e-5)
+  nats = np.array([draw.nats for draw in draws], np.float64)
+  mean, error = nats.mean(axis=0), nats.std(axis=0, ddof=1) / math.sqrt(len(nats))
+  total = np.exp(mean).sum()
+  # The others predict the noise, at random here, and tell no levels apart.
+  assert total > 0.01 or name != "vdm"
+  assert total < 1.0 + 4.0 * np.sqrt(np.sum((np.exp(mean) * error) ** 2))
+
+
+@some_models
+def test_the_flows_density_sums_to_less_than_one(name):
+  """The mean over the path's own noise bounds each probability."""
+  model, params, carry = build(name, PAIR)
+  model, states = model.scored_by("ode", num_probes=0, tolerance=1e-3), states_of(PAIR)
+  out = jax.jit(lambda: model.log_likelihood(params, carry, {"x": states}, KEY, 20))()
+  assert out.kind is Kind.ESTIMATE and np.all(out.details["solved"] == 1.0)
+  total = np.exp(np.asarray(out.nats, np.float64)).sum()
+  assert total > 0.05 or name != "vdm"
+  assert total < 1.05
+
+
+@pytest.mark.parametrize("way", ["bound", "ode,tolerance=1e-6"])
+def test_a_change_of_units_moves_the_density_by_its_logarithm(way):
+  """Standardization is inside the model, with its Jacobian."""
+  model, params, carry = build("vdm", PLANE)
+  model, batch = scored_by(model, way), some(PLANE, 50)
+  other = {"x": 10.0 * batch["x"] + 3.0}
+  score = jax.jit(lambda carry, batch: model.log_likelihood(params, carry, batch, KEY).nats)
+  _, moved = jax.jit(model.init)(KEY, other)
+  expected = score(carry, {"x": batch["x"]}) - 2.0 * math.log(10.0)
+  np.testing.assert_allclose(score(moved, other), expected, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "sampler"), [
+    *((name, "") for name in ("improved_ddpm", "vdm")),
+    *(pytest.param(name, sampler, marks=pytest.mark.slow)
+      for name, sampler in [*((name, "") for name in SMALL), *itertools.product(SMALL, SAMPLERS)])])
+def test_samples_are_as_the_data_is_served(name, sampler):
+  model, params, carry = build(name, PAIR)
+  frames = 2 if sampler != "adaptive" else 0
+  out = model.sample(params, carry, KEY, 6, sampler=sampler, num_steps=4, num_frames=frames)
+  assert out.x.shape == (6, 2) and out.x.dtype == jnp.int32 and out.x.min() >= 0 and out.x.max() < 3
+  assert isinstance(out.info["nfe"], int) and out.info["nfe"] >= 4
+  if frames:
+    assert out.info["trajectory"].shape == (2, 6, 2)
+
+
+def test_any_number_of_steps_and_their_price():
+  model, params, carry = build("ddpm", PLANE)
+  for steps in (1, 2, 7):
+    assert model.sample(params, carry, KEY, 3, sampler="ddim", num_steps=steps).info["nfe"] == steps
+  assert model.sample(params, carry, KEY, 3).info["nfe"] == 30
+
+
+def test_guidance_goes_from_no_label_to_the_label_and_beyond():
+  model, params, carry = build("edm", PLANE, class_conditional=True, label_dropout=0.2)
+  draw = functools.partial(model.sample, params, carry, KEY, 5, num_steps=3)
+  free, given, more = (draw(condition=jnp.asarray(1), guidance=g).x for g in (0.0, 1.0, 2.0))
+  np.testing.assert_allclose(free, draw().x, rtol=1e-4, atol=1e-4)
+  assert np.abs(given - free).max() > 1e-3 and np.abs(more - given).max() > 1e-3
+  assert draw(condition=jnp.asarray(1), guidance=2.0).info["nfe"] == 2 * draw(condition=jnp.asarray(1)).info["nfe"]
+  out = model.log_likelihood(params, carry, some(PLANE, 4), KEY)
+  assert out.given == ("y",)
+
+
+@pytest.mark.parametrize("name", ["vdm", *(pytest.param(name, marks=pytest.mark.slow)
+                                           for name in ("score_sde", "edm", "flow_matching"))])
+def test_encoding_and_decoding_undo_each_other(name):
+  model, params, carry = build(name, PAIR)
+  states = {"x": states_of(PAIR)}
+  back = jax.jit(lambda: model.decode(params, carry, model.encode(params, carry, states, KEY), KEY))
+  np.testing.assert_array_equal(back(), states["x"])
+
+
+def test_the_score_is_that_of_the_noise_in_the_datas_units():
+  model, params, carry = build("ddpm", PLANE)
+  batch = some(PLANE, 50)
+  score = model.score(params, carry, jnp.asarray(batch["x"]), 0.4)
+  _, wide = jax.jit(model.init)(KEY, {"x": 5.0 * batch["x"]})
+  np.testing.assert_allclose(model.score(params, wide, 5.0 * jnp.asarray(batch["x"]), 0.4), score / 5.0, rtol=1e-3,
+                             atol=1e-4)
+
+
+def test_sliced_score_matching_is_the_trace_and_the_square():
+  """Over all signs the mean of v' J v is J's trace: sigma^2 (tr J + |s|^2 / 2) / D."""
+  model, params, _ = build("ncsn", PLANE, matching="sliced")
+  data = jnp.asarray(some(PLANE, 3)["x"])
+  path, t = model.path(params), jnp.asarray([0.3, 0.5, 0.9])
+  sample = noised(path, data, jax.random.normal(KEY, data.shape), t)
+  losses = jax.jit(jax.vmap(lambda key: sliced(model, params, path, sample, None, key)))(jax.random.split(KEY, 4000))
+
+  def score(x, t):
+    return (-model.predict(params, path, x[None], t[None]) / path.sigma(t))[0]
+
+  jacobian, value = jax.vmap(jax.jacfwd(score))(sample.x, t), jax.vmap(score)(sample.x, t)
+  exact = path.sigma(t) ** 2 * (jnp.trace(jacobian, axis1=1, axis2=2) + 0.5 * jnp.sum(value**2, axis=1)) / 2
+  error = np.std(losses, axis=0) / math.sqrt(len(losses))
+  assert np.all(np.abs(losses.mean(axis=0) - exact) < 4.0 * error + 1e-5)
+
+
+def test_the_divergence_of_a_step_is_none_for_the_truth():
+  """Of Improved DDPM: zero for the true noise and the posterior's variance, else above."""
+  model, params, _ = build("improved_ddpm", PLANE)
+  path, data = model.sampling_path(params), jnp.asarray(some(PLANE, 4)["x"])
+  t = jnp.asarray([0.1, 0.3, 0.5, 0.7])
+  sample = noised(path, data, jax.random.normal(KEY, data.shape), t)
+  divergence = functools.partial(model._divergence, path, t - 0.05, t, sample)
+  np.testing.assert_allclose(divergence(sample.noise, jnp.zeros_like(data)), 0.0, atol=1e-4)
+  assert np.all(divergence(sample.noise, jnp.full_like(data, 0.7)) > 1e-3)
+  assert np.all(divergence(sample.noise + 0.5, jnp.zeros_like(data)) > 1e-3)
+
+
+def test_optimal_couplings_are_shortest():
+  rng = np.random.default_rng(0)
+  data, noise = (jnp.asarray(rng.normal(size=(5, 2)), jnp.float32) for _ in range(2))
+  orders = np.array(list(itertools.permutations(range(5))))
+  best = np.min(np.sum((data - np.asarray(noise)[orders]) ** 2, axis=(1, 2)))
+  np.testing.assert_allclose(np.sum((data - jax.jit(optimal)(data, noise)) ** 2), best, rtol=1e-5)
+
+
+def test_a_learned_schedule_falls_and_keeps_its_ends():
+  model, params, _ = build("vdm", PLANE)
+  path, t = model.path(params), jnp.linspace(0.0, 1.0, 50)
+  log_snr = np.asarray(path.log_snr(t))
+  assert (np.diff(log_snr) < 0.0).all()
+  np.testing.assert_allclose(log_snr[[0, -1]], [6.0, -5.0], rtol=1e-5)
+  np.testing.assert_allclose(model.network_time(path, t)[jnp.asarray([0, -1])], [0.0, 1.0], atol=1e-5)
+
+
+def test_an_ode_out_of_tolerance_is_an_error_with_its_price():
+  model, params, carry = build("flow_matching", PLANE)
+  model = scored_by(model, "ode,tolerance=1e-12,num_probes=0")
+  with pytest.raises(NotFiniteError, match=r"example 0 is nan.*nfe \d+, .*solved 0, tolerance 1e-12"):
+    evaluate_likelihood(model, params, carry, [{"x": some(PLANE, 3)["x"]}], key=KEY)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: build("ddpm", PLANE, network="unett"), ConfigError, "did you mean 'unet'"),
+    (lambda: build("ddpm", PLANE, network="unet"), SpecError, "use 'mlp'"),
+    (lambda: build("ddpm", PLANE, likelihood="odd"), ConfigError, "did you mean 'ode'"),
+    (lambda: build("ddpm", PLANE, num_noise_steps=0), ConfigError, "num_steps is 0"),
+    (lambda: build("ddpm", PLANE, beta_max=-1.0), ConfigError, "betas"),
+    (lambda: build("edm", PLANE, sigma_min=100.0), ConfigError, "SNR would not fall"),
+    (lambda: build("vdm", PLANE, log_snr_max=-9.0), ConfigError, "would not fall"),
+    (lambda: build("vdm", PLANE, parametrization="levels"), SpecError, "needs discrete data"),
+    (lambda: build("score_sde", PLANE, sde="vpp"), ConfigError, "did you mean 'vp'"),
+    (lambda: build("ncsn", PLANE, matching="slice"), ConfigError, "did you mean 'sliced'"),
+    (lambda: build("flow_matching", PLANE, class_conditional=True), ConfigError, "independent"),
+    (lambda: build("ddpm", PLANE, label_dropout=0.1), ConfigError, "label_dropout is 0.1"),
+    (lambda: build("ddpm", DataSpec((2,), None), class_conditional=True), SpecError, "no labels"),
+    (lambda: draw_of("ddpm", sampler="dim"), ConfigError, "did you mean 'ddim'"),
+    (lambda: draw_of("ddpm", num_steps=-1), ConfigError, "num_steps is -1"),
+    (lambda: draw_of("ddpm", guidance=2.0), ConfigError, "needs labels"),
+    (lambda: draw_of("ddpm", condition=jnp.asarray(1)), SpecError, "condition must be None"),
+    (lambda: draw_of("ddpm", sampler="heun", eta=0.5), ConfigError, "ddim's alone"),
+    (lambda: build("ddpm", PLANE)[0].score(*build("ddpm", PLANE)[1:], jnp.ones((1, 2)), 1.5), ConfigError,
+     "time is 1.5"),
+    (lambda: scored_by(build("ddpm", PLANE)[0], "ode,probes=3"), ConfigError, "num_probes"),
+    (lambda: scored_by(build("ddpm", PLANE)[0], "ode,tolerance"), ConfigError, "name=value")])
+def test_bad_input(call, error, message):
+  with pytest.raises(error, match=message):
+    call()
+
+
+def draw_of(name, **options):
+  model, params, carry = build(name, PLANE)
+  return model.sample(params, carry, KEY, 2, **options)
