@@ -19,6 +19,7 @@ SECTIONS = {
     "sequences": "experiments.speed.sequences",
     "images": "experiments.speed.images",
     "flows": "experiments.speed.flows",
+    "diffusion": "experiments.speed.diffusion",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

@@ -141,7 +141,8 @@ class VDM(Diffusion):
     x = noised(path, data, noise, first).x
     parts = {"prior": bound.prior_loss(path, data), "diffusion": diffusion,
              "reconstruction": reconstruction(self, path, x, data, batch)}
-    nats = sum(parts.values()) - (0.0 if self.spec.is_discrete else scaling.log_det(self.spec))
+    log_det = jnp.zeros(()) if self.spec.is_discrete else scaling.log_det(self.spec)
+    nats = parts["prior"] + parts["diffusion"] + parts["reconstruction"] - log_det
     metrics = {"nll": Mean.of(nats), **{name: Mean.of(part) for name, part in parts.items()}}
     return LossOutput(jnp.mean(nats) / self.spec.num_dims, metrics, carry)
 

@@ -6,7 +6,7 @@ equation 7; of any path Kingma et al., arXiv:2107.00630, equation 32).
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -81,14 +81,14 @@ class DenoiseWithVariance(Protocol):
 class LearnedAncestral(Stepwise):
   """Improved DDPM's sampler (Nichol & Dhariwal, arXiv:2102.09672, equation 15).
 
-  Its denoising function gives v too, `DenoiseWithVariance`: a step's log-variance is
+  Its denoising function is a `DenoiseWithVariance` and gives v too: a step's log-variance is
   v log(forward) + (1 - v) log(posterior). The last step adds no noise.
   """
 
   def nfe(self, num_steps: int) -> int:
     return num_steps
 
-  def step(self, denoise: DenoiseWithVariance, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
+  def step(self, denoise: Any, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
            memory: tuple, now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
     q = posterior(path, now.s, now.t)
     data, fraction = denoise.with_variance(x, jnp.broadcast_to(now.t, x.shape[:1]).astype(x.dtype))

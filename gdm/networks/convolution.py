@@ -1,0 +1,92 @@
+"""Convolutions of images, written so that a CPU computes them and their gradients well in loops too."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float
+
+from gdm.errors import ConfigError
+from gdm.networks.residual_convolution import patches
+
+FEW = 4  # inputs; with so few, patches take little memory, and their product is the faster one on a CPU
+PLAIN = ("NHWC", "HWIO", "NHWC")
+
+
+def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Array, "rows columns inputs outputs"],
+                stride: int = 1) -> Float[Array, "batch new_height new_width outputs"]:
+  """The sums of each pixel's neighbourhood times the kernel, zeros around the image, at every `stride`-th pixel.
+
+  Sides are divided by the stride and rounded up. Of a square kernel of odd size; what is computed is the same on every
+  device, as near as rounding, but in what order is the device's.
+  """
+  if jax.default_backend() != "cpu":
+    return _plain(x, kernel, stride)
+  if x.shape[-1] <= FEW and stride == 1:
+    rows = kernel.shape[0] * kernel.shape[1] * kernel.shape[2]
+    y = patches(x, kernel.shape[0]).reshape(-1, rows) @ kernel.reshape(rows, -1)
+    return y.reshape(*x.shape[:-1], -1)
+  return _on_cpu(x, kernel, stride)
+
+
+class Convolution(nn.Module):
+  """`convolution` with a kernel and a bias of its own.
+
+  Attributes:
+    outputs: channels it makes.
+    stride: pixels from one output to the next.
+    size: side of the kernel, odd.
+    scale: of the initial weights, normal with this over the root of what is summed; 0 starts at zero.
+  """
+
+  outputs: int
+  stride: int = 1
+  size: int = 3
+  scale: float = 1.0
+
+  def __post_init__(self) -> None:
+    if self.size < 1 or self.size % 2 == 0 or self.stride < 1 or self.outputs < 1:
+      raise ConfigError(f"size of a convolution is {self.size}, stride {self.stride} and outputs {self.outputs}; "
+                        "the size must be odd, the others at least 1.")
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self,
+               x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch new_height new_width outputs"]:
+    shape = (self.size, self.size, x.shape[-1], self.outputs)
+    stddev = self.scale * (self.size**2 * x.shape[-1]) ** -0.5
+    kernel = self.param("kernel", jax.nn.initializers.normal(stddev), shape)
+    return convolution(x, kernel, self.stride) + self.param("bias", jax.nn.initializers.zeros, (self.outputs,))
+
+
+def _plain(x: Array, kernel: Array, stride: int, dimensions: tuple[str, str, str] = PLAIN) -> Array:
+  return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _on_cpu(x: Array, kernel: Array, stride: int) -> Array:
+  """The plain convolution, with derivatives that a CPU computes well.
+
+  XLA's CPU backend has one fast convolution, that of batch, rows, columns, channels and a kernel of rows, columns,
+  inputs, outputs. Other orders of axes it brings into that one by transposes, but not inside loops: there it takes a
+  convolution's gradient by the kernel tens of times as long, and that by the image eight times. So the derivative is
+  written with its axes moved such that both gradients, which autodiff makes by exchanging batch and inputs, or inputs
+  and outputs, come out in the one fast order. That writing of the derivative is only ever transposed, except in
+  forward-mode derivatives by the kernel.
+  """
+  return _plain(x, kernel, stride)
+
+
+@functools.partial(_on_cpu.defjvp, symbolic_zeros=True)
+def _derivative(stride, primals, tangents):
+  (x, kernel), (dx, dkernel) = primals, tangents
+  y = _on_cpu(x, kernel, stride)
+  dy = jnp.zeros_like(y)
+  if not isinstance(dx, SymbolicZero):
+    dy = dy + _plain(dx, kernel.swapaxes(2, 3), stride, ("NHWC", "HWOI", "NHWC"))
+  if not isinstance(dkernel, SymbolicZero):
+    images, moved = x.transpose(3, 1, 2, 0), dkernel.transpose(2, 0, 1, 3)
+    dy = dy + _plain(images, moved, stride, ("CHWN", "IHWO", "HWNC")).transpose(2, 0, 1, 3)
+  return y, dy

@@ -1,0 +1,92 @@
+"""What a denoising network is told of time and class: features of t through two layers, and a matrix of classes."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gdm.errors import ConfigError, SpecError, nearest
+from gdm.networks.linear import Linear
+
+STEPS = 1000.0  # times in [0, 1] are embedded as steps of a schedule of so many
+LONGEST = 10_000.0  # radians: the longest period over 2 pi, in steps
+FOURIER_SCALE = 16.0
+
+
+def sinusoidal(t: Float[Array, " batch"], width: int) -> Float[Array, "batch width"]:
+  """Sines and cosines of 1000 t at frequencies from 1 down to 1/10,000, a geometric sequence.
+
+  Vaswani et al. (arXiv:1706.03762), section 3.5; Ho et al. (arXiv:2006.11239), appendix B. The width is even.
+  """
+  half = width // 2
+  frequencies = np.exp(-math.log(LONGEST) * np.arange(half) / half)
+  return _waves(STEPS * t, frequencies)
+
+
+def fourier(t: Float[Array, " batch"], width: int, scale: float = FOURIER_SCALE) -> Float[Array, "batch width"]:
+  """Sines and cosines of 2 pi f t at random frequencies f, normal with standard deviation `scale`.
+
+  Tancik et al. (arXiv:2006.10739); Song et al. (arXiv:2011.13456), appendix C.1. The frequencies are always the same
+  ones, and not parameters. The width is even.
+  """
+  frequencies = np.random.default_rng(0).normal(scale=scale, size=width // 2)
+  return _waves(t, 2.0 * np.pi * frequencies)
+
+
+EMBEDDINGS = {"sinusoidal": sinusoidal, "fourier": fourier}
+
+
+class TimeEmbedding(nn.Module):
+  """Times [batch] and classes -> [batch, width]: two layers with silu between them, and a product with the one-hots.
+
+  A row of the context that is all zeros, as without any context, adds nothing: it is what classifier-free guidance
+  calls no label (Ho & Salimans, arXiv:2207.12598).
+
+  Attributes:
+    width: of the output.
+    features: of the time, even.
+    context: width of the one-hot context; 0 for none.
+    kind: "sinusoidal" or "fourier".
+  """
+
+  width: int
+  features: int
+  context: int = 0
+  kind: str = "sinusoidal"
+
+  def __post_init__(self) -> None:
+    if self.features < 2 or self.features % 2:
+      raise ConfigError(f"features is {self.features}; it must be even and at least 2: sines and cosines of the time.")
+    if self.context < 0:
+      raise ConfigError(f"context is {self.context}; it must be the number of classes, or 0 for none.")
+    require_embedding(self.kind)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, time: Float[Array, " batch"],
+               context: Float[Array, "batch classes"] | None = None) -> Float[Array, "batch width"]:
+    found = 0 if context is None else context.shape[-1]
+    if found not in (0, self.context):
+      raise SpecError(f"the context has width {found}, but the network takes one of {self.context} (0 is none), or "
+                      "None for no label.")
+    h = EMBEDDINGS[self.kind](time, self.features)
+    h = Linear(self.width, self.features**-0.5, use_bias=True, name="first")(h)
+    h = Linear(self.width, self.width**-0.5, use_bias=True, name="second")(jax.nn.silu(h))
+    if not self.context:
+      return h
+    given = jnp.zeros((time.shape[0], self.context)) if context is None else context
+    return h + Linear(self.width, 1.0, name="context")(given)
+
+
+def require_embedding(kind: str) -> None:
+  """Raises a ConfigError with the nearest name unless there is such an embedding."""
+  if kind not in EMBEDDINGS:
+    raise ConfigError(f"embedding is {kind!r}; {nearest(kind, EMBEDDINGS)}")
+
+
+def _waves(t: Float[Array, " batch"], frequencies: np.ndarray) -> Float[Array, "batch width"]:
+  angles = t[:, None] * jnp.asarray(frequencies, t.dtype)
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

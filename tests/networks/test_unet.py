@@ -1,0 +1,179 @@
+"""The U-Net and its convolution: any side, at first zero, and gradients that equal XLA's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdm.errors import ConfigError, SpecError
+from gdm.networks.convolution import Convolution, convolution
+from gdm.networks.unet import UNet
+from gdm.networks.unet_blocks import GroupNorm, PixelAttention, ResidualBlock, num_groups
+
+KEY = jax.random.key(0)
+NETWORK = UNet(2, 4, num_blocks=1, context=3)
+TIME = jnp.array([0.1, 0.7])
+CLASSES = jnp.eye(3)[:2]
+
+
+@pytest.fixture(scope="module")
+def case():
+  """Images 5 x 4 of three channels, parameters that have left their start, and the network with its gradient."""
+  draw = np.random.default_rng(0).normal
+  x = jnp.asarray(draw(size=(2, 5, 4, 3)), jnp.float32)
+  shapes = jax.eval_shape(NETWORK.init, KEY, x, TIME, CLASSES)["params"]
+  params = jax.tree.map(lambda leaf: jnp.asarray(0.4 * draw(size=leaf.shape), jnp.float32), shapes)
+  target = jnp.asarray(draw(size=(2, 5, 4, 2)), jnp.float32)
+
+  @jax.jit
+  def run(params, x, time, context):
+    out, pull = jax.vjp(lambda p: NETWORK.apply({"params": p}, x, time, context), params)
+    return out, pull(target)[0]
+
+  return x, params, run
+
+
+@pytest.mark.parametrize("side, multipliers, attention", [(28, (1, 2, 2), (7, 14)), (1, (1,), ())])
+def test_sides_are_halved_and_come_back(side, multipliers, attention):
+  network = UNet(1, 2, multipliers, 1, attention)
+  out, variables = jax.eval_shape(lambda: network.init_with_output(KEY, jnp.zeros((2, side, side, 3)), TIME))
+  assert out.shape == (2, side, side, 1)
+  found = {name for name in variables["params"] if "attention" in name}
+  assert found == {"middle_attention"} | {f"{way}_{level}_{i}_attention" for level in range(1, len(multipliers))
+                                          for way, num in (("down", 1), ("up", 2)) for i in range(num)}
+
+
+def test_starts_at_zero(case):
+  x, params, run = case
+  last = jax.jit(lambda: NETWORK.init(KEY, x, TIME, CLASSES)["params"]["last"])()
+  np.testing.assert_array_equal(run({**params, "last": last}, x, TIME, CLASSES)[0], jnp.zeros((2, 5, 4, 2)))
+
+
+def test_every_parameter_receives_a_gradient(case):
+  x, params, run = case
+  out, gradient = run(params, x, TIME, CLASSES)
+  assert out.shape == (2, 5, 4, 2)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    name = jax.tree_util.keystr(path)
+    if "['key']['bias']" not in name:  # it adds the same to all scores of a query, which their softmax does not see
+      assert jnp.max(jnp.abs(leaf)) > 1e-6, name
+
+
+def test_time_and_class_are_seen(case):
+  x, params, run = case
+  out = run(params, x, TIME, CLASSES)[0]
+  for time, context in ((TIME + 0.1, CLASSES), (TIME, CLASSES[::-1]), (TIME, 0.0 * CLASSES)):
+    assert np.all(np.any(out != run(params, x, time, context)[0], axis=(1, 2, 3)))
+
+
+def test_an_example_does_not_depend_on_the_others(case):
+  x, params, run = case
+  out = run(params, x, TIME, CLASSES)[0]
+  other = run(params, x.at[1].mul(3.0), TIME.at[1].set(0.3), CLASSES)[0]
+  np.testing.assert_allclose(out[0], other[0], atol=1e-4)
+  assert np.all(out[1] != other[1])
+
+
+def test_dropout_is_on_where_its_rng_is():
+  block, told = ResidualBlock(2, 0.5), jnp.ones((2, 2))
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 2)), jnp.float32)
+  variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.3), jax.eval_shape(block.init, KEY, x, told))
+  apply = jax.jit(lambda rngs: block.apply(variables, x, told, rngs=rngs))
+  without, again = apply({}), apply({})
+  one, other = (apply({"dropout": jax.random.key(i)}) for i in range(2))
+  np.testing.assert_array_equal(without, again)
+  assert np.any(one != other) and np.any(one != without)
+
+
+@pytest.mark.parametrize("inputs, stride, size", [(5, 1, 3), (5, 2, 3), (2, 1, 1)])
+def test_the_convolution_and_its_derivatives_are_xlas(inputs, stride, size):
+  x, kernel = jax.random.normal(KEY, (3, 5, 4, inputs)), jax.random.normal(jax.random.key(1), (size, size, inputs, 6))
+
+  def plain(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+  def everything(function):
+    y, pull = jax.vjp(function, x, kernel)
+    forward = jax.jvp(function, (x, kernel), (x + 1.0, kernel - 1.0))[1]
+    return y, pull(jnp.sin(y)), forward
+
+  ours = jax.jit(lambda: everything(lambda x, kernel: convolution(x, kernel, stride)))()
+  theirs = jax.jit(lambda: everything(plain))()
+  for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(one, other, atol=2e-4, rtol=2e-4)
+
+
+def test_second_derivatives_of_the_convolution_are_symmetric():
+  x, kernel = jax.random.normal(KEY, (3, 5, 4, 5)), jax.random.normal(jax.random.key(1), (3, 3, 5, 6))
+
+  @jax.jit
+  def both():
+    function = lambda state: jnp.sum(jnp.sin(convolution(*state)))  # noqa: E731
+    one, other = (jax.tree.map(lambda leaf, i=i: jnp.cos(i * leaf), (x, kernel)) for i in (1, 2))
+    along = [jax.jvp(jax.grad(function), ((x, kernel),), (v,))[1] for v in (one, other)]
+    return [sum(jnp.vdot(a, b) for a, b in zip(*pair, strict=True)) for pair in ((along[0], other), (along[1], one))]
+
+  np.testing.assert_allclose(*both(), rtol=1e-3)
+
+
+def test_the_gradients_of_a_convolution_keep_the_one_order_of_axes_that_is_fast_in_loops():
+  x, kernel = jnp.zeros((3, 6, 6, 5)), jnp.zeros((3, 3, 5, 7))
+  gradient = jax.grad(lambda x, kernel: jnp.sum(convolution(x, kernel) ** 2), argnums=(0, 1))
+
+  @jax.jit
+  def loop(x, kernel):
+    def body(state, _):
+      return jax.tree.map(lambda p, g: p - 1e-3 * g, state, gradient(*state)), None
+
+    return jax.lax.scan(body, (x, kernel), length=3)[0]
+
+  lines = [line for line in loop.lower(x, kernel).as_text("hlo").splitlines() if " convolution(" in line]
+  assert len(lines) == 3 and all("dim_labels=b01f_01io->b01f" in line for line in lines)
+
+
+@pytest.mark.parametrize("channels, groups", [(2, 1), (4, 1), (12, 3), (32, 8), (96, 24), (256, 32)])
+def test_channels_fall_into_groups(channels, groups):
+  assert num_groups(channels) == groups
+
+
+def test_groups_are_standardized_apart():
+  x = jnp.asarray(3.0 + 2.0 * np.random.default_rng(0).normal(size=(2, 3, 5, 12)), jnp.float32)
+  y = jax.jit(lambda: GroupNorm().init_with_output(KEY, x))()[0]
+  grouped = np.asarray(y).reshape(2, 15, 3, -1)
+  np.testing.assert_allclose(grouped.mean(axis=(1, 3)), 0.0, atol=1e-4)
+  np.testing.assert_allclose(grouped.std(axis=(1, 3)), 1.0, atol=1e-3)
+
+
+def test_attention_over_pixels_moves_with_them():
+  attention = PixelAttention(2)
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 2, 4)), jnp.float32)
+  draw = np.random.default_rng(1).normal
+  variables = jax.tree.map(lambda leaf: jnp.asarray(draw(size=leaf.shape), jnp.float32),
+                           jax.eval_shape(attention.init, KEY, x))
+  apply = jax.jit(lambda x: attention.apply(variables, x))
+  out = apply(x)
+  np.testing.assert_allclose(apply(x[:, ::-1]), out[:, ::-1], atol=1e-4)
+  assert np.all(np.any(apply(x.at[:, 0, 0].add(1.0)) != out, axis=-1))
+
+
+@pytest.mark.parametrize("fields", [{"outputs": 0}, {"width": 3}, {"multipliers": ()}, {"num_blocks": 0},
+                                    {"num_heads": 3}, {"dropout": 1.0}, {"embedding": "sinusoid"}],
+                         ids=lambda f: next(iter(f)))
+def test_fields_that_cannot_be_used_are_refused(fields):
+  with pytest.raises(ConfigError, match=next(iter(fields))):
+    UNet(**{"outputs": 1, **fields})
+
+
+def test_images_that_do_not_fit_are_refused():
+  x = jnp.zeros((2, 8, 8, 1))
+  with pytest.raises(ConfigError, match="side of 16"):
+    UNet(1, attention=(16,)).init(KEY, x, TIME)
+  with pytest.raises(SpecError, match="too small"):
+    UNet(1, 2, (1, 1, 1, 1)).init(KEY, x[:, :4, :4], TIME)
+  with pytest.raises(SpecError, match="width 3"):
+    UNet(1, 2).init(KEY, x, TIME, CLASSES)
+
+
+def test_a_convolutions_size_is_odd():
+  with pytest.raises(ConfigError, match="odd"):
+    Convolution(3, size=2)
