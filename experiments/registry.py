@@ -53,6 +53,10 @@ MODELS = {
     "score_sde": ("gdm.diffusion.score_sde", "ScoreSDE"),
     "edm": ("gdm.diffusion.edm", "EDM"),
     "flow_matching": ("gdm.diffusion.flow_matching", "FlowMatching"),
+    # energy
+    "rbm": ("gdm.energy.rbm", "RBM"),
+    "gaussian_rbm": ("gdm.energy.gaussian_rbm", "GaussianRBM"),
+    "ising": ("gdm.energy.ising", "Ising"),
 }
 
 

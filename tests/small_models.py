@@ -43,6 +43,9 @@ SMALL = {
     "edm": ({"hidden": (6,), "class_conditional": True, "label_dropout": 0.2}, DataSpec((3,), None, num_classes=2)),
     "flow_matching": ({"network": "transformer", "width": 4, "num_blocks": 1, "num_heads": 2, "patch": 1,
                        "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
+    "rbm": ({"num_hidden": 6}, BITS),
+    "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),
+    "ising": ({"negatives": "cd"}, DataSpec((5,), 2)),
 }
 
 # Those that the fast tier takes: one for each way to be built, of products, loops, attention, convolutions, statistics.

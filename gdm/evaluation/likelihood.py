@@ -7,10 +7,11 @@ nothing else is averaged: tightening a bound is the model's own business (`num_s
 
 import dataclasses
 import functools
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -40,7 +41,7 @@ class SplitLikelihood:
     num_draws: repeats that were averaged; 1 for exact numbers, which have nothing to repeat.
     discrete: whether nats are of a probability mass, so that bits/dim means something.
     normalizer_stderr: standard error, in nats, of the log Z that all examples share; 0 where there is none.
-    alternatives: the same scores under the model's further estimates of log Z.
+    alternatives: the same examples scored otherwise: under further estimates of log Z, or from the other side.
     details: means over examples and draws of what else the model knows: a bound's parts, a solver's evaluations.
   """
 
@@ -83,6 +84,12 @@ class SplitLikelihood:
     return self.nats_mean - half, self.nats_mean + half
 
   @property
+  def bracket(self) -> float | None:
+    """Nats per example between a lower bound and the lowest upper bound of the same examples; None without both."""
+    above = [other.nats_mean for other in self.alternatives if other.kind is Kind.UPPER_BOUND]
+    return min(above) - self.nats_mean if above and self.kind is Kind.LOWER_BOUND else None
+
+  @property
   def bits_per_dim(self) -> float | None:
     """All bits over all dimensions; None for a density, whose bits depend on the unit of x."""
     return float(bits_per_dim(np.sum(self.nats), int(np.sum(self.num_dims)))) if self.discrete else None
@@ -104,7 +111,9 @@ def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Ite
   """Scores every example of `batches` exactly once.
 
   Args:
-    model: a model with `log_likelihood`, or with `unnormalized_log_prob` and `log_normalizer`.
+    model: a model with `log_likelihood`, or with `unnormalized_log_prob` and `log_normalizer`. One with both is scored
+      by its exact log Z where it has one, else from both sides: its own log-likelihood, and as an alternative that by
+      log Z.
     params: its parameters.
     carry: its carry.
     batches: one pass over the split, batches of one size; entries where "mask" is 0 are padding and are not scored.
@@ -180,6 +189,18 @@ def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iter
   return SplitLikelihood(*scores, discrete=model.spec.is_discrete, details=details)
 
 
+def _evaluate_both(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
+                   num_draws: int, num_samples: int) -> SplitLikelihood:
+  normalizers = jax.eval_shape(model.log_normalizer, params, carry, key)  # their kinds; nothing is computed
+  if normalizers[0].kind is Kind.EXACT:
+    return _evaluate_unnormalized(model, params, carry, batches, key, num_draws, num_samples)
+  for_own, for_log_z = itertools.tee(batches)
+  own = _evaluate_normalized(model, params, carry, for_own, key, num_draws, num_samples)
+  by_log_z = _evaluate_unnormalized(model, params, carry, for_log_z, key, num_draws, num_samples)
+  others = (dataclasses.replace(by_log_z, alternatives=()), *by_log_z.alternatives)
+  return dataclasses.replace(own, alternatives=others)
+
+
 def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                            num_draws: int, num_samples: int) -> SplitLikelihood:
   del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
@@ -197,8 +218,14 @@ def _normalize(scores: "_Scores", normalizer: LogNormalizer, discrete: bool) -> 
   return SplitLikelihood(*scores, discrete=discrete, normalizer_stderr=stderr)
 
 
+@runtime_checkable
+class _HasBoth(HasLogLikelihood, HasUnnormalized, Protocol):
+  """Can score data by itself, from below say, and up to a constant."""
+
+
 # The first protocol that a model has decides: its own log-likelihood is worth more than one by an estimated log Z.
 _WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
+    (_HasBoth, _evaluate_both),
     (HasLogLikelihood, _evaluate_normalized),
     (HasUnnormalized, _evaluate_unnormalized),
 )

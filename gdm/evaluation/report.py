@@ -68,6 +68,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["details"] = dict(likelihood.details)
   if likelihood.alternatives:  # the same scores under further estimates of log Z
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
+  if likelihood.bracket is not None:
+    report["bracket_nats"] = likelihood.bracket
   return report
 
 
@@ -156,6 +158,8 @@ def one_line(report: Report) -> str:
              report["parameters"], f"step {report['step']}"]
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
+  if "bracket_nats" in report:
+    details.insert(2, f"the other end {report['bracket_nats']:.4f} nats above")
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
   else:

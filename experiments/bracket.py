@@ -1,0 +1,89 @@
+"""How far apart the two ends of an energy model's likelihood are, against the number of temperatures.
+
+  python -m experiments.bracket --workdir=runs/rbm --split=test --temperatures=30,100,300,1000
+      [--checkpoint=best|last|STEP] [--config.evaluation.num_samples=4 ...] [--config.data.data_dir=DIR]
+
+To change what experiments.evaluate takes, say --config.evaluation.likelihood=ais,num_temperatures=10000 there.
+Prints a line for each number of temperatures, and writes `bracket.json` and `bracket.png` into the workdir. Where the
+partition function is known exactly, the picture shows the true value as well.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.trained import TrainedRun, load_run
+from experiments.workdir import Workdir, write_json
+from gdm import mesh as meshes
+from gdm.data.loader import eval_batches
+from gdm.errors import ConfigError
+from gdm.evaluation.bracket import evaluate_bracket
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.likelihood import Kind
+from gdm.model import HasUnnormalized
+from gdm.training.streams import stream_key
+from gdm.visualization.bracket import save_bracket
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
+_TEMPERATURES = flags.DEFINE_list("temperatures", ["30", "100", "300", "1000"], "Numbers of steps, rising.")
+cli.define_overrides("evaluation", "data")
+
+
+def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
+  numbers = _numbers(_TEMPERATURES.value)
+  workdir = Workdir(cli.require_flag("workdir"))
+  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  mesh, split, settings = meshes.make_mesh(), _SPLIT.value, run.config.evaluation
+  params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
+  key = stream_key(jax.random.key(run.config.seed), f"bracket/{split}", run.step)
+
+  def batches() -> Iterable[Mapping[str, np.ndarray]]:
+    return eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size))
+
+  brackets = []
+  for number in numbers:
+    bracket = evaluate_bracket(run.model, params, carry, batches, number, key=key, num_samples=settings.num_samples,
+                               mesh=mesh)
+    brackets.append(bracket)
+    print(f"{number} temperatures: {bracket.pessimistic.nats_mean:.4f} to {bracket.optimistic.nats_mean:.4f} nats, "
+          f"{bracket.width:.4f} ± {bracket.width_stderr:.4f} apart")
+  exact = None
+  if _is_exact(run):
+    exact = evaluate_likelihood(run.model, params, carry, batches(), key=key, mesh=mesh).nats_mean
+    print(f"exact: {exact:.4f} nats")
+  write_json(workdir.path / "bracket.json", {
+      "model": run.config.model.name, "dataset": run.dataset.name, "split": split, "step": run.step,
+      "data_fingerprint": run.dataset.fingerprint(split), "parameters": run.parameters,
+      "num_samples": settings.num_samples, "exact": exact, "points": [bracket.to_json() for bracket in brackets]})
+  save_bracket(workdir.path / "bracket.png", numbers,
+               np.array([bracket.pessimistic.nats_mean for bracket in brackets]),
+               np.array([bracket.optimistic.nats_mean for bracket in brackets]),
+               np.array([bracket.optimistic.normalizer_stderr for bracket in brackets]), exact=exact,
+               title=f"{run.config.model.name} on {run.dataset.name}, {split}")
+
+
+def _is_exact(run: TrainedRun) -> bool:
+  """Whether the model knows its partition function; only shapes are computed."""
+  if not isinstance(run.model, HasUnnormalized):
+    return False
+  normalizers = jax.eval_shape(run.model.log_normalizer, run.params, run.carry, jax.random.key(0))
+  return any(normalizer.kind is Kind.EXACT for normalizer in normalizers)
+
+
+def _numbers(texts: Sequence[str]) -> list[int]:
+  numbers = [int(text) for text in texts if text.isdigit()]
+  if not numbers or len(numbers) < len(texts) or numbers[0] < 1 or any(a >= b for a, b in itertools.pairwise(numbers)):
+    raise ConfigError(f"--temperatures is {','.join(texts)!r}; it must be rising whole numbers of at least 1, as "
+                      "100,1000.")
+  return numbers
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,1 @@
+"""Energy-based models: probabilities up to a constant, and what that constant is between."""

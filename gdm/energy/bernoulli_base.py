@@ -1,0 +1,29 @@
+"""The base of binary models: independent units at the data's marginals. Energies are minus these logits times x."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.distributions import bernoulli
+
+PSEUDO_COUNT = 0.5  # of either value, so that a unit that never changes in the first batch has a finite logit
+
+
+def fit(x: Float[Array, "batch dims"]) -> dict[str, Float[Array, " dims"]]:
+  """The smoothed marginals' logits."""
+  ones = jnp.sum(x, axis=0) + PSEUDO_COUNT
+  return {"logits": jnp.log(ones) - jnp.log(x.shape[0] + 2.0 * PSEUDO_COUNT - ones)}
+
+
+def mean(base: dict[str, Float[Array, " dims"]]) -> Float[Array, " dims"]:
+  return jax.nn.sigmoid(base["logits"])
+
+
+def log_normalizer(base: dict[str, Float[Array, " dims"]]) -> Float[Array, ""]:
+  """log of the sum of exp(logits . x) over all x."""
+  return jnp.sum(jax.nn.softplus(base["logits"]))
+
+
+def sample(base: dict[str, Float[Array, " dims"]], key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
+  logits = jnp.broadcast_to(base["logits"], (num, *base["logits"].shape))
+  return bernoulli.sample(key, logits).astype(logits.dtype)

@@ -1,0 +1,78 @@
+"""The partition function, and what kind of number a log-likelihood becomes by it.
+
+  exact  sums over all states of the smaller side
+  ais    annealed importance sampling: log Z from below by chains from the base; each example's log p from below by
+         chains back to the base (see gdm/inference/annealed_importance.py)
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.inference import annealed_importance as annealing
+from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
+from gdm.model import Params
+
+
+@runtime_checkable
+class Annealable(Protocol):
+  """What the normalizers need of a model."""
+
+  @property
+  def num_dims(self) -> int: ...
+
+  @property
+  def num_temperatures(self) -> int: ...
+
+  @property
+  def num_chains(self) -> int: ...
+
+  def path(self, params: Params) -> annealing.Path: ...
+
+  def log_density(self, params: Params, x: Float[Array, "*lead dims"],
+                  beta: Float[Array, ""] | float) -> Float[Array, "*lead"]: ...
+
+  def enumerated_log_normalizer(self, params: Params) -> Float[Array, ""]: ...
+
+
+@runtime_checkable
+class Normalizer(Protocol):
+  """A way to normalize."""
+
+  def log_normalizer(self, model: Annealable, params: Params, key: Key[Array, ""]) -> LogNormalizer:
+    """log Z in nats."""
+    ...
+
+  def log_likelihood(self, model: Annealable, params: Params, x: Float[Array, "batch dims"], key: Key[Array, ""],
+                     num_samples: int) -> LogLikelihood:
+    """log p(x), never too high on average."""
+    ...
+
+
+class Exact:
+  """By enumeration."""
+
+  def log_normalizer(self, model, params, key):
+    return LogNormalizer(model.enumerated_log_normalizer(params), jnp.zeros(()), Kind.EXACT)
+
+  def log_likelihood(self, model, params, x, key, num_samples):
+    nats = model.log_density(params, x, 1.0) - model.enumerated_log_normalizer(params)
+    return LogLikelihood.of(nats, model.num_dims)
+
+
+class Annealed:
+  """By annealing to and from the base."""
+
+  def log_normalizer(self, model, params, key):
+    annealed = annealing.forward(model.path(params), annealing.ladder(model.num_temperatures), key, model.num_chains)
+    found = annealing.estimate(annealed.log_weights)
+    return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND)
+
+  def log_likelihood(self, model, params, x, key, num_samples):
+    nats = annealing.lower_bound(model.path(params), annealing.ladder(model.num_temperatures), key, x, num_samples)
+    return LogLikelihood.of(nats, model.num_dims, Kind.LOWER_BOUND)
+
+
+NORMALIZERS: Mapping[str, Normalizer] = {"exact": Exact(), "ais": Annealed()}

@@ -1,0 +1,80 @@
+"""Whether chains have mixed: split R-hat and effective sample size of a scalar (Vehtari et al., arXiv:1903.08008).
+
+On the host, in float64: chains are looked at once, after they ran.
+"""
+
+import numpy as np
+import scipy.special
+import scipy.stats
+from jaxtyping import Num
+from numpy import ndarray
+
+from gdm.errors import ConfigError
+
+
+def split_rhat(draws: Num[ndarray, "chains draws"]) -> float:
+  """Split R-hat (equations 1 to 4, each chain cut in two halves): near 1 where chains agree; above 1.01 is suspect.
+
+  Raises ConfigError for fewer than 4 draws a chain. Draws that never change give NaN: they say nothing of mixing.
+  """
+  halves = _halves(draws)
+  num = halves.shape[1]
+  between = num * np.var(halves.mean(axis=1), ddof=1)
+  within = np.mean(np.var(halves, axis=1, ddof=1))
+  if within == 0:
+    return float("nan") if between == 0 else float("inf")
+  return float(np.sqrt((num - 1) / num + between / (num * within)))
+
+
+def rank_rhat(draws: Num[ndarray, "chains draws"]) -> float:
+  """The larger split R-hat of the rank-normalized draws and of their folded distances from the median (section 4).
+
+  It also sees chains of different spread, and heavy tails do not mislead it.
+  """
+  draws = np.asarray(draws, np.float64)
+  folded = np.abs(draws - np.median(draws))
+  return max(split_rhat(rank_normalize(draws)), split_rhat(rank_normalize(folded)))
+
+
+def rank_normalize(draws: Num[ndarray, "chains draws"]) -> Num[ndarray, "chains draws"]:
+  """Normal scores of the draws' ranks among all chains (equation 14); ties share their mean rank."""
+  ranks = scipy.stats.rankdata(draws, method="average").reshape(np.shape(draws))
+  return scipy.special.ndtri((ranks - 0.375) / (ranks.size + 0.25))
+
+
+def effective_sample_size(draws: Num[ndarray, "chains draws"]) -> float:
+  """How many independent draws would give the mean of all chains the same variance (section 3.2, equations 10 to 13).
+
+  Autocorrelations are summed over Geyer's initial monotone sequence, of split chains.
+  """
+  halves = _halves(draws)
+  num = halves.shape[1]
+  covariances = np.stack([_autocovariance(chain) for chain in halves])
+  within = np.mean(covariances[:, 0]) * num / (num - 1)
+  if within == 0:
+    return float("nan")
+  total = within * (num - 1) / num + np.var(halves.mean(axis=1), ddof=1)
+  correlation = 1.0 - (within - np.mean(covariances, axis=0) * num / (num - 1)) / total
+  correlation[0] = 1.0
+  pairs = correlation[:num // 2 * 2].reshape(-1, 2).sum(axis=1)  # positive and falling for a reversible chain
+  negative = np.flatnonzero(pairs <= 0)
+  pairs = np.minimum.accumulate(pairs[:negative[0]] if len(negative) else pairs)
+  # A chain that alternates may beat independent draws; the bound keeps its noise within reason.
+  time = max(-1.0 + 2.0 * float(np.sum(pairs)), 1.0 / np.log10(halves.size))
+  return float(halves.size / time)
+
+
+def _halves(draws: Num[ndarray, "chains draws"]) -> Num[ndarray, "halves length"]:
+  """First and second half of every chain; the middle draw of an odd number is left out."""
+  draws = np.asarray(draws, np.float64)
+  if draws.ndim != 2 or draws.shape[1] < 4:
+    raise ConfigError(f"draws has shape {draws.shape}; it must be [chains, draws] with at least 4 draws a chain.")
+  half = draws.shape[1] // 2
+  return np.concatenate([draws[:, :half], draws[:, -half:]])
+
+
+def _autocovariance(chain: Num[ndarray, " draws"]) -> Num[ndarray, " draws"]:
+  """Biased autocovariance at every lag, by Fourier transform."""
+  centred = chain - chain.mean()
+  spectrum = np.fft.rfft(centred, 2 * len(chain))
+  return np.fft.irfft(np.square(np.abs(spectrum)))[:len(chain)] / len(chain)

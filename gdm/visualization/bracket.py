@@ -1,0 +1,51 @@
+"""The two ends of a log-likelihood against the number of temperatures, and how far they are apart."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure, style_axes
+
+
+def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
+                 pessimistic: Float[np.ndarray, " points"], optimistic: Float[np.ndarray, " points"],
+                 log_z_stderr: Float[np.ndarray, " points"], *, exact: float | None = None, title: str = "") -> None:
+  """Draws both ends, mean log-likelihoods in nats, and below them the width of the bracket.
+
+  Args:
+    path: the PNG file.
+    num_temperatures: steps of annealing of each point.
+    pessimistic: the lower ends.
+    optimistic: the upper ends.
+    log_z_stderr: standard errors of log Z, by which an upper end may be wrong.
+    exact: the true value, where it is known.
+    title: a heading.
+
+  Raises WorkdirError where the file cannot be written.
+  """
+  figure = Figure(figsize=(6.4, 6.4), facecolor="white", layout="constrained")
+  ends, widths = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+  low, high, error = np.asarray(pessimistic), np.asarray(optimistic), np.asarray(log_z_stderr)
+  ends.fill_between(num_temperatures, low, high, color=BLUE, alpha=0.12, linewidth=0)
+  ends.errorbar(num_temperatures, high, yerr=error, color=ORANGE, marker="o", markersize=5, linewidth=1.6, capsize=3,
+                label="optimistic: forward annealing")
+  ends.plot(num_temperatures, low, color=BLUE, marker="o", markersize=5, linewidth=1.6,
+            label="pessimistic: annealing back from each example")
+  if exact is not None:
+    ends.axhline(exact, color=INK, linewidth=1.0, linestyle="--", label=f"exact {exact:.3f}")
+  ends.set_ylabel("log-likelihood (nats per example)", color=INK)
+  ends.legend(frameon=False, fontsize=9, labelcolor=INK)
+  widths.errorbar(num_temperatures, high - low, yerr=error, color=INK, marker="o", markersize=5, linewidth=1.6,
+                  capsize=3)
+  widths.axhline(0.0, color=INK, linewidth=0.8)
+  widths.set_ylabel("width (nats)", color=INK)
+  widths.set_xlabel("temperatures", color=INK)
+  widths.set_xscale("log")
+  for axes in (ends, widths):
+    style_axes(axes)
+  if title:
+    figure.suptitle(title, color=INK, fontsize=12)
+  save_figure(path, figure)
