@@ -57,6 +57,7 @@ MODELS = {
     "rbm": ("gdm.energy.rbm", "RBM"),
     "gaussian_rbm": ("gdm.energy.gaussian_rbm", "GaussianRBM"),
     "ising": ("gdm.energy.ising", "Ising"),
+    "ebm": ("gdm.energy.ebm", "EBM"),
 }
 
 

@@ -1,0 +1,209 @@
+"""Ways to train an unnormalized density of real numbers, by name.
+
+  persistent   maximum likelihood by chains from a replay buffer (Tieleman, 2008; Du and Mordatch, arXiv:1903.08689)
+  contrastive  contrastive divergence: chains from the data (Hinton, 2002)
+  denoising    denoising score matching (Vincent, 2011, equation 9): learns the density of noised data
+  sliced       sliced score matching with variance reduction (Song et al., arXiv:1905.07088, equation 8)
+  nce          noise-contrastive estimation against the base, with a learned log Z (Gutmann and Hyvarinen, 2012)
+
+All are of values u [batch, *event], standardized data. Score matching and NCE run no chains.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm.errors import ConfigError
+from gdm.inference import langevin, metropolis
+from gdm.model import Carry, LossOutput, Mean, Params
+
+Energy = Callable[[Float[Array, "batch *event"]], Float[Array, " batch"]]
+
+
+@runtime_checkable
+class Trainable(Protocol):
+  """What the losses need of a model."""
+
+  @property
+  def num_steps(self) -> int: ...
+
+  @property
+  def step_size(self) -> float: ...
+
+  @property
+  def noise(self) -> float: ...
+
+  @property
+  def adjusted(self) -> bool: ...
+
+  @property
+  def restart(self) -> float: ...
+
+  @property
+  def range_margin(self) -> float: ...
+
+  @property
+  def gap_limit(self) -> float: ...
+
+  @property
+  def energy_penalty(self) -> float: ...
+
+  @property
+  def kl_weight(self) -> float: ...
+
+  @property
+  def denoising_scale(self) -> float: ...
+
+  def energy(self, params: Params) -> Energy: ...
+
+  def base_log_prob(self, params: Params, u: Float[Array, "batch *event"]) -> Float[Array, " batch"]: ...
+
+  def sample_base(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num *event"]: ...
+
+  def spread(self, params: Params) -> Float[Array, "*event"]: ...
+
+
+Loss = Callable[[Trainable, Params, Carry, Float[Array, "batch *event"], Key[Array, ""]], LossOutput]
+
+
+def persistent(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+               key: Key[Array, ""]) -> LossOutput:
+  """Of each part of the buffer, chains drawn without replacement go on; some start anew, within the data's range."""
+  chains = carry["chains"]
+  shards, held = chains.shape[:2]
+  taken = -(-u.shape[0] // shards)
+  if taken > held:
+    raise ConfigError(f"model.chains_per_shard is {held}, so that the buffer has {shards * held} chains, fewer than "
+                      f"the batch of {u.shape[0]}; it must be at least {taken}.")
+  pick_key, restart_key, base_key, key = jax.random.split(key, 4)
+  # The same places in all parts, so that no chain crosses from one device to another.
+  picked = jax.random.choice(pick_key, held, (taken,), replace=False)
+  start = chains[:, picked].reshape(-1, *chains.shape[2:])
+  base = params["base"]
+  fresh = jnp.clip(model.sample_base(params, base_key, len(start)), base["low"], base["high"])
+  anew = jax.random.bernoulli(restart_key, model.restart, (len(start),))
+  start = jnp.where(anew.reshape(-1, *(1,) * (u.ndim - 1)), fresh, start)
+  out, moved = _contrast(model, params, u, start, key)
+  chains = chains.at[:, picked].set(moved.reshape(shards, taken, *chains.shape[2:]).astype(chains.dtype))
+  return out._replace(carry={**carry, "chains": chains})
+
+
+def contrastive(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+                key: Key[Array, ""]) -> LossOutput:
+  """Chains start at the batch."""
+  return _contrast(model, params, u, u, key)[0]._replace(carry=carry)
+
+
+def denoising(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+              key: Key[Array, ""]) -> LossOutput:
+  """|sigma s(u + sigma z) + z|^2 / 2, so that the size of the loss does not depend on sigma."""
+  energy, noise = model.energy(params), jax.random.normal(key, u.shape, u.dtype)
+  value, score = langevin.value_and_gradient(lambda u: -energy(u), u + model.denoising_scale * noise)
+  each = 0.5 * _total(jnp.square(model.denoising_scale * score + noise))
+  return LossOutput(jnp.mean(each), {"score_error": Mean.of(each), "data_energy": Mean.of(-value)}, carry)
+
+
+def sliced(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+           key: Key[Array, ""]) -> LossOutput:
+  """v' (ds/du) v + |s|^2 / 2 for a normal v; up to a constant of the data, the Fisher divergence in expectation."""
+  energy, direction = model.energy(params), jax.random.normal(key, u.shape, u.dtype)
+  (value, score), (_, change) = jax.jvp(lambda u: langevin.value_and_gradient(lambda u: -energy(u), u),
+                                        (u,), (direction,))
+  each = _total(direction * change + 0.5 * jnp.square(score))
+  return LossOutput(jnp.mean(each), {"score_loss": Mean.of(each), "data_energy": Mean.of(-value)}, carry)
+
+
+def nce(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+        key: Key[Array, ""]) -> LossOutput:
+  """Logistic regression between data and as many draws of the base, by the log-ratio of their densities."""
+  energy, noise = model.energy(params), model.sample_base(params, key, len(u))
+
+  def log_ratio(u):
+    return -energy(u) - params["model"]["log_z"] - model.base_log_prob(params, u)
+
+  of_data, of_noise = log_ratio(u), log_ratio(noise)
+  each = jax.nn.softplus(-of_data) + jax.nn.softplus(of_noise)
+  metrics = {"nce": Mean.of(each), "accuracy": Mean.of(0.5 * ((of_data > 0) * 1.0 + (of_noise < 0) * 1.0)),
+             "log_z": Mean.of(params["model"]["log_z"])}
+  return LossOutput(jnp.mean(each), metrics, carry)
+
+
+def _contrast(model: Trainable, params: Params, u: Array, start: Array,
+              key: Key[Array, ""]) -> tuple[LossOutput, Array]:
+  """The energy gap, whose gradient is -d log p's where chains are draws of p, and the chains after their walk."""
+  fixed = jax.lax.stop_gradient(params)
+  energy, still = model.energy(params), model.energy(fixed)
+  walk = _adjusted if model.adjusted else _unadjusted
+  moved, acceptance = walk(model, energy, still, model.spread(fixed), key, start)
+  fake = jax.lax.stop_gradient(moved)
+  of_data, of_fake = energy(u), energy(fake)
+  loss = jnp.mean(of_data) - jnp.mean(of_fake)
+  gap = jnp.where(jnp.abs(loss) > model.gap_limit, jnp.sign(loss) * jnp.inf, loss)
+  metrics = {"energy_gap": Mean.of(gap), "data_energy": Mean.of(of_data), "chain_energy": Mean.of(of_fake),
+             "chain_norm": Mean.of(jnp.sqrt(_total(jnp.square(fake)))), "chain_min": Mean.of(jnp.min(fake)),
+             "chain_max": Mean.of(jnp.max(fake)),
+             "chain_excess": Mean.of(excess(fake, params["base"], model.range_margin)), **acceptance}
+  if model.energy_penalty:
+    size = jnp.mean(jnp.square(of_data)) + jnp.mean(jnp.square(of_fake))
+    loss, metrics["energy_size"] = loss + model.energy_penalty * size, Mean.of(size)
+  if model.kl_weight:
+    kl = jnp.mean(still(moved)) - nearest_neighbour_entropy(moved)
+    loss, metrics["chain_kl"] = loss + model.kl_weight * kl, Mean.of(kl)
+  return LossOutput(loss, metrics, {}), fake
+
+
+def _unadjusted(model: Trainable, energy: Energy, still: Energy, scale: Array, key: Key[Array, ""],
+                start: Array) -> tuple[Array, dict[str, Mean]]:
+  """Langevin steps; the improved terms send gradients through the last one, which is as the others otherwise."""
+  walk_key, last_key = jax.random.split(key)
+  sizes, temperature = jnp.full(model.num_steps - 1, model.step_size), model.noise**2
+  moved = langevin.walk(walk_key, start, lambda u: -still(u), sizes, temperature, scale)
+  last = energy if model.kl_weight else still
+  return langevin.step(last_key, jax.lax.stop_gradient(moved), lambda u: -last(u), model.step_size, temperature,
+                       scale), {}
+
+
+def _adjusted(model: Trainable, energy: Energy, still: Energy, scale: Array, key: Key[Array, ""],
+              start: Array) -> tuple[Array, dict[str, Mean]]:
+  """The same proposals, accepted or not: Langevin at temperature T is Langevin of f^(1 / T) with T times the step."""
+  temperature = model.noise**2
+
+  def kernel(key, u):
+    return metropolis.mala_step(key, u, lambda u: -still(u) / temperature, model.step_size * temperature, scale)
+
+  moved = metropolis.walk(key, start, kernel, model.num_steps)
+  return moved.x, {"chain_acceptance": Mean.of(moved.acceptance)}
+
+
+def excess(chains: Float[Array, "chains *event"], base: Params, margin: float) -> Float[Array, ""]:
+  """How far the chain that is farthest out is beyond the data's range, in its widths: 0 within, infinite beyond
+  `margin`, where training has diverged."""
+  width = base["high"] - base["low"]
+  most = jnp.maximum(base["low"] - jnp.min(chains), jnp.max(chains) - base["high"]) / width
+  return jnp.where(most > margin, jnp.inf, jnp.maximum(most, 0.0))
+
+
+def nearest_neighbour_entropy(x: Float[Array, "points *event"]) -> Float[Array, ""]:
+  """Differential entropy in nats, up to a constant: dimensions times the mean log distance to the nearest other point.
+
+  (Kozachenko and Leonenko, 1987; Du et al., arXiv:2012.01316, equation 8, leave the factor out.)
+  """
+  flat = x.reshape(x.shape[0], -1)
+  fixed = jax.lax.stop_gradient(flat)
+  squares = jnp.sum(jnp.square(fixed), axis=1)
+  distances = squares[:, None] + squares - 2.0 * fixed @ fixed.T
+  nearest = jnp.argmin(distances + jnp.diag(jnp.full(len(flat), jnp.inf, flat.dtype)), axis=1)
+  # Both ends of a distance are draws of the model, but the neighbour is a constant of the estimate, as in the paper.
+  squared = jnp.sum(jnp.square(flat - fixed[nearest]), axis=1)
+  return 0.5 * flat.shape[1] * jnp.mean(jnp.log(squared + jnp.finfo(flat.dtype).tiny))
+
+
+def _total(x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+
+
+LOSSES: Mapping[str, Loss] = {"persistent": persistent, "contrastive": contrastive, "denoising": denoising,
+                              "sliced": sliced, "nce": nce}

@@ -1,0 +1,89 @@
+"""MALA and Hamiltonian Monte Carlo: known moments, reversible flows, and proposals that fail."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdm.inference import langevin, metropolis
+
+KEY = jax.random.key(0)
+COVARIANCE = np.array([[1.0, 0.9], [0.9, 2.0]])
+PRECISION = jnp.asarray(np.linalg.inv(COVARIANCE), jnp.float32)
+MEAN = jnp.array([1.0, -2.0])
+
+
+def gaussian(x):
+  return -0.5 * jnp.sum(((x - MEAN) @ PRECISION) * (x - MEAN), axis=-1)
+
+
+KERNELS = {
+    "mala": lambda log_prob: lambda key, x: metropolis.mala_step(key, x, log_prob, 0.25),
+    "hmc": lambda log_prob: lambda key, x: metropolis.hmc_step(key, x, log_prob, 0.6, 3),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_moments_of_a_correlated_gaussian_are_recovered(name):
+  num = 10_000
+  moved = jax.jit(lambda x: metropolis.walk(KEY, x, KERNELS[name](gaussian), 60))(jnp.zeros((num, 2)))
+  x = np.asarray(moved.x, np.float64)
+  np.testing.assert_allclose(x.mean(axis=0), MEAN, atol=4.5 * np.sqrt(2.0 / num))
+  np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=4.5 * 2.0 * np.sqrt(2.0 / num))
+  assert 0.5 < np.mean(moved.acceptance) < 0.99 and not np.any(moved.divergent)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_flows_between_any_two_places_are_equal(name):
+  """Detailed balance of a skewed density on a line, from exact draws."""
+  num = 200_000
+
+  def log_prob(x):  # of log y for y of a gamma distribution of shape 2
+    return jnp.sum(2.0 * x - jnp.exp(x), axis=-1)
+
+  start = jnp.log(jax.random.gamma(jax.random.key(1), 2.0, (num, 1)))
+  moved = jax.jit(KERNELS[name](log_prob))(KEY, start)
+  edges = [-0.6, 0.0, 0.4, 0.8, 1.2]
+  before, after = np.digitize(np.asarray(start)[:, 0], edges), np.digitize(np.asarray(moved.x)[:, 0], edges)
+  flow = np.zeros((6, 6))
+  np.add.at(flow, (before, after), 1.0)
+  assert np.all(np.abs(flow - flow.T) <= 4.5 * np.sqrt(flow + flow.T + 1.0))
+  # A proposal is taken as often as it says.
+  taken = np.asarray(moved.x != start)[:, 0]
+  assert abs(taken.mean() - float(moved.acceptance.mean())) < 4.5 * 0.5 / np.sqrt(num)
+
+
+def test_mala_proposes_a_langevin_step_and_decides_by_both_proposals():
+  size, scale = 0.1, jnp.array([1.0, 0.5])
+  x = jax.random.normal(jax.random.key(2), (50, 2))
+  momentum_key, _ = jax.random.split(KEY)
+  there = langevin.step(momentum_key, x, gaussian, size, scale=scale)
+  moved = metropolis.mala_step(KEY, x, gaussian, size, scale)
+  accepted = np.any(np.asarray(moved.x != x), axis=1)
+  np.testing.assert_allclose(moved.x[accepted], there[accepted], rtol=1e-4, atol=1e-5)
+
+  def log_proposal(a, b):
+    mean = a + size * scale**2 * langevin.value_and_gradient(gaussian, a)[1]
+    return jnp.sum(jax.scipy.stats.norm.logpdf(b, mean, jnp.sqrt(2.0 * size) * scale), axis=-1)
+
+  log_ratio = gaussian(there) - gaussian(x) + log_proposal(there, x) - log_proposal(x, there)
+  np.testing.assert_allclose(moved.acceptance, jnp.exp(jnp.minimum(log_ratio, 0.0)), rtol=1e-3, atol=1e-5)
+
+
+def test_proposals_that_are_not_finite_are_rejected_and_told_and_lost_chains_stay_lost():
+  def walled(x):
+    return jnp.where(x[:, 0] > 0.0, jnp.nan, 0.0) - 0.5 * jnp.sum(jnp.square(x), axis=-1)
+
+  start = jnp.concatenate([jnp.full((500, 1), -0.1), jnp.full((1, 1), jnp.nan)])
+
+  def kernel(key, x):
+    return metropolis.hmc_step(key, x, walled, 0.5, 1)
+
+  moved = jax.jit(lambda x: metropolis.walk(KEY, x, kernel, 5))(start)
+  assert np.all(moved.x[:500] < 0.0) and np.mean(moved.divergent[:500]) > 0.5
+  assert np.isnan(moved.x[500, 0]) and moved.acceptance[500] == 0.0
+
+
+def test_what_has_no_scale_stays():
+  moved = metropolis.hmc_step(KEY, jnp.ones((20, 2)), gaussian, 0.3, 2, jnp.array([0.0, 1.0]))
+  assert np.all(moved.x[:, 0] == 1.0) and np.any(moved.x[:, 1] != 1.0)
