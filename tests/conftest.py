@@ -15,6 +15,16 @@ install_import_hook("gdm", "beartype.beartype")
 
 import hypothesis  # noqa: E402
 
+# Compiling takes most of the tests' time, and a program that runs once need not be a fast one.
+QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def pytest_configure(config):
+  """The fast tier compiles without optimization, its subprocesses too; the slow tier as users do."""
+  if config.option.markexpr == "not slow":
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + QUICK
+
+
 # The first example of a property compiles, which takes as long as the machine is busy.
 hypothesis.settings.register_profile("gdm", deadline=None)
 hypothesis.settings.load_profile("gdm")
