@@ -19,7 +19,8 @@ VARIANTS = {
        for name in ("two_moons", "eight_gaussians", "rings")},
     # Any set of real numbers: with --config.data.path=FILE.
     "npz": {"data": {"name": "npz"}},
-    "digits": {**_IMAGES, "data": {"name": "digits"}},
+    "digits": {**_IMAGES, "data": {"name": "digits"}, "model": {"width": 16, "num_blocks": 1, "dropout": 0.2},
+               "training": {"num_steps": 3000}, "evaluation": {"num_samples": 16}},
     # Any images of integers: with --config.data.path=FILE.
     "images": {**_IMAGES, "data": {"name": "npz"}, "training": {"num_steps": 20_000, "eval_every": 1000}},
     # For an accelerator.

@@ -11,10 +11,9 @@ from configs.diffusion import shared
 OWN = {
     # Chosen on the validation split.
     "digits": {
-        "model": {"width": 16, "num_blocks": 1, "dropout": 0.3, "parametrization": "levels", "log_snr_max": 8.3},
+        "model": {"dropout": 0.3, "parametrization": "levels", "log_snr_max": 8.3},
         "optimizer": {"weight_decay": 0.05},
-        "training": {"num_steps": 3000, "eval_every": 250},
-        "evaluation": {"num_samples": 16},
+        "training": {"eval_every": 250},
     },
 }
 
