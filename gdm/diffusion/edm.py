@@ -39,7 +39,7 @@ class EDM(Diffusion):
   divides_by_density: ClassVar[bool] = False  # the density of times is a part of EDM's weighting
 
   def __post_init__(self) -> None:
-    self.path({}), self.prediction, self.times
+    _ = self.path({}), self.prediction, self.times  # they check their fields
     super().__post_init__()
 
   def path(self, params: Params) -> Path:

@@ -31,18 +31,17 @@ class GroupNorm(nn.Module):
     batch, height, width, channels = x.shape
     scale = self.param("scale", jax.nn.initializers.ones, (channels,))
     bias = self.param("bias", jax.nn.initializers.zeros, (channels,))
-    flat, share = x.reshape(batch, -1, channels), jnp.full((height * width,), 1.0 / (height * width))
+    flat, pixels = x.reshape(batch, -1, channels), height * width
 
     def mean(values):
-      # As a product: XLA's CPU backend sums over many pixels in two passes, of which the first is slow.
-      means = jnp.einsum("bpc,p->bc", values, share).reshape(batch, num_groups(channels), -1)
+      means = over_pixels(values).reshape(batch, num_groups(channels), -1) / pixels
       return jnp.broadcast_to(means.mean(axis=-1, keepdims=True), means.shape).reshape(batch, channels)
 
     centre = mean(flat)
     variance = jnp.maximum(mean(flat**2) - centre**2, 0.0)  # one pass; below 0 only by rounding
     slope = jax.lax.rsqrt(variance + EPSILON) * scale
     offset = (bias - centre * slope) * factor + shift
-    return (flat * (slope * factor)[:, None] + offset[:, None]).reshape(x.shape)
+    return (flat * to_pixels(slope * factor, pixels) + to_pixels(offset, pixels)).reshape(x.shape)
 
 
 class ResidualBlock(nn.Module):
@@ -86,6 +85,23 @@ class PixelAttention(nn.Module):
   def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
     pixels = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
     return end_of_block(x + FullAttention(self.num_heads, 0.0, name="attention")(pixels).reshape(x.shape))
+
+
+def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch channels"]:
+  """Sums over pixels.
+
+  On CPUs by a product: XLA's CPU backend sums over many pixels in two passes, of which the first is slow.
+  """
+  if jax.default_backend() != "cpu":
+    return jnp.sum(x, axis=1)
+  return (jnp.ones((x.shape[0], 1, x.shape[1]), x.dtype) @ x)[:, 0]
+
+
+def to_pixels(values: Float[Array, "batch channels"], pixels: int) -> Float[Array, "batch rows channels"]:
+  """The values at each pixel; on CPUs by a product too, so that the gradient is one (see `over_pixels`)."""
+  if jax.default_backend() != "cpu":
+    return values[:, None]
+  return jnp.ones((values.shape[0], pixels, 1), values.dtype) @ values[:, None]
 
 
 def num_groups(channels: int) -> int:

@@ -16,6 +16,7 @@ from experiments.speed.settings import TINY, Settings
 from experiments.speed.timing import alternate, exponent, summary
 from gdm.errors import ConfigError
 
+SLOW = ("diffusion",)  # it compiles a U-Net's training and three samplers
 SETTINGS = Settings(data_dir="/nowhere", repeats=2, size=TINY)
 
 # Stands for experiments.train: logs one step into its workdir and goes on for longer than anyone waits, or, told the
@@ -54,7 +55,8 @@ def check(rows):
     assert Row.from_dict(json.loads(json.dumps(row.to_dict()))) == row
 
 
-@pytest.mark.parametrize("name", [name for name in SECTIONS if name != "startup"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+                                  for name in SECTIONS if name != "startup"])
 def test_every_section_gives_well_formed_rows(name):
   check(section(name)(SETTINGS))
 

@@ -11,7 +11,7 @@ from gdm.networks.full_attention import FullAttention, full_attention
 
 KEY = jax.random.key(0)
 TIME, CLASSES = jnp.array([0.1, 0.7]), jnp.eye(2)
-NETWORK = DiffusionTransformer(2, width=8, num_layers=2, num_heads=2, context=2)
+NETWORK = DiffusionTransformer(2, width=8, num_layers=1, num_heads=2, context=2)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def test_positions_tell_all_patches_apart():
   assert np.min(distances + 9.0 * np.eye(24)) > 0.1
 
 
+@pytest.mark.slow
 def test_dropout_is_on_where_its_rng_is(case):
   x, params, _ = case
   network = DiffusionTransformer(2, width=8, num_layers=1, num_heads=2, context=2, dropout=0.5)

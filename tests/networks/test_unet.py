@@ -74,6 +74,7 @@ def test_an_example_does_not_depend_on_the_others(case):
   assert np.all(out[1] != other[1])
 
 
+@pytest.mark.slow
 def test_dropout_is_on_where_its_rng_is():
   block, told = ResidualBlock(2, 0.5), jnp.ones((2, 2))
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 2)), jnp.float32)
