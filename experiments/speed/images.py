@@ -32,7 +32,7 @@ CACHED, SMALLER, NAIVE = "cached", "smaller", "one pass"
 CACHED_TARGETS = {"pixelcnn": 20.0}  # over naive
 # Of images four times as large, by caches of convolutions; naive sampling takes sixteen times as long, and attention
 # looks at four times as many pixels for each.
-GROWTH_TARGETS = dict.fromkeys(("pixelcnn", "gated_pixelcnn", "pixelcnn_pp"), 5.0)
+GROWTH_TARGETS: dict[str, float] = {"pixelcnn": 5.0, "gated_pixelcnn": 5.0, "pixelcnn_pp": 5.0}
 TRAINING_TARGET = 0.8
 
 
