@@ -61,7 +61,10 @@ def variational(model: Any, params: Params, carry: Carry, batch: Batch, key: Key
 
 def probability_flow(model: Any, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int) -> LogLikelihood:
-  """The estimate by the ODE; of integers a mean over `num_samples` draws of noise. Details: nfe, solved, tolerance.
+  """The estimate by the ODE; of integers a mean over `num_samples` draws of noise.
+
+  Details: evaluations (nfe), whether it was solved, tolerance, probes (0: exact), and of integers the log-SNR of the
+  noise that dequantizes them.
 
   Where the solver did not reach its tolerance the log-likelihoods are NaN, and `solved` is 0.
   """
@@ -88,6 +91,8 @@ def probability_flow(model: Any, params: Params, carry: Carry, batch: Batch, key
   ones = jnp.ones(len(data))
   details = {"nfe": nfe * ones, "solved": solved * ones, "tolerance": model.tolerance * ones,
              "probes": model.num_probes * ones}
+  if model.spec.is_discrete:  # the path's noise there is the dequantization's
+    details["dequantization_log_snr"] = path.log_snr(jnp.asarray(path.ends[0], data.dtype)) * ones
   return LogLikelihood.of(nats + _log_det(model, scaling), model.spec.num_dims, Kind.ESTIMATE, _given(model), details)
 
 

@@ -109,13 +109,20 @@ def _initializer(model: Model, optimizers: Optimizers, ema: bool) -> Callable[[K
 
 
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
-  """The sharding of every leaf: one rule for parameters, optimizer states and averages; chains over `data`."""
+  """The sharding of every leaf: one rule for parameters, optimizer states and averages; chains over `data`.
+
+  Raises ConfigError where the devices cannot share the chains evenly.
+  """
   def by_parameter_rule(tree):
     return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf.shape), tree)
 
   def everywhere(sharding, tree):
     return jax.tree.map(lambda _: sharding, tree)
 
+  for leaf in jax.tree.leaves(state.carry.get("chains", {})):
+    if leaf.shape[0] % mesh.shape[meshes.DATA]:
+      raise ConfigError(f"the model keeps its chains in {leaf.shape[0]} shards; that must be a multiple of the "
+                        f"{mesh.shape[meshes.DATA]} devices along the mesh's data axis, which share them.")
   whole, chains = meshes.replicated(mesh), meshes.chain_sharding(mesh)
   carry = {name: everywhere(chains if name == "chains" else whole, tree) for name, tree in state.carry.items()}
   ema = {name: by_parameter_rule(tree) if name == "params" else everywhere(whole, tree)

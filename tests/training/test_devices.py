@@ -11,17 +11,19 @@ from pathlib import Path
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 from device_runs import TWO_PROCESSES, assert_same_gradients, run_steps, set_up
 from small_models import SMALL, each_small
 from toy_models import TRAINED_TOYS
 
-from experiments.registry import MODELS
+from experiments.registry import MODELS, build_model
+from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.mesh import make_mesh, require_divisible, shard_bytes
 from gdm.model import HasSolve
 from gdm.training.loop import compile_step
-from gdm.training.state import init_state
+from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import make_train_step
 
 MESHES = {"data=8": 1, "data=4,fsdp=2": 2, "fsdp=8": 8}  # and their axis fsdp
@@ -107,3 +109,10 @@ def test_devices_that_cannot_share_a_batch_are_told():
   short = {key: x[:, :, :10] for key, x in batches.items()}
   with pytest.raises(ConfigError, match=r"data\.batch_size is 10"):
     compile_step(make_train_step(model, optimizers), state, short, make_mesh())
+
+
+def test_chains_that_the_devices_cannot_share_are_refused():
+  model = build_model({"name": "rbm", "num_hidden": 2, "chain_shards": 3}, DataSpec((4,), 2))
+  optimizers = optimizers_for(model, optax.sgd(0.1))
+  with pytest.raises(ConfigError, match="chains in 3 shards; that must be a multiple of the 8 devices"):
+    init_state(model, optimizers, jax.random.key(0), {"x": np.zeros((8, 4), np.uint8)}, ema=False, mesh=make_mesh(1))
