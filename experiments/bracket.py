@@ -22,7 +22,7 @@ from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import evaluate_bracket
-from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
 from gdm.model import HasUnnormalized
 from gdm.training.streams import stream_key
@@ -73,8 +73,7 @@ def _is_exact(run: TrainedRun) -> bool:
   """Whether the model knows its partition function; only shapes are computed."""
   if not isinstance(run.model, HasUnnormalized):
     return False
-  normalizers = jax.eval_shape(run.model.log_normalizer, run.params, run.carry, jax.random.key(0))
-  return any(normalizer.kind is Kind.EXACT for normalizer in normalizers)
+  return Kind.EXACT in normalizer_kinds(run.model, run.params, run.carry, jax.random.key(0))
 
 
 def _numbers(texts: Sequence[str]) -> list[int]:

@@ -14,6 +14,8 @@ from jaxtyping import install_import_hook  # noqa: E402
 install_import_hook("gdm", "beartype.beartype")
 
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+from slow_cases import SLOW_CASES  # noqa: E402
 
 # Compiling takes most of the tests' time, and a program that runs once need not be a fast one.
 QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -23,6 +25,13 @@ def pytest_configure(config):
   """The fast tier compiles without optimization, its subprocesses too; the slow tier as users do."""
   if config.option.markexpr == "not slow":
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + QUICK
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  for item in items:
+    if item.nodeid in SLOW_CASES:
+      item.add_marker(pytest.mark.slow)
 
 
 # The first example of a property compiles, which takes as long as the machine is busy.

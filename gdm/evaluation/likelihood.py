@@ -191,14 +191,25 @@ def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iter
 
 def _evaluate_both(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                    num_draws: int, num_samples: int) -> SplitLikelihood:
-  normalizers = jax.eval_shape(model.log_normalizer, params, carry, key)  # their kinds; nothing is computed
-  if normalizers[0].kind is Kind.EXACT:
+  if normalizer_kinds(model, params, carry, key)[0] is Kind.EXACT:
     return _evaluate_unnormalized(model, params, carry, batches, key, num_draws, num_samples)
   for_own, for_log_z = itertools.tee(batches)
   own = _evaluate_normalized(model, params, carry, for_own, key, num_draws, num_samples)
   by_log_z = _evaluate_unnormalized(model, params, carry, for_log_z, key, num_draws, num_samples)
   others = (dataclasses.replace(by_log_z, alternatives=()), *by_log_z.alternatives)
   return dataclasses.replace(own, alternatives=others)
+
+
+def normalizer_kinds(model: HasUnnormalized, params: Params, carry: Carry, key: Key[Array, ""]) -> list[Kind]:
+  """The kinds of a model's estimates of log Z; nothing is computed but shapes."""
+  kinds = []
+
+  def traced(params, carry, key):
+    kinds.extend(normalizer.kind for normalizer in model.log_normalizer(params, carry, key))
+    return ()
+
+  jax.eval_shape(traced, params, carry, key)
+  return kinds
 
 
 def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
