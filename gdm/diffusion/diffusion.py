@@ -83,9 +83,8 @@ class Diffusion(abc.ABC):
   num_probes: int = 1
   tolerance: float = 1e-4
 
-  # The sampler that draws where none is named, and its steps.
+  # The sampler that draws where none is named.
   default_sampler: ClassVar[str] = "ddim"
-  default_steps: ClassVar[int] = 50
   # Whether the loss divides by the density of its times, so that they may be chosen freely.
   divides_by_density: ClassVar[bool] = True
 
@@ -131,6 +130,11 @@ class Diffusion(abc.ABC):
   def bound_steps(self) -> int | None:
     """Steps of the variational bound between the ends of `likelihood_path`; None is continuous time."""
     return None
+
+  @property
+  def default_steps(self) -> int:
+    """Steps of sampling where no number is given."""
+    return 50
 
   @property
   def samplers(self) -> Mapping[str, Choice]:

@@ -35,12 +35,15 @@ class EDM(Diffusion):
   log_sigma_std: float = 1.2
 
   default_sampler: ClassVar[str] = "heun"
-  default_steps: ClassVar[int] = 18
   divides_by_density: ClassVar[bool] = False  # the density of times is a part of EDM's weighting
 
   def __post_init__(self) -> None:
     _ = self.path({}), self.prediction, self.times  # they check their fields
     super().__post_init__()
+
+  @property
+  def default_steps(self) -> int:
+    return 18
 
   def path(self, params: Params) -> Path:
     return others.EDM(self.sigma_min, self.sigma_max)

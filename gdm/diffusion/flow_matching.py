@@ -53,7 +53,6 @@ class FlowMatching(Diffusion):
   coupling: str = "independent"
 
   default_sampler: ClassVar[str] = "heun"
-  default_steps: ClassVar[int] = 20
 
   def __post_init__(self) -> None:
     if self.coupling not in COUPLINGS:
@@ -62,6 +61,10 @@ class FlowMatching(Diffusion):
       raise ConfigError("coupling is 'optimal' and class_conditional is True: noise would tell of the label; set the "
                         "coupling to 'independent'.")
     super().__post_init__()
+
+  @property
+  def default_steps(self) -> int:
+    return 20
 
   def path(self, params: Params) -> Path:
     return RectifiedFlow()

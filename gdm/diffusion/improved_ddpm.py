@@ -3,78 +3,48 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.diffusion import Diffusion
+from gdm.diffusion.discrete_time import DiscreteTime
 from gdm.diffusion.likelihoods import total
-from gdm.diffusion.paths.between import Between
-from gdm.diffusion.paths.discrete import discretize, require_steps
+from gdm.diffusion.paths.discrete import discretize
 from gdm.diffusion.paths.path import Path, PathSample, expand, noised
 from gdm.diffusion.paths.variance_preserving import Cosine, PiecewiseBeta
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.ancestral import LearnedAncestral, log_variance, posterior
 from gdm.diffusion.samplers.grids import Uniform
 from gdm.diffusion.samplers.named import SAMPLERS, Choice
-from gdm.diffusion.times import DiscreteUniform, Times
 from gdm.errors import ConfigError
 from gdm.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class ImprovedDDPM(Diffusion):
+class ImprovedDDPM(DiscreteTime):
   """The network predicts the noise and, between its two extremes, the log-variance of each step.
 
   The loss is the simple one plus `vlb_weight` T times the bound's term, which moves the variances alone (section 3.1);
   both are means over dimensions.
 
   Attributes:
-    num_noise_steps: T.
     offset: of the cosine schedule.
     vlb_weight: lambda.
   """
 
-  num_noise_steps: int = 1000
   offset: float = 0.008
   vlb_weight: float = 1e-3
 
-  default_sampler: ClassVar[str] = "ancestral"
-
   def __post_init__(self) -> None:
-    require_steps(self.num_noise_steps)
-    if self.num_noise_steps < 2:
-      raise ConfigError(f"num_noise_steps is {self.num_noise_steps}; it must be at least 2.")
     if self.vlb_weight < 0.0:
       raise ConfigError(f"vlb_weight is {self.vlb_weight}; it must be at least 0.")
-    Cosine(self.offset)
     super().__post_init__()
 
-  @functools.cached_property
-  def _path(self) -> PiecewiseBeta:
-    with jax.ensure_compile_time_eval():
-      return PiecewiseBeta(tuple(np.asarray(discretize(Cosine(self.offset), self.num_noise_steps).betas).tolist()))
-
   @property
-  def default_steps(self) -> int:  # type: ignore[override]
-    return self.num_noise_steps
-
-  def path(self, params: Params) -> Path:
-    return self._path
-
-  def sampling_path(self, params: Params) -> Path:
-    return Between(self._path, 1.0 / self.num_noise_steps, 1.0)
-
-  @property
-  def times(self) -> Times:
-    return DiscreteUniform(self.num_noise_steps)
-
-  @property
-  def bound_steps(self) -> int:
-    return self.num_noise_steps - 1
+  def whole_path(self) -> PiecewiseBeta:
+    return _discrete_cosine(self.num_noise_steps, self.offset)
 
   @property
   def outputs(self) -> int:
@@ -127,6 +97,13 @@ class ImprovedDDPM(Diffusion):
     log_q = jnp.log(q.variance)
     mean = q.of_data * (self.prediction.data(level, x, noise) - sample.data)
     return 0.5 * total(log_p - log_q + jnp.exp(log_q - log_p) + mean**2 * jnp.exp(-log_p) - 1.0)
+
+
+@functools.cache
+def _discrete_cosine(num_steps: int, offset: float) -> PiecewiseBeta:
+  """Equation 17, its betas at most 0.999."""
+  with jax.ensure_compile_time_eval():
+    return PiecewiseBeta(tuple(np.asarray(discretize(Cosine(offset), num_steps).betas).tolist()))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

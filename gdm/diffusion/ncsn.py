@@ -79,7 +79,7 @@ class NCSN(Diffusion):
     super().__post_init__()
 
   @property
-  def default_steps(self) -> int:  # type: ignore[override]
+  def default_steps(self) -> int:
     return self.num_levels
 
   def path(self, params: Params) -> Path:

@@ -29,13 +29,16 @@ class ScoreSDE(Diffusion):
   weight: str = "simple"
 
   default_sampler: ClassVar[str] = "predictor_corrector"
-  default_steps: ClassVar[int] = 500
 
   def __post_init__(self) -> None:
     for name, known in (("sde", SDES), ("weight", LOSSES)):
       if getattr(self, name) not in known:
         raise ConfigError(f"{name} is {getattr(self, name)!r}; {nearest(getattr(self, name), known)}")
     super().__post_init__()
+
+  @property
+  def default_steps(self) -> int:
+    return 500
 
   def path(self, params: Params) -> Path:
     return PATHS[SDES[self.sde]]()

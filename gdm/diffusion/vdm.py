@@ -82,7 +82,6 @@ class VDM(Diffusion):
   fourier: tuple[int, ...] = ()
 
   default_sampler: ClassVar[str] = "ancestral"
-  default_steps: ClassVar[int] = 250
 
   def __post_init__(self) -> None:
     for name, known in (("schedule", SCHEDULES), ("parametrization", PARAMETRIZATIONS)):
@@ -105,6 +104,10 @@ class VDM(Diffusion):
     schedule = dict(out["params"])
     ends = schedule.pop("line", None)
     return {**params, **({"ends": schedule} if ends is None else {"ends": ends, "interior": schedule})}, carry
+
+  @property
+  def default_steps(self) -> int:
+    return 250
 
   def path(self, params: Params) -> Path:
     schedule = {"line": params["ends"], **params["interior"]} if "interior" in params else params["ends"]
