@@ -154,6 +154,25 @@ class HasComplete(Protocol):
 
 
 @runtime_checkable
+class HasDenoise(Protocol):
+  """Can draw clean examples given noised ones."""
+
+  def denoise(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+              deviation: float) -> Samples:
+    """x is clean plus Gaussian noise of `deviation`, in the data's units."""
+    ...
+
+
+@runtime_checkable
+class HasDiagnosis(Protocol):
+  """Can say more of a state in which a metric is no longer finite."""
+
+  def diagnose(self, params: Params, carry: Carry) -> str:
+    """What is wrong, in words that follow the metric's; "" where nothing is seen."""
+    ...
+
+
+@runtime_checkable
 class HasConditionals(Protocol):
   """Is a chain of categoricals over its dimensions in raster order, one step each: what lossless coding runs on."""
 

@@ -57,11 +57,12 @@ class Trainable(Protocol):
   @property
   def denoising_scale(self) -> float: ...
 
-  def energy(self, params: Params) -> Energy: ...
+  def energy(self, params: Params, carry: Carry) -> Energy: ...
 
-  def base_log_prob(self, params: Params, u: Float[Array, "batch *event"]) -> Float[Array, " batch"]: ...
+  def base_log_prob(self, params: Params, carry: Carry,
+                    u: Float[Array, "batch *event"]) -> Float[Array, " batch"]: ...
 
-  def sample_base(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num *event"]: ...
+  def sample_base(self, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Float[Array, "num *event"]: ...
 
   def spread(self, params: Params) -> Float[Array, "*event"]: ...
 
@@ -83,10 +84,10 @@ def persistent(model: Trainable, params: Params, carry: Carry, u: Float[Array, "
   picked = jax.random.choice(pick_key, held, (taken,), replace=False)
   start = chains[:, picked].reshape(-1, *chains.shape[2:])
   base = params["base"]
-  fresh = jnp.clip(model.sample_base(params, base_key, len(start)), base["low"], base["high"])
+  fresh = jnp.clip(model.sample_base(params, carry, base_key, len(start)), base["low"], base["high"])
   anew = jax.random.bernoulli(restart_key, model.restart, (len(start),))
   start = jnp.where(anew.reshape(-1, *(1,) * (u.ndim - 1)), fresh, start)
-  out, moved = _contrast(model, params, u, start, key)
+  out, moved = _contrast(model, params, carry, u, start, key)
   chains = chains.at[:, picked].set(moved.reshape(shards, taken, *chains.shape[2:]).astype(chains.dtype))
   return out._replace(carry={**carry, "chains": chains})
 
@@ -94,13 +95,13 @@ def persistent(model: Trainable, params: Params, carry: Carry, u: Float[Array, "
 def contrastive(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
                 key: Key[Array, ""]) -> LossOutput:
   """Chains start at the batch."""
-  return _contrast(model, params, u, u, key)[0]._replace(carry=carry)
+  return _contrast(model, params, carry, u, u, key)[0]._replace(carry=carry)
 
 
 def denoising(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
               key: Key[Array, ""]) -> LossOutput:
   """|sigma s(u + sigma z) + z|^2 / 2, so that the size of the loss does not depend on sigma."""
-  energy, noise = model.energy(params), jax.random.normal(key, u.shape, u.dtype)
+  energy, noise = model.energy(params, carry), jax.random.normal(key, u.shape, u.dtype)
   value, score = langevin.value_and_gradient(lambda u: -energy(u), u + model.denoising_scale * noise)
   each = 0.5 * _total(jnp.square(model.denoising_scale * score + noise))
   return LossOutput(jnp.mean(each), {"score_error": Mean.of(each), "data_energy": Mean.of(-value)}, carry)
@@ -109,7 +110,7 @@ def denoising(model: Trainable, params: Params, carry: Carry, u: Float[Array, "b
 def sliced(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
            key: Key[Array, ""]) -> LossOutput:
   """v' (ds/du) v + |s|^2 / 2 for a normal v; up to a constant of the data, the Fisher divergence in expectation."""
-  energy, direction = model.energy(params), jax.random.normal(key, u.shape, u.dtype)
+  energy, direction = model.energy(params, carry), jax.random.normal(key, u.shape, u.dtype)
   (value, score), (_, change) = jax.jvp(lambda u: langevin.value_and_gradient(lambda u: -energy(u), u),
                                         (u,), (direction,))
   each = _total(direction * change + 0.5 * jnp.square(score))
@@ -119,10 +120,10 @@ def sliced(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batc
 def nce(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
         key: Key[Array, ""]) -> LossOutput:
   """Logistic regression between data and as many draws of the base, by the log-ratio of their densities."""
-  energy, noise = model.energy(params), model.sample_base(params, key, len(u))
+  energy, noise = model.energy(params, carry), model.sample_base(params, carry, key, len(u))
 
   def log_ratio(u):
-    return -energy(u) - params["model"]["log_z"] - model.base_log_prob(params, u)
+    return -energy(u) - params["model"]["log_z"] - model.base_log_prob(params, carry, u)
 
   of_data, of_noise = log_ratio(u), log_ratio(noise)
   each = jax.nn.softplus(-of_data) + jax.nn.softplus(of_noise)
@@ -131,11 +132,11 @@ def nce(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *
   return LossOutput(jnp.mean(each), metrics, carry)
 
 
-def _contrast(model: Trainable, params: Params, u: Array, start: Array,
+def _contrast(model: Trainable, params: Params, carry: Carry, u: Array, start: Array,
               key: Key[Array, ""]) -> tuple[LossOutput, Array]:
   """The energy gap, whose gradient is -d log p's where chains are draws of p, and the chains after their walk."""
   fixed = jax.lax.stop_gradient(params)
-  energy, still = model.energy(params), model.energy(fixed)
+  energy, still = model.energy(params, carry), model.energy(fixed, carry)
   walk = _adjusted if model.adjusted else _unadjusted
   moved, acceptance = walk(model, energy, still, model.spread(fixed), key, start)
   fake = jax.lax.stop_gradient(moved)

@@ -1,0 +1,484 @@
+"""Unnormalized densities of real numbers: what all of them share, whatever their energy.
+
+Energies are of standardized values u of the data. Integers are dequantized: u is of x + noise with uniform noise in
+[0, 1), and log p(x) >= E[log p(u)] + log |du/dx| (Theis et al., arXiv:1511.01844, section 3.1); a score is one draw.
+"""
+
+import abc
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, Num
+
+from gdm.dataspec import DataSpec
+from gdm.energy.losses import LOSSES, Energy
+from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
+from gdm.inference import annealed_importance as annealing
+from gdm.inference import langevin, metropolis
+from gdm.inference.quadrature import MOST_DIMS, log_integral
+from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
+from gdm.model import Batch, Carry, LossOutput, Objective, Params, PyTree, Samples
+
+NORMALIZERS = ("auto", "quadrature", "ais")
+SAMPLERS = ("langevin", "mala", "hmc")
+STARTS = ("base", "chains")
+LEAST_SCALE = 1e-6  # what never changes among the first examples would have an infinite density
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinuousEnergy(abc.ABC):
+  """A density of real numbers known up to its integral: training, scores, draws and completions.
+
+  Parameters: the group "model": "network", and "log_z" of noise-contrastive estimation; and "base", which nothing
+  moves: how data is standardized (a vector's dimensions each, other events as a whole), the mean and deviation of every
+  dimension of the standardized data, and its range.
+  Carry: "chains" [chain_shards, chains_per_shard, *event], the replay buffer of standardized values, for "persistent".
+
+  Attributes:
+    spec: the data, real numbers or integers.
+    objective: a name of gdm/energy/losses.py.
+    num_steps: Langevin steps per training step.
+    step_size: of Langevin, in squared deviations of each dimension.
+    noise: of Langevin; 1 samples the model, less samples f to the power of 1 / noise^2.
+    adjusted: accept or reject every step in training (MALA), which takes the step's bias away.
+    restart: probability that a chain starts anew from the base.
+    chain_shards: parts in which the buffer is kept; a multiple of the devices that share them.
+    chains_per_shard: chains of each part; all together at least a batch.
+    range_margin: how many widths of the data's range chains may be beyond it; farther out, training is an error.
+    gap_limit: nats between the mean energies of data and chains beyond which training is an error.
+    energy_penalty: weight of the mean squared energies of data and chains (Du and Mordatch, section 3.3).
+    kl_weight: weight of the improved terms (Du et al., arXiv:2012.01316): the chains' energy, through their last step,
+      minus their entropy.
+    denoising_scale: deviation of the noise of denoising score matching, in those of the data.
+    normalizer: "quadrature" or "ais"; "auto" is quadrature in 1 and 2 dimensions.
+    num_temperatures: steps between the base and the model, in annealing.
+    num_chains: chains that estimate log Z, in annealing.
+    hmc_step_size: of annealing's leapfrog, in deviations of each dimension.
+    num_leapfrog: leapfrog steps of a move.
+  """
+
+  spec: DataSpec
+  objective: str = "persistent"
+  num_steps: int = 20
+  step_size: float = 0.01
+  noise: float = 1.0
+  adjusted: bool = False
+  restart: float = 0.05
+  chain_shards: int = 8
+  chains_per_shard: int = 64
+  range_margin: float = 1.0
+  gap_limit: float = 1000.0
+  energy_penalty: float = 0.0
+  kl_weight: float = 0.0
+  denoising_scale: float = 0.1
+  normalizer: str = "auto"
+  num_temperatures: int = 200
+  num_chains: int = 256
+  hmc_step_size: float = 0.2
+  num_leapfrog: int = 4
+
+  def __post_init__(self) -> None:
+    for name, known in (("objective", LOSSES), ("normalizer", NORMALIZERS)):
+      if getattr(self, name) not in known:
+        raise ConfigError(f"model.{name} is {getattr(self, name)!r}; {nearest(getattr(self, name), known)}")
+    for name, least in (("num_steps", 1), ("chain_shards", 1), ("chains_per_shard", 1), ("num_temperatures", 1),
+                        ("num_chains", 2), ("num_leapfrog", 1)):
+      if getattr(self, name) < least:
+        raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least {least}.")
+    for name in ("step_size", "gap_limit", "denoising_scale", "hmc_step_size"):
+      if not 0.0 < getattr(self, name) < math.inf:
+        raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be positive.")
+    for name in ("noise", "range_margin", "energy_penalty", "kl_weight"):
+      if not 0.0 <= getattr(self, name) < math.inf:
+        raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 0.")
+    if not 0.0 <= self.restart <= 1.0:
+      raise ConfigError(f"model.restart is {self.restart}; it must be a probability.")
+    if self.adjusted and (self.kl_weight or not self.noise):
+      field = "kl_weight" if self.kl_weight else "noise"
+      raise ConfigError(f"model.adjusted and model.{field} is {getattr(self, field)}; a step that may be rejected "
+                        "needs noise, and has no gradient for the improved terms.")
+    if self.normalizer == "quadrature" and self.spec.num_dims > MOST_DIMS:
+      raise ConfigError(f"model.normalizer is 'quadrature', but the data has {self.spec.num_dims} dimensions; a grid "
+                        f"takes at most {MOST_DIMS}: choose 'ais'.")
+
+  # What a model supplies.
+
+  @abc.abstractmethod
+  def init_network(self, key: Key[Array, ""], u: Float[Array, "batch *event"]) -> PyTree:
+    """Fresh parameters, from the first batch's standardized values."""
+
+  @abc.abstractmethod
+  def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
+    """-log f of standardized values u [batch, *event] in nats; given a condition per example, that of both together."""
+
+  @property
+  @abc.abstractmethod
+  def first_log_normalizer(self) -> float:
+    """log Z of a fresh model in nats, from where noise-contrastive estimation learns it."""
+
+  @property
+  @abc.abstractmethod
+  def reach(self) -> float:
+    """Half the side of the box, around 0, that holds all of f; quadrature's error says where it does not."""
+
+  # Training.
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (Objective(groups=("model",), loss=self.loss),)
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """A network of energy zero; the base, and chains from it, by the batch."""
+    network_key, noise_key, chain_key = jax.random.split(key, 3)
+    x = self._real(batch["x"], noise_key)
+    axes = (0,) if len(self.spec.event) == 1 else tuple(range(x.ndim))
+    centre, scale = jnp.mean(x, axis=axes), jnp.maximum(jnp.std(x, axis=axes), LEAST_SCALE)
+    u = (x - centre) / scale
+    base = {"centre": centre, "scale": scale, "mean": jnp.mean(u, axis=0),
+            "deviation": jnp.maximum(jnp.std(u, axis=0), LEAST_SCALE), "low": jnp.min(u), "high": jnp.max(u)}
+    model = {"network": self.init_network(network_key, u)}
+    if self.objective == "nce":
+      model["log_z"] = jnp.asarray(self.first_log_normalizer, u.dtype)
+    params, carry = {"model": model, "base": base}, {}
+    if self.objective == "persistent":
+      drawn = jnp.clip(self.sample_base(params, carry, chain_key, self.chain_shards * self.chains_per_shard),
+                       base["low"], base["high"])
+      carry = {"chains": drawn.reshape(self.chain_shards, self.chains_per_shard, *self.spec.event)}
+    return params, carry
+
+  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """The objective's loss, which is no likelihood.
+
+    A metric that is not finite ends the run by its name and step: chains beyond the data's range make "chain_excess"
+    infinite, and a gap beyond its limit, as where chains are stuck while energies grow, "energy_gap".
+    """
+    noise_key, key = jax.random.split(key)
+    return LOSSES[self.objective](self, params, carry, self._values(params, batch["x"], noise_key), key)
+
+  # The density.
+
+  def spread(self, params: Params) -> Float[Array, "*event"]:
+    """The deviation of every standardized dimension: the scale on which samplers move."""
+    return params["base"]["deviation"]
+
+  def base_log_prob(self, params: Params, carry: Carry,
+                    u: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+    """Log-density of the base, independent Gaussians at the data's moments, in nats."""
+    base = params["base"]
+    return _total(jax.scipy.stats.norm.logpdf(u, base["mean"], base["deviation"]))
+
+  def sample_base(self, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Float[Array, "num *event"]:
+    base = params["base"]
+    return base["mean"] + base["deviation"] * jax.random.normal(key, (num, *self.spec.event), base["mean"].dtype)
+
+  def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
+    """log f of the data as served, in nats, Jacobian included. Integers get noise, the same at every call."""
+    u = self._values(params, batch["x"], jax.random.key(0))
+    return -self.energy(params, carry)(u) - self._log_volume(params)
+
+  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
+    """log Z in nats; and that which noise-contrastive estimation learned, an estimate, as a second one.
+
+    By quadrature it is exact up to the grid's error, which stands as its standard error; by annealing it is below the
+    truth on average. Of integers the bound by dequantization enters here, on the other side.
+    """
+    found = _log_normalizer(self, params, carry, key)
+    if "log_z" not in params["model"]:
+      return (found,)
+    return found, LogNormalizer(jnp.asarray(params["model"]["log_z"]), jnp.zeros(()), Kind.ESTIMATE)
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    """log p(x) in nats: by quadrature; or the lower bound of RAISE, by `num_samples` chains from each example.
+
+    Raises ConfigError where neither the dimensions nor the settings let it be found.
+    """
+    noise_key, key = jax.random.split(key)
+    by_dequantization = Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
+    u = self._values(params, batch["x"], noise_key)
+    nats, kind = _BY_NAME[self._normalizer].log_prob(self, params, carry, u, key, num_samples)
+    return LogLikelihood.of(nats - self._log_volume(params), self.spec.num_dims, kind + by_dequantization)
+
+  # Draws.
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             num_steps: int = 0, sampler: str = "hmc", start: str = "base") -> Samples:
+    """Draws [num, *event] in the data's values.
+
+    Args:
+      params: the parameters.
+      carry: the carry.
+      key: of these draws.
+      num: how many.
+      condition: must be None, but for models of labels.
+      num_steps: further steps at the model itself.
+      sampler: of the further steps: "langevin" as in training, "mala" of the same step, or "hmc".
+      start: "base" anneals draws from the base over `num_temperatures` steps. "chains" takes those of the buffer.
+
+    Returns:
+      The draws, and of the sampler: "nfe", gradients of a chain; "divergent", the share of chains that ever left the
+      finite numbers; with further steps "acceptance", their mean, 1 for Langevin which rejects nothing, and
+      "log_density" [num, num_steps], log f along them, by which gdm/inference/diagnostics.py says whether chains agree.
+
+    Raises:
+      ConfigError: an unknown sampler or start, too few steps, or chains where there are none.
+      NotFiniteError: a chain of the buffer has left the data's range; names it.
+      SpecError: the model cannot be given this condition.
+    """
+    condition = self.checked_condition(condition, num)
+    for name, value, known in (("sampler", sampler, SAMPLERS), ("start", start, STARTS)):
+      if value not in known:
+        raise ConfigError(f"{name} is {value!r}; {nearest(value, known)}")
+    if num_steps < 0:
+      raise ConfigError(f"num_steps is {num_steps}; it must be at least 0.")
+    if start == "chains":
+      self._require_chains(params, carry)
+    annealed = self.num_temperatures * (self.num_leapfrog + 1) if start == "base" else 0
+    each = {"langevin": 1, "mala": 2, "hmc": self.num_leapfrog + 1}[sampler]
+    moved, trace = _sample(self, params, carry, key, num, condition, num_steps, sampler, start)
+    info = {"nfe": annealed + each * num_steps, "divergent": jnp.mean(moved.divergent * 1.0)}
+    if num_steps:
+      info.update(acceptance=jnp.mean(moved.acceptance), log_density=trace)
+    return Samples(self._data(params, moved.x), info)
+
+  def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+               known: Bool[Array, "*event"]) -> Samples:
+    """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part."""
+    known = jnp.asarray(known)
+    drawn, info = _complete(self, params, carry, key, jnp.asarray(x), known)
+    return Samples(jnp.where(known, jnp.asarray(x, drawn.dtype), drawn), {"nfe": self._annealing_nfe, **info})
+
+  def denoise(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+              deviation: float) -> Samples:
+    """Draws from p(clean | x) where x is clean plus Gaussian noise of `deviation`, in the data's units.
+
+    Chains start at x and are annealed from the base, given x, to the model, given x. The draws are real numbers: levels
+    are not rounded to, since noise is not.
+
+    Raises ConfigError unless the deviation is positive.
+    """
+    if not 0.0 < deviation < math.inf:
+      raise ConfigError(f"deviation is {deviation}; it must be positive.")
+    drawn, info = _denoise(self, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
+    return Samples(drawn, {"nfe": self._annealing_nfe, **info})
+
+  def diagnose(self, params: Params, carry: Carry) -> str:
+    """Names the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
+    if "chains" not in carry:
+      return ""
+    chains = np.asarray(carry["chains"]).reshape(-1, self.spec.num_dims)
+    low, high = float(params["base"]["low"]), float(params["base"]["high"])
+    margin = self.range_margin * (high - low)
+    within = np.all((chains >= low - margin) & (chains <= high + margin), axis=1)
+    for index in np.flatnonzero(~within)[:1]:
+      here = f"[{chains[index].min():g}, {chains[index].max():g}]"
+      return (f"chain {index} of {len(chains)} lies in {here}; the data, standardized, lies in [{low:g}, {high:g}]: "
+              "training has diverged.")
+    return ""
+
+  def checked_condition(self, condition: Array | None, num: int) -> Array | None:
+    """The condition of `num` draws. Raises SpecError where the model cannot be given it."""
+    if condition is not None:
+      raise SpecError(f"{type(self).__name__} is not conditional; condition must be None.")
+    return None
+
+  def path(self, params: Params, carry: Carry, condition: Array | None = None) -> annealing.Path:
+    """From the base to the model, geometrically, by Hamiltonian Monte Carlo."""
+    energy, scale = self.energy(params, carry, condition), self.spread(params)
+
+    def log_density(u, beta):
+      return (1.0 - beta) * self.base_log_prob(params, carry, u) - beta * energy(u)
+
+    def transition(key, u, beta):
+      return self._move(key, u, lambda u: log_density(u, beta), scale)
+
+    return annealing.Path(log_density, transition, lambda key, num: self.sample_base(params, carry, key, num),
+                          jnp.zeros(()))
+
+  def _move(self, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, scale: Array) -> Array:
+    """A move of annealing."""
+    return metropolis.hmc_step(key, u, log_prob, self.hmc_step_size, self.num_leapfrog, scale).x
+
+  @property
+  def _annealing_nfe(self) -> int:
+    return self.num_temperatures * (self.num_leapfrog + 1)
+
+  @property
+  def _normalizer(self) -> str:
+    automatic = "quadrature" if self.spec.num_dims <= MOST_DIMS else "ais"
+    return automatic if self.normalizer == "auto" else self.normalizer
+
+  def _require_chains(self, params: Params, carry: Carry) -> None:
+    """Raises ConfigError where there are no chains, NotFiniteError where one has left the data's range."""
+    if "chains" not in carry:
+      raise ConfigError(f"start is 'chains', but objective is {self.objective!r}, which keeps none; it must be 'base'.")
+    if words := self.diagnose(params, carry):
+      raise NotFiniteError(words)
+
+  # Data and values.
+
+  def _real(self, x: Num[Array | np.ndarray, "batch *event"], key: Key[Array, ""]) -> Float[Array, "batch *event"]:
+    """As real numbers; integers get noise. Raises SpecError where x is not of the spec's shape."""
+    x = jnp.asarray(x)
+    if x.shape[1:] != self.spec.event:
+      raise SpecError(f"x has shape {x.shape}; it must be [batch, *spec.event] with spec.event {self.spec.event}.")
+    x = x.astype(jnp.result_type(float))
+    return x + jax.random.uniform(key, x.shape, x.dtype) if self.spec.is_discrete else x
+
+  def _values(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
+              key: Key[Array, ""]) -> Float[Array, "batch *event"]:
+    """Standardized."""
+    base = params["base"]
+    return (self._real(x, key) - base["centre"]) / base["scale"]
+
+  def _log_volume(self, params: Params) -> Float[Array, ""]:
+    """log |dx/du|, in nats."""
+    return jnp.sum(jnp.log(jnp.broadcast_to(params["base"]["scale"], self.spec.event)))
+
+  def _data(self, params: Params, u: Float[Array, "num *event"]) -> Num[Array, "num *event"]:
+    """In the data's own values."""
+    x = u * params["base"]["scale"] + params["base"]["centre"]
+    return x if self.spec.levels is None else jnp.clip(jnp.floor(x), 0, self.spec.levels - 1).astype(jnp.int32)
+
+
+def _total(x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+
+
+# How the density is normalized.
+
+
+class _Quadrature:
+  """On a grid, exactly but for the error that stands as its standard error."""
+
+  def log_normalizer(self, model, params, carry, key):
+    energy, event = model.energy(params, carry), model.spec.event
+    found = log_integral(lambda u: -energy(u.reshape(-1, *event)), model.spec.num_dims, model.reach)
+    return LogNormalizer(*found, Kind.EXACT)
+
+  def log_prob(self, model, params, carry, u, key, num_samples):
+    return -model.energy(params, carry)(u) - self.log_normalizer(model, params, carry, key).nats, Kind.EXACT
+
+
+class _Annealing:
+  """log Z from below by chains from the base; each example's log p from below by chains back to the base."""
+
+  def log_normalizer(self, model, params, carry, key):
+    ladder = annealing.ladder(model.num_temperatures)
+    found = annealing.estimate(annealing.forward(model.path(params, carry), ladder, key, model.num_chains).log_weights)
+    return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND)
+
+  def log_prob(self, model, params, carry, u, key, num_samples):
+    ladder = annealing.ladder(model.num_temperatures)
+    return annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples), Kind.LOWER_BOUND
+
+
+_BY_NAME = {"quadrature": _Quadrature(), "ais": _Annealing()}
+
+# Compiled, since callers ask for these as they are; a model is hashable and holds no arrays.
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _log_normalizer(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
+  found = _BY_NAME[model._normalizer].log_normalizer(model, params, carry, key)
+  by_dequantization = Kind.UPPER_BOUND if model.spec.is_discrete else Kind.EXACT
+  return LogNormalizer(found.nats, found.stderr, found.kind + by_dequantization)
+
+
+def _langevin(model: ContinuousEnergy, log_prob: langevin.LogProb, scale: Array) -> metropolis.Kernel:
+  def kernel(key, u):
+    moved = langevin.step(key, u, log_prob, model.step_size, model.noise**2, scale)
+    finite = jnp.isfinite(moved).reshape(len(u), -1).all(axis=1)
+    return metropolis.Move(moved, jnp.ones(len(u), u.dtype), ~finite)
+  return kernel
+
+
+_KERNELS: Mapping[str, Callable[[ContinuousEnergy, langevin.LogProb, Array], metropolis.Kernel]] = {
+    "langevin": _langevin,
+    "mala": lambda model, log_prob, scale: lambda key, u: metropolis.mala_step(
+        key, u, log_prob, model.step_size, scale),
+    "hmc": lambda model, log_prob, scale: lambda key, u: metropolis.hmc_step(
+        key, u, log_prob, model.hmc_step_size, model.num_leapfrog, scale),
+}
+
+
+def _from_base(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+               condition: Array | None) -> Array:
+  ladder = annealing.ladder(model.num_temperatures)
+  return annealing.forward(model.path(params, carry, condition), ladder, key, num).x
+
+
+def _from_chains(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+                 condition: Array | None) -> Array:
+  chains = carry["chains"].reshape(-1, *model.spec.event)
+  return jax.random.permutation(key, chains)[jnp.arange(num) % len(chains)]
+
+
+_FROM: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _from_chains}
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
+def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+            condition: Array | None, num_steps: int, sampler: str,
+            start: str) -> tuple[metropolis.Move, Float[Array, "num num_steps"]]:
+  start_key, walk_key = jax.random.split(key)
+  energy = model.energy(params, carry, condition)
+  kernel = _KERNELS[sampler](model, lambda u: -energy(u), model.spread(params))
+
+  def step(state, index):
+    moved = kernel(jax.random.fold_in(walk_key, index), state.x)
+    kept = metropolis.Move(moved.x, state.acceptance + moved.acceptance / num_steps,
+                           state.divergent | moved.divergent)
+    return kept, -energy(moved.x)
+
+  u = _FROM[start](model, params, carry, start_key, num, condition)
+  first = metropolis.Move(u, jnp.zeros(num, u.dtype), ~_finite(u))
+  moved, trace = jax.lax.scan(step, first, jnp.arange(num_steps))
+  return moved, trace.T
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _complete(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
+              x: Num[Array, "batch *event"], known: Bool[Array, "*event"]) -> tuple[Array, dict[str, Array]]:
+  noise_key, base_key, key = jax.random.split(key, 3)
+  path, scale = model.path(params, carry), jnp.where(known, 0.0, model.spread(params))
+  u = jnp.where(known, model._values(params, x, noise_key), model.sample_base(params, carry, base_key, len(x)))
+  u, info = _annealed(model, path.log_density, u, scale, key)
+  return model._data(params, u), info
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _denoise(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
+             x: Float[Array, "batch *event"], deviation: Float[Array, ""]) -> tuple[Array, dict[str, Array]]:
+  base, path = params["base"], model.path(params, carry)
+  seen, noise = (x - base["centre"]) / base["scale"], deviation / base["scale"]
+
+  def log_density(u, beta):
+    return path.log_density(u, beta) - 0.5 * _total(jnp.square((seen - u) / noise))
+
+  # Where the noise is narrower than the model, it is what confines the chains.
+  spread = model.spread(params)
+  u, info = _annealed(model, log_density, seen, 1.0 / jnp.sqrt(1.0 / jnp.square(spread) + 1.0 / jnp.square(noise)), key)
+  return u * base["scale"] + base["centre"], info
+
+
+def _annealed(model: ContinuousEnergy, log_density: Callable[[Array, Array], Array], u: Array, scale: Array,
+              key: Key[Array, ""]) -> tuple[Array, dict[str, Array]]:
+  """One chain from each u, moved at every temperature; and the share of those that left the finite numbers."""
+  betas = jnp.asarray(annealing.ladder(model.num_temperatures)[1:], u.dtype)
+
+  def step(u, rung):
+    index, beta = rung
+    return model._move(jax.random.fold_in(key, index), u, lambda u: log_density(u, beta), scale), None
+
+  u = jax.lax.scan(step, u, (jnp.arange(len(betas)), betas))[0]
+  return u, {"divergent": jnp.mean(~_finite(u) * 1.0)}
+
+
+def _finite(u: Float[Array, "chains *event"]) -> Bool[Array, " chains"]:
+  return jnp.isfinite(u).reshape(len(u), -1).all(axis=1)
