@@ -47,7 +47,7 @@ from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, NotFiniteError
-from gdm.model import HasLogLikelihood, HasSolve, Model
+from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
 from gdm.training import hosts
 from gdm.training.loop import Ended, Hook, compile_step, fit
 from gdm.training.optimizer import make_optimizer
@@ -177,6 +177,9 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
                          unroll=training.unroll, precision=training.precision, remat=training.remat)
 
+  def diagnose(state: TrainState) -> str:
+    return model.diagnose(state.params, state.carry) if isinstance(model, HasDiagnosis) else ""
+
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
     if run.out_of_patience:  # it was killed between its last save and the end
       return state, Ended.STOPPED
@@ -204,7 +207,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
     # Within the loop, signals let the step end, and the state be saved.
     with display, Interruption() as interruption, StallGuard(loader, training.stall_seconds, _stalled) as batches:
       state, ended = fit(compiled, state, batches, key=key, num_steps=training.num_steps, window=run.window,
-                         hooks=hooks, interrupted=lambda: interruption() or _out_of_time())
+                         hooks=hooks, interrupted=lambda: interruption() or _out_of_time(), diagnose=diagnose)
       if profile is not None:
         profile.stop()
       run.save(state, int(state.step))

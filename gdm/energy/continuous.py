@@ -271,15 +271,12 @@ class ContinuousEnergy(abc.ABC):
     """Names the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
     if "chains" not in carry:
       return ""
-    chains = np.asarray(carry["chains"]).reshape(-1, self.spec.num_dims)
-    low, high = float(params["base"]["low"]), float(params["base"]["high"])
-    margin = self.range_margin * (high - low)
-    within = np.all((chains >= low - margin) & (chains <= high + margin), axis=1)
-    for index in np.flatnonzero(~within)[:1]:
-      here = f"[{chains[index].min():g}, {chains[index].max():g}]"
-      return (f"chain {index} of {len(chains)} lies in {here}; the data, standardized, lies in [{low:g}, {high:g}]: "
-              "training has diverged.")
-    return ""
+    chains, base = carry["chains"].reshape(-1, self.spec.num_dims), params["base"]
+    index, out, low, high = (np.asarray(found).item() for found in _farthest(chains, base, self.range_margin))
+    if not out:
+      return ""
+    return (f"chain {index} of {len(chains)} lies in [{low:g}, {high:g}]; the data, standardized, lies in "
+            f"[{float(base['low']):g}, {float(base['high']):g}]: training has diverged.")
 
   def checked_condition(self, condition: Array | None, num: int) -> Array | None:
     """The condition of `num` draws. Raises SpecError where the model cannot be given it."""
@@ -478,6 +475,17 @@ def _annealed(model: ContinuousEnergy, log_density: Callable[[Array, Array], Arr
 
   u = jax.lax.scan(step, u, (jnp.arange(len(betas)), betas))[0]
   return u, {"divergent": jnp.mean(~_finite(u) * 1.0)}
+
+
+@jax.jit
+def _farthest(chains: Float[Array, "chains dims"], base: Params,
+              margin: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
+  """The first chain that is beyond the data's range by `margin` widths or NaN: its index, whether it is, its range."""
+  low, high = jnp.min(chains, axis=1), jnp.max(chains, axis=1)
+  reach = margin * (base["high"] - base["low"])
+  out = ~((low >= base["low"] - reach) & (high <= base["high"] + reach))
+  index = jnp.argmax(out)
+  return index, out[index], low[index], high[index]
 
 
 def _finite(u: Float[Array, "chains *event"]) -> Bool[Array, " chains"]:

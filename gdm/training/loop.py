@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from gdm import mesh as meshes
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, NotFiniteError
 from gdm.training.metrics import MetricsWindow, pack
 from gdm.training.state import TrainState, state_sharding
 from gdm.training.step import TrainStep, repeat_step
@@ -69,7 +69,8 @@ class CompiledStep:
 def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource, *, key: Key[Array, ""],
         num_steps: int, steps_per_call: int = 1, unroll: bool = True, mesh: Mesh | None = None,
         window: MetricsWindow | None = None, hooks: Sequence[Hook] = (),
-        interrupted: Callable[[], bool] = lambda: False) -> tuple[TrainState, Ended]:
+        interrupted: Callable[[], bool] = lambda: False,
+        diagnose: Callable[[TrainState], str] = lambda state: "") -> tuple[TrainState, Ended]:
   """Trains from `state.step` to `num_steps`.
 
   Args:
@@ -86,6 +87,8 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
     hooks: called in order after their steps, with metrics up to that step already emitted.
     interrupted: asked after each call; a true answer ends the loop. Of several processes one answer ends all of them,
       at the same step.
+    diagnose: asked of the state where a metric is not finite, up to two calls after its step; what it says ends the
+      error's message.
 
   Returns:
     The state after the last step, and why the loop ended.
@@ -106,24 +109,28 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
   several = jax.process_count() > 1
   ballot = _Ballot(mesh)
   done = int(state.step)
-  while done < num_steps:
-    batch = batches.next_batches(steps_per_call)
-    if not isinstance(step, CompiledStep):
-      step = compile_step(step, state, batch, mesh, steps_per_call, unroll)
-    if several:  # of one process, the compiled call places host arrays itself, and faster
-      batch = meshes.put_batch(batch, sharding)
-    state, metrics, stop = step.call(state, batch, key, ballot.cast(interrupted) if several else None)
-    done += steps_per_call
-    window.push(done, metrics)
-    for hook in hooks:
-      if done % hook.every == 0:
+  try:
+    while done < num_steps:
+      batch = batches.next_batches(steps_per_call)
+      if not isinstance(step, CompiledStep):
+        step = compile_step(step, state, batch, mesh, steps_per_call, unroll)
+      if several:  # of one process, the compiled call places host arrays itself, and faster
+        batch = meshes.put_batch(batch, sharding)
+      state, metrics, stop = step.call(state, batch, key, ballot.cast(interrupted) if several else None)
+      done += steps_per_call
+      window.push(done, metrics)
+      for hook in hooks:
+        if done % hook.every == 0:
+          window.flush()
+          if hook.call(state, done):
+            return state, Ended.STOPPED
+      if (ballot.count(stop) if several else interrupted()) and done < num_steps:
         window.flush()
-        if hook.call(state, done):
-          return state, Ended.STOPPED
-    if (ballot.count(stop) if several else interrupted()) and done < num_steps:
-      window.flush()
-      return state, Ended.INTERRUPTED
-  window.flush()
+        return state, Ended.INTERRUPTED
+    window.flush()
+  except NotFiniteError as error:
+    words = diagnose(state)
+    raise NotFiniteError(f"{error} {words}" if words else str(error)) from error
   return state, Ended.FINISHED
 
 

@@ -265,8 +265,9 @@ def test_chains_that_leave_the_data_s_range_are_an_error_with_their_step_and_are
     def next_batches(self, k=None):
       return {"x": x[:1] if k else x[0]}
 
-  with pytest.raises(NotFiniteError, match=r"chain_excess is (inf|nan) at step \d+"):
-    fit(make_train_step(model, optimizers), state, Batches(), key=KEY, num_steps=40, mesh=mesh)
+  with pytest.raises(NotFiniteError, match=r"chain_excess is (inf|nan) at step \d+\. chain \d+ of 24 lies in \["):
+    fit(make_train_step(model, optimizers), state, Batches(), key=KEY, num_steps=40, mesh=mesh,
+        diagnose=lambda state: model.diagnose(state.params, state.carry))
 
 
 @pytest.mark.slow
