@@ -1,12 +1,13 @@
-"""Draws from a trained run, or fills in the missing part of real examples.
+"""Draws from a trained run, fills in the missing part of real examples, or takes noise off them.
 
   python -m experiments.sample --workdir=runs/made --num=64 [--config.sampling.temperature=0.9]
   python -m experiments.sample --workdir=runs/made --complete [--known=0.5]
+  python -m experiments.sample --workdir=runs/ebm --denoise=4
   python -m experiments.sample --workdir=runs/ddpm --frames=10 [--config.sampling.sampler=ddim
       --config.sampling.num_steps=20 --config.sampling.guidance=2]
 
-Writes `samples.npz` (or `completions.npz`) into the workdir, and for images the same as PNG. With `--frames`, of models
-that go from noise to samples, `trajectory.png` and `trajectory.gif` show the way of some of them.
+Writes `samples.npz` (or `completions.npz`, `denoised.npz`) into the workdir, and for images the same as PNG. With
+`--frames`, of models that go from noise to samples, `trajectory.png` and `trajectory.gif` show the way of some of them.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ from absl import flags
 
 from experiments import cli
 from experiments.pictures import require_shown, save_panels, save_trajectory, shown_split
-from experiments.sampling import draw
+from experiments.sampling import draw, mixing
 from experiments.trained import TrainedRun, load_run
 from experiments.workdir import Workdir, write_whole
 from gdm.errors import ConfigError
-from gdm.model import HasComplete
+from gdm.model import HasComplete, HasDenoise
 from gdm.training.streams import stream_key
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -29,9 +30,13 @@ _NUM = flags.DEFINE_integer("num", None, "How many to draw; sampling.num of the 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _COMPLETE = flags.DEFINE_boolean("complete", False, "Fill in test examples instead of drawing from nothing.")
 _KNOWN = flags.DEFINE_float("known", 0.5, "With --complete: the share of an example, from its start, that is kept.")
+_DENOISE = flags.DEFINE_float("denoise", 0.0, "Deviation, in the data's units, of Gaussian noise that is added to test "
+                              "examples and taken off again; 0 for none.")
 _FRAMES = flags.DEFINE_integer("frames", 0, "How many states on the way from noise to samples to show, the samples "
                                "included; 0 for none.")
 cli.define_overrides("sampling", "data", "evaluation")
+
+Arrays = dict[str, np.ndarray]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,23 +45,19 @@ def main(argv: Sequence[str]) -> None:
     raise ConfigError(f"--num is {_NUM.value}; it must be at least 1.")
   if not 0.0 <= _KNOWN.value <= 1.0:
     raise ConfigError(f"--known is {_KNOWN.value}; it must be in [0, 1].")
-  if _FRAMES.value == 1 or _FRAMES.value < 0 or (_FRAMES.value and _COMPLETE.value):
-    raise ConfigError(f"--frames is {_FRAMES.value}; it must be at least 2, or 0 for none, and cannot go with "
-                      "--complete.")
+  if _DENOISE.value < 0.0:
+    raise ConfigError(f"--denoise is {_DENOISE.value}; it must be positive, or 0 for none.")
+  if _FRAMES.value == 1 or _FRAMES.value < 0:
+    raise ConfigError(f"--frames is {_FRAMES.value}; it must be at least 2, or 0 for none.")
+  if (_FRAMES.value > 0) + _COMPLETE.value + (_DENOISE.value > 0) > 1:
+    raise ConfigError(f"--frames is {_FRAMES.value}, --complete {_COMPLETE.value} and --denoise {_DENOISE.value}; only "
+                      "one of them can be asked for at a time.")
   workdir = Workdir(cli.require_flag("workdir"))
   num = {} if _NUM.value is None else {"sampling.num": _NUM.value}
   run = load_run(workdir, {**cli.overrides(), **num}, _CHECKPOINT.value)
-  if _COMPLETE.value:
-    name, arrays = "completions", _complete(run)
-    panels = {"known": np.where(arrays["known"], arrays["original"], 0), "completed": arrays["x"]}
-  else:
-    if _FRAMES.value:
-      require_shown(run.dataset)
-    drawn = draw(run, _FRAMES.value)
-    arrays = {"x": np.asarray(drawn.x)}
-    name, panels = "samples", {"samples": arrays["x"]}
-    if _FRAMES.value:
-      save_trajectory(workdir, run.dataset, np.asarray(drawn.info["trajectory"], np.float32))
+  name, make = ("completions", _complete) if _COMPLETE.value else (
+      ("denoised", _denoise) if _DENOISE.value else ("samples", _sample))
+  arrays, panels = make(run)
   write_whole(workdir.path / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   save_panels(workdir, name, run.dataset, panels)
   print(f"{len(arrays['x'])} {name} in {workdir.path / name}.npz"
@@ -64,17 +65,53 @@ def main(argv: Sequence[str]) -> None:
         + (", the way there in trajectory.png and trajectory.gif" if _FRAMES.value else ""))
 
 
-def _complete(run: TrainedRun) -> dict[str, np.ndarray]:
-  """Completions of the first test examples, spread over the split: x, original, known."""
+def _sample(run: TrainedRun) -> tuple[Arrays, Arrays]:
+  """Draws; and what is shown of them."""
+  if _FRAMES.value:
+    require_shown(run.dataset)
+  drawn = draw(run, _FRAMES.value)
+  if _FRAMES.value:
+    save_trajectory(Workdir(cli.require_flag("workdir")), run.dataset, np.asarray(drawn.info["trajectory"], np.float32))
+  if words := mixing(drawn.info):
+    print(words)
+  x = np.asarray(drawn.x)
+  return {"x": x}, {"samples": x}
+
+
+def _complete(run: TrainedRun) -> tuple[Arrays, Arrays]:
+  """Completions of test examples, spread over the split."""
   if not isinstance(run.model, HasComplete):
     raise ConfigError(f"{run.config.model.name} cannot complete examples; leave --complete out to sample.")
-  spec, split = run.dataset.spec, shown_split(run.dataset)
-  rows = np.linspace(0, split.num_examples - 1, min(run.config.sampling.num, split.num_examples)).astype(int)
-  original = split.rows(rows)["x"]
+  spec, original = run.dataset.spec, _examples(run)
   known = (np.arange(spec.num_dims) < round(_KNOWN.value * spec.num_dims)).reshape(spec.event)
   key = stream_key(jax.random.key(run.config.sampling.seed), "completion", 0)
   completed = run.model.complete(run.params, run.carry, key, jax.numpy.asarray(original), jax.numpy.asarray(known))
-  return {"x": np.asarray(completed.x), "original": original, "known": known}
+  x = np.asarray(completed.x)
+  return {"x": x, "original": original, "known": known}, {"known": np.where(known, original, 0), "completed": x}
+
+
+def _denoise(run: TrainedRun) -> tuple[Arrays, Arrays]:
+  """Test examples, spread over the split, from which noise was taken; prints how far either is from the originals."""
+  if not isinstance(run.model, HasDenoise):
+    raise ConfigError(f"{run.config.model.name} cannot take noise off examples; leave --denoise out to sample.")
+  spec, original = run.dataset.spec, _examples(run)
+  noise = np.random.default_rng(run.config.sampling.seed).normal(scale=_DENOISE.value, size=original.shape)
+  noised = (original + noise).astype(np.float32)
+  key = stream_key(jax.random.key(run.config.sampling.seed), "denoising", 0)
+  x = np.asarray(run.model.denoise(run.params, run.carry, key, jax.numpy.asarray(noised), _DENOISE.value).x)
+  before, after = (float(np.sqrt(np.mean((each - original) ** 2))) for each in (noised, x))
+  print(f"root mean squared error {before:.4g} before, {after:.4g} after, in the data's units.")
+  shown = {"noised": noised, "denoised": x}
+  if spec.levels is not None:
+    shown = {name: np.clip(np.rint(each), 0, spec.levels - 1) for name, each in shown.items()}
+  return {"x": x, "original": original, "noised": noised}, shown
+
+
+def _examples(run: TrainedRun) -> np.ndarray:
+  """`sampling.num` test examples, spread over the split."""
+  split = shown_split(run.dataset)
+  rows = np.linspace(0, split.num_examples - 1, min(run.config.sampling.num, split.num_examples)).astype(int)
+  return split.rows(rows)["x"]
 
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ import numpy as np
 from configs import base
 from experiments.trained import TrainedRun
 from gdm.errors import ConfigError
+from gdm.inference.diagnostics import effective_sample_size, rank_rhat
 from gdm.model import HasClasses, HasSample, Samples
 from gdm.training.streams import stream_key
 
 _OURS = ("num", "seed")  # fields of the sampling section that are no options of models
 _ASKED_OTHERWISE = ("params", "carry", "key", "num", "condition", "num_frames")  # arguments that are no fields
+
+
+MIN_TRACE = 10  # values of a chain below which nothing is said of mixing
 
 
 class Drawn(NamedTuple):
@@ -76,6 +80,16 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
     return drawn
   trajectory = jnp.concatenate([drawn.info["trajectory"], drawn.x[None].astype(jnp.float32)])
   return Samples(drawn.x, {**drawn.info, "trajectory": trajectory})
+
+
+def mixing(info: Mapping[str, Any]) -> str:
+  """What a sampler says of its chains, in a line: acceptance, and R-hat and effective sample size of log f."""
+  words = [f"{name} {float(info[name]):.3g}" for name in ("acceptance", "divergent") if name in info]
+  trace = np.asarray(info.get("log_density", np.zeros((0, 0))))
+  if trace.shape[0] > 1 and trace.shape[1] >= MIN_TRACE:
+    words.append(f"R-hat {rank_rhat(trace):.3f} and effective sample size {effective_sample_size(trace):.0f} of "
+                 f"{trace.size} values of log f")
+  return ", ".join(words)
 
 
 def is_conditional(model: Any) -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.dataspec import DataSpec
 from gdm.energy.losses import LOSSES, Energy
+from gdm.energy.normalizers import normalized_by
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import langevin, metropolis
@@ -203,6 +205,10 @@ class ContinuousEnergy(abc.ABC):
     u = self._values(params, batch["x"], noise_key)
     nats, kind = _BY_NAME[self._normalizer].log_prob(self, params, carry, u, key, num_samples)
     return LogLikelihood.of(nats - self._log_volume(params), self.spec.num_dims, kind + by_dequantization)
+
+  def scored_by(self, name: str, **settings: Any) -> "ContinuousEnergy":
+    """The model with another normalizer: quadrature, or ais with `num_temperatures` and `num_chains`."""
+    return normalized_by(self, name, settings)
 
   # Draws.
 

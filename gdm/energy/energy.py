@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.dataspec import DataSpec
 from gdm.energy.negatives import negatives
-from gdm.energy.normalizers import NORMALIZERS, Normalizer
+from gdm.energy.normalizers import NORMALIZERS, Normalizer, normalized_by
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import gibbs
@@ -157,13 +157,7 @@ class EnergyModel(abc.ABC):
 
   def scored_by(self, name: str, **settings: Any) -> "EnergyModel":
     """The model with another normalizer: exact, or ais with `num_temperatures` and `num_chains`."""
-    known = ("num_temperatures", "num_chains")
-    for setting, value in settings.items():
-      if setting not in known:
-        raise ConfigError(f"likelihood {name} has no setting {setting!r}; {nearest(setting, known)}")
-      if not isinstance(value, int):
-        raise ConfigError(f"{setting} of likelihood {name} is {value!r}; it must be a whole number.")
-    return dataclasses.replace(self, normalizer=name, **settings)
+    return normalized_by(self, name, settings)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              num_steps: int = 0, start: str = "base") -> Samples:

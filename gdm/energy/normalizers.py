@@ -5,12 +5,14 @@
          chains back to the base (see gdm/inference/annealed_importance.py)
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
 from gdm.model import Params
@@ -73,6 +75,20 @@ class Annealed:
   def log_likelihood(self, model, params, x, key, num_samples):
     nats = annealing.lower_bound(model.path(params), annealing.ladder(model.num_temperatures), key, x, num_samples)
     return LogLikelihood.of(nats, model.num_dims, Kind.LOWER_BOUND)
+
+
+def normalized_by(model: Any, name: str, settings: Mapping[str, Any]) -> Any:
+  """The model with another normalizer, and its settings: `num_temperatures` and `num_chains`.
+
+  Raises ConfigError for other settings, or where one is no whole number.
+  """
+  known = ("num_temperatures", "num_chains")
+  for setting, value in settings.items():
+    if setting not in known:
+      raise ConfigError(f"likelihood {name} has no setting {setting!r}; {nearest(setting, known)}")
+    if not isinstance(value, int):
+      raise ConfigError(f"{setting} of likelihood {name} is {value!r}; it must be a whole number.")
+  return dataclasses.replace(model, normalizer=name, **settings)
 
 
 NORMALIZERS: Mapping[str, Normalizer] = {"exact": Exact(), "ais": Annealed()}

@@ -113,12 +113,27 @@ def test_any_family_is_compared(commands, workdir):
   assert written["parameters"] == "ema" and written["rows"][0]["num"] == 200 and not (workdir / "nfe.png").exists()
 
 
+def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
+  np.savez(tmp_path / "bytes.npz", **{split: np.random.default_rng(0).integers(0, 256, (9, 12, 12, 3), dtype=np.uint8)
+                                      for split in ("train", "valid", "test")})
+  others = ("rotated", "shuffled", "patches")
+  said = commands.good("outliers", f"--workdir={workdir}", f"--against={','.join(others)}",
+                       f"--pictures={tmp_path / 'bytes.npz'}").splitlines()
+  assert [line.split(":")[0] for line in said] == [f"AUROC against {name}" for name in others]
+  against = json.loads((workdir / "outliers.json").read_text())["against"]
+  assert 0.5 < against["shuffled"]["auroc"] <= 1.0 and (workdir / "outliers.png").exists()
+
+
 @pytest.mark.parametrize(("args", "message"), [
     (("quality", "--samplers=ddim:20"), "fvsbn has one way to sample"),
     (("quality", "--num=1"), "--num is 1; it must be at least 4"),
     (("quality", "--split=tset"), "no split 'tset'"),
     (("sample", "--frames=1"), "--frames is 1; it must be at least 2"),
-    (("sample", "--frames=3", "--complete"), "cannot go with --complete"),
+    (("sample", "--frames=3", "--complete"), "only one of them can be asked for"),
+    (("sample", "--denoise=-1"), "--denoise is -1.0; it must be positive"),
+    (("sample", "--denoise=1"), "fvsbn cannot take noise off examples"),
+    (("outliers", "--against=patches"), "--pictures is empty"),
+    (("outliers", "--against=rotted"), "--against has 'rotted'; did you mean 'rotated'"),
     (("sample", "--frames=3"), "fvsbn draws samples in no steps from noise"),
     (("sample", "--config.sampling.sampler=ddim"), "sampling.sampler is 'ddim', but fvsbn has none"),
     (("sample", "--config.sampling.num_steps=-1"), "sampling.num_steps is -1; it must be at least 1, or 0"),

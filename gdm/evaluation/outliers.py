@@ -1,0 +1,82 @@
+"""Whether a model tells other data from its own: sets of pictures to try it on, and the area under the ROC curve."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float, Num
+
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+BYTES = 256
+
+Pictures = Num[np.ndarray, "_ _ _ _"]  # number, height, width, channels
+
+
+class Separation(NamedTuple):
+  """How well scores tell two sets apart.
+
+  Attributes:
+    auroc: the probability that an example of the first set scores above one of the second; ties count half.
+    stderr: its standard error, by DeLong's method (DeLong, DeLong and Clarke-Pearson, 1988).
+  """
+
+  auroc: float
+  stderr: float
+
+
+def separation(inside: Float[np.ndarray, " inside"], outside: Float[np.ndarray, " outside"]) -> Separation:
+  """The area under the ROC curve of scores that should be higher inside.
+
+  Raises ConfigError unless there are two or more scores in both sets, none of them NaN.
+  """
+  for name, scores in (("inside", inside), ("outside", outside)):
+    if len(scores) < 2 or np.isnan(scores).any():
+      raise ConfigError(f"{name} has {len(scores)} scores, {int(np.isnan(scores).sum())} of them NaN; there must be at "
+                        "least 2, and none NaN.")
+  # An example's placement: the share of the other set that it beats.
+  ranks = scipy.stats.rankdata(np.concatenate([inside, outside]))
+  of_inside = (ranks[:len(inside)] - scipy.stats.rankdata(inside)) / len(outside)
+  of_outside = 1.0 - (ranks[len(inside):] - scipy.stats.rankdata(outside)) / len(inside)
+  variance = np.var(of_inside, ddof=1) / len(inside) + np.var(of_outside, ddof=1) / len(outside)
+  return Separation(float(of_inside.mean()), float(np.sqrt(variance)))
+
+
+def rotated(x: Pictures, seed: int) -> Pictures:
+  """Turned by a quarter. Raises SpecError for pictures that are not square."""
+  if x.shape[1] != x.shape[2]:
+    raise SpecError(f"x has shape {x.shape}; only square pictures can be turned by a quarter.")
+  return np.rot90(x, axes=(1, 2))
+
+
+def shuffled(x: Pictures, seed: int) -> Pictures:
+  """The pixels of each picture in an order of its own."""
+  flat = x.reshape(len(x), -1, x.shape[-1])
+  order = np.argsort(np.random.default_rng(seed).random(flat.shape[:2]), axis=1)
+  return np.take_along_axis(flat, order[..., None], axis=1).reshape(x.shape)
+
+
+MADE_OF_DATA: Mapping[str, Callable[[Pictures, int], Pictures]] = {"rotated": rotated, "shuffled": shuffled}
+
+
+def patches(pictures: Pictures, spec: DataSpec, num: int, seed: int) -> Pictures:
+  """Patches of the data's size and levels, cut at random places out of pictures of bytes, grey where the data is.
+
+  Raises SpecError where the pictures are too small, or of other channels than the data or three.
+  """
+  *_, height, width, channels = pictures.shape
+  if not (spec.is_image and spec.is_discrete):
+    raise SpecError(f"spec is {spec}; patches of pictures are cut for pictures of integers.")
+  rows, columns, kept = spec.event
+  if rows > height or columns > width or channels not in (kept, len(LUMINANCE)):
+    raise SpecError(f"pictures have shape {pictures.shape}; no patch of shape {spec.event} can be cut out of them.")
+  rng = np.random.default_rng(seed)
+  index = rng.integers(len(pictures), size=num)
+  top, left = rng.integers(height - rows + 1, size=num), rng.integers(width - columns + 1, size=num)
+  cut = pictures[index[:, None, None], (top[:, None] + np.arange(rows))[:, :, None],
+                 (left[:, None] + np.arange(columns))[:, None, :]].astype(np.float64)
+  cut = cut if channels == kept else cut @ np.asarray(LUMINANCE)[:, None]
+  return np.floor(cut / BYTES * (spec.levels or BYTES)).astype(np.uint8)
