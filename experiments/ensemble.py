@@ -15,15 +15,13 @@ from absl import flags
 from jaxtyping import Float
 
 from experiments import cli
-from experiments.run import Run
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir, write_json
+from experiments.composition import load_runs, write_run
+from experiments.trained import TrainedRun
+from experiments.workdir import Workdir
 from gdm.baselines.ensemble import Ensemble
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
-from gdm.mesh import make_mesh
-from gdm.training.state import TrainState
 from gdm.training.streams import stream_key
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ensemble; made if absent.")
@@ -38,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
   paths = list(dict.fromkeys(argv[1:]))
   if len(paths) < 2:
     raise ConfigError(f"an ensemble mixes two runs or more, but {len(paths)} workdirs are named.")
-  runs = _load(paths)
+  runs = load_runs(paths)
   nats = np.stack([_validation_nats(run) for run in runs])
   weights = np.full(len(runs), 1.0 / len(runs))
   if _WEIGHTS.value == "valid":
@@ -50,7 +48,10 @@ def main(argv: Sequence[str]) -> None:
     print(f"{weight:.4f}  {own.mean():10.4f} nats  {path}")
   mixed = mixture_nats(nats, weights).mean()
   print(f"        {mixed:10.4f} nats  the mixture, on the validation split")
-  _write(workdir, runs, weights, float(mixed))
+  shares = tuple(float(weight) for weight in weights)
+  model = Ensemble(runs[0].dataset.spec, tuple(run.model for run in runs), shares)
+  params, carry = model.join([(run.params, run.carry) for run in runs])
+  write_run(workdir, runs, {"name": "ensemble", "weights": shares}, model, params, carry, float(mixed))
 
 
 def fit_weights(nats: Float[np.ndarray, "models examples"], tolerance: float = 1e-9) -> Float[np.ndarray, " models"]:
@@ -71,44 +72,12 @@ def mixture_nats(nats: Float[np.ndarray, "models examples"],
     return np.logaddexp.reduce(np.log(weights)[:, None] + nats, axis=0)
 
 
-def _load(paths: list[str]) -> list[TrainedRun]:
-  """The runs. Raises ConfigError unless all are on the same data."""
-  first, *_ = runs = [load_run(Workdir(paths[0]), {})]
-  for path in paths[1:]:
-    run = load_run(Workdir(path), {})
-    if run.dataset.name != first.dataset.name or run.dataset.spec != first.dataset.spec:
-      raise ConfigError(f"{path} is on {run.dataset.name} {run.dataset.spec}, but {paths[0]} is on "
-                        f"{first.dataset.name} {first.dataset.spec}; an ensemble's runs share their data section.")
-    runs.append(run)
-  return runs
-
-
 def _validation_nats(run: TrainedRun) -> Float[np.ndarray, " examples"]:
   settings = run.config.evaluation
   return evaluate_likelihood(
       run.model, run.params, run.carry, eval_batches(run.dataset, "valid", settings.batch_size),
       key=stream_key(jax.random.key(run.config.seed), "validation", run.step), num_draws=settings.num_draws,
       num_samples=settings.num_samples).nats
-
-
-def _write(workdir: Workdir, runs: list[TrainedRun], weights: Float[np.ndarray, " models"], valid: float) -> None:
-  """Writes config, checkpoint and result as of a finished run."""
-  config, dataset = runs[0].config.copy_and_resolve_references(), runs[0].dataset
-  shares = tuple(float(weight) for weight in weights)
-  config.model = {"name": "ensemble", "components": tuple(run.config.model.to_dict() for run in runs),
-                  "weights": shares}
-  model = Ensemble(dataset.spec, tuple(run.model for run in runs), shares)
-  params, carry = model.join([(run.params, run.carry) for run in runs])
-  with workdir.claim(config):
-    workdir.record(config)
-    with Run(config, workdir, dataset, model, None, make_mesh(devices=jax.devices()[:1])) as saved:
-      saved.progress.best_nats, saved.progress.best_step = valid, 1
-      saved.progress.train_seconds = sum(run.train_seconds for run in runs)
-      state = TrainState(jax.numpy.ones((), jax.numpy.int32), params, carry, {}, {})
-      saved.best.save(1, state, saved.meta(state))
-      saved.checkpoints.save(1, state, saved.meta(state))
-    write_json(workdir.finished, {"step": 1, "ended": "finished", "best_nats": valid, "best_step": 1,
-                                  "train_seconds": saved.progress.train_seconds})
 
 
 if __name__ == "__main__":

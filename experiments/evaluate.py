@@ -7,13 +7,13 @@
 
 Prints one line and writes `likelihood_<split>.json` into the workdir, and the score of each example beside it in
 `scores_<split>.npz`. A class-conditional model is scored given the labels, and once more as the sum over them
-(`likelihood_<split>_over_labels.json`). A model with several likelihoods is scored by the one that
-`evaluation.likelihood` names; another than that of training goes to `likelihood_<split>_<name>.json`. Settings of
-`evaluation` may differ from those of training; they are recorded in the result. The split is spread over all devices,
-of several processes too.
+(`likelihood_<split>_over_labels.json`). Of a model that tells labels, the report says how well. A model with several
+likelihoods is scored by the one that `evaluation.likelihood` names; another than that of training goes to
+`likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from those of training; they are recorded in the
+result. The split is spread over all devices, of several processes too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,11 +23,13 @@ from experiments import cli, hosts
 from experiments.trained import TrainedRun, load_run
 from experiments.workdir import Workdir
 from gdm import mesh as meshes
-from gdm.data.loader import eval_batches
+from gdm.data.loader import HostBatch, eval_batches
+from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.report import build_report, one_line, write_report
 from gdm.evaluation.scores import scores_path, write_scores
+from gdm.model import HasLabelProbs
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
 
@@ -48,15 +50,22 @@ def main(argv: Sequence[str]) -> None:
   way = "" if settings.likelihood == trained_with else "_" + settings.likelihood.partition(",")[0]
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
 
+  def batches() -> Iterator[HostBatch]:
+    return eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size),
+                        process_index=jax.process_index(), process_count=jax.process_count())
+
   def score(model: Any, name: str) -> SplitLikelihood:
-    batches = eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size),
-                           process_index=jax.process_index(), process_count=jax.process_count())
+    key = stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step)
     likelihood = evaluate_likelihood(
-        model, params, carry, batches, key=stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step),
+        model, params, carry, batches(), key=key,
         num_draws=settings.num_draws, num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split),
         mesh=mesh)
+    labels = None
+    if isinstance(model, HasLabelProbs):
+      labels = evaluate_labels(model, params, carry, batches(), num_examples=run.dataset.num_examples(split),
+                               mesh=mesh).summary
     if jax.process_index() == 0:
-      _report(workdir, run, split, likelihood, name)
+      _report(workdir, run, split, likelihood, name, labels)
     return likelihood
 
   if score(run.model, f"{split}{way}").given == ("y",):
@@ -64,14 +73,15 @@ def main(argv: Sequence[str]) -> None:
     score(OverLabels(run.model, prior), f"{split}{way}_over_labels")
 
 
-def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str) -> None:
+def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
+            labels: Mapping[str, float | None] | None) -> None:
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(
       likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
-      units=run.dataset.units.get(split))
+      units=run.dataset.units.get(split), labels=labels)
   path = workdir.path / f"likelihood_{name}.json"
   write_scores(scores_path(path), likelihood)
   write_report(path, report)

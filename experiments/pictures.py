@@ -1,4 +1,4 @@
-"""The pictures of a run: curves, samples beside data, completions, ways from noise, and in the plane density and score.
+"""The pictures of a run: curves, samples beside data, completions, ways from noise; in the plane densities and scores.
 """
 
 from collections import defaultdict
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from experiments.comparison import Comparison
+from experiments.plane import learned, panels
 from experiments.sampling import draw, is_conditional
 from experiments.trained import TrainedRun
 from experiments.workdir import Workdir
@@ -18,16 +19,18 @@ from gdm.data.dataset import Dataset
 from gdm.data.split import Split
 from gdm.errors import ConfigError
 from gdm.likelihood import Kind
-from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, Params
+from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, HasUnnormalized, Params
 from gdm.training.metrics import read_metrics
 from gdm.visualization.curves import save_curves
 from gdm.visualization.density import save_density
 from gdm.visualization.fields import save_score_fields
 from gdm.visualization.images import save_side_by_side
+from gdm.visualization.landscapes import Row, save_landscapes
 from gdm.visualization.nfe import Point, save_nfe
 from gdm.visualization.trajectory import image_pictures, point_pictures, save_gif, save_point_strip, save_strip
 
 _SCORE_TIMES = (0.5, 0.2, 0.05)
+_LANDSCAPE_CELLS = 256  # along each axis
 _STRIP_ROWS, _GIF_IMAGES = 8, 64  # samples whose way is shown
 
 
@@ -53,7 +56,8 @@ def draw_samples(run: TrainedRun) -> np.ndarray:
 
 
 def draw_model(workdir: Workdir, run: TrainedRun) -> None:
-  """`samples.png`: samples of images beside data; of the plane `density.png` and `scores.png`, as far as there are.
+  """`samples.png`: samples of images beside data; of the plane `density.png`, `landscape.png` of an energy, and
+  `scores.png`, as far as there are.
 
   A model that bounds its log-likelihood only has no density to draw.
   """
@@ -66,6 +70,9 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
   data = shown_split(run.dataset).rows(slice(0, 4000))["x"]
   if isinstance(run.model, HasLogLikelihood):
     _draw_density(workdir, run, run.model, data, samples)
+  if isinstance(run.model, HasUnnormalized):
+    shown = panels({run.config.model.name: learned(run, _LANDSCAPE_CELLS)})
+    save_landscapes(workdir.path / "landscape.png", [Row(run.dataset.name, data, shown)])
   if isinstance(run.model, HasScore):
     _draw_scores(workdir, run, run.model, data, samples)
 

@@ -58,6 +58,9 @@ MODELS = {
     "gaussian_rbm": ("gdm.energy.gaussian_rbm", "GaussianRBM"),
     "ising": ("gdm.energy.ising", "Ising"),
     "ebm": ("gdm.energy.ebm", "EBM"),
+    "jem": ("gdm.energy.jem", "JEM"),
+    "tilted": ("gdm.energy.tilted", "Tilted"),
+    "product": ("gdm.energy.product", "Product"),
 }
 
 

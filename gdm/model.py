@@ -144,6 +144,15 @@ class HasClasses(Protocol):
 
 
 @runtime_checkable
+class HasLabelProbs(Protocol):
+  """Can tell which label an example has."""
+
+  def log_label_probs(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
+    """log p(y | x) of every label y in nats, given batch["x"]."""
+    ...
+
+
+@runtime_checkable
 class HasComplete(Protocol):
   """Can draw the unknown part of examples given the known part."""
 

@@ -32,6 +32,7 @@ SLOW_CASES = frozenset(f"tests/{case}" for case in (
     "evaluation/test_coding.py::test_examples_come_back_exactly_at_the_claimed_price[wavenet]",
     "experiments/test_hosts.py::test_an_interrupted_pair_is_resumed_by_one",
     "experiments/test_resume.py::test_a_run_broken_at_random_moments_is_the_unbroken_one[15]",
+    "experiments/test_speed.py::test_every_section_gives_well_formed_rows[energy]",
     "experiments/test_speed.py::test_every_section_gives_well_formed_rows[flows]",
     "experiments/test_speed.py::test_every_section_gives_well_formed_rows[images]",
     "experiments/test_speed.py::test_every_section_gives_well_formed_rows[sequences]",

@@ -47,6 +47,9 @@ SMALL = {
     "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),
     "ising": ({"negatives": "cd"}, DataSpec((5,), 2)),
     "ebm": ({"hidden": (6,), "num_steps": 2, "chains_per_shard": 3, "kl_weight": 0.1}, DataSpec((3,), None)),
+    "jem": ({"hidden": (6,), "num_steps": 1, "chains_per_shard": 3}, DataSpec((3,), None, num_classes=2)),
+    "tilted": ({"base": {"name": "realnvp", "num_layers": 2, "hidden": (4,)}, "hidden": (4,), "num_steps": 1,
+                "chains_per_shard": 3}, DataSpec((3,), None)),
 }
 
 # Those that the fast tier takes: one for each way to be built, of products, loops, attention, convolutions, masks.

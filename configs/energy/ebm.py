@@ -1,7 +1,8 @@
 """Energy-based model of real numbers.
 
-Variants: two_moons, rings and spirals, densities in the plane; npz, tables of real numbers (with
---config.data.path=...); digits, dequantized. Another way to train is --config.model.objective=denoising, say.
+Variants: two_moons, rings and spirals, densities in the plane; ring, banana and spiral, those of one piece; npz, tables
+of real numbers (with --config.data.path=...); digits, dequantized. Another way to train is
+--config.model.objective=denoising, say.
 """
 
 import ml_collections
@@ -9,15 +10,16 @@ import ml_collections
 from configs import base
 
 _PLANE = {
-    # Persistent chains cross from one part of a thin curve to another too seldom.
-    "model": {"objective": "contrastive", "num_steps": 20, "adjusted": True},
+    # Persistent chains cross from one part of a thin curve to another too seldom. On a curve of one piece they do well,
+    # unless some start anew: young chains weigh its parts as the base does, not as the model.
+    "model": {"objective": "contrastive", "num_steps": 20, "adjusted": True, "restart": 0.0},
     "evaluation": {"batch_size": 1000},
     "sampling": {"num": 4000},
 }
 
 VARIANTS = {
     **{name: {**_PLANE, "data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}}
-       for name in ("two_moons", "rings", "spirals")},
+       for name in ("two_moons", "rings", "spirals", "ring", "banana", "spiral")},
     "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
     "digits": {
         "data": {"name": "digits"},

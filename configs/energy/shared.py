@@ -28,3 +28,39 @@ def get_config(name: str, **fields: Any) -> ml_collections.ConfigDict:
                    "checkpoint_every": 5000},
   })
   return config
+
+
+def get_continuous_config(name: str, **fields: Any) -> ml_collections.ConfigDict:
+  """A config of the model `name` of real numbers, with its own fields beside those of all such energies."""
+  config = base.get_config()
+  config.model = {
+      "name": name,
+      "network": "auto",
+      "hidden": (128, 128),
+      "spectral": False,
+      "objective": "persistent",
+      "num_steps": 20,
+      "step_size": 0.01,
+      "noise": 1.0,
+      "adjusted": False,
+      "restart": 0.05,
+      "chain_shards": 8,
+      "chains_per_shard": 64,
+      "range_margin": 1.0,
+      "gap_limit": 1000.0,
+      "energy_penalty": 0.0,
+      "kl_weight": 0.0,
+      "denoising_scale": 0.1,
+      "normalizer": "auto",
+      "num_temperatures": 200,
+      "num_chains": 256,
+      "hmc_step_size": 0.2,
+      "num_leapfrog": 4,
+      **fields,
+  }
+  config.update({
+      "optimizer": {"schedule": "linear", "learning_rate": 1e-3, "clip_norm": 10.0},
+      "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 1000,
+                   "checkpoint_every": 1000},
+  })
+  return config

@@ -5,9 +5,9 @@
       [--peer_python=DIR/bin/python] [--peers=DIR]
 
 Other libraries to compare with live in environments of their own: --peer_python is the python of one with PyTorch, for
-the sections sequences and images; --peers is a folder of one for each library of the section flows, DIR/flowjax,
-DIR/zuko, DIR/nflows and DIR/normflows. experiments/speed/sequences.py and experiments/speed/flows.py say how to make
-them. What is not there is not measured, and its rows say so.
+the sections sequences, images and energy; --peers is a folder of one for each library of the section flows,
+DIR/flowjax, DIR/zuko, DIR/nflows and DIR/normflows. experiments/speed/sequences.py and experiments/speed/flows.py say
+how to make them. What is not there is not measured, and its rows say so.
 
 Each section runs in a process of its own. Exit codes: 0 all measured, 1 a section failed, 2 bad input. A target that is
 missed is marked and is no failure: a busy machine misses targets.
@@ -41,7 +41,7 @@ _NPZ = flags.DEFINE_string("data", _DATA, "Binary data to train and score on; th
 _TFDS = flags.DEFINE_string("data_dir", _DATA_DIR, "Where TFDS data lies, for the loader on disk; the default, where "
                             "it is absent, gives way to TFDS's own place.")
 _PEER = flags.DEFINE_string("peer_python", "", "The python of an environment with PyTorch, for the sections "
-                            "sequences and images to compare with.")
+                            "sequences, images and energy to compare with.")
 _PEERS = flags.DEFINE_string("peers", "", "A folder of environments, each under its library's name, for section flows "
                              "to compare with.")
 

@@ -20,6 +20,7 @@ SECTIONS = {
     "images": "experiments.speed.images",
     "flows": "experiments.speed.flows",
     "diffusion": "experiments.speed.diffusion",
+    "energy": "experiments.speed.energy",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

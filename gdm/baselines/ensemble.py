@@ -6,7 +6,7 @@ It mixes joint probabilities, so it is a distribution again; averaging logits or
 import dataclasses
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
@@ -26,9 +26,9 @@ from gdm.model import (
     Model,
     Objective,
     Params,
-    PyTree,
     Samples,
 )
+from gdm.parts import carry_of, merged_carry, named_params, params_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Ensemble:
     """The ensemble's parameters and carry from those of its components, in order."""
     params, carry = {}, {}
     for index, (own_params, own_carry) in enumerate(parts):
-      params |= {f"{index}/{group}": tree for group, tree in own_params.items()}
-      carry = _merged(carry, index, own_carry)
+      params |= named_params(own_params, f"{index}/")
+      carry = merged_carry(carry, str(index), own_carry)
     return params, carry
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
@@ -91,7 +91,7 @@ class Ensemble:
       SpecError: the components condition on different things.
     """
     parts = [cast(HasLogLikelihood, component).log_likelihood(
-        _params_of(params, index), _carry_of(carry, index), batch, jax.random.fold_in(key, index), num_samples)
+        params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, jax.random.fold_in(key, index), num_samples)
         for index, component in enumerate(self.components)]
     given = {part.given for part in parts}
     if len(given) > 1:
@@ -115,31 +115,14 @@ class Ensemble:
         raise SpecError(f"model.components[{index}], {type(component).__name__}, cannot sample.")
     pick_key, draw_key = jax.random.split(key)
     pick = jax.random.categorical(pick_key, jnp.asarray(self.log_weights), shape=(num,))
-    drawn = [cast(HasSample, component).sample(_params_of(params, index), _carry_of(carry, index),
+    drawn = [cast(HasSample, component).sample(params_of(params, f"{index}/"), carry_of(carry, str(index)),
                                                jax.random.fold_in(draw_key, index), num, condition, **options).x
              for index, component in enumerate(self.components)]
     return Samples(jnp.stack(drawn)[pick, jnp.arange(num)], {"component": pick})
 
   def _wrapped(self, index: int, objective: Objective) -> Objective:
     def loss(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-      out = objective.loss(_params_of(params, index), _carry_of(carry, index), batch, key, step)
-      return LossOutput(out.loss, out.metrics, _merged(carry, index, out.carry))
+      out = objective.loss(params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, key, step)
+      return LossOutput(out.loss, out.metrics, merged_carry(carry, str(index), out.carry))
 
     return Objective(tuple(f"{index}/{group}" for group in objective.groups), loss, objective.repeats)
-
-
-def _params_of(params: Params, index: int) -> Params:
-  prefix = f"{index}/"
-  return {group.removeprefix(prefix): tree for group, tree in params.items() if group.startswith(prefix)}
-
-
-def _carry_of(carry: Carry, index: int) -> Carry:
-  return {name: parts[str(index)] for name, parts in carry.items() if str(index) in parts}
-
-
-def _merged(carry: Carry, index: int, own: Carry) -> dict[str, PyTree]:
-  """The carry with component `index`'s part replaced; entries keep their names, which say how they are sharded."""
-  parts: dict[str, Mapping[str, PyTree]] = dict(carry)
-  for name, tree in own.items():
-    parts[name] = {**parts.get(name, {}), str(index): tree}
-  return parts

@@ -118,6 +118,10 @@ class ContinuousEnergy(abc.ABC):
   def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
     """-log f of standardized values u [batch, *event] in nats; given a condition per example, that of both together."""
 
+  def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Parameter groups and carry of a base that has its own."""
+    return {}, {}
+
   @property
   @abc.abstractmethod
   def first_log_normalizer(self) -> float:
@@ -146,11 +150,12 @@ class ContinuousEnergy(abc.ABC):
     model = {"network": self.init_network(network_key, u)}
     if self.objective == "nce":
       model["log_z"] = jnp.asarray(self.first_log_normalizer, u.dtype)
-    params, carry = {"model": model, "base": base}, {}
+    own_params, own_carry = self.init_base(jax.random.fold_in(key, 0), batch)
+    params, carry = {"model": model, "base": base, **own_params}, dict(own_carry)
     if self.objective == "persistent":
       drawn = jnp.clip(self.sample_base(params, carry, chain_key, self.chain_shards * self.chains_per_shard),
                        base["low"], base["high"])
-      carry = {"chains": drawn.reshape(self.chain_shards, self.chains_per_shard, *self.spec.event)}
+      carry["chains"] = drawn.reshape(self.chain_shards, self.chains_per_shard, *self.spec.event)
     return params, carry
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
@@ -190,7 +195,7 @@ class ContinuousEnergy(abc.ABC):
     truth on average. Of integers the bound by dequantization enters here, on the other side.
     """
     found = _log_normalizer(self, params, carry, key)
-    if "log_z" not in params["model"]:
+    if "log_z" not in params.get("model", {}):
       return (found,)
     return found, LogNormalizer(jnp.asarray(params["model"]["log_z"]), jnp.zeros(()), Kind.ESTIMATE)
 
@@ -213,7 +218,7 @@ class ContinuousEnergy(abc.ABC):
   # Draws.
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             num_steps: int = 0, sampler: str = "hmc", start: str = "base") -> Samples:
+             num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0) -> Samples:
     """Draws [num, *event] in the data's values.
 
     Args:
@@ -225,6 +230,7 @@ class ContinuousEnergy(abc.ABC):
       num_steps: further steps at the model itself.
       sampler: of the further steps: "langevin" as in training, "mala" of the same step, or "hmc".
       start: "base" anneals draws from the base over `num_temperatures` steps. "chains" takes those of the buffer.
+      temperature: draws are of f to the power of 1 / temperature; Langevin's noise comes on top.
 
     Returns:
       The draws, and of the sampler: "nfe", gradients of a chain; "divergent", the share of chains that ever left the
@@ -232,7 +238,7 @@ class ContinuousEnergy(abc.ABC):
       "log_density" [num, num_steps], log f along them, by which gdm/inference/diagnostics.py says whether chains agree.
 
     Raises:
-      ConfigError: an unknown sampler or start, too few steps, or chains where there are none.
+      ConfigError: an unknown sampler or start, too few steps, no temperature, or chains where there are none.
       NotFiniteError: a chain of the buffer has left the data's range; names it.
       SpecError: the model cannot be given this condition.
     """
@@ -242,11 +248,13 @@ class ContinuousEnergy(abc.ABC):
         raise ConfigError(f"{name} is {value!r}; {nearest(value, known)}")
     if num_steps < 0:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 0.")
+    if not 0.0 < temperature < math.inf:
+      raise ConfigError(f"temperature is {temperature}; it must be finite and above 0.")
     if start == "chains":
       self._require_chains(params, carry)
     annealed = self.num_temperatures * (self.num_leapfrog + 1) if start == "base" else 0
     each = {"langevin": 1, "mala": 2, "hmc": self.num_leapfrog + 1}[sampler]
-    moved, trace = _sample(self, params, carry, key, num, condition, num_steps, sampler, start)
+    moved, trace = _sample(self, params, carry, key, num, condition, num_steps, sampler, start, temperature)
     info = {"nfe": annealed + each * num_steps, "divergent": jnp.mean(moved.divergent * 1.0)}
     if num_steps:
       info.update(acceptance=jnp.mean(moved.acceptance), log_density=trace)
@@ -290,15 +298,17 @@ class ContinuousEnergy(abc.ABC):
       raise SpecError(f"{type(self).__name__} is not conditional; condition must be None.")
     return None
 
-  def path(self, params: Params, carry: Carry, condition: Array | None = None) -> annealing.Path:
-    """From the base to the model, geometrically, by Hamiltonian Monte Carlo."""
+  def path(self, params: Params, carry: Carry, condition: Array | None = None,
+           temperature: Float[Array, ""] | float = 1.0) -> annealing.Path:
+    """From the base to the model at a temperature, geometrically, by Hamiltonian Monte Carlo."""
     energy, scale = self.energy(params, carry, condition), self.spread(params)
 
     def log_density(u, beta):
-      return (1.0 - beta) * self.base_log_prob(params, carry, u) - beta * energy(u)
+      return (1.0 - beta) * self.base_log_prob(params, carry, u) - beta / temperature * energy(u)
 
     def transition(key, u, beta):
-      return self._move(key, u, lambda u: log_density(u, beta), scale)
+      # What is cold is narrow, and takes short steps.
+      return self._move(key, u, lambda u: log_density(u, beta), scale / jnp.sqrt(1.0 - beta + beta / temperature))
 
     return annealing.Path(log_density, transition, lambda key, num: self.sample_base(params, carry, key, num),
                           jnp.zeros(()))
@@ -411,13 +421,13 @@ _KERNELS: Mapping[str, Callable[[ContinuousEnergy, langevin.LogProb, Array], met
 
 
 def _from_base(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-               condition: Array | None) -> Array:
+               condition: Array | None, temperature: Float[Array, ""]) -> Array:
   ladder = annealing.ladder(model.num_temperatures)
-  return annealing.forward(model.path(params, carry, condition), ladder, key, num).x
+  return annealing.forward(model.path(params, carry, condition, temperature), ladder, key, num).x
 
 
 def _from_chains(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                 condition: Array | None) -> Array:
+                 condition: Array | None, temperature: Float[Array, ""]) -> Array:
   chains = carry["chains"].reshape(-1, *model.spec.event)
   return jax.random.permutation(key, chains)[jnp.arange(num) % len(chains)]
 
@@ -427,11 +437,11 @@ _FROM: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _from
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
 def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-            condition: Array | None, num_steps: int, sampler: str,
-            start: str) -> tuple[metropolis.Move, Float[Array, "num num_steps"]]:
+            condition: Array | None, num_steps: int, sampler: str, start: str,
+            temperature: Float[Array, ""]) -> tuple[metropolis.Move, Float[Array, "num num_steps"]]:
   start_key, walk_key = jax.random.split(key)
   energy = model.energy(params, carry, condition)
-  kernel = _KERNELS[sampler](model, lambda u: -energy(u), model.spread(params))
+  kernel = _KERNELS[sampler](model, lambda u: -energy(u) / temperature, jnp.sqrt(temperature) * model.spread(params))
 
   def step(state, index):
     moved = kernel(jax.random.fold_in(walk_key, index), state.x)
@@ -439,7 +449,7 @@ def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Arra
                            state.divergent | moved.divergent)
     return kept, -energy(moved.x)
 
-  u = _FROM[start](model, params, carry, start_key, num, condition)
+  u = _FROM[start](model, params, carry, start_key, num, condition, temperature)
   first = metropolis.Move(u, jnp.zeros(num, u.dtype), ~_finite(u))
   moved, trace = jax.lax.scan(step, first, jnp.arange(num_steps))
   return moved, trace.T

@@ -159,12 +159,13 @@ def _contrast(model: Trainable, params: Params, carry: Carry, u: Array, start: A
 def _unadjusted(model: Trainable, energy: Energy, still: Energy, scale: Array, key: Key[Array, ""],
                 start: Array) -> tuple[Array, dict[str, Mean]]:
   """Langevin steps; the improved terms send gradients through the last one, which is as the others otherwise."""
-  walk_key, last_key = jax.random.split(key)
-  sizes, temperature = jnp.full(model.num_steps - 1, model.step_size), model.noise**2
-  moved = langevin.walk(walk_key, start, lambda u: -still(u), sizes, temperature, scale)
-  last = energy if model.kl_weight else still
-  return langevin.step(last_key, jax.lax.stop_gradient(moved), lambda u: -last(u), model.step_size, temperature,
-                       scale), {}
+  inside = model.num_steps - bool(model.kl_weight)  # what stands outside the loop as well is compiled twice
+  sizes, temperature = jnp.full(inside, model.step_size), model.noise**2
+  moved = jax.lax.stop_gradient(langevin.walk(key, start, lambda u: -still(u), sizes, temperature, scale))
+  if model.kl_weight:
+    moved = langevin.step(jax.random.fold_in(key, inside), moved, lambda u: -energy(u), model.step_size, temperature,
+                          scale)
+  return moved, {}
 
 
 def _adjusted(model: Trainable, energy: Energy, still: Energy, scale: Array, key: Key[Array, ""],

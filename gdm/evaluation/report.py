@@ -23,7 +23,8 @@ _RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ",
 
 def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
-                 evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None) -> Report:
+                 evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
+                 labels: Mapping[str, float | None] | None = None) -> Report:
   """The content of `likelihood_<split>.json`.
 
   Args:
@@ -38,6 +39,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     train_seconds: seconds spent in training.
     evaluation: the evaluation settings in force: number of importance samples, a solver's tolerance, ...
     units: of text, how many "tokens", "characters" and "unknown" tokens the split has (`Dataset.units`).
+    labels: of a model that tells labels, how well (`SplitClassification.summary`).
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
@@ -66,6 +68,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["units"] = _per_unit(likelihood, units)
   if likelihood.details:  # means over examples: a bound's parts in nats, a solver's evaluations
     report["details"] = dict(likelihood.details)
+  if labels:
+    report["labels"] = dict(labels)
   if likelihood.alternatives:  # the same scores under further estimates of log Z
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
   if likelihood.bracket is not None:
@@ -165,6 +169,8 @@ def one_line(report: Report) -> str:
   else:
     number = f"{bits_text(report)} bits/dim"
     details[:0] = [f"{report['nats_mean']:.4f} nats", *_units_text(report.get("units"))]
+  if "labels" in report:
+    details.append(_labels_text(report["labels"]))
   subject = [report["model"], report["dataset"], report["split"], *given_text(report)]
   return f"{' · '.join(subject)}: {number} ({', '.join(details)})"
 
@@ -176,6 +182,11 @@ def _units_text(units: Mapping[str, Any] | None) -> list[str]:
   longer = units["tokens"] != units["characters"]
   return [*[f"{units['nats_per_token']:.4f} nats/token"] * longer, f"{units['nats_per_character']:.4f} nats/character",
           *[f"{units['unknown']:,} of {units['tokens']:,} tokens [UNK]"] * (units["unknown"] > 0)]
+
+
+def _labels_text(labels: Mapping[str, Any]) -> str:
+  """`0.9733 ± 0.0183 of labels right`."""
+  return f"{_plus_minus(labels['accuracy'], labels['accuracy_stderr'])} of labels right"
 
 
 def bits_text(report: Report) -> str:

@@ -45,7 +45,10 @@ def walk(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogPro
          step_sizes: Float[Array | np.ndarray, " steps"],
          temperatures: Float[Array | np.ndarray, " steps"] | float = 1.0,
          scale: Float[Array, "*event"] | float = 1.0) -> Float[Array, "chains *event"]:
-  """A step for every step size, and for its temperature, in one compiled loop; step i's key is `fold_in(key, i)`."""
+  """A step for every step size, and for its temperature, in one compiled loop; step i's key is `fold_in(key, i)`.
+
+  The loop is not unrolled: on a CPU that took 1.0 to 1.3 times as long, and three times as long to compile.
+  """
   step_sizes = jnp.asarray(step_sizes, x.dtype)
   temperatures = jnp.broadcast_to(jnp.asarray(temperatures, x.dtype), step_sizes.shape)
 

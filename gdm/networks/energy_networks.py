@@ -33,10 +33,12 @@ class MLPEnergy(nn.Module):
   Attributes:
     hidden: sizes of the hidden layers.
     activation: smooth, since samplers follow the gradient.
+    outputs: numbers of each example; None is one, without an axis of its own.
   """
 
   hidden: tuple[int, ...] = (128, 128)
   activation: str = "silu"
+  outputs: int | None = None
 
   def __post_init__(self) -> None:
     require_sizes(self.hidden)
@@ -44,7 +46,7 @@ class MLPEnergy(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  def __call__(self, x: Float[Array, "batch *event"]) -> Float[Array, "batch *outputs"]:
     # Units that bend at different places, with weights large enough to bend within the data: near zero a smooth
     # rectifier is nearly linear, and an energy that is linear in its features has no slope to begin with.
     x = x.reshape(x.shape[0], -1)
@@ -53,7 +55,8 @@ class MLPEnergy(nn.Module):
       kernel = self.param(f"hidden_{i}_kernel", init, (x.shape[1], size))
       bias = self.param(f"hidden_{i}_bias", jax.nn.initializers.normal(1.0), (size,))
       x = end_of_block(activation(self.activation)(x @ kernel + bias))
-    return Linear(1, 0.0, use_bias=True, name="last")(x)[:, 0]
+    made = Linear(self.outputs or 1, 0.0, use_bias=True, name="last")(x)
+    return made[:, 0] if self.outputs is None else made
 
 
 class ConvolutionalEnergy(nn.Module):
@@ -62,10 +65,12 @@ class ConvolutionalEnergy(nn.Module):
   Attributes:
     widths: channels of each.
     activation: smooth, since samplers follow the gradient.
+    outputs: numbers of each example; None is one, without an axis of its own.
   """
 
   widths: tuple[int, ...] = (32, 64, 64)
   activation: str = "silu"
+  outputs: int | None = None
 
   def __post_init__(self) -> None:
     require_sizes(self.widths)
@@ -73,12 +78,13 @@ class ConvolutionalEnergy(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, " batch"]:
+  def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch *outputs"]:
     for i, width in enumerate(self.widths):
       # A smooth rectifier halves the second moment.
       made = Convolution(width, stride=1 + (i > 0), scale=1.0 if i == 0 else 2.0**0.5, name=f"convolution_{i}")(x)
       x = end_of_block(activation(self.activation)(made))
-    return Linear(1, 0.0, use_bias=True, name="last")(x.reshape(x.shape[0], -1))[:, 0]
+    made = Linear(self.outputs or 1, 0.0, use_bias=True, name="last")(x.reshape(x.shape[0], -1))
+    return made[:, 0] if self.outputs is None else made
 
 
 def require_sizes(hidden: tuple[int, ...]) -> None:

@@ -16,15 +16,18 @@ from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
 
 
-def patches(x: Float[Array, "batch rows columns inputs"], size: int = 3) -> Float[Array, "batch rows columns taps"]:
-  """The size x size neighbourhood of each pixel, side by side; zeros outside the image.
+def patches(x: Float[Array, "batch rows columns inputs"], size: int = 3,
+            stride: int = 1) -> Float[Array, "batch new_rows new_columns taps"]:
+  """The size x size neighbourhood of every `stride`-th pixel, side by side; zeros outside the image, as of "SAME".
 
   A product with these is a convolution. On a CPU it takes about as long as one, but the gradient of its weights takes
   tens of times as long inside a loop, as where several training steps make one call.
   """
-  reach, (_, height, width, _) = size // 2, x.shape
-  padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-  taps = [padded[:, i:i + height, j:j + width] for i, j in itertools.product(range(size), repeat=2)]
+  made = [-(-side // stride) for side in x.shape[1:3]]
+  ends = [stride * (num - 1) + 1 for num in made]
+  outside = [max(end - 1 + size - side, 0) for end, side in zip(ends, x.shape[1:3], strict=True)]
+  padded = jnp.pad(x, ((0, 0), *((num // 2, num - num // 2) for num in outside), (0, 0)))
+  taps = [padded[:, i:i + ends[0]:stride, j:j + ends[1]:stride] for i, j in itertools.product(range(size), repeat=2)]
   return jnp.concatenate(taps, axis=-1)
 
 

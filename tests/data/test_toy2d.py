@@ -39,7 +39,8 @@ def test_samples_follow_the_density(shape):
 
 def _by_quadrature(shape: str, x: np.ndarray) -> float:
   """The density at x by adaptive quadrature over the curve, written independently of the implementation."""
-  sigma = {"two_moons": 0.2, "spirals": 0.1}[shape]
+  sigma = {"two_moons": 0.2, "spirals": 0.1, "spiral": 0.2}[shape]
+  signs = [1] if shape == "spiral" else [1, -1]
 
   def point(t):
     if shape == "two_moons":
@@ -49,13 +50,13 @@ def _by_quadrature(shape: str, x: np.ndarray) -> float:
 
   def integrand(t):
     center, weight = point(t)
-    squares = np.array([((x - center) ** 2).sum(), ((x + center) ** 2).sum()])
+    squares = np.array([((x - sign * center) ** 2).sum() for sign in signs])
     return weight * np.exp(-squares / (2 * sigma**2)).mean() / (2 * np.pi * sigma**2)
 
   return scipy.integrate.quad(integrand, 0, 1, limit=500, points=np.linspace(0, 1, 41)[1:-1], epsabs=0, epsrel=1e-10)[0]
 
 
-@pytest.mark.parametrize("shape", ["two_moons", "spirals"])
+@pytest.mark.parametrize("shape", ["two_moons", "spirals", "spiral"])
 def test_curves_are_integrated_to_six_digits(shape):
   dataset = load_dataset(f"toy2d:{shape}")
   x = np.concatenate([dataset.split("test")["x"][:20].astype(np.float64), [[0.0, 0.0], [2.0, -3.0], [-3.9, 3.9]]])
@@ -80,8 +81,8 @@ def test_standardizing_carries_the_density_along():
 
 
 def test_an_unknown_density_names_the_nearest():
-  with pytest.raises(ConfigError, match=r"spiral.*spirals"):
-    load_dataset("toy2d:spiral")
+  with pytest.raises(ConfigError, match=r"two_moon'.*two_moons"):
+    load_dataset("toy2d:two_moon")
 
 
 def test_a_larger_training_set_leaves_the_other_splits_alone():

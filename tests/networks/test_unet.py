@@ -86,9 +86,10 @@ def test_dropout_is_on_where_its_rng_is():
   assert np.any(one != other) and np.any(one != without)
 
 
-@pytest.mark.parametrize("inputs, stride, size", [(5, 1, 3), (5, 2, 3), (2, 1, 1)])
-def test_the_convolution_and_its_derivatives_are_xlas(inputs, stride, size):
-  x, kernel = jax.random.normal(KEY, (3, 5, 4, inputs)), jax.random.normal(jax.random.key(1), (size, size, inputs, 6))
+@pytest.mark.parametrize("sides, inputs, stride, size", [((5, 4), 5, 1, 3), ((5, 6), 5, 2, 3), ((5, 4), 5, 2, 3),
+                                                         ((2, 3), 5, 1, 3), ((5, 4), 2, 1, 1)])
+def test_the_convolution_and_its_derivatives_are_xlas(sides, inputs, stride, size):
+  x, kernel = jax.random.normal(KEY, (3, *sides, inputs)), jax.random.normal(jax.random.key(1), (size, size, inputs, 6))
 
   def plain(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -130,6 +131,13 @@ def test_the_gradients_of_a_convolution_keep_the_one_order_of_axes_that_is_fast_
 
   lines = [line for line in loop.lower(x, kernel).as_text("hlo").splitlines() if " convolution(" in line]
   assert len(lines) == 3 and all("dim_labels=b01f_01io->b01f" in line for line in lines)
+
+
+@pytest.mark.parametrize("side, stride", [(2, 1), (4, 2)])
+def test_what_is_smaller_than_the_kernel_is_left_to_no_convolution(side, stride):
+  x, kernel = jnp.zeros((3, side, side, 5)), jnp.zeros((3, 3, 5, 7))
+  gradient = jax.grad(lambda x, kernel: jnp.sum(convolution(x, kernel, stride) ** 2), argnums=(0, 1))
+  assert "conv_general_dilated" not in str(jax.make_jaxpr(gradient)(x, kernel))
 
 
 @pytest.mark.parametrize("channels, groups", [(2, 1), (4, 1), (12, 3), (32, 8), (96, 24), (256, 32)])

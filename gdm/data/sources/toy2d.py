@@ -1,7 +1,8 @@
 """Densities in the plane that one can look at, each with a closed or exactly integrated log density.
 
 All lie within about [-4, 4]^2. Those along a curve are a random point of the curve plus isotropic Gaussian noise: on a
-circle the noise integrates to a Bessel function, on an open curve to a one-dimensional integral.
+circle the noise integrates to a Bessel function, on an open curve to a one-dimensional integral. A ring, a banana and a
+spiral are of one piece, so that short chains from the data reach all there is to learn.
 """
 
 import dataclasses
@@ -70,22 +71,40 @@ def _rings(radii: tuple[float, ...] = (0.75, 1.5, 2.25, 3.0), sigma: float = 0.0
   return Density(sample, log_prob)
 
 
-def _noisy_curve(curve: Callable[[np.ndarray], np.ndarray], power: int, sigma: float, num_panels: int) -> Density:
-  """curve(t) for t in [0, 1] with density power t^(power - 1), then x or -x alike, plus Gaussian noise.
+def _banana(sigma: float = 0.3) -> Density:
+  """A normal first dimension; the second is a parabola of it plus Gaussian noise."""
+
+  def ridge(first):
+    return 0.375 * first**2 - 3.0
+
+  def sample(rng, num):
+    first, noise = rng.standard_normal((2, num))
+    return np.stack([first, ridge(first) + sigma * noise], axis=1)
+
+  def log_prob(x):
+    first, noise = x[:, 0], (x[:, 1] - ridge(x[:, 0])) / sigma
+    return -0.5 * (first**2 + noise**2) - np.log(2 * np.pi * sigma)
+
+  return Density(sample, log_prob)
+
+
+def _noisy_curve(curve: Callable[[np.ndarray], np.ndarray], power: int, sigma: float, num_panels: int,
+                 signs: tuple[float, ...] = (-1.0, 1.0)) -> Density:
+  """curve(t) for t in [0, 1] with density power t^(power - 1), times one of `signs` alike, plus Gaussian noise.
 
   The density is the integral over t of a Gaussian, by Gauss-Legendre quadrature of ten nodes in each of equal panels; a
   panel about as long as a few sigma keeps the relative error below 1e-6 wherever a sample can come to lie.
   """
   nodes, weights = np.polynomial.legendre.leggauss(10)
   t = ((np.arange(num_panels)[:, None] + (nodes + 1) / 2) / num_panels).ravel()
-  log_weights = np.log(np.tile(weights / 2, num_panels) / num_panels * power * t ** (power - 1) / 2)
-  centers = np.concatenate([curve(t), -curve(t)])
+  log_weights = np.log(np.tile(weights / 2, num_panels) / num_panels * power * t ** (power - 1) / len(signs))
+  centers = np.concatenate([sign * curve(t) for sign in signs])
   # log w - |x - c|^2 / 2 sigma^2 is one matrix product and a term of x alone
-  columns = np.concatenate([centers / sigma**2,
-                            (np.tile(log_weights, 2) - (centers**2).sum(-1) / (2 * sigma**2))[:, None]], axis=1).T
+  offsets = np.tile(log_weights, len(signs)) - (centers**2).sum(-1) / (2 * sigma**2)
+  columns = np.concatenate([centers / sigma**2, offsets[:, None]], axis=1).T
 
   def sample(rng, num):
-    points = curve(rng.uniform(size=num) ** (1 / power)) * rng.choice([-1.0, 1.0], size=(num, 1))
+    points = curve(rng.uniform(size=num) ** (1 / power)) * rng.choice(signs, size=(num, 1))
     return points + sigma * rng.standard_normal((num, 2))
 
   def log_prob(x):
@@ -107,12 +126,20 @@ def _two_moons() -> Density:
   return _noisy_curve(arc, power=1, sigma=0.2, num_panels=12)
 
 
+def _arm(t: np.ndarray) -> np.ndarray:
+  """One and a half turns from the origin to a distance of pi."""
+  angle = 3 * np.pi * t[:, None]
+  return angle / 3 * np.concatenate([-np.cos(angle), np.sin(angle)], axis=1)
+
+
 def _spirals() -> Density:
   """Two arms of one and a half turns, denser towards the end."""
-  def arm(t):
-    angle = 3 * np.pi * t[:, None]
-    return angle / 3 * np.concatenate([-np.cos(angle), np.sin(angle)], axis=1)
-  return _noisy_curve(arm, power=2, sigma=0.1, num_panels=64)
+  return _noisy_curve(_arm, power=2, sigma=0.1, num_panels=64)
+
+
+def _spiral() -> Density:
+  """One of the arms, and thicker: all of one piece."""
+  return _noisy_curve(_arm, power=2, sigma=0.2, num_panels=32, signs=(1.0,))
 
 
 def _checkerboard() -> Density:
@@ -137,6 +164,9 @@ DENSITIES: dict[str, Callable[[], Density]] = {
     "rings": _rings,
     "checkerboard": _checkerboard,
     "spirals": _spirals,
+    "ring": lambda: _rings(radii=(2.5,), sigma=0.25),
+    "banana": _banana,
+    "spiral": _spiral,
 }
 
 

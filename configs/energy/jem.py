@@ -1,0 +1,29 @@
+"""Joint energy model: a classifier that is a density of examples too, and draws them class by class.
+
+Variants: digits, dequantized; npz, tables of real numbers with labels (with --config.data.path=...).
+"""
+
+import ml_collections
+
+from configs import base
+from configs.energy import shared
+
+VARIANTS = {
+    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+    "digits": {
+        "data": {"name": "digits"},
+        # Long steps, accepted or not: chains that keep up with the energy at temperature 1.
+        "model": {"network": "mlp", "hidden": (256, 256), "num_steps": 30, "step_size": 0.04, "adjusted": True,
+                  "restart": 0.02, "range_margin": 2.0},
+        # No momentum: chains answer at once, and what overshoots drives them out of the data's range.
+        "optimizer": {"learning_rate": 5e-4, "b1": 0.0},
+        "training": {"num_steps": 6000},
+    },
+}
+
+
+def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  config = shared.get_continuous_config("jem", reference=1.0, classifier_weight=1.0)
+  config.update(base.choose(variant, VARIANTS))
+  return config

@@ -1,0 +1,27 @@
+"""Energy that tilts a flow, trained beside it, by telling the data from the flow's samples.
+
+Variants: two_moons, rings and spirals, densities in the plane; npz, tables of real numbers (with
+--config.data.path=...). The base is any model with an exact density and samples: its fields are
+--config.model.base.<field>=...
+"""
+
+import ml_collections
+
+from configs import base
+from configs.energy import shared
+
+VARIANTS = {
+    **{name: {"data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}, "evaluation": {"batch_size": 1000},
+              "sampling": {"num": 4000}}
+       for name in ("two_moons", "rings", "spirals")},
+    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+}
+
+
+def get_config(variant: str = "rings") -> ml_collections.ConfigDict:
+  """The config of a variant; raises a ConfigError that names the known ones."""
+  flow = {"name": "maf", "num_layers": 5, "hidden": (64, 64)}
+  config = shared.get_continuous_config("tilted", base=flow, objective="nce")
+  config.optimizer.learning_rate = 2e-3
+  config.update(base.choose(variant, VARIANTS))
+  return config

@@ -1,0 +1,57 @@
+"""Multiplies the densities of finished runs, by the sum of their energies.
+
+  python -m experiments.compose --workdir=runs/both runs/left runs/right [--weights=1,1]
+
+log f(x) = sum_i w_i log f_i(x), of energy-based models of real numbers (ebm, jem, tilted) on data of the same kind, say
+of the same size: what one run knows of one thing and another of another, the product knows of both. The result is a
+workdir like any other: evaluate, sample and leaderboard take it. It keeps the first run's data and settings of
+annealing.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import cli
+from experiments.composition import load_runs, write_run
+from experiments.workdir import Workdir
+from gdm.energy.product import Product
+from gdm.errors import ConfigError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the product; made if absent.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "A positive weight of each run's energy, as 1,0.5; all 1 by default.")
+
+ANNEALING = ("normalizer", "num_temperatures", "num_chains", "hmc_step_size", "num_leapfrog")
+
+
+def main(argv: Sequence[str]) -> None:
+  workdir = Workdir(cli.require_flag("workdir"))
+  paths = argv[1:]
+  if len(paths) < 2:
+    raise ConfigError(f"a product has two runs or more, but {len(paths)} are named.")
+  weights = _weights(len(paths))
+  runs = load_runs(paths, same_data=False)
+  spec, components = runs[0].dataset.spec, tuple(run.model for run in runs)
+  first = Product(spec, components=components, weights=weights).parts[0]
+  settings = {field: getattr(first, field) for field in ANNEALING}
+  model = Product(spec, components=components, weights=weights, **settings)
+  params, carry = model.join([(run.params, run.carry) for run in runs])
+  write_run(workdir, runs, {"name": "product", "weights": weights, **settings}, model, params, carry)
+  for path, weight in zip(paths, weights, strict=True):
+    print(f"{weight:g}  {path}")
+
+
+def _weights(num: int) -> tuple[float, ...]:
+  """A weight for each run. Raises ConfigError where the flag is no list of so many numbers."""
+  text = _WEIGHTS.value
+  try:
+    weights = tuple(float(part) for part in text.split(",")) if text else (1.0,) * num
+  except ValueError:
+    weights = ()
+  if len(weights) != num:
+    raise ConfigError(f"--weights is {text!r}; it must be {num} numbers, one for each run, as {','.join('1' * num)}.")
+  return weights
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,116 @@
+"""An energy that tilts a tractable base: p(x) is proportional to base(x) exp(-E(u)), u the standardized x.
+
+The base is any model with an exact density and samples, a flow say, and is trained beside the energy by its own
+objectives. A fresh model, of energy zero, is the base itself, so that log Z starts at 0; annealing starts at the base,
+and so do chains; and noise-contrastive estimation tells the data from the base's own samples (Gao et al.,
+arXiv:1912.00589, section 3, with a base that moves by its likelihood alone).
+"""
+
+import dataclasses
+from typing import cast
+
+import jax
+from jaxtyping import Array, Float, Key
+
+from gdm.energy.losses import Energy
+from gdm.energy.network_energy import NetworkEnergy
+from gdm.errors import ConfigError, SpecError
+from gdm.likelihood import Kind
+from gdm.model import Batch, Carry, HasLogLikelihood, HasSample, LossOutput, Model, Objective, Params
+from gdm.parts import named_params, params_of
+
+BASE = "base_"  # before the names of the base's groups
+SHARED = ("statistics",)  # entries of the carry that are the base's; chains are the tilt's own
+DEVIATIONS = 8.0  # of the data, within which quadrature looks
+
+
+@dataclasses.dataclass(frozen=True)
+class Tilted(NetworkEnergy):
+  """A network's energy on a base with an exact density; see NetworkEnergy for the other attributes.
+
+  The base's parameter group "g" is "base_g" here; its batch statistics are those of the whole. Its objectives come
+  first, each on a minibatch of its own; to the energy's objective the base is a constant.
+
+  Attributes:
+    base: a model of the same real-valued data with objectives, an exact `log_likelihood`, and `sample`.
+  """
+
+  base: Model = dataclasses.field(kw_only=True)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if not isinstance(self.base, Model):
+      raise ConfigError(f"model.base is {self.base!r}; it must be a model: fields with a name among them.")
+    name = type(self.base).__name__
+    if self.spec.is_discrete:
+      raise SpecError(f"an energy that tilts {name} needs real numbers, but the data has {self.spec.levels} levels, of "
+                      "which no base has a density; choose ebm, which dequantizes.")
+    if self.base.spec != self.spec:
+      raise SpecError(f"model.base models {self.base.spec}, its energy {self.spec}; both must model the same data.")
+    for capability, words in ((HasLogLikelihood, "no log_likelihood to be tilted"),
+                              (HasSample, "no sample to start chains from")):
+      if not isinstance(self.base, capability):
+        raise ConfigError(f"model.base is {name}, which has {words}; choose a model that has, such as maf.")
+    if not self.base.objectives:
+      raise ConfigError(f"model.base is {name}, which is not trained by steps; choose a model that is, such as maf.")
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (*map(self._of_base, self.base.objectives), *super().objectives)
+
+  def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """The base's, by the batch.
+
+    Raises ConfigError where its likelihood is no exact log p(x), or where its carry holds more than statistics.
+    """
+    params, carry = self.base.init(key, batch)
+    name = type(self.base).__name__
+
+    def nats() -> Float[Array, " batch"]:
+      scored = cast(HasLogLikelihood, self.base).log_likelihood(params, carry, batch, key)
+      if scored.kind is not Kind.EXACT or scored.given:
+        given = f" given {', '.join(scored.given)}" if scored.given else ""
+        raise ConfigError(f"model.base is {name}, whose log-likelihood is of kind '{scored.kind}'{given}; a tilt needs "
+                          "an exact log p(x), as maf has.")
+      return scored.nats
+
+    jax.eval_shape(nats)
+    if others := sorted(set(carry) - set(SHARED)):
+      raise ConfigError(f"model.base is {name}, which carries {', '.join(others)} from step to step; a base may carry "
+                        f"{', '.join(SHARED)} only.")
+    return named_params(params, BASE), carry
+
+  def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
+    of_network = self.network_energy(params)
+    return lambda u: of_network(u) - self.base_log_prob(params, carry, u)
+
+  def base_log_prob(self, params: Params, carry: Carry,
+                    u: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+    """Log-density of the base in nats, at standardized values and of them."""
+    x = u * params["base"]["scale"] + params["base"]["centre"]
+    scored = cast(HasLogLikelihood, self.base).log_likelihood(
+        params_of(params, BASE), _carry_of_base(carry), {"x": x}, jax.random.key(0))  # exact: nothing is drawn
+    return scored.nats + self._log_volume(params)
+
+  def sample_base(self, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Float[Array, "num *event"]:
+    x = cast(HasSample, self.base).sample(params_of(params, BASE), _carry_of_base(carry), key, num).x
+    return (x - params["base"]["centre"]) / params["base"]["scale"]
+
+  @property
+  def first_log_normalizer(self) -> float:
+    return 0.0
+
+  @property
+  def reach(self) -> float:
+    return DEVIATIONS
+
+  def _of_base(self, objective: Objective) -> Objective:
+    def loss(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+      out = objective.loss(params_of(params, BASE), _carry_of_base(carry), batch, key, step)
+      return out._replace(carry={**carry, **out.carry})
+
+    return Objective(tuple(BASE + group for group in objective.groups), loss, objective.repeats)
+
+
+def _carry_of_base(carry: Carry) -> Carry:
+  return {entry: carry[entry] for entry in SHARED if entry in carry}

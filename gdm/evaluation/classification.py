@@ -1,0 +1,124 @@
+"""How well a model tells the labels of a split: every example once, by p(y | x)."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float
+
+from gdm import mesh as meshes
+from gdm.errors import DataError
+from gdm.likelihood import require_finite
+from gdm.model import Carry, HasLabelProbs, Params
+
+HostBatch = Mapping[str, np.ndarray | Array]
+
+NUM_BINS = 10
+
+
+class Average(NamedTuple):
+  """A mean over examples and its standard error; None for a single example, which shows no spread."""
+
+  value: float
+  stderr: float | None
+
+  @classmethod
+  def of(cls, values: Float[np.ndarray, " examples"]) -> "Average":
+    stderr = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return cls(float(np.mean(values)), stderr)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitClassification:
+  """What a model says of every label of a split, in the split's order.
+
+  Attributes:
+    nats: log p(y | x) of the true label.
+    right: whether the likeliest label is the true one.
+    confidence: the likeliest label's probability.
+  """
+
+  nats: Float[np.ndarray, " examples"]
+  right: Bool[np.ndarray, " examples"]
+  confidence: Float[np.ndarray, " examples"]
+
+  @property
+  def accuracy(self) -> Average:
+    """The share of examples whose likeliest label is the true one."""
+    return Average.of(self.right.astype(np.float64))
+
+  @property
+  def label_nats(self) -> Average:
+    """log p(y | x), in nats."""
+    return Average.of(self.nats)
+
+  @property
+  def calibration_error(self) -> float:
+    """How far the share of right labels is from the confidence, over ten bins of confidence of equal width, on average
+    over examples (Guo et al., arXiv:1706.04599, equation 3)."""
+    places = np.minimum((self.confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    gaps = np.bincount(places, weights=self.right - self.confidence, minlength=NUM_BINS)
+    return float(np.abs(gaps).sum() / len(self.nats))
+
+  @property
+  def summary(self) -> dict[str, float | None]:
+    """The numbers, for a report."""
+    return {"accuracy": self.accuracy.value, "accuracy_stderr": self.accuracy.stderr,
+            "nats_mean": self.label_nats.value, "nats_stderr": self.label_nats.stderr,
+            "calibration_error": self.calibration_error}
+
+
+def evaluate_labels(model: HasLabelProbs, params: Params, carry: Carry, batches: Iterable[HostBatch], *,
+                    num_examples: int | None = None, mesh: Mesh | None = None) -> SplitClassification:
+  """Classifies every example of `batches` exactly once.
+
+  Args:
+    model: a model of p(y | x).
+    params: its parameters.
+    carry: its carry.
+    batches: one pass over the split, with labels "y"; entries where "mask" is 0 are padding and do not count.
+    num_examples: size of the split, where it is known, to be held against what `batches` served.
+    mesh: devices to split each batch over, those of `params`; by default one device.
+
+  Raises:
+    ConfigError: the devices cannot share a batch.
+    DataError: the split is empty, has no labels, or is of another size than `num_examples`.
+    NotFiniteError: log p(y | x) of an example (its index is named) is NaN or infinite.
+  """
+  mesh = mesh or meshes.make_mesh(devices=jax.local_devices()[:1])
+  sharding = meshes.batch_sharding(mesh, leading_axes=0)
+  parts: list[tuple[np.ndarray, ...]] = []
+  count = 0
+  for batch in batches:
+    if "y" not in batch:
+      raise DataError("the split to classify has no labels y; choose one that has.")
+    meshes.require_divisible(mesh, len(batch["x"]) * jax.process_count(), "evaluation.batch_size")
+    with jax.set_mesh(mesh):
+      placed = meshes.put_batch({"mask": np.ones(len(batch["x"]), np.float32), **batch}, sharding)
+      *found, mask = map(np.asarray, _classified(model, params, carry, placed))
+    real = mask > 0
+    nats, right, confidence = (values[real] for values in found)
+    require_finite(nats, count, "log p(y | x)")
+    parts.append((nats.astype(np.float64), right, confidence.astype(np.float64)))
+    count += len(nats)
+  if not count:
+    raise DataError("the split to classify has no examples; it must have at least one.")
+  if num_examples not in (None, count):
+    raise DataError(f"{count} examples were classified, but the split has {num_examples}; every example must be "
+                    "classified exactly once.")
+  return SplitClassification(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+# The model is static, so that repeated evaluations of one model compile once.
+@functools.partial(jax.jit, static_argnames=("model",))
+def _classified(model: Any, params: Params, carry: Carry, batch: HostBatch) -> tuple[Array, ...]:
+  """log p(y | x), whether the likeliest label is y, its probability, and the mask: all of it on every process."""
+  log_probs = model.log_label_probs(params, carry, batch)
+  nats = jnp.take_along_axis(log_probs, jnp.asarray(batch["y"])[:, None], axis=1)[:, 0]
+  found = (nats, jnp.argmax(log_probs, axis=1) == batch["y"], jnp.exp(jnp.max(log_probs, axis=1)), batch["mask"])
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), found)
