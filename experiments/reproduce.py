@@ -22,7 +22,7 @@ from experiments import cli, unseen
 from gdm.errors import ConfigError
 from gdm.evaluation.report import read_report
 
-_TABLE = flags.DEFINE_enum("table", "binary", ["binary", "mnist", "wine"], "Which table.")
+_TABLE = flags.DEFINE_enum("table", "binary", ["binary", "mnist", "wine", "rbm"], "Which table.")
 _DATA = flags.DEFINE_string("data", "../shared/data", "Folder of the npz files.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS data lies; \"\" is TFDS's own place.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/tables", "Folder of the runs.")
@@ -73,7 +73,9 @@ WINE = (
     Row("maf", "red_wine", "configs/flows/maf.py:red_wine", folds=10),
     Row("spline_autoregressive", "red_wine", "configs/flows/spline_autoregressive.py:red_wine", folds=10),
 )
-TABLES = {"binary": BINARY, "mnist": MNIST, "wine": WINE}
+RBM = (*(Row("rbm", name, f"configs/energy/rbm.py:{name}") for name in ("adult", "dna", "mushrooms")),
+       Row("rbm", "", "configs/energy/rbm.py:digits"))
+TABLES = {"binary": BINARY, "mnist": MNIST, "wine": WINE, "rbm": RBM}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -123,8 +125,10 @@ def summary() -> Iterator[str]:
     valid, test = ([-report["nats_mean"] for report in reports[split]] for split in ("valid", "test"))
     each = " ".join(f"{nll:.3f}" for nll in test)
     seconds = np.mean([report["train_seconds"] for report in reports["test"]])
+    widths = [report["bracket_nats"] for report in reports["test"] if report.get("bracket_nats") is not None]
+    apart = f"  bracket {np.mean(widths):.3f}" if widths else ""
     yield (f"{row.dataset or reports['test'][0]['dataset']:12} {row.label:20} valid {np.mean(valid):8.3f}  "
-           f"test {np.mean(test):8.3f}  ({each})  {seconds:6.0f} s")
+           f"test {np.mean(test):8.3f}  ({each}){apart}  {seconds:6.0f} s")
     if row.folds:
       yield _over_folds(row, test)
 
