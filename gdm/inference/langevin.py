@@ -36,7 +36,13 @@ def step(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogPro
     temperature: 1 samples f, less samples f^(1 / T), 0 climbs to a mode.
     scale: of each dimension, its spread under f at best; where it is 0 nothing moves.
   """
-  gradient = value_and_gradient(log_prob, x)[1]
+  return propose(key, x, value_and_gradient(log_prob, x)[1], step_size, temperature, scale)
+
+
+def propose(key: Key[Array, ""], x: Float[Array, "chains *event"], gradient: Float[Array, "chains *event"],
+            step_size: Float[Array, ""] | float, temperature: Float[Array, ""] | float,
+            scale: Float[Array, "*event"] | float) -> Float[Array, "chains *event"]:
+  """The step from x by the gradient there."""
   noise = jax.random.normal(key, x.shape, x.dtype)
   return x + step_size * jnp.square(scale) * gradient + jnp.sqrt(2.0 * step_size * temperature) * scale * noise
 

@@ -18,19 +18,21 @@ def gaussian(x):
 
 
 KERNELS = {
-    "mala": lambda log_prob: lambda key, x: metropolis.mala_step(key, x, log_prob, 0.25),
-    "hmc": lambda log_prob: lambda key, x: metropolis.hmc_step(key, x, log_prob, 0.6, 3),
+    "mala": lambda log_prob: metropolis.mala(log_prob, 0.25),
+    "hmc": lambda log_prob: metropolis.hmc(log_prob, 0.6, 3),
 }
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_moments_of_a_correlated_gaussian_are_recovered(name):
   num = 10_000
-  moved = jax.jit(lambda x: metropolis.walk(KEY, x, KERNELS[name](gaussian), 60))(jnp.zeros((num, 2)))
+  moved = jax.jit(lambda x: metropolis.walk(KEY, x, gaussian, KERNELS[name](gaussian), 60))(jnp.zeros((num, 2)))
   x = np.asarray(moved.x, np.float64)
   np.testing.assert_allclose(x.mean(axis=0), MEAN, atol=4.5 * np.sqrt(2.0 / num))
   np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=4.5 * 2.0 * np.sqrt(2.0 / num))
   assert 0.5 < np.mean(moved.acceptance) < 0.99 and not np.any(moved.divergent)
+  assert moved.trace.shape == (num, 60)
+  np.testing.assert_allclose(moved.trace[:, -1], gaussian(moved.x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -42,14 +44,14 @@ def test_flows_between_any_two_places_are_equal(name):
     return jnp.sum(2.0 * x - jnp.exp(x), axis=-1)
 
   start = jnp.log(jax.random.gamma(jax.random.key(1), 2.0, (num, 1)))
-  moved = jax.jit(KERNELS[name](log_prob))(KEY, start)
+  moved = jax.jit(lambda x: KERNELS[name](log_prob)(KEY, metropolis.point(log_prob, x)))(start)
   edges = [-0.6, 0.0, 0.4, 0.8, 1.2]
-  before, after = np.digitize(np.asarray(start)[:, 0], edges), np.digitize(np.asarray(moved.x)[:, 0], edges)
+  before, after = np.digitize(np.asarray(start)[:, 0], edges), np.digitize(np.asarray(moved.at.x)[:, 0], edges)
   flow = np.zeros((6, 6))
   np.add.at(flow, (before, after), 1.0)
   assert np.all(np.abs(flow - flow.T) <= 4.5 * np.sqrt(flow + flow.T + 1.0))
   # A proposal is taken as often as it says.
-  taken = np.asarray(moved.x != start)[:, 0]
+  taken = np.asarray(moved.at.x != start)[:, 0]
   assert abs(taken.mean() - float(moved.acceptance.mean())) < 4.5 * 0.5 / np.sqrt(num)
 
 
@@ -58,9 +60,9 @@ def test_mala_proposes_a_langevin_step_and_decides_by_both_proposals():
   x = jax.random.normal(jax.random.key(2), (50, 2))
   momentum_key, _ = jax.random.split(KEY)
   there = langevin.step(momentum_key, x, gaussian, size, scale=scale)
-  moved = metropolis.mala_step(KEY, x, gaussian, size, scale)
-  accepted = np.any(np.asarray(moved.x != x), axis=1)
-  np.testing.assert_allclose(moved.x[accepted], there[accepted], rtol=1e-4, atol=1e-5)
+  moved = metropolis.mala(gaussian, size, scale)(KEY, metropolis.point(gaussian, x))
+  accepted = np.any(np.asarray(moved.at.x != x), axis=1)
+  np.testing.assert_allclose(moved.at.x[accepted], there[accepted], rtol=1e-4, atol=1e-5)
 
   def log_proposal(a, b):
     mean = a + size * scale**2 * langevin.value_and_gradient(gaussian, a)[1]
@@ -75,15 +77,12 @@ def test_proposals_that_are_not_finite_are_rejected_and_told_and_lost_chains_sta
     return jnp.where(x[:, 0] > 0.0, jnp.nan, 0.0) - 0.5 * jnp.sum(jnp.square(x), axis=-1)
 
   start = jnp.concatenate([jnp.full((500, 1), -0.1), jnp.full((1, 1), jnp.nan)])
-
-  def kernel(key, x):
-    return metropolis.hmc_step(key, x, walled, 0.5, 1)
-
-  moved = jax.jit(lambda x: metropolis.walk(KEY, x, kernel, 5))(start)
+  moved = jax.jit(lambda x: metropolis.walk(KEY, x, walled, metropolis.hmc(walled, 0.5, 1), 5))(start)
   assert np.all(moved.x[:500] < 0.0) and np.mean(moved.divergent[:500]) > 0.5
   assert np.isnan(moved.x[500, 0]) and moved.acceptance[500] == 0.0
 
 
 def test_what_has_no_scale_stays():
-  moved = metropolis.hmc_step(KEY, jnp.ones((20, 2)), gaussian, 0.3, 2, jnp.array([0.0, 1.0]))
+  kernel = metropolis.hmc(gaussian, 0.3, 2, jnp.array([0.0, 1.0]))
+  moved = kernel(KEY, metropolis.point(gaussian, jnp.ones((20, 2)))).at
   assert np.all(moved.x[:, 0] == 1.0) and np.any(moved.x[:, 1] != 1.0)
