@@ -8,6 +8,7 @@ of real numbers (with --config.data.path=...); digits, dequantized. Another way 
 import ml_collections
 
 from configs import base
+from configs.energy import shared
 
 _PLANE = {
     # Persistent chains cross from one part of a thin curve to another too seldom. On a curve of one piece they do well,
@@ -23,47 +24,18 @@ VARIANTS = {
     "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
     "digits": {
         "data": {"name": "digits"},
-        # Cold chains: those of temperature 1 take many more steps to forget where they began.
-        "model": {"hidden": (16, 32, 32), "noise": 0.1, "energy_penalty": 0.01, "range_margin": 2.0},
+        # Steps that are accepted or not keep chains at temperature 1 in equilibrium, so that the density is that of the
+        # samples; unadjusted chains hold together only when they are cold.
+        "model": {"hidden": (16, 32, 32), "num_steps": 30, "adjusted": True, "restart": 0.0, "range_margin": 2.0},
         # No momentum: chains answer at once, and what overshoots drives them out of the data's range.
-        "optimizer": {"learning_rate": 1e-4, "b1": 0.0},
-        "training": {"num_steps": 5000},
+        "optimizer": {"learning_rate": 3e-4, "b1": 0.0},
+        "evaluation": {"batch_size": 300},
     },
 }
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {
-      "name": "ebm",
-      "network": "auto",
-      "hidden": (128, 128),
-      "spectral": False,
-      "reference": 1.0,
-      "objective": "persistent",
-      "num_steps": 20,
-      "step_size": 0.01,
-      "noise": 1.0,
-      "adjusted": False,
-      "restart": 0.05,
-      "chain_shards": 8,
-      "chains_per_shard": 64,
-      "range_margin": 1.0,
-      "gap_limit": 1000.0,
-      "energy_penalty": 0.0,
-      "kl_weight": 0.0,
-      "denoising_scale": 0.1,
-      "normalizer": "auto",
-      "num_temperatures": 200,
-      "num_chains": 256,
-      "hmc_step_size": 0.2,
-      "num_leapfrog": 4,
-  }
-  config.update({
-      "optimizer": {"schedule": "linear", "learning_rate": 1e-3, "clip_norm": 10.0},
-      "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 1000,
-                   "checkpoint_every": 1000},
-  })
+  config = shared.get_continuous_config("ebm", reference=1.0)
   config.update(base.choose(variant, VARIANTS))
   return config

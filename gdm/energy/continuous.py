@@ -235,7 +235,8 @@ class ContinuousEnergy(abc.ABC):
     Returns:
       The draws, and of the sampler: "nfe", gradients of a chain; "divergent", the share of chains that ever left the
       finite numbers; with further steps "acceptance", their mean, 1 for Langevin which rejects nothing, and
-      "log_density" [num, num_steps], log f along them, by which gdm/inference/diagnostics.py says whether chains agree.
+      "log_density" [num, num_steps], log f to the power of 1 / temperature along them, by which
+      gdm/inference/diagnostics.py says whether chains agree.
 
     Raises:
       ConfigError: an unknown sampler or start, too few steps, no temperature, or chains where there are none.
@@ -253,11 +254,12 @@ class ContinuousEnergy(abc.ABC):
     if start == "chains":
       self._require_chains(params, carry)
     annealed = self.num_temperatures * (self.num_leapfrog + 1) if start == "base" else 0
-    each = {"langevin": 1, "mala": 2, "hmc": self.num_leapfrog + 1}[sampler]
-    moved, trace = _sample(self, params, carry, key, num, condition, num_steps, sampler, start, temperature)
-    info = {"nfe": annealed + each * num_steps, "divergent": jnp.mean(moved.divergent * 1.0)}
+    each = self.num_leapfrog if sampler == "hmc" else 1
+    moved = _sample(self, params, carry, key, num, condition, num_steps, sampler, start, temperature)
+    nfe = annealed + (1 + each * num_steps if num_steps else 0)
+    info = {"nfe": nfe, "divergent": jnp.mean(moved.divergent * 1.0)}
     if num_steps:
-      info.update(acceptance=jnp.mean(moved.acceptance), log_density=trace)
+      info.update(acceptance=jnp.mean(moved.acceptance), log_density=moved.trace)
     return Samples(self._data(params, moved.x), info)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
@@ -315,7 +317,8 @@ class ContinuousEnergy(abc.ABC):
 
   def _move(self, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, scale: Array) -> Array:
     """A move of annealing."""
-    return metropolis.hmc_step(key, u, log_prob, self.hmc_step_size, self.num_leapfrog, scale).x
+    kernel = metropolis.hmc(log_prob, self.hmc_step_size, self.num_leapfrog, scale)
+    return kernel(key, metropolis.point(log_prob, u)).at.x
 
   @property
   def _annealing_nfe(self) -> int:
@@ -403,20 +406,11 @@ def _log_normalizer(model: ContinuousEnergy, params: Params, carry: Carry, key: 
   return LogNormalizer(found.nats, found.stderr, found.kind + by_dequantization)
 
 
-def _langevin(model: ContinuousEnergy, log_prob: langevin.LogProb, scale: Array) -> metropolis.Kernel:
-  def kernel(key, u):
-    moved = langevin.step(key, u, log_prob, model.step_size, model.noise**2, scale)
-    finite = jnp.isfinite(moved).reshape(len(u), -1).all(axis=1)
-    return metropolis.Move(moved, jnp.ones(len(u), u.dtype), ~finite)
-  return kernel
-
-
 _KERNELS: Mapping[str, Callable[[ContinuousEnergy, langevin.LogProb, Array], metropolis.Kernel]] = {
-    "langevin": _langevin,
-    "mala": lambda model, log_prob, scale: lambda key, u: metropolis.mala_step(
-        key, u, log_prob, model.step_size, scale),
-    "hmc": lambda model, log_prob, scale: lambda key, u: metropolis.hmc_step(
-        key, u, log_prob, model.hmc_step_size, model.num_leapfrog, scale),
+    "langevin": lambda model, log_prob, scale: metropolis.unadjusted(
+        log_prob, model.step_size, model.noise**2, scale),
+    "mala": lambda model, log_prob, scale: metropolis.mala(log_prob, model.step_size, scale),
+    "hmc": lambda model, log_prob, scale: metropolis.hmc(log_prob, model.hmc_step_size, model.num_leapfrog, scale),
 }
 
 
@@ -438,21 +432,19 @@ _FROM: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _from
 @functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
 def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
             condition: Array | None, num_steps: int, sampler: str, start: str,
-            temperature: Float[Array, ""]) -> tuple[metropolis.Move, Float[Array, "num num_steps"]]:
+            temperature: Float[Array, ""]) -> metropolis.Walk:
   start_key, walk_key = jax.random.split(key)
   energy = model.energy(params, carry, condition)
-  kernel = _KERNELS[sampler](model, lambda u: -energy(u) / temperature, jnp.sqrt(temperature) * model.spread(params))
-
-  def step(state, index):
-    moved = kernel(jax.random.fold_in(walk_key, index), state.x)
-    kept = metropolis.Move(moved.x, state.acceptance + moved.acceptance / num_steps,
-                           state.divergent | moved.divergent)
-    return kept, -energy(moved.x)
-
   u = _FROM[start](model, params, carry, start_key, num, condition, temperature)
-  first = metropolis.Move(u, jnp.zeros(num, u.dtype), ~_finite(u))
-  moved, trace = jax.lax.scan(step, first, jnp.arange(num_steps))
-  return moved, trace.T
+  if not num_steps:  # no gradient for a walk of none
+    return metropolis.Walk(u, jnp.ones(num, u.dtype), ~_finite(u), jnp.zeros((num, 0), u.dtype))
+
+  def log_prob(u):
+    return -energy(u) / temperature
+
+  kernel = _KERNELS[sampler](model, log_prob, jnp.sqrt(temperature) * model.spread(params))
+  walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps)
+  return walked._replace(divergent=walked.divergent | ~_finite(u))
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

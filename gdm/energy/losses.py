@@ -173,10 +173,11 @@ def _adjusted(model: Trainable, energy: Energy, still: Energy, scale: Array, key
   """The same proposals, accepted or not: Langevin at temperature T is Langevin of f^(1 / T) with T times the step."""
   temperature = model.noise**2
 
-  def kernel(key, u):
-    return metropolis.mala_step(key, u, lambda u: -still(u) / temperature, model.step_size * temperature, scale)
+  def log_prob(u):
+    return -still(u) / temperature
 
-  moved = metropolis.walk(key, start, kernel, model.num_steps)
+  kernel = metropolis.mala(log_prob, model.step_size * temperature, scale)
+  moved = metropolis.walk(key, start, log_prob, kernel, model.num_steps)
   return moved.x, {"chain_acceptance": Mean.of(moved.acceptance)}
 
 

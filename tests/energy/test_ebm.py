@@ -145,7 +145,8 @@ def test_samples_and_completions_are_the_gaussian_s():
   u = (np.asarray(found.x) - base["centre"]) / base["scale"]
   np.testing.assert_allclose(u.mean(0), mean, atol=0.06)
   np.testing.assert_allclose(np.cov(u.T), covariance, atol=0.08)
-  assert found.info["nfe"] == 60 * 5 and 0.8 < found.info["acceptance"] <= 1 and found.info["divergent"] == 0
+  assert found.info["nfe"] == 40 * 5 + 1 + 20 * 4 and found.info["divergent"] == 0
+  assert 0.8 < found.info["acceptance"] <= 1
   x = np.tile(np.asarray(base["centre"] + base["scale"] * np.array([1.5, 9.0])), (8000, 1)).astype(np.float32)
   done = np.asarray(GAUSSIAN.complete(params, {}, KEY, jnp.asarray(x), jnp.array([True, False])).x)
   assert np.all(done[:, 0] == x[:, 0])
@@ -341,5 +342,5 @@ def test_config_builds_its_model(variant):
 
 
 def test_unknown_variants_are_named():
-  with pytest.raises(ConfigError, match="has no variant 'ring'; did you mean 'rings'"):
-    get_config("ring")
+  with pytest.raises(ConfigError, match="has no variant 'rins'; did you mean 'rings'"):
+    get_config("rins")
