@@ -4,8 +4,8 @@
 
 log f(x) = sum_i w_i log f_i(x), of energy-based models of real numbers (ebm, jem, tilted) on data of the same kind, say
 of the same size: what one run knows of one thing and another of another, the product knows of both. The result is a
-workdir like any other: evaluate, sample and leaderboard take it. It keeps the first run's data and settings of
-annealing.
+workdir like any other, with its pictures: evaluate, sample and leaderboard take it. It keeps the first run's data and
+settings of annealing.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from absl import flags
 
 from experiments import cli
 from experiments.composition import load_runs, write_run
+from experiments.pictures import draw_model
+from experiments.trained import load_run
 from experiments.workdir import Workdir
 from gdm.energy.product import Product
 from gdm.errors import ConfigError
@@ -37,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
   model = Product(spec, components=components, weights=weights, **settings)
   params, carry = model.join([(run.params, run.carry) for run in runs])
   write_run(workdir, runs, {"name": "product", "weights": weights, **settings}, model, params, carry)
+  draw_model(workdir, load_run(workdir, {}, dataset=runs[0].dataset))
   for path, weight in zip(paths, weights, strict=True):
     print(f"{weight:g}  {path}")
 
