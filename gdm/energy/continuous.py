@@ -292,8 +292,8 @@ class ContinuousEnergy(abc.ABC):
     if not out:
       return ""
     return (f"chain {index} of {len(chains)} lies in [{low:g}, {high:g}]; the data, standardized, lies in "
-            f"[{float(base['low']):g}, {float(base['high']):g}]: training has diverged. model.adjusted=True, or a smaller "
-            "model.step_size, may hold the chains.")
+            f"[{float(base['low']):g}, {float(base['high']):g}]: training has diverged. model.adjusted=True, or "
+            "a smaller model.step_size, may hold the chains.")
 
   def checked_condition(self, condition: Array | None, num: int) -> Array | None:
     """The condition of `num` draws. Raises SpecError where the model cannot be given it."""
