@@ -6,9 +6,7 @@ Energies are of standardized values u of the data. Integers are dequantized: u i
 
 import abc
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,18 +15,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.dataspec import DataSpec
+from gdm.energy import continuous_chains as chains
+from gdm.energy import continuous_normalizers as normalizers
 from gdm.energy.losses import LOSSES, Energy
 from gdm.energy.normalizers import normalized_by
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import langevin, metropolis
-from gdm.inference.quadrature import MOST_DIMS, log_integral
+from gdm.inference.quadrature import MOST_DIMS
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
 from gdm.model import Batch, Carry, LossOutput, Objective, Params, PyTree, Samples
 
-NORMALIZERS = ("auto", "quadrature", "ais")
-SAMPLERS = ("langevin", "mala", "hmc")
-STARTS = ("base", "chains")
 LEAST_SCALE = 1e-6  # what never changes among the first examples would have an infinite density
 
 
@@ -85,7 +82,7 @@ class ContinuousEnergy(abc.ABC):
   num_leapfrog: int = 4
 
   def __post_init__(self) -> None:
-    for name, known in (("objective", LOSSES), ("normalizer", NORMALIZERS)):
+    for name, known in (("objective", LOSSES), ("normalizer", ("auto", *normalizers.NORMALIZERS))):
       if getattr(self, name) not in known:
         raise ConfigError(f"model.{name} is {getattr(self, name)!r}; {nearest(getattr(self, name), known)}")
     for name, least in (("num_steps", 1), ("chain_shards", 1), ("chains_per_shard", 1), ("num_temperatures", 1),
@@ -165,7 +162,7 @@ class ContinuousEnergy(abc.ABC):
     infinite, and a gap beyond its limit, as where chains are stuck while energies grow, "energy_gap".
     """
     noise_key, key = jax.random.split(key)
-    return LOSSES[self.objective](self, params, carry, self._values(params, batch["x"], noise_key), key)
+    return LOSSES[self.objective](self, params, carry, self.standardize(params, batch["x"], noise_key), key)
 
   # The density.
 
@@ -185,7 +182,7 @@ class ContinuousEnergy(abc.ABC):
 
   def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
     """log f of the data as served, in nats, Jacobian included. Integers get noise, the same at every call."""
-    u = self._values(params, batch["x"], jax.random.key(0))
+    u = self.standardize(params, batch["x"], jax.random.key(0))
     return -self.energy(params, carry)(u) - self._log_volume(params)
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
@@ -194,7 +191,7 @@ class ContinuousEnergy(abc.ABC):
     By quadrature it is exact up to the grid's error, which stands as its standard error; by annealing it is below the
     truth on average. Of integers the bound by dequantization enters here, on the other side.
     """
-    found = _log_normalizer(self, params, carry, key)
+    found = normalizers.log_normalizer(self, params, carry, key)
     if "log_z" not in params.get("model", {}):
       return (found,)
     return found, LogNormalizer(jnp.asarray(params["model"]["log_z"]), jnp.zeros(()), Kind.ESTIMATE)
@@ -207,8 +204,9 @@ class ContinuousEnergy(abc.ABC):
     """
     noise_key, key = jax.random.split(key)
     by_dequantization = Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
-    u = self._values(params, batch["x"], noise_key)
-    nats, kind = _BY_NAME[self._normalizer].log_prob(self, params, carry, u, key, num_samples)
+    u = self.standardize(params, batch["x"], noise_key)
+    normalizer = normalizers.normalizer_of(self.normalizer, self.spec.num_dims)
+    nats, kind = normalizer.log_prob(self, params, carry, u, key, num_samples)
     return LogLikelihood.of(nats - self._log_volume(params), self.spec.num_dims, kind + by_dequantization)
 
   def scored_by(self, name: str, **settings: Any) -> "ContinuousEnergy":
@@ -244,7 +242,7 @@ class ContinuousEnergy(abc.ABC):
       SpecError: the model cannot be given this condition.
     """
     condition = self.checked_condition(condition, num)
-    for name, value, known in (("sampler", sampler, SAMPLERS), ("start", start, STARTS)):
+    for name, value, known in (("sampler", sampler, chains.KERNELS), ("start", start, chains.STARTS)):
       if value not in known:
         raise ConfigError(f"{name} is {value!r}; {nearest(value, known)}")
     if num_steps < 0:
@@ -255,18 +253,18 @@ class ContinuousEnergy(abc.ABC):
       self._require_chains(params, carry)
     annealed = self.num_temperatures * (self.num_leapfrog + 1) if start == "base" else 0
     each = self.num_leapfrog if sampler == "hmc" else 1
-    moved = _sample(self, params, carry, key, num, condition, num_steps, sampler, start, temperature)
+    moved = chains.sample(self, params, carry, key, num, condition, num_steps, sampler, start, temperature)
     nfe = annealed + (1 + each * num_steps if num_steps else 0)
     info = {"nfe": nfe, "divergent": jnp.mean(moved.divergent * 1.0)}
     if num_steps:
       info.update(acceptance=jnp.mean(moved.acceptance), log_density=moved.trace)
-    return Samples(self._data(params, moved.x), info)
+    return Samples(self.as_data(params, moved.x), info)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
     """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part."""
     known = jnp.asarray(known)
-    drawn, info = _complete(self, params, carry, key, jnp.asarray(x), known)
+    drawn, info = chains.complete(self, params, carry, key, jnp.asarray(x), known)
     return Samples(jnp.where(known, jnp.asarray(x, drawn.dtype), drawn), {"nfe": self._annealing_nfe, **info})
 
   def denoise(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
@@ -280,18 +278,18 @@ class ContinuousEnergy(abc.ABC):
     """
     if not 0.0 < deviation < math.inf:
       raise ConfigError(f"deviation is {deviation}; it must be positive.")
-    drawn, info = _denoise(self, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
+    drawn, info = chains.denoise(self, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
     return Samples(drawn, {"nfe": self._annealing_nfe, **info})
 
   def diagnose(self, params: Params, carry: Carry) -> str:
     """Names the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
     if "chains" not in carry:
       return ""
-    chains, base = carry["chains"].reshape(-1, self.spec.num_dims), params["base"]
-    index, out, low, high = (np.asarray(found).item() for found in _farthest(chains, base, self.range_margin))
+    buffer, base = carry["chains"].reshape(-1, self.spec.num_dims), params["base"]
+    index, out, low, high = (np.asarray(found).item() for found in chains.farthest(buffer, base, self.range_margin))
     if not out:
       return ""
-    return (f"chain {index} of {len(chains)} lies in [{low:g}, {high:g}]; the data, standardized, lies in "
+    return (f"chain {index} of {len(buffer)} lies in [{low:g}, {high:g}]; the data, standardized, lies in "
             f"[{float(base['low']):g}, {float(base['high']):g}]: training has diverged. model.adjusted=True, or "
             "a smaller model.step_size, may hold the chains.")
 
@@ -311,12 +309,12 @@ class ContinuousEnergy(abc.ABC):
 
     def transition(key, u, beta):
       # What is cold is narrow, and takes short steps.
-      return self._move(key, u, lambda u: log_density(u, beta), scale / jnp.sqrt(1.0 - beta + beta / temperature))
+      return self.move(key, u, lambda u: log_density(u, beta), scale / jnp.sqrt(1.0 - beta + beta / temperature))
 
     return annealing.Path(log_density, transition, lambda key, num: self.sample_base(params, carry, key, num),
                           jnp.zeros(()))
 
-  def _move(self, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, scale: Array) -> Array:
+  def move(self, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, scale: Array) -> Array:
     """A move of annealing."""
     kernel = metropolis.hmc(log_prob, self.hmc_step_size, self.num_leapfrog, scale)
     return kernel(key, metropolis.point(log_prob, u)).at.x
@@ -324,11 +322,6 @@ class ContinuousEnergy(abc.ABC):
   @property
   def _annealing_nfe(self) -> int:
     return self.num_temperatures * (self.num_leapfrog + 1)
-
-  @property
-  def _normalizer(self) -> str:
-    automatic = "quadrature" if self.spec.num_dims <= MOST_DIMS else "ais"
-    return automatic if self.normalizer == "auto" else self.normalizer
 
   def _require_chains(self, params: Params, carry: Carry) -> None:
     """Raises ConfigError where there are no chains, NotFiniteError where one has left the data's range."""
@@ -347,9 +340,9 @@ class ContinuousEnergy(abc.ABC):
     x = x.astype(jnp.result_type(float))
     return x + jax.random.uniform(key, x.shape, x.dtype) if self.spec.is_discrete else x
 
-  def _values(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
-              key: Key[Array, ""]) -> Float[Array, "batch *event"]:
-    """Standardized."""
+  def standardize(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
+                  key: Key[Array, ""]) -> Float[Array, "batch *event"]:
+    """The values u of data; integers get noise. Raises SpecError where x is not of the spec's shape."""
     base = params["base"]
     return (self._real(x, key) - base["centre"]) / base["scale"]
 
@@ -357,145 +350,11 @@ class ContinuousEnergy(abc.ABC):
     """log |dx/du|, in nats."""
     return jnp.sum(jnp.log(jnp.broadcast_to(params["base"]["scale"], self.spec.event)))
 
-  def _data(self, params: Params, u: Float[Array, "num *event"]) -> Num[Array, "num *event"]:
-    """In the data's own values."""
+  def as_data(self, params: Params, u: Float[Array, "num *event"]) -> Num[Array, "num *event"]:
+    """Values u in the data's own."""
     x = u * params["base"]["scale"] + params["base"]["centre"]
     return x if self.spec.levels is None else jnp.clip(jnp.floor(x), 0, self.spec.levels - 1).astype(jnp.int32)
 
 
 def _total(x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
   return jnp.sum(x, axis=tuple(range(1, x.ndim)))
-
-
-# How the density is normalized.
-
-
-class _Quadrature:
-  """On a grid, exactly but for the error that stands as its standard error."""
-
-  def log_normalizer(self, model, params, carry, key):
-    energy, event = model.energy(params, carry), model.spec.event
-    found = log_integral(lambda u: -energy(u.reshape(-1, *event)), model.spec.num_dims, model.reach)
-    return LogNormalizer(*found, Kind.EXACT)
-
-  def log_prob(self, model, params, carry, u, key, num_samples):
-    return -model.energy(params, carry)(u) - self.log_normalizer(model, params, carry, key).nats, Kind.EXACT
-
-
-class _Annealing:
-  """log Z from below by chains from the base; each example's log p from below by chains back to the base."""
-
-  def log_normalizer(self, model, params, carry, key):
-    ladder = annealing.ladder(model.num_temperatures)
-    found = annealing.estimate(annealing.forward(model.path(params, carry), ladder, key, model.num_chains).log_weights)
-    return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND)
-
-  def log_prob(self, model, params, carry, u, key, num_samples):
-    ladder = annealing.ladder(model.num_temperatures)
-    return annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples), Kind.LOWER_BOUND
-
-
-_BY_NAME = {"quadrature": _Quadrature(), "ais": _Annealing()}
-
-# Compiled, since callers ask for these as they are; a model is hashable and holds no arrays.
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _log_normalizer(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
-  found = _BY_NAME[model._normalizer].log_normalizer(model, params, carry, key)
-  by_dequantization = Kind.UPPER_BOUND if model.spec.is_discrete else Kind.EXACT
-  return LogNormalizer(found.nats, found.stderr, found.kind + by_dequantization)
-
-
-_KERNELS: Mapping[str, Callable[[ContinuousEnergy, langevin.LogProb, Array], metropolis.Kernel]] = {
-    "langevin": lambda model, log_prob, scale: metropolis.unadjusted(
-        log_prob, model.step_size, model.noise**2, scale),
-    "mala": lambda model, log_prob, scale: metropolis.mala(log_prob, model.step_size, scale),
-    "hmc": lambda model, log_prob, scale: metropolis.hmc(log_prob, model.hmc_step_size, model.num_leapfrog, scale),
-}
-
-
-def _from_base(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-               condition: Array | None, temperature: Float[Array, ""]) -> Array:
-  ladder = annealing.ladder(model.num_temperatures)
-  return annealing.forward(model.path(params, carry, condition, temperature), ladder, key, num).x
-
-
-def _from_chains(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                 condition: Array | None, temperature: Float[Array, ""]) -> Array:
-  chains = carry["chains"].reshape(-1, *model.spec.event)
-  return jax.random.permutation(key, chains)[jnp.arange(num) % len(chains)]
-
-
-_FROM: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _from_chains}
-
-
-@functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
-def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-            condition: Array | None, num_steps: int, sampler: str, start: str,
-            temperature: Float[Array, ""]) -> metropolis.Walk:
-  start_key, walk_key = jax.random.split(key)
-  energy = model.energy(params, carry, condition)
-  u = _FROM[start](model, params, carry, start_key, num, condition, temperature)
-  if not num_steps:  # no gradient for a walk of none
-    return metropolis.Walk(u, jnp.ones(num, u.dtype), ~_finite(u), jnp.zeros((num, 0), u.dtype))
-
-  def log_prob(u):
-    return -energy(u) / temperature
-
-  kernel = _KERNELS[sampler](model, log_prob, jnp.sqrt(temperature) * model.spread(params))
-  walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps)
-  return walked._replace(divergent=walked.divergent | ~_finite(u))
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _complete(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
-              x: Num[Array, "batch *event"], known: Bool[Array, "*event"]) -> tuple[Array, dict[str, Array]]:
-  noise_key, base_key, key = jax.random.split(key, 3)
-  path, scale = model.path(params, carry), jnp.where(known, 0.0, model.spread(params))
-  u = jnp.where(known, model._values(params, x, noise_key), model.sample_base(params, carry, base_key, len(x)))
-  u, info = _annealed(model, path.log_density, u, scale, key)
-  return model._data(params, u), info
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _denoise(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
-             x: Float[Array, "batch *event"], deviation: Float[Array, ""]) -> tuple[Array, dict[str, Array]]:
-  base, path = params["base"], model.path(params, carry)
-  seen, noise = (x - base["centre"]) / base["scale"], deviation / base["scale"]
-
-  def log_density(u, beta):
-    return path.log_density(u, beta) - 0.5 * _total(jnp.square((seen - u) / noise))
-
-  # Where the noise is narrower than the model, it is what confines the chains.
-  spread = model.spread(params)
-  u, info = _annealed(model, log_density, seen, 1.0 / jnp.sqrt(1.0 / jnp.square(spread) + 1.0 / jnp.square(noise)), key)
-  return u * base["scale"] + base["centre"], info
-
-
-def _annealed(model: ContinuousEnergy, log_density: Callable[[Array, Array], Array], u: Array, scale: Array,
-              key: Key[Array, ""]) -> tuple[Array, dict[str, Array]]:
-  """One chain from each u, moved at every temperature; and the share of those that left the finite numbers."""
-  betas = jnp.asarray(annealing.ladder(model.num_temperatures)[1:], u.dtype)
-
-  def step(u, rung):
-    index, beta = rung
-    return model._move(jax.random.fold_in(key, index), u, lambda u: log_density(u, beta), scale), None
-
-  u = jax.lax.scan(step, u, (jnp.arange(len(betas)), betas))[0]
-  return u, {"divergent": jnp.mean(~_finite(u) * 1.0)}
-
-
-@jax.jit
-def _farthest(chains: Float[Array, "chains dims"], base: Params,
-              margin: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
-  """The first chain that is beyond the data's range by `margin` widths or NaN: its index, whether it is, its range."""
-  low, high = jnp.min(chains, axis=1), jnp.max(chains, axis=1)
-  reach = margin * (base["high"] - base["low"])
-  out = ~((low >= base["low"] - reach) & (high <= base["high"] + reach))
-  index = jnp.argmax(out)
-  return index, out[index], low[index], high[index]
-
-
-def _finite(u: Float[Array, "chains *event"]) -> Bool[Array, " chains"]:
-  return jnp.isfinite(u).reshape(len(u), -1).all(axis=1)

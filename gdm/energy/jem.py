@@ -82,7 +82,7 @@ class JEM(EBM):
       raise SpecError(f"{type(self).__name__} is trained on labels; the batch must have labels y.")
     out = super().loss(params, carry, batch, key, step)
     noise_key, _ = jax.random.split(key)  # the same noise as the objective's, so that the network is computed once
-    log_probs = jax.nn.log_softmax(self.logits(params)(self._values(params, batch["x"], noise_key)), axis=1)
+    log_probs = jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], noise_key)), axis=1)
     y = jnp.asarray(batch["y"])
     cross_entropy = -_at(log_probs, y)
     metrics = {**out.metrics, "cross_entropy": Mean.of(cross_entropy),
@@ -91,7 +91,7 @@ class JEM(EBM):
 
   def log_label_probs(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
     """log p(y | x) in nats, of the same values whose log f `unnormalized_log_prob` gives."""
-    return jax.nn.log_softmax(self.logits(params)(self._values(params, batch["x"], jax.random.key(0))), axis=1)
+    return jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], jax.random.key(0))), axis=1)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0) -> Samples:
