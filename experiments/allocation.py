@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process.
+"""What of a machine's CPU and memory a process takes: threads, and freed memory, which it keeps.
 
 The CPU backend allocates a program's temporary memory anew in each call. Above 32 MiB glibc takes it from the system
 and gives it back each time, and touching it page by page again costs more than much of the arithmetic: an LSTM's
@@ -27,6 +27,15 @@ def will_run_on_cpu() -> bool:
   """Whether JAX will choose the CPU, as far as can be told before its backend starts."""
   chosen = os.environ.get("JAX_PLATFORMS", "")
   return chosen == "cpu" or not (chosen or any(importlib.util.find_spec(plugin) for plugin in _PLUGINS))
+
+
+def limit_threads(num: int) -> None:
+  """Gives the CPU backend so many threads instead of one for each core; to be called before it starts.
+
+  It shares even small products among all of them, where handing over costs more than it saves: a perceptron of 128
+  units on a batch of 100 took a fifth less time with one thread than with two.
+  """
+  os.environ["NPROC"] = str(num)
 
 
 def keep_freed_memory() -> bool:

@@ -32,7 +32,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments import hosts as run_hosts
-from experiments.allocation import keep_freed_memory, will_run_on_cpu
+from experiments.allocation import keep_freed_memory, limit_threads, will_run_on_cpu
 from experiments.pictures import draw_curves, draw_model
 from experiments.profile import Profile
 from experiments.progress import Display
@@ -61,6 +61,8 @@ from gdm.training.summary import memory_line, mesh_line, parameter_table, quanti
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if absent.")
 _MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Save and exit with 75 after so many seconds, for queue limits.")
+_THREADS = flags.DEFINE_integer("threads", None, "Of a CPU; one for each core by default. Small models are faster with "
+                                "1.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()
@@ -92,9 +94,13 @@ def main(argv: Sequence[str]) -> int:
   check_settings(config)
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
+  if _THREADS.value is not None and _THREADS.value < 1:
+    raise ConfigError(f"--threads is {_THREADS.value}; it must be at least 1.")
   profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", config.training.steps_per_call)
   if will_run_on_cpu():
     keep_freed_memory()
+    if _THREADS.value is not None:
+      limit_threads(_THREADS.value)
   run_hosts.join()
   _require_same_config(config)
   # Outside the loop of steps both signals stop at once.

@@ -46,7 +46,8 @@ def run(settings: Settings) -> list[Row]:
     case = Case(network, num_layers, width, levels, side, batch, num_threads())
     event = f"{side}-D" if network == "mlp" else f"{side}x{side}"
     what = f"{network} {'-'.join(map(str, hidden(network, num_layers, width)))}, {event}"
-    rows += training(f"{what}, batch {batch}", case, OURS, PEER, settings, size.seconds, TARGETS[network])
+    rows += training(f"{what}, batch {batch}", case, OURS, PEER, settings, size.seconds, TARGETS[network],
+                     choose_threads=True)
     rows += [_share(what, case, settings.repeats), *_walks(what, case, size.chains, settings.repeats)]
   return rows
 

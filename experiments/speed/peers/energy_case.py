@@ -2,8 +2,8 @@
 
 An "mlp" has `num_layers` hidden layers of `width`, on vectors of `context` real numbers. A "convolutional" energy has
 `num_layers` convolutions, of `width` channels and then twice as many, on images of `context` pixels a side and `levels`
-values. Data are noise: no speed depends on what they show. Training is that of configs/energy/ebm.py:digits: chains
-from a replay buffer, Langevin steps, and a penalty on the energies' squares.
+values. Data are noise: no speed depends on what they show. Training is by cold chains
+from a replay buffer, unadjusted Langevin steps, and a penalty on the energies' squares (Du and Mordatch, 2019).
 """
 
 NUM_STEPS = 20

@@ -7,6 +7,7 @@ done the first steps of each it answers with {"params": N, "first": {task: s}}, 
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -76,10 +77,11 @@ class Peer:
     memory: MiB at its peak so far.
   """
 
-  def __init__(self, python: str, module: str, case: Case):
-    """Raises RuntimeError with its last words where it cannot start."""
-    self._process = subprocess.Popen([python, "-m", module, json.dumps(dataclasses.asdict(case))], cwd=ROOT,
-                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  def __init__(self, python: str, module: str, case: Case, environment: Mapping[str, str] | None = None):
+    """Raises RuntimeError with its last words where it cannot start; `environment` is added to this process's."""
+    self._process = subprocess.Popen(
+        [python, "-m", module, json.dumps(dataclasses.asdict(case))], cwd=ROOT, env={**os.environ, **(environment or {})},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     self.memory = self.processor = 0.0
     try:
       answer = self._answer()
