@@ -103,7 +103,7 @@ def _denoise(run: TrainedRun) -> tuple[Arrays, Arrays]:
   print(f"root mean squared error {before:.4g} before, {after:.4g} after, in the data's units.")
   shown = {"noised": noised, "denoised": x}
   if spec.levels is not None:
-    shown = {name: np.clip(np.rint(each), 0, spec.levels - 1) for name, each in shown.items()}
+    shown = {name: np.clip(np.rint(each), 0, spec.levels - 1).astype(np.int32) for name, each in shown.items()}
   return {"x": x, "original": original, "noised": noised}, shown
 
 

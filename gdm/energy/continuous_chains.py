@@ -74,7 +74,8 @@ def denoise(model: Any, params: Params, carry: Carry, key: Key[Array, ""], x: Fl
             deviation: Float[Array, ""]) -> tuple[Array, dict[str, Array]]:
   """Draws of what x was before noise of a deviation, in the data's values: from x, annealed given x."""
   base, path = params["base"], model.path(params, carry)
-  seen, noise = (x - base["centre"]) / base["scale"], deviation / base["scale"]
+  middle = 0.5 * model.spec.is_discrete  # of what an integer stands for once it is dequantized
+  seen, noise = (x + middle - base["centre"]) / base["scale"], deviation / base["scale"]
 
   def log_density(u, beta):
     return path.log_density(u, beta) - 0.5 * _total(jnp.square((seen - u) / noise))
@@ -82,7 +83,7 @@ def denoise(model: Any, params: Params, carry: Carry, key: Key[Array, ""], x: Fl
   # Where the noise is narrower than the model, it is what confines the chains.
   spread = model.spread(params)
   u, info = _annealed(model, log_density, seen, 1.0 / jnp.sqrt(1.0 / jnp.square(spread) + 1.0 / jnp.square(noise)), key)
-  return u * base["scale"] + base["centre"], info
+  return u * base["scale"] + base["centre"] - middle, info
 
 
 def _annealed(model: Any, log_density: Callable[[Array, Array], Array], u: Array, scale: Array,

@@ -164,6 +164,9 @@ def one_line(report: Report) -> str:
     details.insert(3, f"{report['num_draws']} draws")
   if "bracket_nats" in report:
     details.insert(2, f"the other end {report['bracket_nats']:.4f} nats above")
+  elif report.get("alternatives"):
+    other = report["alternatives"][0]
+    details.insert(2, f"otherwise {other['nats_mean']:.4f} nats, {Kind(other['kind']).replace('_', ' ')}")
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
   else:

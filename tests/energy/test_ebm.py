@@ -198,6 +198,9 @@ def test_images_of_integers_are_dequantized_and_every_objective_moves_every_para
   known = np.indices((5, 4, 1)).sum(0) % 2 == 0
   done = model.complete(state.params, state.carry, KEY, jnp.asarray(x[:2]), jnp.asarray(known))
   assert np.all(np.asarray(done.x)[:, known] == x[:2][:, known])
+  # Next to no noise leaves what was there, an integer where it was one.
+  clean = model.denoise(state.params, state.carry, KEY, jnp.asarray(x[:2]), 1e-3)
+  np.testing.assert_allclose(clean.x, x[:2], atol=0.02)
   report = evaluate_likelihood(model, *jax.device_get((state.params, state.carry)), [{"x": x}], key=KEY)
   # A bound by dequantization and RAISE; and one minus a log Z from below, which is none.
   assert report.kind is Kind.LOWER_BOUND and report.alternatives[0].kind is Kind.ESTIMATE and report.nats_mean < 0

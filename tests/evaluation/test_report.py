@@ -102,6 +102,9 @@ def test_further_estimates_are_written():
   other = split_likelihood(nats=(-81.0, -91.0, -86.0), kind=Kind.UPPER_BOUND)
   report = report_of(split_likelihood(kind=Kind.LOWER_BOUND, alternatives=(other,)))
   assert [(x["kind"], x["nats_mean"]) for x in report["alternatives"]] == [("upper_bound", -86.0)]
+  estimate = split_likelihood(nats=(-81.0, -91.0, -86.0), kind=Kind.ESTIMATE)
+  assert "otherwise -86.0000 nats, estimate, " in one_line(report_of(
+      split_likelihood(kind=Kind.LOWER_BOUND, alternatives=(estimate,))))
 
 
 def test_nan_is_never_written_and_leaves_the_old_file(tmp_path):
