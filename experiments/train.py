@@ -49,7 +49,7 @@ from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
 from gdm.training import hosts
-from gdm.training.loop import Ended, Hook, compile_step, fit
+from gdm.training.loop import Ended, Hook, fit, lower_step
 from gdm.training.optimizer import make_optimizer
 from gdm.training.preemption import Interruption
 from gdm.training.stall import StallGuard
@@ -183,14 +183,18 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
                          unroll=training.unroll, precision=training.precision, remat=training.remat)
 
+  shapes = state_shapes(model, optimizers, example, ema=ema, mesh=mesh)
+  # Before the workdir is recorded: a model may find fault with the batch only when it is traced.
+  lowered = lower_step(step, shapes, loader.batch_shapes(training.steps_per_call), mesh, training.steps_per_call,
+                       training.unroll_call)
+
   def diagnose(state: TrainState) -> str:
     return model.diagnose(state.params, state.carry) if isinstance(model, HasDiagnosis) else ""
 
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
     if run.out_of_patience:  # it was killed between its last save and the end
       return state, Ended.STOPPED
-    compiled = compile_step(step, state, loader.batch_shapes(training.steps_per_call), mesh, training.steps_per_call,
-                            training.unroll_call)
+    compiled = lowered.compile()
     print(_facts(state, compiled.flops, compiled.temporary_bytes, mesh))
     display = Display(run, int(state.step), training.num_steps, config.data.batch_size * minibatches,
                       lambda rate: utilization(mesh, compiled.flops, rate))
@@ -219,8 +223,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
       run.save(state, int(state.step))
     return state, ended
 
-  return Plan(mesh, state_shapes(model, optimizers, example, ema=ema, mesh=mesh),
-              lambda: init_state(model, optimizers, key, example, ema=ema, mesh=mesh), loader, train)
+  return Plan(mesh, shapes, lambda: init_state(model, optimizers, key, example, ema=ema, mesh=mesh), loader, train)
 
 
 def _out_of_time() -> bool:

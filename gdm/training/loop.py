@@ -134,9 +134,28 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
   return state, Ended.FINISHED
 
 
-def compile_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mesh: Mesh, steps_per_call: int = 1,
-                 unroll: bool = True) -> CompiledStep:
-  """Compiles a call of `steps_per_call` steps: state donated and kept on its shards, metrics packed and replicated.
+@dataclasses.dataclass(frozen=True)
+class LoweredStep:
+  """A call of `steps_per_call` steps that is traced, so that what cannot be has been told, and not yet compiled."""
+
+  lowered: Any
+  steps_per_call: int
+  mesh: Mesh
+  unroll: bool
+
+  def compile(self) -> CompiledStep:
+    with jax.set_mesh(self.mesh):
+      compiled = self.lowered.compile()
+    flops = (self.lowered.cost_analysis() or {}).get("flops")
+    memory = compiled.memory_analysis()
+    return CompiledStep(compiled, self.steps_per_call, self.mesh,
+                        flops and flops / (self.steps_per_call if self.unroll else 1),
+                        None if memory is None else memory.temp_size_in_bytes)
+
+
+def lower_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mesh: Mesh, steps_per_call: int = 1,
+               unroll: bool = True) -> LoweredStep:
+  """Traces a call of `steps_per_call` steps: state donated and kept on its shards, metrics packed and replicated.
 
   It takes host arrays as its batch: placing them first by `jax.device_put` costs more than the call does. And it is
   compiled ahead of time, which makes the call of a small step faster by a fifth.
@@ -149,7 +168,9 @@ def compile_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], m
     steps_per_call: steps of a call.
     unroll: write them out instead of looping over them.
 
-  Raises ConfigError where the devices cannot share the batch.
+  Raises:
+    ConfigError: the devices cannot share the batch.
+    UserError: what else the model finds wrong with such a batch.
   """
   shapes = {name: _global_shape(x) for name, x in batch.items()}
   meshes.require_divisible(mesh, next(iter(shapes.values())).shape[2], "data.batch_size")
@@ -164,12 +185,13 @@ def compile_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], m
   jitted = jax.jit(call, donate_argnums=0, out_shardings=(sharding, whole, whole),
                    in_shardings=(sharding, meshes.batch_sharding(mesh, leading_axes=2), None, _Ballot(mesh).sharding))
   with jax.set_mesh(mesh):
-    lowered = jitted.lower(state, shapes, jax.random.key(0), votes)
-    compiled = lowered.compile()
-  flops = (lowered.cost_analysis() or {}).get("flops")
-  memory = compiled.memory_analysis()
-  return CompiledStep(compiled, steps_per_call, mesh, flops and flops / (steps_per_call if unroll else 1),
-                      None if memory is None else memory.temp_size_in_bytes)
+    return LoweredStep(jitted.lower(state, shapes, jax.random.key(0), votes), steps_per_call, mesh, unroll)
+
+
+def compile_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mesh: Mesh, steps_per_call: int = 1,
+                 unroll: bool = True) -> CompiledStep:
+  """Compiles a call of `steps_per_call` steps; see `lower_step`."""
+  return lower_step(step, state, batch, mesh, steps_per_call, unroll).compile()
 
 
 class _Ballot:
