@@ -24,10 +24,10 @@ def poison(step: int) -> None:
 
   from gdm.training import loop
 
-  compile_step = loop.compile_step
+  compile_whole = loop.LoweredStep.compile
 
-  def compile_with_fault(*args, **kwargs):
-    compiled = compile_step(*args, **kwargs)
+  def compile_with_fault(self):
+    compiled = compile_whole(self)
 
     def call(state, *rest):
       if int(state.step) + 1 == step:
@@ -37,7 +37,7 @@ def poison(step: int) -> None:
 
     return dataclasses.replace(compiled, call=call)
 
-  loop.compile_step = compile_with_fault
+  loop.LoweredStep.compile = compile_with_fault
 
 
 def stall(step: int) -> None:
