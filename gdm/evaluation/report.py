@@ -163,7 +163,8 @@ def one_line(report: Report) -> str:
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
   if "bracket_nats" in report:
-    details.insert(2, f"the other end {report['bracket_nats']:.4f} nats above")
+    apart = report["bracket_nats"]  # negative where both ends are close and noise is larger
+    details.insert(2, f"the other end {abs(apart):.4f} nats {'above' if apart >= 0 else 'below'}")
   elif report.get("alternatives"):
     other = report["alternatives"][0]
     details.insert(2, f"otherwise {other['nats_mean']:.4f} nats, {Kind(other['kind']).replace('_', ' ')}")
