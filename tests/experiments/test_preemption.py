@@ -50,6 +50,7 @@ def test_a_workdir_that_vanishes_ends_the_run_in_words(commands, tmp_path):
 
 @pytest.mark.parametrize(("given", "message"), [
     ("--max_seconds=0", r"--max_seconds is 0\.0; it must be above 0"),
+    ("--threads=0", "--threads is 0; it must be at least 1"),
     ("--profile_steps=5", "--profile_steps is '5'; it must be FIRST:LAST, as 10:15"),
     ("--profile_steps=7:5", "--profile_steps is '7:5'"),
     ("--config.mesh.fsdp=2", "mesh.fsdp is 2; it must divide the number of devices, 1"),
