@@ -12,5 +12,5 @@ from importlib import metadata
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 # Another version may not know the flag, and XLA ends the process over one that it does not know.
-if metadata.version("jaxlib").startswith("0.10.") and _FLAG not in os.environ.get("XLA_FLAGS", ""):
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=LIBRARY_FUSION_TYPE_DOT".strip()
+if metadata.version("jaxlib").startswith(("0.10.", "0.11.")) and _FLAG not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=".strip()
