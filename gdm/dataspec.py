@@ -21,12 +21,15 @@ class DataSpec:
     blocks: a partition of the flattened binary dimensions, in order of their first members, into groups of mutually
       exclusive columns (a one-hot code is one block), found from the training split by the `blocks` transform; ()
       where it was not asked for.
+    has_lengths: whether examples are sequences of different lengths, each in its batch entry "length"; what lies beyond
+      is padding and no data. A model that heeds them counts them as its `num_dims`; any other refuses the spec.
   """
 
   event: tuple[int, ...]
   levels: int | None
   num_classes: int | None = None
   blocks: tuple[tuple[int, ...], ...] = ()
+  has_lengths: bool = False
 
   def __post_init__(self) -> None:
     if any(size < 1 for size in self.event):
@@ -65,6 +68,12 @@ class DataSpec:
       have = "continuous" if self.levels is None else f"of {self.levels} levels"
       raise SpecError(f"{who} needs binary data (spec.levels 2), but the data is {have}; add a `binarize` transform, "
                       "or choose a categorical model.")
+
+  def require_whole(self, who: str) -> None:
+    """Raise a SpecError where examples have lengths, which `who` would take padding for data of."""
+    if self.has_lengths:
+      raise SpecError(f"{who} takes every example whole, but the data has lengths (spec.has_lengths): it would score "
+                      "padding as data; choose a model of sequences, such as transformer, recurrent or ngram.")
 
   def require_continuous(self, who: str) -> None:
     """Raises a SpecError unless the data is continuous."""

@@ -7,14 +7,17 @@ afterwards, and bits/dim is `-nats / (num_dims * log 2)`.
 
 import dataclasses
 import enum
+import functools
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from gdm.errors import NotFiniteError
+from gdm.errors import NotFiniteError, SpecError
 
 
 class Kind(enum.StrEnum):
@@ -24,17 +27,20 @@ class Kind(enum.StrEnum):
   LOWER_BOUND = "lower_bound"  # ELBO, importance weighting, dequantization; in expectation over its draws
   UPPER_BOUND = "upper_bound"  # minus a log Z that annealed importance sampling under-estimates; in expectation
   ESTIMATE = "estimate"  # neither side is known: stochastic trace, ODE tolerance, MCMC
+  # A lower bound for another distribution, the one that the model's annealed sampler draws from (RAISE): it may lie
+  # above the model's own log p, so that it is no bound of it.
+  SAMPLER_BOUND = "lower_bound_of_sampler"
 
   def __add__(self, other: "Kind") -> "Kind":  # type: ignore[override]
-    """The kind of a sum of two terms: exact is neutral, unlike bounds make an estimate."""
+    """Return the kind of a sum of two terms: exact is neutral, unlike bounds make an estimate."""
     if self is Kind.EXACT:
       return other
     if other is Kind.EXACT or self is other:
       return self
-    return Kind.ESTIMATE
+    return Kind.SAMPLER_BOUND if {self, other} == {Kind.LOWER_BOUND, Kind.SAMPLER_BOUND} else Kind.ESTIMATE
 
   def __neg__(self) -> "Kind":
-    """The kind of the negated term: bounds change sides."""
+    """Return the kind of the negated term: bounds change sides."""
     flipped = {Kind.LOWER_BOUND: Kind.UPPER_BOUND, Kind.UPPER_BOUND: Kind.LOWER_BOUND}
     return flipped.get(self, self)
 
@@ -51,6 +57,8 @@ class LogLikelihood:
     given: names of the batch entries it is conditional on; () is log p(x), ("y",) is log p(x | y).
     details: what else is known of each example, by name: a bound's parts in nats, a solver's evaluations. Reports give
       their means, and an error about an example its own.
+    unbiased: whether the expectation of exp(nats), over draws, is at most p(x): importance-weighted bounds and
+      dequantization are, a diffusion bound is not, since its noise lifts the exponential. Exact numbers always are.
   """
 
   nats: Float[Array, " batch"]
@@ -58,12 +66,41 @@ class LogLikelihood:
   kind: Kind = dataclasses.field(metadata={"static": True})
   given: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
   details: Mapping[str, Float[Array, " batch"]] = dataclasses.field(default_factory=dict)
+  unbiased: bool = dataclasses.field(default=False, metadata={"static": True})
 
   @classmethod
   def of(cls, nats: Float[Array, " batch"], num_dims: int, kind: Kind = Kind.EXACT, given: tuple[str, ...] = (),
-         details: Mapping[str, Float[Array, " batch"]] | None = None) -> "LogLikelihood":
-    """A LogLikelihood whose examples all have `num_dims` dimensions."""
-    return cls(nats, jnp.full(nats.shape, num_dims, jnp.int32), kind, given, details or {})
+         details: Mapping[str, Float[Array, " batch"]] | None = None, unbiased: bool = False) -> "LogLikelihood":
+    """Return a LogLikelihood whose examples all have `num_dims` dimensions."""
+    return cls(nats, jnp.full(nats.shape, num_dims, jnp.int32), kind, given, details or {}, unbiased)
+
+  @property
+  def is_mixable(self) -> bool:
+    """Whether the logarithm of a sum of such terms is again a bound, or exact."""
+    return self.kind is Kind.EXACT or (self.unbiased and self.kind in (Kind.LOWER_BOUND, Kind.SAMPLER_BOUND))
+
+
+def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, " parts"]) -> LogLikelihood:
+  """Return the log-likelihood of a mixture, log sum_k exp(log_weights[k] + nats_k), with the kind that it has then.
+
+  A sum of exact numbers is exact. A sum of bounds whose exponentials are unbiased is a bound, by Jensen's inequality:
+  E[log sum w_k e^nats_k] <= log sum w_k E[e^nats_k]. Of any other noisy number the exponential is lifted by the noise,
+  so that the sum is an estimate, above the truth as easily as below it.
+
+  Args:
+    parts: of the same examples, all given the same.
+    log_weights: of each part, in nats.
+
+  Raises:
+    SpecError: the parts are conditional on different things.
+  """
+  given = sorted({part.given for part in parts})
+  if len(given) > 1:
+    raise SpecError(f"a mixture needs parts that are conditional on the same; given is {given}.")
+  nats = jax.nn.logsumexp(jnp.stack([part.nats for part in parts]) + jnp.asarray(log_weights)[:, None], axis=0)
+  mixable = all(part.is_mixable for part in parts)
+  kind = functools.reduce(operator.add, (part.kind for part in parts)) if mixable else Kind.ESTIMATE
+  return LogLikelihood(nats, parts[0].num_dims, kind, given[0], unbiased=mixable)
 
 
 @jax.tree_util.register_dataclass

@@ -18,7 +18,8 @@ from gdm.likelihood import Kind
 Report = dict[str, Any]
 
 # The true bits/dim against the number shown; nats, of opposite sign, turn the relation round.
-_RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ", Kind.ESTIMATE: "≈ "}
+_RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ", Kind.ESTIMATE: "≈ ",
+             Kind.SAMPLER_BOUND: "≈ "}
 
 
 def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
