@@ -51,8 +51,8 @@ def main(argv: Sequence[str]) -> None:
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
 
   def batches() -> Iterator[HostBatch]:
-    return eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size),
-                        process_index=jax.process_index(), process_count=jax.process_count())
+    size = meshes.round_up(mesh, settings.batch_size)
+    return eval_batches(run.dataset, split, size, rows=meshes.local_rows(mesh, size))
 
   def score(model: Any, name: str) -> SplitLikelihood:
     key = stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step)

@@ -115,8 +115,8 @@ class Run:
     """Scores the validation split; keeps the best state; true when patience is spent."""
     settings = self.config.evaluation
     params, carry = state.averaged
-    batches = eval_batches(self.dataset, "valid", meshes.round_up(self.mesh, settings.batch_size),
-                           process_index=jax.process_index(), process_count=jax.process_count())
+    size = meshes.round_up(self.mesh, settings.batch_size)
+    batches = eval_batches(self.dataset, "valid", size, rows=meshes.local_rows(self.mesh, size))
     try:
       score = evaluate_likelihood(
           self.model, params, carry, batches, key=stream_key(jax.random.key(self.config.seed), "validation", step),

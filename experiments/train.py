@@ -177,7 +177,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
   minibatches = sum(objective.repeats for objective in model.objectives)
   loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
-                  process_index=jax.process_index(), process_count=jax.process_count())
+                  rows=meshes.local_rows(mesh, config.data.batch_size))
   optimizers, ema = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps)), training.ema_decay > 0
   example = dataset.split("train").rows(slice(0, config.data.init_examples))
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,

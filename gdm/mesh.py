@@ -2,15 +2,18 @@
 
 The batch is split over both axes, parameters over `fsdp` alone (on their largest axis that it divides), replay chains
 over `data`; everything else is replicated.
+
+Which rows of a batch a process serves follows from where its devices stand in the mesh (`local_rows`), never from its
+number: on a TPU slice the mesh follows the wiring, so that the devices of one process need not be neighbours in it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from gdm.errors import ConfigError
 
@@ -78,16 +81,54 @@ def constrain_batch(x: Array) -> Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec((DATA, FSDP), *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)))
 
 
+def local_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " rows"]:
+  """Return which rows of a batch of `batch_size` the devices of this process hold, in ascending order.
+
+  Raises ConfigError where the mesh has no device of this process.
+  """
+  places = batch_sharding(mesh, leading_axes=0).addressable_devices_indices_map((batch_size,))
+  if not places:
+    raise ConfigError(f"the mesh of {mesh.size} devices has none of process {jax.process_index()}; every process must "
+                      "have a part in it.")
+  return np.unique(np.concatenate([np.arange(batch_size)[index] for index in places.values()]))
+
+
+def whole_batch_size(mesh: Mesh, num_local: int) -> int:
+  """Return the size of the batch of which this process serves `num_local` rows."""
+  return num_local * mesh.size // len(mesh.local_devices)
+
+
 def put_batch(batch: Any, sharding: NamedSharding) -> Any:
-  """Places host arrays, each process's own slice of the batch, as one global batch."""
+  """Places host arrays, each process's own rows of the batch, as one global batch.
+
+  Args:
+    batch: arrays whose example axis, the one that `sharding` splits, holds the rows that `local_rows` names, in order.
+    sharding: of `batch_sharding`.
+  """
   if jax.process_count() == 1:
     return jax.device_put(batch, sharding)
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+  return jax.tree.map(lambda x: _put_rows(np.asarray(x), sharding), batch)
+
+
+def _put_rows(x: np.ndarray, sharding: NamedSharding) -> Array:
+  axis, mesh = len(sharding.spec) - 1, cast(Mesh, sharding.mesh)
+  num = whole_batch_size(mesh, x.shape[axis])
+  rows = local_rows(mesh, num)
+
+  def shard(index: Any) -> np.ndarray:
+    start, stop, _ = index[axis].indices(num)
+    first = int(np.searchsorted(rows, start))
+    return x[(*index[:axis], slice(first, first + stop - start))]
+
+  return jax.make_array_from_callback((*x.shape[:axis], num, *x.shape[axis + 1:]), sharding, shard)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
   """Places arrays, the same on each process, on every device of the mesh."""
-  return put_batch(tree, replicated(mesh))
+  sharding = replicated(mesh)
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, np.asarray(x).__getitem__), tree)
 
 
 def shard_bytes(tree: Any) -> int:

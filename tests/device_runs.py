@@ -9,7 +9,7 @@ from jax.experimental import multihost_utils
 from small_models import BATCH, SMALL, small_batch, small_model
 from toy_models import toy_batches
 
-from gdm.mesh import batch_sharding, make_mesh, put_batch
+from gdm.mesh import batch_sharding, local_rows, make_mesh, put_batch
 from gdm.training.loop import compile_step
 from gdm.training.state import init_state, optimizers_for, state_shapes
 from gdm.training.step import make_train_step
@@ -37,7 +37,7 @@ def run_steps(name, mesh, num_steps, dtype):
   like = state_shapes(model, optimizers, example, ema=True, mesh=mesh)
   cast = functools.partial(_cast, dtype)
   state = jax.tree.map(lambda x, to: _place(cast(np.asarray(x)), to.sharding), state, like)
-  batches = {key: _mine(cast(x)) for key, x in batches.items()}
+  batches = {key: cast(x)[:, :, local_rows(mesh, x.shape[2])] for key, x in batches.items()}
   one = {key: x[:1] for key, x in batches.items()}
   compiled = compile_step(make_train_step(model, optimizers, ema_decay=0.9), state, one, mesh)
   votes = None
@@ -68,8 +68,3 @@ def _cast(dtype, x):
 
 def _place(x, sharding):
   return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-
-def _mine(x):
-  """This process's slice of batches [steps, minibatches, batch, ...]."""
-  return np.split(x, jax.process_count(), axis=2)[jax.process_index()]

@@ -19,6 +19,7 @@ from gdm.data.split import Indices, Split
 from gdm.errors import ConfigError, DataError
 
 HostBatch = dict[str, np.ndarray]
+Rows = Integer[np.ndarray, " rows"]
 
 # On disk, decoding takes the time: so many minibatches are read ahead, by so many threads.
 _DISK_THREADS = 16
@@ -26,26 +27,26 @@ _DISK_AHEAD = 32
 
 
 class Loader:
-  """The endless stream of training batches of one host.
+  """The endless stream of training batches, or of the rows of them that one process serves.
 
   Args:
     dataset: its "train" split is read; in memory by indexing, on disk ahead of time by Grain's threads. Both give the
       same batches.
-    batch_size: examples per minibatch over all hosts.
+    batch_size: examples per minibatch over all processes.
     seed: of the order of each epoch.
     minibatches: how many a step takes, the sum of its objectives' repeats.
-    process_index: which host this is; it gets the `process_index`-th part of every minibatch.
-    process_count: number of hosts.
+    rows: which rows of every minibatch to serve, ascending: those that this process's devices hold
+      (`gdm.mesh.local_rows`); all by default.
 
   Raises:
-    ConfigError: a batch size that is not positive or that the hosts cannot share.
+    ConfigError: a batch size that is not positive, or rows that are none of such a batch.
     DataError: no "train" split, or one smaller than a minibatch.
   """
 
-  def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, minibatches: int = 1, process_index: int = 0,
-               process_count: int = 1):
+  def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, minibatches: int = 1,
+               rows: Rows | None = None):
     self._split = dataset.split("train")
-    self._part = _host_part(batch_size, process_index, process_count)
+    self._rows = _rows(batch_size, rows)
     if batch_size > self._split.num_examples:
       raise DataError(f"data.batch_size is {batch_size}, but the training split of {dataset.name} has only "
                       f"{self._split.num_examples} examples.")
@@ -62,13 +63,13 @@ class Loader:
     num = self._minibatches * (1 if k is None else k)
     rows = self._read_memory(num) if self._split.in_memory else self._read_disk(num)
     self._next += num
-    lead = (self._minibatches, self._part.stop - self._part.start)
+    lead = (self._minibatches, len(self._rows))
     lead = lead if k is None else (k, *lead)
     return {key: value.reshape(lead + value.shape[1:]) for key, value in rows.items()}
 
   def batch_shapes(self, k: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of what `next_batches(k)` gives."""
-    rows, lead = self._split.draw(np.arange(1), 0), (k, self._minibatches, self._part.stop - self._part.start)
+    rows, lead = self._split.draw(np.arange(1), 0), (k, self._minibatches, len(self._rows))
     return {key: jax.ShapeDtypeStruct(lead + value.shape[1:], value.dtype) for key, value in rows.items()}
 
   def get_state(self) -> dict[str, Any]:
@@ -108,12 +109,11 @@ class Loader:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
   def _examples(self, first: int, num: int) -> Iterator[tuple[int, Indices]]:
-    """This host's examples of `num` minibatches, epoch by epoch."""
+    """This process's examples of `num` minibatches, epoch by epoch."""
     start, stop = first * self._batch_size, (first + num) * self._batch_size
     for epoch, offset, examples in self._order.stretch(start, stop):
-      if self._part.stop - self._part.start < self._batch_size:
-        place = (offset + np.arange(len(examples))) % self._batch_size
-        examples = examples[(place >= self._part.start) & (place < self._part.stop)]
+      if len(self._rows) < self._batch_size:
+        examples = examples[np.isin((offset + np.arange(len(examples))) % self._batch_size, self._rows)]
       if len(examples):
         yield epoch, examples
 
@@ -149,19 +149,17 @@ class _Order:
     return order
 
 
-def eval_batches(dataset: Dataset, split: str, batch_size: int, *, process_index: int = 0,
-                 process_count: int = 1) -> Iterator[HostBatch]:
+def eval_batches(dataset: Dataset, split: str, batch_size: int, *, rows: Rows | None = None) -> Iterator[HostBatch]:
   """Every example of the split exactly once, in order, with "mask" [batch], 1 for a real example.
 
   The last batch is filled up with copies of the split's last example, whose mask is 0, so all batches have one shape.
-  Of several hosts, each gets its part of every batch.
+  `rows` are those of every batch to serve, as in `Loader`.
   """
-  rows = dataset.split(split)
-  part = _host_part(batch_size, process_index, process_count)
-  for start in range(0, rows.num_examples, batch_size):
-    places = start + np.arange(part.start, part.stop)
-    batch = rows.rows(np.minimum(places, rows.num_examples - 1))
-    yield {**batch, "mask": (places < rows.num_examples).astype(np.float32)}
+  examples, rows = dataset.split(split), _rows(batch_size, rows)
+  for start in range(0, examples.num_examples, batch_size):
+    places = start + rows
+    batch = examples.rows(np.minimum(places, examples.num_examples - 1))
+    yield {**batch, "mask": (places < examples.num_examples).astype(np.float32)}
 
 
 class Passes:
@@ -182,13 +180,14 @@ class Passes:
       yield self._split.rows(slice(start, start + self._batch_size))
 
 
-def _host_part(batch_size: int, process_index: int, process_count: int) -> slice:
-  """Which rows of each batch are this host's."""
-  if batch_size < 1 or batch_size % process_count:
-    raise ConfigError(f"data.batch_size is {batch_size}; it must be a positive multiple of the number of processes, "
-                      f"{process_count}.")
-  size = batch_size // process_count
-  return slice(process_index * size, (process_index + 1) * size)
+def _rows(batch_size: int, rows: Rows | None) -> Rows:
+  """The rows of each batch to serve, checked."""
+  if batch_size < 1:
+    raise ConfigError(f"data.batch_size is {batch_size}; it must be at least 1.")
+  rows = np.arange(batch_size) if rows is None else rows
+  if not len(rows) or rows[0] < 0 or rows[-1] >= batch_size or np.any(np.diff(rows) < 1):
+    raise ConfigError(f"rows is {rows}; it must be ascending rows of a batch of {batch_size}, at least one.")
+  return rows
 
 
 def _read_ahead(read_one, first: int) -> Iterator[HostBatch]:

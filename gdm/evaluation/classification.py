@@ -97,7 +97,7 @@ def evaluate_labels(model: HasLabelProbs, params: Params, carry: Carry, batches:
   for batch in batches:
     if "y" not in batch:
       raise DataError("the split to classify has no labels y; choose one that has.")
-    meshes.require_divisible(mesh, len(batch["x"]) * jax.process_count(), "evaluation.batch_size")
+    meshes.require_divisible(mesh, meshes.whole_batch_size(mesh, len(batch["x"])), "evaluation.batch_size")
     with jax.set_mesh(mesh):
       placed = meshes.put_batch({"mask": np.ones(len(batch["x"]), np.float32), **batch}, sharding)
       *found, mask = map(np.asarray, _classified(model, params, carry, placed))

@@ -122,7 +122,7 @@ def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Ite
     num_samples: handed to the model's `log_likelihood`, to tighten its bound.
     num_examples: size of the split, where it is known, to be held against what `batches` served.
     mesh: devices to split each batch over, those of `params`; by default one device. Of several processes, each serves
-      its slice of every batch, and all get the whole result.
+      the rows of every batch that its devices hold (`gdm.mesh.local_rows`), and all get the whole result.
 
   Raises:
     ConfigError: the model cannot score data, a number of repeats is below 1, or the devices cannot share a batch.
@@ -151,7 +151,7 @@ def _placed(batches: Iterable[HostBatch], mesh: Mesh) -> Iterator[HostBatch]:
   """The batches on the devices of `mesh`, each with a mask."""
   sharding = meshes.batch_sharding(mesh, leading_axes=0)
   for batch in batches:
-    meshes.require_divisible(mesh, len(batch["x"]) * jax.process_count(), "evaluation.batch_size")
+    meshes.require_divisible(mesh, meshes.whole_batch_size(mesh, len(batch["x"])), "evaluation.batch_size")
     yield meshes.put_batch({"mask": np.ones(len(batch["x"]), np.float32), **batch}, sharding)
 
 

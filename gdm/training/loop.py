@@ -26,7 +26,7 @@ class BatchSource(Protocol):
   """Where batches come from; `gdm.data.loader.Loader` is one."""
 
   def next_batches(self, k: int | None = None) -> Mapping[str, np.ndarray]:
-    """The next k steps' batches: leaves [k, minibatches, batch, ...], this process's slice of the batch."""
+    """The next k steps' batches: leaves [k, minibatches, rows, ...], this process's rows of each batch."""
     ...
 
 
@@ -163,7 +163,7 @@ def lower_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mes
   Args:
     step: from `make_train_step`.
     state: the state, or its shapes.
-    batch: what one call gets of this process, [steps_per_call, minibatches, batch, ...], or its shapes.
+    batch: what one call gets of this process, [steps_per_call, minibatches, rows, ...], or its shapes.
     mesh: the mesh of the state.
     steps_per_call: steps of a call.
     unroll: write them out instead of looping over them.
@@ -172,7 +172,7 @@ def lower_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mes
     ConfigError: the devices cannot share the batch.
     UserError: what else the model finds wrong with such a batch.
   """
-  shapes = {name: _global_shape(x) for name, x in batch.items()}
+  shapes = {name: _whole_shape(x, mesh) for name, x in batch.items()}
   meshes.require_divisible(mesh, next(iter(shapes.values())).shape[2], "data.batch_size")
   repeated = repeat_step(step, steps_per_call, unroll)
 
@@ -203,11 +203,11 @@ class _Ballot:
   def __init__(self, mesh: Mesh):
     self.sharding = meshes.batch_sharding(mesh, leading_axes=0)
     self.shape = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
-    self._local = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
+    self._local = len(mesh.local_devices)
     self._previous: Any = None
 
   def cast(self, stop: Callable[[], bool]) -> jax.Array:
-    return jax.make_array_from_process_local_data(self.sharding, np.full(self._local, stop(), np.int32))
+    return meshes.put_batch(np.full(self._local, stop(), np.int32), self.sharding)
 
   def count(self, result: jax.Array) -> bool:
     """Whether anybody voted to stop before the previous call; `result` is the latest one's."""
@@ -215,7 +215,7 @@ class _Ballot:
     return previous is not None and bool(previous)
 
 
-def _global_shape(local: Any) -> jax.ShapeDtypeStruct:
-  """Shape and dtype of the batch that all processes' slices [steps, minibatches, batch, ...] form."""
-  steps, minibatches, batch, *event = local.shape
-  return jax.ShapeDtypeStruct((steps, minibatches, batch * jax.process_count(), *event), local.dtype)
+def _whole_shape(local: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
+  """Shape and dtype of the batch of which this process serves the rows [steps, minibatches, rows, ...]."""
+  steps, minibatches, rows, *event = local.shape
+  return jax.ShapeDtypeStruct((steps, minibatches, meshes.whole_batch_size(mesh, rows), *event), local.dtype)

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from commands import TINY, arrays
+from permuted import run_two
 
 from experiments.hosts import in_cluster
 from gdm.training import checkpoint
@@ -68,6 +69,25 @@ def test_two_processes_train_and_score_as_one(commands, pair, unbroken, tmp_path
   assert (first.status, second.status) == (0, 0), (first, second)
   assert re.sub(r"^\[Gloo\].*\n", "", first.out) == alone
   assert json.loads((workdir / "likelihood_test.json").read_text())["num_examples"] == report["num_examples"] == 300
+
+
+@pytest.mark.slow
+def test_two_processes_whose_devices_are_not_in_their_order_train_and_score_as_one(commands, unbroken, tmp_path):
+  """Of processes 0, 1, 1, 0, as the mesh of a TPU slice may be; scores must come to lie at their examples' places."""
+  alone, workdir = unbroken("digits"), tmp_path / "run"
+
+  def run(binary, *args):
+    port = free_port()
+    run_two(*([f"--module={binary}", *args, *flags(port, index)] for index in (0, 1)))
+
+  run("train", DIGITS, f"--workdir={workdir}")
+  assert_near(workdir, alone)
+  run("evaluate", f"--workdir={workdir}", "--config.evaluation.batch_size=32")
+  with np.load(workdir / "scores_test.npz") as found:
+    scores = found["nats"]
+  commands.good("evaluate", f"--workdir={workdir}")
+  with np.load(workdir / "scores_test.npz") as expected:
+    np.testing.assert_allclose(scores, expected["nats"], rtol=1e-5)
 
 
 @pytest.mark.slow
