@@ -88,7 +88,7 @@ def _draw_density(workdir: Workdir, run: TrainedRun, model: HasLogLikelihood, da
     return found.nats
 
   jax.eval_shape(log_prob, data[:1])
-  if Kind.LOWER_BOUND in kinds:
+  if kinds & {Kind.LOWER_BOUND, Kind.SAMPLER_BOUND}:
     return  # of real numbers: a draw of it, whose exponential is anything but a density
   save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
                from_latent=_from_latent(run, model))

@@ -28,7 +28,7 @@ from gdm.training.streams import stream_key
 class Progress:
   """What the run knows beside its state; part of every checkpoint."""
 
-  best_nats: float | None = None  # best mean log-likelihood on the validation split so far, in nats
+  best_nats: float | None = None  # best `pessimistic_nats` of the validation split so far, mean nats per example
   best_step: int = 0
   worse: int = 0  # validations since
   train_seconds: float = 0.0
@@ -123,10 +123,13 @@ class Run:
           num_draws=settings.num_draws, num_samples=settings.num_samples, mesh=self.mesh)
     except NotFiniteError as error:
       raise NotFiniteError(f"validation at step {step}: {error}") from error
-    self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim})
-    if self.progress.best_nats is None or score.nats_mean > self.progress.best_nats:
+    by_log_z = None if score.upper_end is None else score.upper_end.nats_mean
+    self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim,
+                     "valid/nats_by_log_z": by_log_z})
+    nats = score.pessimistic_nats
+    if self.progress.best_nats is None or nats > self.progress.best_nats:
       self._drop_old_bests()  # now, since after the save it would wait for it
-      self.progress.best_nats, self.progress.best_step, self.progress.worse = score.nats_mean, step, 0
+      self.progress.best_nats, self.progress.best_step, self.progress.worse = nats, step, 0
       self._save_to(self.best, state, step)
     else:
       self.progress.worse += 1

@@ -19,6 +19,9 @@ from jaxtyping import Array, Float, Int, Num
 
 from gdm.errors import NotFiniteError, SpecError
 
+# Nats by which an exact number may be wrong numerically, by a grid say; beyond them it counts as an estimate.
+MAX_EXACT_ERROR = 0.01
+
 
 class Kind(enum.StrEnum):
   """How a reported number relates to the true log-likelihood."""
@@ -44,6 +47,13 @@ class Kind(enum.StrEnum):
     flipped = {Kind.LOWER_BOUND: Kind.UPPER_BOUND, Kind.UPPER_BOUND: Kind.LOWER_BOUND}
     return flipped.get(self, self)
 
+  def within(self, error: float) -> "Kind":
+    """Return the kind that a number has whose numerical error is `error` nats: what is exact needs a small one.
+
+    Kinds are static and errors are computed, so that this is asked once numbers are on the host.
+    """
+    return self if self is not Kind.EXACT or error <= MAX_EXACT_ERROR else Kind.ESTIMATE
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,8 @@ class LogLikelihood:
       their means, and an error about an example its own.
     unbiased: whether the expectation of exp(nats), over draws, is at most p(x): importance-weighted bounds and
       dequantization are, a diffusion bound is not, since its noise lifts the exponential. Exact numbers always are.
+    error: how far each number may be off numerically, in nats, by a grid say; None for none. Where it is above
+      MAX_EXACT_ERROR, what is called exact counts as an estimate.
   """
 
   nats: Float[Array, " batch"]
@@ -67,6 +79,7 @@ class LogLikelihood:
   given: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
   details: Mapping[str, Float[Array, " batch"]] = dataclasses.field(default_factory=dict)
   unbiased: bool = dataclasses.field(default=False, metadata={"static": True})
+  error: Float[Array, " batch"] | None = None
 
   @classmethod
   def of(cls, nats: Float[Array, " batch"], num_dims: int, kind: Kind = Kind.EXACT, given: tuple[str, ...] = (),
@@ -100,17 +113,35 @@ def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, "
   nats = jax.nn.logsumexp(jnp.stack([part.nats for part in parts]) + jnp.asarray(log_weights)[:, None], axis=0)
   mixable = all(part.is_mixable for part in parts)
   kind = functools.reduce(operator.add, (part.kind for part in parts)) if mixable else Kind.ESTIMATE
-  return LogLikelihood(nats, parts[0].num_dims, kind, given[0], unbiased=mixable)
+  # A logarithm of a sum is off by no more than its worst term.
+  errors = [part.error for part in parts if part.error is not None]
+  error = functools.reduce(jnp.maximum, errors) if errors else None
+  return LogLikelihood(nats, parts[0].num_dims, kind, given[0], unbiased=mixable, error=error)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LogNormalizer:
-  """An estimate of log Z in nats, its standard error, and its kind (a bound on log Z, not on log p)."""
+  """The logarithm of a partition function.
+
+  Attributes:
+    nats: log Z.
+    stderr: its standard error, in nats; of an exact number its numerical error. Where that is above MAX_EXACT_ERROR,
+      what is called exact counts as an estimate.
+    kind: exact, a bound of log Z (not of log p), or an estimate.
+    interval: lower and upper end of a 95 % interval for log Z, which need not lie evenly about `nats`; None is `nats`
+      plus or minus 1.96 standard errors.
+    effective_sample_size: how many chains of equal weight would be as good; None where there are no chains.
+    missed: share of Z, in [0, 1], in states that annealing from the model's base never reaches and that were found from
+      elsewhere; None where nothing was looked for.
+  """
 
   nats: Float[Array, ""]
   stderr: Float[Array, ""]
   kind: Kind = dataclasses.field(metadata={"static": True})
+  interval: Float[Array, "2"] | None = None
+  effective_sample_size: Float[Array, ""] | None = None
+  missed: Float[Array, ""] | None = None
 
 
 def bits_per_dim(nats: Num[Array, "*shape"] | float, num_dims: Num[Array, "*shape"] | int):

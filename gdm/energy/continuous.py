@@ -198,7 +198,8 @@ class ContinuousEnergy(abc.ABC):
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """log p(x) in nats: by quadrature; or the lower bound of RAISE, by `num_samples` chains from each example.
+    """log p(x) in nats: by quadrature; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples`
+    chains from each example.
 
     Raises ConfigError where neither the dimensions nor the settings let it be found.
     """
@@ -207,7 +208,9 @@ class ContinuousEnergy(abc.ABC):
     u = self.standardize(params, batch["x"], noise_key)
     normalizer = normalizers.normalizer_of(self.normalizer, self.spec.num_dims)
     nats, kind = normalizer.log_prob(self, params, carry, u, key, num_samples)
-    return LogLikelihood.of(nats - self._log_volume(params), self.spec.num_dims, kind + by_dequantization)
+    # Noise and chains leave the exponential unbiased.
+    return LogLikelihood.of(nats - self._log_volume(params), self.spec.num_dims, kind + by_dequantization,
+                            unbiased=True)
 
   def scored_by(self, name: str, **settings: Any) -> "ContinuousEnergy":
     """The model with another normalizer: quadrature, or ais with `num_temperatures` and `num_chains`."""

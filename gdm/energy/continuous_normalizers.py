@@ -1,10 +1,12 @@
 """How a density of real numbers is normalized, and what kind of number its log-likelihood becomes by it.
 
   quadrature  on a grid in one and two dimensions: exact but for the grid's error, which stands as its standard error
-  ais         annealed importance sampling: log Z from below by chains from the base; each example's log p from below by
-              chains back to the base (see gdm/inference/annealed_importance.py)
+  ais         annealed importance sampling: log Z from below by chains from the base; and by chains from each example
+              back to the base (RAISE) a lower bound of the log-density of the annealed sampler, which is no bound of
+              the model's own (see gdm/inference/annealed_importance.py)
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Key
 
+from gdm.energy.normalizers import annealed_log_z
 from gdm.inference import annealed_importance as annealing
 from gdm.inference.quadrature import MOST_DIMS, log_integral
 from gdm.likelihood import Kind, LogNormalizer
@@ -28,7 +31,7 @@ class Normalizer(Protocol):
 
   def log_prob(self, model: Any, params: Params, carry: Carry, u: Float[Array, "batch *event"], key: Key[Array, ""],
                num_samples: int) -> tuple[Float[Array, " batch"], Kind]:
-    """log p(u) in nats, never too high on average."""
+    """log p(u) in nats, or a lower bound of the annealed sampler's, and which of them it is."""
     ...
 
 
@@ -49,12 +52,12 @@ class Annealing:
 
   def log_normalizer(self, model, params, carry, key):
     ladder = annealing.ladder(model.num_temperatures)
-    found = annealing.estimate(annealing.forward(model.path(params, carry), ladder, key, model.num_chains).log_weights)
-    return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND)
+    annealed = annealing.forward(model.path(params, carry), ladder, key, model.num_chains)
+    return annealed_log_z(annealing.estimate(annealed.log_weights))
 
   def log_prob(self, model, params, carry, u, key, num_samples):
     ladder = annealing.ladder(model.num_temperatures)
-    return annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples), Kind.LOWER_BOUND
+    return annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples), Kind.SAMPLER_BOUND
 
 
 NORMALIZERS: Mapping[str, Normalizer] = {"quadrature": Quadrature(), "ais": Annealing()}
@@ -71,4 +74,4 @@ def log_normalizer(model: Any, params: Params, carry: Carry, key: Key[Array, ""]
   """log Z of the data as served: of integers the bound by dequantization enters here, on the other side. Compiled."""
   found = normalizer_of(model.normalizer, model.spec.num_dims).log_normalizer(model, params, carry, key)
   by_dequantization = Kind.UPPER_BOUND if model.spec.is_discrete else Kind.EXACT
-  return LogNormalizer(found.nats, found.stderr, found.kind + by_dequantization)
+  return dataclasses.replace(found, kind=found.kind + by_dequantization)

@@ -152,7 +152,8 @@ class EnergyModel(abc.ABC):
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """log p(x) in nats: exact; or the lower bound of RAISE, by `num_samples` chains from each example."""
+    """log p(x) in nats: exact; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples` chains from
+    each example."""
     return self._normalizer.log_likelihood(self, params, self.flatten(batch["x"]), key, num_samples)
 
   def scored_by(self, name: str, **settings: Any) -> "EnergyModel":

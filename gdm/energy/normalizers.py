@@ -1,8 +1,9 @@
 """The partition function, and what kind of number a log-likelihood becomes by it.
 
   exact  sums over all states of the smaller side
-  ais    annealed importance sampling: log Z from below by chains from the base; each example's log p from below by
-         chains back to the base (see gdm/inference/annealed_importance.py)
+  ais    annealed importance sampling: log Z from below by chains from the base; and by chains from each example back to
+         the base (RAISE) a lower bound of the log-probability that the annealed sampler draws it, which is no bound of
+         the model's own (see gdm/inference/annealed_importance.py)
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ class Normalizer(Protocol):
 
   def log_likelihood(self, model: Annealable, params: Params, x: Float[Array, "batch dims"], key: Key[Array, ""],
                      num_samples: int) -> LogLikelihood:
-    """log p(x), never too high on average."""
+    """log p(x) in nats, or a lower bound of the annealed sampler's."""
     ...
 
 
@@ -69,12 +70,16 @@ class Annealed:
 
   def log_normalizer(self, model, params, key):
     annealed = annealing.forward(model.path(params), annealing.ladder(model.num_temperatures), key, model.num_chains)
-    found = annealing.estimate(annealed.log_weights)
-    return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND)
+    return annealed_log_z(annealing.estimate(annealed.log_weights))
 
   def log_likelihood(self, model, params, x, key, num_samples):
     nats = annealing.lower_bound(model.path(params), annealing.ladder(model.num_temperatures), key, x, num_samples)
-    return LogLikelihood.of(nats, model.num_dims, Kind.LOWER_BOUND)
+    return LogLikelihood.of(nats, model.num_dims, Kind.SAMPLER_BOUND, unbiased=True)
+
+
+def annealed_log_z(found: annealing.Estimate) -> LogNormalizer:
+  """Return the log Z of annealing, below the truth on average, with its interval and effective sample size."""
+  return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND, found.interval, found.effective_sample_size)
 
 
 def normalized_by(model: Any, name: str, settings: Mapping[str, Any]) -> Any:

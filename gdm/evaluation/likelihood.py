@@ -29,6 +29,42 @@ HostBatch = Mapping[str, np.ndarray | Array]
 NORMAL_975 = 1.959963984540054  # standard errors on either side of a 95 % interval
 
 
+class LogZ(NamedTuple):
+  """The log Z that all scores of a split share, on the host; see `gdm.likelihood.LogNormalizer`.
+
+  Attributes:
+    nats: its value.
+    stderr: its standard error, or numerical error.
+    ci95: a 95 % interval, which need not lie evenly about the value.
+    kind: how it relates to the true log Z.
+    effective_sample_size: how many chains of equal weight would be as good; None where there are no chains.
+    missed: share of Z found in states that annealing from the model's base never reaches; None where not looked for.
+  """
+
+  nats: float
+  stderr: float
+  ci95: tuple[float, float]
+  kind: Kind
+  effective_sample_size: float | None = None
+  missed: float | None = None
+
+  @classmethod
+  def of(cls, normalizer: LogNormalizer) -> "LogZ":
+    """Fetch a log Z, with the kind that it has by its error. Raises NotFiniteError for one that is not finite."""
+    nats, stderr = float(normalizer.nats), float(normalizer.stderr)
+    if not (math.isfinite(nats) and math.isfinite(stderr)):
+      raise NotFiniteError(f"log Z is {nats} with standard error {stderr}; both must be finite.")
+    ends = (nats - NORMAL_975 * stderr, nats + NORMAL_975 * stderr)
+    if normalizer.interval is not None:
+      low, high = np.asarray(normalizer.interval, np.float64).tolist()
+      if not (math.isfinite(low) and math.isfinite(high)):
+        raise NotFiniteError(f"log Z is {nats}, in an interval from {low} to {high}; both ends must be finite.")
+      ends = (min(low, nats), max(high, nats))
+    optional = (None if value is None else float(value)
+                for value in (normalizer.effective_sample_size, normalizer.missed))
+    return cls(nats, stderr, ends, normalizer.kind.within(stderr), *optional)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitLikelihood:
   """Log-likelihood of every example of a split, in nats and in the split's order, with its aggregates.
@@ -40,7 +76,8 @@ class SplitLikelihood:
     given: names of the batch entries it is conditional on.
     num_draws: repeats that were averaged; 1 for exact numbers, which have nothing to repeat.
     discrete: whether nats are of a probability mass, so that bits/dim means something.
-    normalizer_stderr: standard error, in nats, of the log Z that all examples share; 0 where there is none.
+    normalizer_stderr: standard error, in nats, of what all examples share, a log Z or a grid; 0 where there is none.
+    log_z: the log Z that all examples share; None where the model gave their log-likelihoods itself.
     alternatives: the same examples scored otherwise: under further estimates of log Z, or from the other side.
     details: means over examples and draws of what else the model knows: a bound's parts, a solver's evaluations.
   """
@@ -54,6 +91,7 @@ class SplitLikelihood:
   normalizer_stderr: float = 0.0
   alternatives: "tuple[SplitLikelihood, ...]" = ()
   details: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  log_z: LogZ | None = None
 
   @property
   def num_examples(self) -> int:
@@ -77,17 +115,60 @@ class SplitLikelihood:
 
   @property
   def nats_ci95(self) -> tuple[float, float] | None:
-    """The normal 95 % interval of the mean."""
-    if self.nats_stderr is None:
+    """The 95 % interval of the mean: of its spread over examples, normal, and of log Z, in squares on either side."""
+    if self.num_examples < 2:
       return None
-    half = NORMAL_975 * self.nats_stderr
-    return self.nats_mean - half, self.nats_mean + half
+    half = NORMAL_975 * float(np.std(self.nats, ddof=1)) / math.sqrt(self.num_examples)
+    below, above = self.normalizer_halves
+    return self.nats_mean - math.hypot(half, below), self.nats_mean + math.hypot(half, above)
+
+  @property
+  def normalizer_halves(self) -> tuple[float, float]:
+    """How far the scores may be too high and too low by log Z alone, at 95 %, in nats."""
+    if self.log_z is None:
+      return NORMAL_975 * self.normalizer_stderr, NORMAL_975 * self.normalizer_stderr
+    low, high = self.log_z.ci95
+    return high - self.log_z.nats, self.log_z.nats - low
+
+  @property
+  def upper_end(self) -> "SplitLikelihood | None":
+    """The lowest upper bound among the alternatives; None where there is none."""
+    above = [other for other in self.alternatives if other.kind is Kind.UPPER_BOUND]
+    return min(above, key=lambda other: other.nats_mean, default=None)
+
+  @property
+  def apart(self) -> float | None:
+    """Nats per example from these scores up to the upper end; negative where they cross, None without one."""
+    return None if self.upper_end is None else self.upper_end.nats_mean - self.nats_mean
 
   @property
   def bracket(self) -> float | None:
-    """Nats per example between a lower bound and the lowest upper bound of the same examples; None without both."""
-    above = [other.nats_mean for other in self.alternatives if other.kind is Kind.UPPER_BOUND]
-    return min(above) - self.nats_mean if above and self.kind is Kind.LOWER_BOUND else None
+    """Nats per example between a lower and an upper bound of log p; None without both.
+
+    A lower bound of the sampler's distribution is none of log p, and makes no bracket.
+    """
+    return self.apart if self.kind is Kind.LOWER_BOUND else None
+
+  @property
+  def refuted(self) -> bool:
+    """Whether the upper end lies below these scores by more than noise, so that they are no lower bound of log p."""
+    above = self.upper_end
+    if above is None:
+      return False
+    difference = above.nats - self.nats
+    spread = float(np.std(difference, ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return float(np.mean(difference)) + math.hypot(NORMAL_975 * spread, above.normalizer_halves[1]) < 0.0
+
+  @property
+  def pessimistic_nats(self) -> float:
+    """The mean by which checkpoints are chosen: of scores that may lie above log p, the lower of these and by log Z.
+
+    A model can raise the bound of its sampler, by which it is scored, and lose log p by a mode that the sampler misses.
+    """
+    by_log_z = self.alternatives[:1] if self.log_z is None else ()
+    if self.kind in (Kind.EXACT, Kind.LOWER_BOUND) or not by_log_z:
+      return self.nats_mean
+    return min(self.nats_mean, by_log_z[0].nats_mean)
 
   @property
   def bits_per_dim(self) -> float | None:
@@ -185,8 +266,9 @@ def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iter
   def score(batch, draw, index):
     return _log_likelihood(model, params, carry, batch, key, draw, index, num_samples)
 
-  scores, details = _score(score, batches, num_draws)
-  return SplitLikelihood(*scores, discrete=model.spec.is_discrete, details=details)
+  scores, details, error = _score(score, batches, num_draws)
+  scores = scores._replace(kind=scores.kind.within(error))
+  return SplitLikelihood(*scores, discrete=model.spec.is_discrete, details=details, normalizer_stderr=error)
 
 
 def _evaluate_both(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
@@ -215,18 +297,18 @@ def normalizer_kinds(model: HasUnnormalized, params: Params, carry: Carry, key: 
 def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                            num_draws: int, num_samples: int) -> SplitLikelihood:
   del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
-  scores, _ = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
+  scores, _, _ = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
   normalizers = model.log_normalizer(params, carry, jax.random.fold_in(key, zlib.crc32(b"log_normalizer")))
   first, *others = (_normalize(scores, normalizer, model.spec.is_discrete) for normalizer in normalizers)
   return dataclasses.replace(first, alternatives=tuple(others))
 
 
 def _normalize(scores: "_Scores", normalizer: LogNormalizer, discrete: bool) -> SplitLikelihood:
-  log_z, stderr = float(normalizer.nats), float(normalizer.stderr)
-  if not (math.isfinite(log_z) and math.isfinite(stderr)):
-    raise NotFiniteError(f"log Z is {log_z} with standard error {stderr}; both must be finite.")
-  scores = scores._replace(nats=scores.nats - log_z, kind=scores.kind + -normalizer.kind)
-  return SplitLikelihood(*scores, discrete=discrete, normalizer_stderr=stderr)
+  log_z = LogZ.of(normalizer)
+  scores = scores._replace(nats=scores.nats - log_z.nats, kind=scores.kind + -log_z.kind)
+  # One number for what takes no interval: as large as the wider side asks for.
+  stderr = max(log_z.stderr, max(log_z.ci95[1] - log_z.nats, log_z.nats - log_z.ci95[0]) / NORMAL_975)
+  return SplitLikelihood(*scores, discrete=discrete, normalizer_stderr=stderr, log_z=log_z)
 
 
 @runtime_checkable
@@ -253,12 +335,12 @@ class _Scores(NamedTuple):
 
 
 def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],
-           num_draws: int) -> tuple[_Scores, dict[str, float]]:
+           num_draws: int) -> tuple[_Scores, dict[str, float], float]:
   """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out.
 
-  With the scores come the means of their details.
+  With the scores come the means of their details, and the largest numerical error of any.
   """
-  nats, num_dims, kind, given, repeats, count = [], [], Kind.EXACT, (), 1, 0
+  nats, num_dims, kind, given, repeats, count, worst = [], [], Kind.EXACT, (), 1, 0, 0.0
   details: dict[str, list[np.ndarray]] = {}
   for scored in _one_late(_dispatch(score, batches, num_draws)):
     draws, real = [draw.score for draw in scored], np.asarray(scored[0].mask) > 0
@@ -269,6 +351,9 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
                      "log-likelihood", more)
       for name, detail in more.items():
         details.setdefault(name, []).append(detail)
+    for error in (np.asarray(draw.error, np.float64)[real] for draw in draws if draw.error is not None):
+      require_finite(error, count, "numerical error of the log-likelihood")
+      worst = max(worst, float(np.max(error, initial=0.0)))
     nats.append(np.mean(values, axis=0))
     num_dims.append(np.asarray(draws[0].num_dims, np.int64)[real])
     kind, given, repeats = kind + draws[0].kind, draws[0].given, max(repeats, len(draws))
@@ -276,7 +361,7 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
   if count == 0:
     raise DataError("the split to evaluate has no examples; it must have at least one.")
   means = {name: float(np.mean(np.concatenate(parts))) for name, parts in details.items()}
-  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats), means
+  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats), means, worst
 
 
 def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
-from gdm.evaluation.likelihood import NORMAL_975, SplitLikelihood
+from gdm.evaluation.likelihood import NORMAL_975, LogZ, SplitLikelihood
 from gdm.likelihood import Kind
 
 Report = dict[str, Any]
@@ -75,6 +75,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
   if likelihood.bracket is not None:
     report["bracket_nats"] = likelihood.bracket
+  if likelihood.apart is not None:
+    report["upper_end"] = {"nats_apart": likelihood.apart, "refuted": likelihood.refuted}
   return report
 
 
@@ -87,7 +89,15 @@ def _numbers(likelihood: SplitLikelihood) -> Report:
       "nats_ci95": None if interval is None else list(interval),
       "bits_per_dim": likelihood.bits_per_dim,
       "bits_per_dim_stderr": likelihood.bits_per_dim_stderr,
+      **({} if likelihood.log_z is None else {"log_z": _log_z(likelihood.log_z)}),
   }
+
+
+def _log_z(log_z: LogZ) -> Report:
+  """What all scores have in common, with what is known of it."""
+  known = {"nats": log_z.nats, "stderr": log_z.stderr, "ci95": list(log_z.ci95), "kind": str(log_z.kind),
+           "effective_sample_size": log_z.effective_sample_size, "missed_share": log_z.missed}
+  return {name: value for name, value in known.items() if value is not None}
 
 
 def _per_unit(likelihood: SplitLikelihood, units: Mapping[str, int]) -> Report:
@@ -163,12 +173,7 @@ def one_line(report: Report) -> str:
              report["parameters"], f"step {report['step']}"]
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
-  if "bracket_nats" in report:
-    apart = report["bracket_nats"]  # negative where both ends are close and noise is larger
-    details.insert(2, f"the other end {abs(apart):.4f} nats {'above' if apart >= 0 else 'below'}")
-  elif report.get("alternatives"):
-    other = report["alternatives"][0]
-    details.insert(2, f"otherwise {other['nats_mean']:.4f} nats, {Kind(other['kind']).replace('_', ' ')}")
+  details[2:2] = [*_other_end_text(report), *_missed_text(report)]
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
   else:
@@ -178,6 +183,30 @@ def one_line(report: Report) -> str:
     details.append(_labels_text(report["labels"]))
   subject = [report["model"], report["dataset"], report["split"], *given_text(report)]
   return f"{' · '.join(subject)}: {number} ({', '.join(details)})"
+
+
+def _other_end_text(report: Report) -> list[str]:
+  """How the score stands to the same by log Z: [`the other end 0.0500 nats above`] of a bracket, for one."""
+  if "upper_end" not in report:
+    is_bound = report["kind"] in (Kind.LOWER_BOUND, Kind.SAMPLER_BOUND)
+    end = ", so that log p has no upper end" if is_bound else ""  # of integers both dequantization and log Z err
+    return [f"otherwise {other['nats_mean']:.4f} nats, {Kind(other['kind']).replace('_', ' ')}{end}"
+            for other in report.get("alternatives", [])[:1]]
+  apart, refuted = report["upper_end"]["nats_apart"], report["upper_end"]["refuted"]
+  side = f"{abs(apart):.4f} nats {'above' if apart >= 0 else 'below'}"  # below by noise where both ends are close
+  if refuted:
+    return [f"refuted as a bound of log p: by log Z that is at most {report['nats_mean'] + apart:.4f} nats, {side}"]
+  if "bracket_nats" in report:
+    return [f"the other end {side}"]
+  return [f"log p itself is bounded from above only, by log Z, {side}"]
+
+
+def _missed_text(report: Report) -> list[str]:
+  """[`a mode was missed: ...`] where annealing from the model's base does not reach all of Z."""
+  shares = [each["log_z"].get("missed_share", 0.0) for each in (report, *report.get("alternatives", []))
+            if "log_z" in each]
+  return [f"a mode was missed: {100.0 * share:.2g} % of Z is where annealing from the base never comes"
+          for share in shares[:1] if share > 0.0]
 
 
 def _units_text(units: Mapping[str, Any] | None) -> list[str]:

@@ -158,7 +158,7 @@ def test_images_of_integers_are_learned_with_their_labels(objective, network):
   told = evaluate_labels(model, params, carry, [{"x": x, "y": y}])
   assert told.accuracy.value > 0.9 and told.label_nats.value > -0.5
   report = evaluate_likelihood(model, params, carry, [{"x": x, "y": y}], key=KEY)
-  assert report.given == () and report.kind is Kind.LOWER_BOUND
+  assert report.given == () and report.kind is Kind.SAMPLER_BOUND
   drawn = model.sample(params, carry, KEY, 4, condition=jnp.asarray(1))
   assert drawn.x.shape == (4, 4, 3, 1) and drawn.x.dtype == jnp.int32
   assert model.complete(params, carry, KEY, jnp.asarray(x[:2]), jnp.arange(12).reshape(4, 3, 1) < 6).x.shape[0] == 2

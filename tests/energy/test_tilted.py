@@ -144,7 +144,7 @@ def test_what_cannot_be_tilted_is_named(base, spec, error, message):
 @pytest.mark.parametrize("base, message", [
     ({"name": "ebm", "hidden": (4,)}, "EBM, which carries chains"),
     ({"name": "ebm", "hidden": (4,), "objective": "nce", "normalizer": "ais"},
-     "EBM, whose log-likelihood is of kind 'lower_bound'; a tilt needs an exact"),
+     "EBM, whose log-likelihood is of kind 'lower_bound_of_sampler'; a tilt needs an exact"),
     ({"name": "nice", "num_layers": 3, "hidden": (4,), "class_conditional": True}, "kind 'exact' given y"),
 ])
 def test_what_a_base_must_be_is_checked_with_the_first_batch(base, message):
