@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
+from gdm import compiler
 from gdm.errors import ConfigError
 
 DATA, FSDP = "data", "fsdp"
@@ -23,8 +24,10 @@ DATA, FSDP = "data", "fsdp"
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
   """A mesh over all devices, of all hosts, with axes (data, fsdp).
 
-  Raises ConfigError unless `fsdp` divides the number of devices.
+  Raises ConfigError unless `fsdp` divides the number of devices. Issues a CompilerWarning where this process
+  miscompiles.
   """
+  compiler.check(stacklevel=2)
   devices = jax.devices() if devices is None else devices
   if fsdp < 1 or len(devices) % fsdp:
     raise ConfigError(f"mesh.fsdp is {fsdp}; it must divide the number of devices, {len(devices)}.")
