@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
           "data_dir": "",  # where TFDS data lies; "" is TFDS's own place
           "transforms": (),  # names, in order; see gdm/data/transforms.py
           "batch_size": 100,
-          "init_examples": 2000,  # training examples that data-dependent initialization sees
+          "init_examples": 2000,  # training examples, drawn at random, that data-dependent initialization sees
       },
       "model": {"name": ""},
       "optimizer": {

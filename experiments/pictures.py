@@ -16,6 +16,7 @@ from experiments.sampling import draw, is_conditional
 from experiments.trained import TrainedRun
 from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
+from gdm.data.initial import sample_examples
 from gdm.data.split import Split
 from gdm.errors import ConfigError
 from gdm.likelihood import Kind
@@ -67,7 +68,8 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
   save_panels(workdir, "samples", run.dataset, {"samples": samples})
   if spec.event != (2,) or spec.is_discrete or is_conditional(run.model):
     return
-  data = shown_split(run.dataset).rows(slice(0, 4000))["x"]
+  shown = shown_split(run.dataset)
+  data = shown.rows(sample_examples(shown.num_examples, 4000))["x"]
   if isinstance(run.model, HasLogLikelihood):
     _draw_density(workdir, run, run.model, data, samples)
   if isinstance(run.model, HasUnnormalized):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.trained import TrainedRun
+from gdm.data.initial import initial_batch
 from gdm.errors import ConfigError
 from gdm.evaluation.plane_divergence import Divergence, Grid, divergence
 from gdm.likelihood import LogNormalizer
@@ -58,7 +59,7 @@ def learned(run: TrainedRun, num: int = 512) -> Learned:
   def log_prob(x):
     return model.unnormalized_log_prob(run.params, run.carry, {"x": x}) - log_z.nats
 
-  points = run.dataset.split("train").rows(slice(0, _POINTS))["x"]
+  points = initial_batch(run.dataset, _POINTS)["x"]
   grid = Grid.around(points, num)
   found = grid.table(lambda x: log_prob(x.astype(np.float32)))
   if run.dataset.log_prob is None:

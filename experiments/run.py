@@ -89,7 +89,7 @@ class Run:
       state = begin()
     else:
       restored = checkpoint.restore(self.workdir.path / place, step, like)
-      require_same_data(self.workdir, self.dataset, restored.meta)
+      require_same_data(self.workdir, self.dataset, restored.meta, (*self.dataset.splits, "vocabulary"))
       state, self.progress = restored.state, Progress(**restored.meta["progress"])
       self.window.set_state(restored.meta["window"])
       if self.loader is not None:
@@ -162,7 +162,7 @@ class Run:
     """What is stored beside the state."""
     return {
         "config": self.config.to_dict(),
-        "data_identity": self.dataset.split("train").identity,
+        "data_identity": self.dataset.identity,
         "has_ema": bool(state.ema),
         "loader": self.loader.get_state() if self.loader is not None else {},
         "progress": dataclasses.asdict(self.progress),

@@ -45,6 +45,7 @@ from experiments.utilization import utilization
 from experiments.workdir import Workdir, write_json
 from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
+from gdm.data.initial import initial_batch
 from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
@@ -179,7 +180,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
                   rows=meshes.local_rows(mesh, config.data.batch_size))
   optimizers, ema = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps)), training.ema_decay > 0
-  example = dataset.split("train").rows(slice(0, config.data.init_examples))
+  example = initial_batch(dataset, config.data.init_examples)
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
                          unroll=training.unroll, precision=training.precision, remat=training.remat)
 
@@ -275,6 +276,8 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
 def _headline(run: Run, state: TrainState) -> str:
   dataset, spec = run.dataset, run.dataset.spec
   values = f"{spec.levels} levels" if spec.is_discrete else "continuous"
+  if "levels" in dataset.info:
+    values += f" ({dataset.info['levels']})"
   sizes = "/".join(str(dataset.num_examples(split)) for split in dataset.splits)
   return (f"{run.config.model.name} on {dataset.name} ({'x'.join(map(str, spec.event))}, {values}, {sizes} examples), "
           f"{count_parameters(state.params):,} parameters.")

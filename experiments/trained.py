@@ -1,7 +1,7 @@
 """A trained run read back from its workdir: config, data, model, and the parameters of one checkpoint."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,23 @@ def load_data(config: ml_collections.ConfigDict) -> Dataset:
   return load_dataset(data.name, path=data.path, data_dir=data.data_dir, transforms=data.transforms, seed=config.seed)
 
 
-def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any]) -> None:
-  """Raises WorkdirError unless the training split is the one that the checkpoint was trained on."""
-  now, then = dataset.split("train").identity, meta["data_identity"]
-  if now != then:
-    raise WorkdirError(f"the training split is {now} (its fingerprint), but {workdir.path} was trained on {then}; "
-                       "restore that data, or name another workdir.")
+def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any],
+                      parts: Sequence[str] = ("train", "vocabulary")) -> None:
+  """Raise a WorkdirError unless these parts of the data are those that the checkpoint was trained with.
+
+  Args:
+    workdir: the run's.
+    dataset: the data now.
+    meta: of the checkpoint; its "data_identity" is `Dataset.identity` as it was then.
+    parts: names of splits, or "vocabulary": what a trained run depends on, or to go on with training all of it.
+  """
+  now, then = dataset.identity, meta["data_identity"]
+  then = {"train": then} if isinstance(then, str) else then  # all that older checkpoints know
+  for part in parts:
+    if part in then and now.get(part) != then[part]:
+      what = "vocabulary" if part == "vocabulary" else f"{part} split"
+      raise WorkdirError(f"the {what} is {now.get(part)} (its fingerprint), but {workdir.path} was trained with "
+                         f"{then[part]}; restore that data, or name another workdir.")
 
 
 def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:

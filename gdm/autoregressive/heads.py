@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree
 
 from gdm.dataspec import DataSpec
 from gdm.distributions import bernoulli, blocks, categorical, gaussian_mixture, logistic_mixture
+from gdm.distributions.moments import moments
 from gdm.distributions.recording import recording_step
 from gdm.errors import ConfigError, SpecError, nearest
 
@@ -327,8 +328,8 @@ class MixtureHead(Head):
 
   def measure(self, x):
     x = x.astype(jnp.float32)
-    mean, std = jnp.mean(x, axis=0), jnp.std(x, axis=0)
-    return {"mean": mean, "std": jnp.where(std > 0, std, 1.0), "step": recording_step(x)}
+    mean, scale, _ = moments(x)
+    return {"mean": mean, "std": scale, "step": recording_step(x)}
 
   def standardize(self, units, value, variable):
     return (value - units["mean"][variable]) / units["std"][variable]

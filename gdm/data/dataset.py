@@ -1,6 +1,7 @@
 """A data set: its spec, its splits, and what is known about it."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from gdm.dataspec import DataSpec
 from gdm.errors import DataError, nearest
 
 SPLITS = ("train", "valid", "test")
+MOST_LEVELS = 2**31  # what int32, the widest integer that is served, can count
+MOST_ROUNDING = 1e-14  # deviation of equal float64 numbers, as a share of their magnitude
+MOST_LOST = 1e-3  # largest rounding error by float32, in deviations of a dimension over the training split
 
 _UNKNOWN: Mapping[str, Any] = {"log_prob": None, "tokenizer": None, "sample_rate": None, "units": {}}
 
@@ -58,6 +62,15 @@ class Dataset:
     """16 hex digits of the sha256 of names, dtypes, shapes and bytes of all arrays of the split, as served."""
     return self.split(split).digest
 
+  @property
+  def identity(self) -> dict[str, str]:
+    """What tells this set from another: 16 hex digits for every split, and for the vocabulary where there is one."""
+    identity = {name: self.split(name).identity for name in self.splits}
+    if self.tokenizer is not None:
+      words = repr(tuple(self.tokenizer.vocabulary)).encode()
+      identity["vocabulary"] = hashlib.sha256(words).hexdigest()[:16]
+    return identity
+
   def map(self, op: Op, fresh: bool = False, **changes: Any) -> "Dataset":
     """The set with `op` done to the rows of every split, and these attributes replaced.
 
@@ -94,6 +107,63 @@ def check(dataset: Dataset) -> None:
       check_range(split["x"], spec.levels, "levels", where)
     if spec.num_classes is not None and "y" in split:
       check_range(split["y"], spec.num_classes, "num_classes", f"{where}, labels")
+
+
+def as_served(dataset: Dataset) -> Dataset:
+  """Return the set with "x" in the types that models are given: the smallest integers, or float32.
+
+  Sources hand on the values of their files and transforms work on those; only here are they cast, and no cast may change
+  data.
+
+  Raises:
+    DataError: a value that int32 or float32 cannot hold, or a dimension whose values float32 would blur.
+  """
+  if not all(dataset.split(name).in_memory for name in dataset.splits):
+    return dataset  # decoded images: bytes
+  levels = dataset.spec.levels
+  if levels is None:
+    _check_float32(dataset)
+  elif levels > MOST_LEVELS:
+    raise DataError(f"{dataset.name} has {levels} levels, values up to {levels - 1}; discrete data has at most "
+                    f"{MOST_LEVELS}: shift it, join values by the `quantize` transform, or save it as floating-point "
+                    "numbers.")
+  dtype = np.float32 if levels is None else smallest_dtype(levels)
+  if all(dataset.split(name)["x"].dtype == dtype for name in dataset.splits):
+    return dataset
+
+  def cast(rows: Mapping[str, np.ndarray], examples: np.ndarray, epoch: int) -> Mapping[str, np.ndarray]:
+    del examples, epoch
+    return {**rows, "x": rows["x"].astype(dtype)}
+
+  splits = {name: dataset.split(name).map(cast) for name in dataset.splits}
+  return dataclasses.replace(dataset, splits=splits)
+
+
+def _check_float32(dataset: Dataset) -> None:
+  """Raise a DataError where float32 cannot hold a value, or cannot tell the values of a dimension apart."""
+  largest = float(np.finfo(np.float32).max)
+  lost = np.zeros(dataset.spec.event)
+  for name in dataset.splits:
+    for examples, rows in chunks(dataset.split(name)):
+      x = rows["x"]
+      if x.dtype.itemsize <= 4:
+        continue
+      if (outside := np.abs(x) > largest).any():
+        index = tuple(int(i) for i in np.argwhere(outside)[0])
+        place = (int(examples[0]) + index[0], *index[1:])
+        raise DataError(f"{dataset.name}, split {name}: the value at index {_show(place)} is {x[index]}; the largest "
+                        f"that float32 holds is {largest:.3g}: choose a larger unit.")
+      lost = np.maximum(lost, np.abs(x - x.astype(np.float32)).max(axis=0))
+  if not lost.any():
+    return
+  mean, std = column_moments(dataset.split("train"))
+  is_constant = std <= MOST_ROUNDING * np.abs(mean)
+  blurred = np.argwhere((lost > MOST_LOST * std) & ~is_constant)
+  if len(blurred):
+    index = tuple(int(i) for i in blurred[0])
+    raise DataError(f"{dataset.name}: dimension {_show(index)} has mean {mean[index]:.10g} and deviation "
+                    f"{std[index]:.4g}, and float32 would round its values by up to {lost[index]:.2g}; add the "
+                    "`standardize` transform, which works on the file's own values, or subtract an offset.")
 
 
 def check_lengths(length: Integer[np.ndarray, " batch"], context: int, where: str) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from gdm.data.dataset import Dataset, check
+from gdm.data.dataset import Dataset, as_served, check
 from gdm.data.sources import audio, digits, npz, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
@@ -29,7 +29,7 @@ SOURCES: dict[str, Source] = {
     "digits": Source(digits.load),
     "toy2d": Source(toy2d.load, "a density", ("train",)),
     "tfds": Source(tfds.load, "a set", ("resize",)),
-    "npz": Source(npz.load, "a path", ("fold",)),
+    "npz": Source(npz.load, "a path", npz.OPTIONS),
     "text": Source(text.load, "a path", text.OPTIONS),
     "wav": Source(audio.load, "a path", audio.OPTIONS),
 }
@@ -52,7 +52,7 @@ def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: I
     DataError: data that is missing, damaged, or not what its spec promises.
     SpecError: a transform that does not apply to this kind of data.
   """
-  dataset = apply_transforms(_load_source(_parse(name, path, data_dir, seed)), transforms, seed)
+  dataset = as_served(apply_transforms(_load_source(_parse(name, path, data_dir, seed)), transforms, seed))
   check(dataset)
   return dataset
 

@@ -125,9 +125,13 @@ class DiskSplit(Split):
   in_memory = False
 
   def __init__(self, name: str, num_examples: int, keys: tuple[str, ...],
-               read: Callable[[Indices], Rows], ops: tuple[Op, ...] = ()):
-    """`read(examples) -> rows` must be safe to call from several threads."""
+               read: Callable[[Indices], Rows], ops: tuple[Op, ...] = (), content: str = ""):
+    """`read(examples) -> rows` must be safe to call from several threads.
+
+    `content` tells the stored bytes that this split is read from, and which part of them, from all others.
+    """
     self.name = name
+    self._content = content
     self._num_examples = num_examples
     self._keys = keys
     self._read = read
@@ -161,11 +165,13 @@ class DiskSplit(Split):
 
   def map(self, op: Op, fresh: bool = False) -> "DiskSplit":
     del fresh  # every read is fresh
-    return DiskSplit(self.name, self._num_examples, self._keys, self._read, (*self._ops, op))
+    return DiskSplit(self.name, self._num_examples, self._keys, self._read, (*self._ops, op), self._content)
 
   @property
   def identity(self) -> str:
-    return _digest(self, [self.rows(slice(0, 64))])
+    """16 hex digits of all stored bytes, and of 64 rows as served, which show what transforms make of them."""
+    spread = np.unique(np.linspace(0, self._num_examples - 1, 64).astype(int))
+    return hashlib.sha256(f"{self._content} {_digest(self, [self.rows(spread)])}".encode()).hexdigest()[:16]
 
 
 class DiskColumn:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gdm.data import draws, images
 from gdm.data.blocks import find_blocks
-from gdm.data.dataset import Dataset, column_moments, smallest_dtype
+from gdm.data.dataset import MOST_ROUNDING, Dataset, column_moments, smallest_dtype
 from gdm.data.split import Rows, chunks
 from gdm.errors import ConfigError, DataError, SpecError, nearest
 
@@ -57,6 +57,8 @@ def quantize(dataset: Dataset, argument: int, seed: int) -> Dataset:
   dtype = smallest_dtype(new)
   spec = dataclasses.replace(dataset.spec, levels=new, blocks=())
   if old is not None:
+    if old * new >= 2**63:
+      raise DataError(f"data.transforms: quantize:{new} of values up to {old - 1} is beyond 64 bits; shift the data.")
     return dataset.map(_on_x(lambda x: (x.astype(np.int64) * new // old).astype(dtype)), spec=spec)
   low, high = _column_range(dataset)
   width = np.where(high > low, high - low, 1.0)
@@ -100,11 +102,13 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
   del argument, seed
   dataset.spec.require_continuous("standardize")
   mean, std = column_moments(dataset.split("train"))
-  # rounding leaves a constant column a deviation that is not quite zero
-  constant = np.flatnonzero((std <= 1e-7 * np.maximum(np.abs(mean), 1e-30)).ravel())
+  # Moments are of float64, but numbers of a float32 file that should be equal differ by what float32 rounds.
+  rounding = 4.0 * np.finfo(np.float32).eps if dataset.split("train")["x"][:1].dtype.itemsize <= 4 else MOST_ROUNDING
+  constant = np.flatnonzero((std <= rounding * np.abs(mean)).ravel())
   if len(constant):
-    raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split; drop "
-                    "it from the data, a density of it would be infinite.")
+    raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split "
+                    f"({mean.ravel()[constant[0]]:g} but for rounding); drop it from the data, a density of it would be "
+                    "infinite.")
   true_log_prob = dataset.log_prob
   log_det = float(np.log(std).sum())
   facts = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist()}
@@ -159,6 +163,8 @@ def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Datas
       right = f"{name}:<{transform.argument}>, a positive integer" if transform.argument else f"{name} alone"
       raise ConfigError(f"data.transforms: {text!r} must be {right}.")
     before, dataset = dataset, transform.apply(dataset, int(number or 0), seed)
+    if dataset.spec.levels != before.spec.levels:
+      dataset = dataclasses.replace(dataset, info={**dataset.info, "levels": f"by {text}"})
     if any(split is not before.splits[key] for key, split in dataset.splits.items()):
       dataset = dataclasses.replace(dataset, name=f"{dataset.name}+{text}")
   return dataset

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gdm.dataspec import DataSpec
+from gdm.distributions.moments import moments
 
 
 class Scaling(NamedTuple):
@@ -40,6 +41,4 @@ def of_levels(levels: int) -> Scaling:
 def of_examples(x: Float[Array | np.ndarray, "batch *event"]) -> Scaling:
   """Real numbers to mean zero and variance one; what never varies keeps its scale."""
   x = jnp.asarray(x)
-  axes = (0,) if x.ndim == 2 else tuple(range(x.ndim))
-  std = jnp.std(x, axis=axes)
-  return Scaling(jnp.mean(x, axis=axes), jnp.where(std > 0.0, std, 1.0))
+  return Scaling(*moments(x, (0,) if x.ndim == 2 else tuple(range(x.ndim)))[:2])

@@ -15,10 +15,12 @@ def recording_step(x: Float[Array, "batch dims"], tolerance: float = 0.1) -> Flo
     column = jnp.sort(column)
     gaps = jnp.diff(column, append=column[-1:])  # the last of 0, so that one example is enough
     real = gaps > 0
-    log_gaps = jnp.log(jnp.where(real, gaps, 1.0))
-    alike = (jnp.abs(log_gaps[:, None] - log_gaps) <= tolerance) & real[:, None] & real
-    near = alike[jnp.argmax(jnp.sum(alike, axis=1))]
+    log_gaps = jnp.log(jnp.where(real, gaps, jnp.inf))
+    ranked = jnp.sort(log_gaps)
+    num_alike = (jnp.searchsorted(ranked, log_gaps + tolerance, side="right")
+                 - jnp.searchsorted(ranked, log_gaps - tolerance, side="left"))
+    commonest = log_gaps[jnp.argmax(jnp.where(real, num_alike, 0))]
+    near = real & (jnp.abs(log_gaps - commonest) <= tolerance)
     return jnp.where(jnp.any(near), jnp.sum(jnp.where(near, gaps, 0.0)) / jnp.maximum(jnp.sum(near), 1), 1.0)
 
-  # One dimension after another: all pairs of gaps at once would take much memory in many dimensions.
   return jax.lax.map(of_column, x.T)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.dataspec import DataSpec
+from gdm.distributions.moments import moments
 from gdm.energy import continuous_chains as chains
 from gdm.energy import continuous_normalizers as normalizers
 from gdm.energy.losses import LOSSES, Energy
@@ -25,8 +26,6 @@ from gdm.inference import langevin, metropolis
 from gdm.inference.quadrature import MOST_DIMS
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
 from gdm.model import Batch, Carry, LossOutput, Objective, Params, PyTree, Samples
-
-LEAST_SCALE = 1e-6  # what never changes among the first examples would have an infinite density
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,10 +139,11 @@ class ContinuousEnergy(abc.ABC):
     network_key, noise_key, chain_key = jax.random.split(key, 3)
     x = self._real(batch["x"], noise_key)
     axes = (0,) if len(self.spec.event) == 1 else tuple(range(x.ndim))
-    centre, scale = jnp.mean(x, axis=axes), jnp.maximum(jnp.std(x, axis=axes), LEAST_SCALE)
+    centre, scale, _ = moments(x, axes)
     u = (x - centre) / scale
-    base = {"centre": centre, "scale": scale, "mean": jnp.mean(u, axis=0),
-            "deviation": jnp.maximum(jnp.std(u, axis=0), LEAST_SCALE), "low": jnp.min(u), "high": jnp.max(u)}
+    each = moments(u)
+    base = {"centre": centre, "scale": scale, "mean": each.mean, "deviation": each.scale, "low": jnp.min(u),
+            "high": jnp.max(u)}
     model = {"network": self.init_network(network_key, u)}
     if self.objective == "nce":
       model["log_z"] = jnp.asarray(self.first_log_normalizer, u.dtype)

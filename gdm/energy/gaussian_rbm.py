@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdm.distributions.moments import moments
 from gdm.energy.energy import EnergyModel
 from gdm.energy.enumeration import log_sum_over_states
 from gdm.energy.rbm import HIDDEN_OFFSET, check_hidden
 from gdm.inference import gibbs
 from gdm.model import Params
-
-LEAST_SCALE = 1e-6  # a column that never changes in the first batch would have an infinite density
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +44,8 @@ class GaussianRBM(EnergyModel):
     return self.num_hidden
 
   def init_params(self, key, x):
-    scale = jnp.maximum(jnp.std(x, axis=0), LEAST_SCALE)
-    base = {"mean": jnp.mean(x, axis=0), "log_scale": jnp.log(scale)}
+    mean, scale, _ = moments(x)
+    base = {"mean": mean, "log_scale": jnp.log(scale)}
     weights = self.init_scale * scale[:, None] * jax.random.normal(key, (self.num_dims, self.num_hidden))
     return {"weights": weights, "visible_bias": base["mean"], "log_scale": base["log_scale"],
             "hidden_bias": jnp.zeros(self.num_hidden)}, base

@@ -129,6 +129,15 @@ def test_other_formats_get_a_sentence(tmp_path, make, message):
     load_dataset(f"wav:{tmp_path / 'bad.wav'}")
 
 
+def test_a_rate_of_zero_gets_a_sentence(tmp_path):
+  path = save(tmp_path / "a.wav", tone(100))
+  header = bytearray(path.read_bytes())
+  header[24:28] = bytes(4)  # samples per second
+  path.write_bytes(header)
+  with pytest.raises(DataError, match="rate of 0 samples per second"):
+    read_wav(path)
+
+
 def test_places_and_options_that_cannot_be_used(tmp_path):
   with pytest.raises(DataError, match="does not exist"):
     load_dataset(f"wav:{tmp_path / 'none.wav'}")

@@ -24,6 +24,10 @@ def splits(x: np.ndarray, **more) -> dict[str, np.ndarray]:
   return {"train": x[:20], "valid": x[20:25], "test": x[25:], **more}
 
 
+def splits_of_labels(y, test=None) -> dict[str, np.ndarray]:
+  return {"train_label": y[:20], "valid_label": y[20:25], "test_label": y[25:] if test is None else np.full(5, test)}
+
+
 def test_binary_data(save):
   path = save(**splits(BITS))
   for dataset in (load_dataset(f"npz:{path}"), load_dataset("npz", path=path)):
@@ -88,7 +92,7 @@ def test_folds_partition_the_rows(save):
     (splits(BITS * 0.5, levels=2), "fractions"),
     (splits(BITS.astype(np.complex64)), "complex64"),
     (splits(np.where(np.arange(150).reshape(30, 5) == 113, np.nan, BITS)), r"split valid.*index \[2, 3\] is nan"),
-    (splits(np.where(np.arange(150).reshape(30, 5) == 7, 1e60, BITS)), r"split train.*index \[1, 2\] is inf"),
+    (splits(np.where(np.arange(150).reshape(30, 5) == 7, 1e60, BITS)), r"split train.*index \[1, 2\] is 1e\+60"),
     (splits(BITS, train_label=np.zeros(20, int)), "labels of train only"),
     (splits(BITS, **{f"{name}_label": np.zeros(5, int) for name in ("train", "valid", "test")}), "20 integers"),
     ({"x": BITS, "fold": np.arange(30) % 3}, "folds: 0, 1, 2"),
@@ -96,6 +100,65 @@ def test_folds_partition_the_rows(save):
 def test_bad_arrays_get_a_sentence(save, arrays, message):
   with pytest.raises(DataError, match=message):
     load_dataset("npz", path=save(**arrays))
+
+
+LABELS = np.arange(30) % 4
+LARGE = np.where(np.arange(150).reshape(30, 5) == 149, 9, BITS)
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    (splits(LARGE), r"'test': the value at index \[4, 4\] is 9, but levels is 2.*training split holds 0 and 1 alone"),
+    (splits(LARGE * 3 + BITS * 4), r"'test'.*is 27.*levels is 8.*largest value of the training split is 7"),
+    (splits(BITS, **splits_of_labels(LABELS, test=7)), r"labels of 'test': 7 at index 0.*num_classes=4"),
+    (splits(BITS, **splits_of_labels(LABELS), num_classes=3), "labels of 'train': 3 at index 3.*declares num_classes=3"),
+    (splits(BITS, **splits_of_labels(LABELS.astype(np.int64) + 2**32)), r"holds 4294967299; it must be below"),
+    (splits(BITS.astype(np.int64) * 1_650_000_000_000), "values up to 1650000000000"),
+    (splits(BITS.astype(np.uint64) * np.uint64(2**63 + 7)), "values up to 9223372036854775815"),
+    (splits(BITS + 5.4e6 + np.random.default_rng(0).normal(size=BITS.shape)), r"mean 54\d+.*`standardize`"),
+    (splits(BITS * 1e-60 + 1e300), "1e\\+300; the largest that float32 holds"),
+    (splits(BITS, level=4), "'level', which is not read; did you mean 'levels'"),
+    (splits(BITS, train_labels=LABELS), "'train_labels'.*did you mean 'train_label'"),
+    (splits(BITS, test_y=LABELS), "'test_y'.*did you mean 'test_label'"),
+    (splits(np.zeros((30, 9, 8), np.uint8)), r"\(20, 9, 8\), which looks like images without.*#layout=images"),
+    (splits(np.zeros((30, 3, 9, 8), np.uint8)), "channels first.*#layout=images"),
+    (splits(np.zeros((30, 9, 8, 4), np.uint8)), "transparency"),
+])
+def test_nothing_is_guessed_or_wrapped(save, arrays, message):
+  with pytest.raises(DataError, match=message):
+    load_dataset("npz", path=save(**arrays))
+
+
+@pytest.mark.parametrize(("shape", "layout", "event"), [
+    ((9, 8), "images", (9, 8, 1)), ((3, 9, 8), "images", (9, 8, 3)), ((9, 8, 3), "images", (9, 8, 3)),
+    ((9, 8), "arrays", (9, 8)), ((3, 9, 8), "arrays", (3, 9, 8)), ((9, 8, 4), "arrays", (9, 8, 4)),
+    ((640, 4), "auto", (640, 4)), ((7, 2, 2), "auto", (7, 2, 2)),
+])
+def test_layouts(save, shape, layout, event):
+  x = np.random.default_rng(0).integers(0, 5, (30, *shape)).astype(np.uint8)
+  dataset = load_dataset(f"npz:{save(**splits(x))}#layout={layout}")
+  assert dataset.spec.event == event
+  right = np.moveaxis(x, 1, -1) if layout == "images" and shape[0] == 3 else x.reshape(30, *event)
+  np.testing.assert_array_equal(dataset.split("train")["x"], right[:20])
+
+
+def test_levels_come_with_their_reason(save):
+  whys = {"declared by the file": splits(BITS, levels=7), "the training split holds 0 and 1 alone": splits(BITS),
+          "the largest value of the training split is 6": splits(BITS * 6)}
+  for why, arrays in whys.items():
+    assert load_dataset("npz", path=save(**arrays)).info["levels"] == why
+
+
+def test_transforms_work_on_the_files_own_values(save):
+  """Stamps in milliseconds and coordinates in metres: float32 and int32 hold neither, what is made of them they do."""
+  rng = np.random.default_rng(0)
+  stamps = 1_650_000_000_000 + rng.integers(0, 3_600_000, (30, 5))
+  served = load_dataset("npz", path=save(**splits(stamps)), transforms=("quantize:16",))
+  np.testing.assert_array_equal(served.split("test")["x"], stamps[25:] * 16 // (stamps[:20].max() + 1))
+  for offset, scale in ((5.4e6, 1.0), (1.7e9, 0.01), (0.0, 1e-50)):
+    x = offset + scale * rng.normal(size=(30, 5))
+    served = load_dataset("npz", path=save(**splits(x)), transforms=("standardize",)).split("test")["x"]
+    np.testing.assert_allclose(served, (x[25:] - x[:20].mean(0)) / x[:20].std(0), atol=1e-6)
+    assert served.dtype == np.float32
 
 
 @pytest.mark.parametrize(("arrays", "message"), [

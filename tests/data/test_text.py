@@ -10,7 +10,7 @@ from gdm.data.windows import cut
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError
 
-TEXT = "the cat sat on the mat, and the dog ate the cat's hat.\r\n" * 20
+TEXT = "the cat sat on the mat, and the dog ate the cat's hat.\n" * 20
 
 
 @pytest.fixture
@@ -34,6 +34,24 @@ def test_every_character_is_scored_once(path):
     rows = [(row, keep) for batch in eval_batches(dataset, split, 7)
             for row, keep in zip(decode(dataset, batch), batch["mask"], strict=True)]
     assert "".join(row for row, keep in rows if keep) == part
+
+
+def test_line_breaks_and_a_byte_order_mark_are_no_characters_of_their_own(path, tmp_path):
+  plain = load_dataset(f"text:{path}#context=16")
+  files = {"dos": TEXT.replace("\n", "\r\n"), "mac": TEXT.replace("\n", "\r"), "bom": "\ufeff" + TEXT}
+  for name, content in files.items():
+    (tmp_path / f"{name}.txt").write_bytes(content.encode())
+    other = load_dataset(f"text:{tmp_path / name}.txt#context=16")
+    assert other.info["vocabulary"] == plain.info["vocabulary"]
+    assert all(other.fingerprint(split) == plain.fingerprint(split) for split in ("train", "valid"))
+
+
+def test_the_identity_knows_the_vocabulary(path, tmp_path):
+  """Another text may give the same ids."""
+  (tmp_path / "other.txt").write_text(TEXT.replace("t", "u"))  # u is not in the text, and follows t in order
+  one, two = (load_dataset(f"text:{file}#context=16") for file in (path, tmp_path / "other.txt"))
+  assert one.fingerprint("train") == two.fingerprint("train") and one.identity != two.identity
+  assert one.identity.keys() == {"train", "valid", "vocabulary"}
 
 
 def test_spec_and_splits(path):

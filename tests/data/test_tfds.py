@@ -87,6 +87,18 @@ def test_disk_and_memory_serve_the_same(tmp_path):
     assert all((ours[key] == theirs[key]).all() for key in ("x", "y", "mask"))
 
 
+def test_the_identity_on_disk_covers_every_example(tmp_path):
+  """Also one that no probe of a few rows sees; and it is the same where the files are copied to."""
+  whole = images(300, (4, 4, 1))
+  changed = [*whole[:200], 255 - whole[200], *whole[201:]]
+  sets = {"one": whole, "copy": whole, "changed": changed}
+  for name, pictures in sets.items():
+    prepare(tmp_path / name, {"train": pictures, "validation": whole[:4], "test": whole[:9]}, (4, 4, 1))
+  one, copy, other = (tfds.load(Request("tfds", "toy", {}, str(tmp_path / name)), 0).identity for name in sets)
+  assert one == copy and one["train"] != other["train"]
+  assert len(set(one.values())) == 3
+
+
 def test_a_validation_split_of_its_own_is_kept(tmp_path):
   prepare(tmp_path, {"train": images(20), "validation": images(3, seed=2), "test": images(4)})
   dataset = load_dataset("tfds:toy", data_dir=str(tmp_path))

@@ -6,6 +6,7 @@ import re
 import signal
 import time
 
+import numpy as np
 import pytest
 from commands import TINY, assert_same_runs
 
@@ -130,3 +131,20 @@ def test_ctrl_c_again_and_again_stops_at_once_and_can_be_resumed(commands, unbro
     assert running.wait().status in (RESUME_ME, 0)
   commands.run("train", f"{TINY}:digits", f"--workdir={workdir}")
   assert_same_runs(workdir, unbroken("digits"))
+
+
+def test_data_that_changed_since_is_noticed(commands, tmp_path):
+  """Of any split: another validation split would choose another best, another test split be scored in its place."""
+  rng, workdir = np.random.default_rng(0), tmp_path / "run"
+  arrays = {name: rng.integers(0, 2, (40, 4), dtype=np.uint8) for name in ("train", "valid", "test")}
+  np.savez(tmp_path / "data.npz", **arrays)
+  args = [f"{TINY}:npz", f"--config.data.path={tmp_path / 'data.npz'}", f"--workdir={workdir}"]
+  assert commands.run("train", *args, "--max_seconds=0.001").status == RESUME_ME
+  before = sorted(str(path) for path in workdir.rglob("*"))
+  for split in arrays:
+    np.savez(tmp_path / "data.npz", **{**arrays, split: 1 - arrays[split]})
+    result = commands.run("train", *args)
+    assert result.status == 2 and f"the {split} split is" in result.err and "restore that data" in result.err
+    assert sorted(str(path) for path in workdir.rglob("*")) == before
+  np.savez(tmp_path / "data.npz", **arrays)
+  assert "finished" in commands.good("train", *args)

@@ -73,6 +73,8 @@ def read_wav(path: pathlib.Path) -> tuple[Float[np.ndarray, " samples"], int]:
   except (wave.Error, EOFError) as error:
     reason = str(error) or "it ends within its header"
     raise DataError(f"{path} is no PCM WAV file that can be read ({reason}); {_RIGHT}.") from error
+  if rate < 1:
+    raise DataError(f"WAV file {path} has a rate of {rate} samples per second; it must be at least 1: {_RIGHT}.")
   if width not in _WIDTHS or channels not in (1, 2):
     raise DataError(f"WAV file {path} has {8 * width} bits and {channels} channel(s); {_RIGHT}.")
   if len(data) != num * width * channels or not num:

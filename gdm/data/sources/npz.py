@@ -1,13 +1,20 @@
 """Arrays of one's own: `npz:<path>` with train, valid and test, or `npz:<path>#fold=3` with x and fold.
 
-Integers are discrete: the file's own array "levels" says how many, else 2 if all values are 0 or 1, 256 for uint8
-images (height, width, channels), and otherwise the largest value of any split plus one. Floating-point numbers are
-continuous unless "levels" is there and they are whole. Labels are optional: train_label, valid_label, test_label.
+Integers are discrete: the file's own array "levels" says how many; else they are 2 if all values of the training split
+are 0 or 1, 256 for uint8 images (height, width, channels), and otherwise the largest value of the training split plus
+one. No other split is looked at: one that holds a larger value is an error. `Dataset.info["levels"]` gives the reason.
+Floating-point numbers are continuous unless "levels" is there and they are whole. Labels are optional: train_label,
+valid_label, test_label; the array "num_classes" says how many there are, else the largest of the training split does.
+
+What looks like images of another form (channels first, without an axis of channels, or with transparency) is an error
+that says what to do; "#layout=images" makes images (height, width, channels) of the first two, and "#layout=arrays"
+takes every shape as it is. Arrays of other names are left alone, but one whose name is nearly one of ours is an error.
 
 With folds, fold k is the test split of run k; a tenth of the other rows, drawn by `VALID_SEED`, is the validation
 split.
 """
 
+import difflib
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +22,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gdm.data.archive import DAMAGE, PickledError, read_npz
-from gdm.data.dataset import SPLITS, Dataset, check_finite, check_range, smallest_dtype
+from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset, check_finite, check_range
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
 from gdm.dataspec import DataSpec
@@ -24,6 +31,9 @@ from gdm.errors import DataError
 VALID_SEED = 20240603  # which rows outside the test fold validate, whatever the config's seed
 VALID_FRACTION = 0.1
 
+OPTIONS = ("fold", "layout")
+LEAST_SIDE = 8  # of what looks like an image
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -31,15 +41,73 @@ def load(request: Request) -> Dataset:
   """The set in the file. Raises DataError for a file, an array or a value that cannot be used, saying which."""
   path = pathlib.Path(request.argument)
   arrays = read(path)
+  _refuse_near_misses(arrays, path)
   fold = request.integer("fold") if "fold" in request.options else None
+  layout = request.choice("layout", tuple(LAYOUTS), "auto")
   xs, ys, rule = _splits(arrays, path) if fold is None else _folds(arrays, path, fold)
-  levels = _levels(arrays, xs, path)
-  num_classes = 1 + max(int(y.max(initial=0)) for y in ys.values()) if ys else None
+  xs = {name: LAYOUTS[layout](x, f"npz file {path}, array {name if fold is None else 'x'!r}") for name, x in xs.items()}
+  levels, why = _levels(arrays, xs, path)
+  num_classes = _num_classes(arrays, ys, path)
   labels = {name: {"y": y.astype(np.int32)} for name, y in ys.items()}
-  splits = {name: MemorySplit({"x": _cast(xs[name], levels), **labels.get(name, {})}) for name in SPLITS}
+  # Not cast yet: transforms work on the file's own values.
+  splits = {name: MemorySplit({"x": xs[name], **labels.get(name, {})}) for name in SPLITS}
   name = f"npz:{path.stem}" + ("" if fold is None else f"#fold={fold}")
   return Dataset(name, DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes), splits,
-                 {"source": str(path), **rule})
+                 {"source": str(path), "levels": why, **rule})
+
+
+def _refuse_near_misses(arrays: Arrays, path: pathlib.Path) -> None:
+  """Raise a DataError for an array that nothing reads and whose name is nearly one that is read."""
+  known = [*SPLITS, *(f"{name}_{part}" for name in SPLITS for part in ("label", "length")), "x", "fold", "levels",
+           "num_classes"]
+  # The usual names of labels, of which no spelling is near ours.
+  aliases = {f"{name}{gap}{word}": f"{name}_label" for name in SPLITS for gap in ("_", "")
+             for word in ("y", "labels", "target", "targets", "class", "classes")}
+  for name in sorted(arrays.keys() - set(known)):
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+    meant = aliases.get(name.lower()) or (near[0] if near else None)
+    if meant and meant not in arrays:
+      raise DataError(f"npz file {path} has an array {name!r}, which is not read; did you mean {meant!r}? Rename it, "
+                      "or remove it from the file.")
+
+
+def _as_arrays(x: np.ndarray, where: str) -> np.ndarray:
+  del where
+  return x
+
+
+def _as_images(x: np.ndarray, where: str) -> np.ndarray:
+  """[N, height, width, channels] of images without channels, or with channels first."""
+  if x.ndim == 3:
+    return x[..., None]
+  if x.ndim == 4 and x.shape[-1] in (1, 3):
+    return x
+  if x.ndim == 4 and x.shape[1] in (1, 3):
+    return np.moveaxis(x, 1, -1)
+  raise DataError(f"{where} has shape {x.shape}; option layout=images makes images of [N, height, width] or of "
+                  "[N, channels, height, width] with 1 or 3 channels. Transparency must be blended away before.")
+
+
+def _as_found(x: np.ndarray, where: str) -> np.ndarray:
+  """x, unless its shape looks like images of another form."""
+  event = x.shape[1:]
+  looks_like = None
+  if len(event) == 2 and min(event) >= LEAST_SIDE:
+    looks_like = "images without an axis of channels"
+  elif len(event) == 3 and event[-1] not in (1, 3):
+    if event[0] in (1, 3) and min(event[1:]) >= LEAST_SIDE:
+      looks_like = "images with channels first"
+    elif event[-1] in (2, 4) and min(event[:2]) >= LEAST_SIDE:
+      raise DataError(f"{where} has shape {x.shape}, which looks like images with transparency, [N, height, width, "
+                      f"{event[-1]}]; blend them with a background and save 1 or 3 channels, or take the shape as it "
+                      "is by #layout=arrays.")
+  if looks_like:
+    raise DataError(f"{where} has shape {x.shape}, which looks like {looks_like}; images are [N, height, width, "
+                    "channels]: #layout=images after the path makes them so, #layout=arrays takes the shape as it is.")
+  return x
+
+
+LAYOUTS = {"auto": _as_found, "images": _as_images, "arrays": _as_arrays}
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -118,46 +186,69 @@ def _require_labels(y: np.ndarray, num: int, where: str) -> np.ndarray:
     raise DataError(f"{where} has dtype {y.dtype} and shape {y.shape}; it must hold {num} integers.")
   if int(y.min()) < 0:
     raise DataError(f"{where} holds {y.min()}; it must not be negative.")
+  if int(y.max()) >= MOST_LEVELS:
+    raise DataError(f"{where} holds {y.max()}; it must be below {MOST_LEVELS}: number the classes from 0.")
   return y
 
 
-def _levels(arrays: Arrays, xs: Arrays, path: pathlib.Path) -> int | None:
-  """The number of levels by the rule at the top of this file, or None for continuous data."""
-  declared = _declared_levels(arrays, path)
-  whole = {name: x for name, x in xs.items() if x.dtype.kind != "f"}
-  if declared is None and len(whole) < len(xs):
+def _num_classes(arrays: Arrays, ys: Arrays, path: pathlib.Path) -> int | None:
+  """How many labels there are: as declared, else by the training split, which must hold the largest."""
+  if not ys:
     return None
+  declared = _declared(arrays, "num_classes", 1, path)
+  num = 1 + int(ys["train"].max()) if declared is None else declared
+  for name, y in ys.items():
+    if int(y.max()) >= num:
+      rule = "the file declares" if declared is not None else "the largest label of the training split plus one gives"
+      raise DataError(f"npz file {path}, labels of {name!r}: {y.max()} at index {int(np.argmax(y))}, but {rule} "
+                      f"num_classes={num}; declare it by an array num_classes.")
+  return num
+
+
+def _levels(arrays: Arrays, xs: Arrays, path: pathlib.Path) -> tuple[int | None, str]:
+  """The number of levels by the rule at the top of this file, or None for continuous data; and why."""
+  declared = _declared(arrays, "levels", 2, path)
+  is_whole = all(x.dtype.kind != "f" for x in xs.values())
+  if declared is None and not is_whole:
+    return None, "floating-point numbers"
   if declared is None:
-    for name, x in xs.items():
-      if int(x.min()) < 0:
-        index = [int(i) for i in np.argwhere(x < 0)[0]]
-        raise DataError(f"npz file {path}, array {name!r}: the value at index {index} is {x[tuple(index)]}; levels "
-                        "count from 0, so shift the data.")
-    largest = max(int(x.max()) for x in xs.values())
-    train = xs["train"]
-    is_image = train.dtype == np.uint8 and train.ndim == 4 and train.shape[-1] in (1, 3)
-    return 2 if largest <= 1 else 256 if is_image else largest + 1
+    levels, why = _found_levels(xs, path)
+  else:
+    levels, why = declared, "declared by the file"
   for name, x in xs.items():
     where = f"npz file {path}, array {name!r}"
     if x.dtype.kind == "f":
       check_finite(x, where)
       if (x != np.round(x)).any():
-        raise DataError(f"{where} holds fractions, but the file declares levels={declared}; discrete data is whole.")
-    check_range(x, declared, "levels", where)
-  return declared
+        raise DataError(f"{where} holds fractions, but the file declares levels={levels}; discrete data is whole.")
+    try:
+      check_range(x, levels, "levels", where)
+    except DataError as error:
+      hint = "" if declared is not None else f" Levels were found by this: {why}; declare them by an array levels."
+      raise DataError(f"{error}{hint}") from error
+  return levels, why
 
 
-def _declared_levels(arrays: Arrays, path: pathlib.Path) -> int | None:
-  if "levels" not in arrays:
+def _found_levels(xs: Arrays, path: pathlib.Path) -> tuple[int, str]:
+  """The number of levels of integers, by their dtype and the training split."""
+  for name, x in xs.items():
+    if int(x.min()) < 0:
+      index = [int(i) for i in np.argwhere(x < 0)[0]]
+      raise DataError(f"npz file {path}, array {name!r}: the value at index {index} is {x[tuple(index)]}; levels "
+                      "count from 0, so shift the data.")
+  train = xs["train"]
+  largest = int(train.max())
+  if largest <= 1:
+    return 2, "the training split holds 0 and 1 alone"
+  if train.dtype == np.uint8 and train.ndim == 4 and train.shape[-1] in (1, 3):
+    return 256, "uint8 images"
+  return largest + 1, f"the largest value of the training split is {largest}"
+
+
+def _declared(arrays: Arrays, name: str, least: int, path: pathlib.Path) -> int | None:
+  if name not in arrays:
     return None
-  levels = arrays["levels"]
-  if levels.size != 1 or levels.dtype.kind not in "ui" or int(levels.reshape(())) < 2:
-    raise DataError(f"npz file {path}: 'levels' is {levels.tolist()!r}; it must be one integer of at least 2.")
-  return int(levels.reshape(()))
-
-
-def _cast(x: np.ndarray, levels: int | None) -> np.ndarray:
-  if levels is not None:
-    return x.astype(smallest_dtype(levels))
-  with np.errstate(over="ignore"):  # what overflows float32 becomes inf, which the check of the data set reports
-    return x.astype(np.float32)
+  value = arrays[name]
+  if value.size != 1 or value.dtype.kind not in "ui" or int(value.reshape(())) < least:
+    raise DataError(f"npz file {path}: {name!r} is {value.tolist()!r}; it must be one integer of at least {least}.")
+  return int(value.reshape(()))

@@ -14,6 +14,8 @@ The first 90 % (of the characters of a stream, of the lines, of the paragraphs) 
 the validation split; there is no test split, as is the custom with small corpora. The vocabulary is that of the
 training split; with [UNK] and no N it leaves out what occurs there once, which teaches the model what [UNK] is.
 
+Line breaks are "\\n", whatever the file has, and a byte order mark at its start is left out.
+
 Evaluation, and a pass over the training split, sees windows that don't overlap, so every token is scored once; the last
 window is shorter and says so in "length". Training on a stream sees as many windows per epoch, at random offsets.
 `units` counts what likelihood is per: tokens, and characters of the text as it is joined again (see `Rule.join`), in
@@ -71,9 +73,7 @@ def load(request: Request) -> Dataset:
     raise ConfigError(f"data.name: option vocabulary={limit} of text leaves tokens out, which needs [UNK]; take "
                       "unknown=refused away.")
   path, stream, rule = pathlib.Path(request.argument), unit == "stream", _RULES[tokens]
-  text = _read(path)
-  if not (stream and rule is CHARACTERS):
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+  text = _read(path).replace("\r\n", "\n").replace("\r", "\n")
   parts = {name: [_piece(rule, text, *span) for span in spans] for name, spans in _spans(text, unit).items()}
   _require_enough(path, parts["train"], context if stream else 1, rule)
   tokenizer = _tokenizer(path, rule, parts["train"], limit, unknown, end=not stream)
@@ -159,7 +159,7 @@ def _read(path: pathlib.Path) -> str:
   if not path.is_file():
     raise DataError(f"text file {str(path)!r} does not exist; name it by data.path or text:<path>.")
   try:
-    text = path.read_bytes().decode("utf-8")
+    text = path.read_bytes().decode("utf-8-sig")  # a byte order mark is no character of the text
   except UnicodeDecodeError as error:
     raise DataError(f"text file {path} is not UTF-8: byte {error.start} is "
                     f"{error.object[error.start]:#04x}.") from error

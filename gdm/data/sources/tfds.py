@@ -23,6 +23,7 @@ import numpy as np
 
 from gdm.data import cache
 from gdm.data.dataset import SPLITS, Dataset
+from gdm.data.initial import sample_examples
 from gdm.data.sources.request import Request
 from gdm.data.split import DiskSplit, MemorySplit, Rows, Split
 from gdm.dataspec import DataSpec
@@ -31,7 +32,7 @@ from gdm.errors import DataError, nearest
 MEMORY_LIMIT = 2 << 30  # bytes of all decoded splits together
 MAX_VALID_FRACTION = 0.2
 _DECODER = 1  # raise it where a change below makes other pixels of the same bytes: cached ones are then not read
-_PROBE = 1000  # examples of a set on disk that are looked at to see whether it is binary
+_PROBE = 1000  # examples of a set on disk, drawn at random, that are looked at to see whether it is binary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +70,34 @@ def load(request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
               for name, part in parts.items()}
   else:
     keys = ("x",) if label is None else ("x", "y")
-    splits = {name: DiskSplit(f"{where}, split {name}", part.num, keys, readers[name]) for name, part in parts.items()}
-  binary = splits["train"]["x"][:None if in_memory else _PROBE].max() <= 1
+    content = _content(directory)
+    splits = {name: DiskSplit(f"{where}, split {name}", part.num, keys, readers[name], content=f"{content} {part}")
+              for name, part in parts.items()}
+  probe = sample_examples(parts["train"].num, parts["train"].num if in_memory else _PROBE)
+  binary = splits["train"].rows(probe)["x"].max() <= 1
   spec = DataSpec(event=shape, levels=2 if binary else 256,
                   num_classes=None if label is None else features[label].num_classes)
   name = f"tfds:{request.argument}" + (f"#resize={shape[0]}" if "resize" in request.options else "")
+  why = f"no pixel of {len(probe)} training images is above 1" if binary else "uint8 images"
   return Dataset(name, spec, {name: splits[name] for name in SPLITS},
-                 {"source": str(directory), "version": str(builder.info.version), "in_memory": in_memory, **rule})
+                 {"source": str(directory), "version": str(builder.info.version), "in_memory": in_memory,
+                  "levels": why, **rule})
+
+
+def _content(directory: pathlib.Path) -> str:
+  """The digest of all files of a prepared set; each is read once, then known by its path, size and time."""
+  digests = []
+  for file in sorted(path for path in directory.iterdir() if path.is_file()):
+    facts = repr((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
+    key = f"sha256-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
+    digest = cache.cached(key, functools.partial(_file_digest, file))["sha256"]
+    digests.append(f"{file.name} {digest.tobytes().hex()}")
+  return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _file_digest(file: pathlib.Path) -> dict[str, np.ndarray]:
+  with file.open("rb") as opened:
+    return {"sha256": np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)}
 
 
 def _cache_key(directory: pathlib.Path, name: str, part: Part, shape: tuple[int, ...]) -> str:

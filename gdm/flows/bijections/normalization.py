@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from gdm.distributions.moments import moments
 from gdm.errors import ConfigError
 from gdm.flows.bijections.bijection import Bijection, Transformed
 from gdm.flows.bijections.linear import per_pixel
@@ -27,7 +28,7 @@ class ActNorm(Bijection):
   in whichever direction it runs. So there are no parameters that have not seen a batch.
 
   Attributes:
-    floor: a channel whose standard deviation is at most so many times its root mean square counts as constant: it is
+    floor: a channel whose standard deviation is at most so many times its largest magnitude counts as constant: it is
       centred, and keeps its scale.
   """
 
@@ -43,10 +44,8 @@ class ActNorm(Bijection):
       raise ConfigError("ActNorm has no parameters: they start from data, so run `init` on a batch first.")
 
     def centre_and_log_std() -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-      axes = tuple(range(x.ndim - 1))
-      centre, std = jnp.mean(x, axis=axes), jnp.std(x, axis=axes)
-      constant = std <= self.floor * jnp.hypot(centre, std)
-      return centre, jnp.log(jnp.where(constant, 1.0, std))
+      centre, scale, _ = moments(x, tuple(range(x.ndim - 1)), self.floor)
+      return centre, jnp.log(scale)
 
     def mean(_: Key[Array, ""]) -> Float[Array, " channels"]:
       centre, log_std = centre_and_log_std()
