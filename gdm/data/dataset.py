@@ -112,7 +112,7 @@ def check(dataset: Dataset) -> None:
 def as_served(dataset: Dataset) -> Dataset:
   """Return the set with "x" in the types that models are given: the smallest integers, or float32.
 
-  Sources hand on the values of their files and transforms work on those; only here are they cast, and no cast may change
+  Sources hand on the values of their files, and transforms work on those; only here are they cast, and no cast changes
   data.
 
   Raises:
@@ -124,7 +124,7 @@ def as_served(dataset: Dataset) -> Dataset:
   if levels is None:
     _check_float32(dataset)
   elif levels > MOST_LEVELS:
-    raise DataError(f"{dataset.name} has {levels} levels, values up to {levels - 1}; discrete data has at most "
+    raise DataError(f"{dataset.name} has {levels} levels, values up to {levels - 1}; there may be at most "
                     f"{MOST_LEVELS}: shift it, join values by the `quantize` transform, or save it as floating-point "
                     "numbers.")
   dtype = np.float32 if levels is None else smallest_dtype(levels)

@@ -107,8 +107,8 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
   constant = np.flatnonzero((std <= rounding * np.abs(mean)).ravel())
   if len(constant):
     raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split "
-                    f"({mean.ravel()[constant[0]]:g} but for rounding); drop it from the data, a density of it would be "
-                    "infinite.")
+                    f"({mean.ravel()[constant[0]]:g} but for rounding); drop it from the data, a density of it would "
+                    "be infinite.")
   true_log_prob = dataset.log_prob
   log_det = float(np.log(std).sum())
   facts = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist()}

@@ -110,7 +110,7 @@ LARGE = np.where(np.arange(150).reshape(30, 5) == 149, 9, BITS)
     (splits(LARGE), r"'test': the value at index \[4, 4\] is 9, but levels is 2.*training split holds 0 and 1 alone"),
     (splits(LARGE * 3 + BITS * 4), r"'test'.*is 27.*levels is 8.*largest value of the training split is 7"),
     (splits(BITS, **splits_of_labels(LABELS, test=7)), r"labels of 'test': 7 at index 0.*num_classes=4"),
-    (splits(BITS, **splits_of_labels(LABELS), num_classes=3), "labels of 'train': 3 at index 3.*declares num_classes=3"),
+    (splits(BITS, **splits_of_labels(LABELS), num_classes=3), "of 'train': 3 at index 3.*declares num_classes=3"),
     (splits(BITS, **splits_of_labels(LABELS.astype(np.int64) + 2**32)), r"holds 4294967299; it must be below"),
     (splits(BITS.astype(np.int64) * 1_650_000_000_000), "values up to 1650000000000"),
     (splits(BITS.astype(np.uint64) * np.uint64(2**63 + 7)), "values up to 9223372036854775815"),
