@@ -48,6 +48,9 @@ def get_config() -> ml_collections.ConfigDict:
           "stall_seconds": 600.0,  # end the run, to be resumed, when a batch takes longer to come; 0 means never
           "patience": 0,  # stop after so many validations without a better one; 0 means never
       },
+      # Values to try of the fields of other sections, by `train --search`: {"model": {"dropout": (0.0, 0.5)}}.
+      "search": {},
+      "searched": {},  # what such a search came to, for reports
       "evaluation": {
           "batch_size": 500,
           "num_draws": 1,  # repeats of what is random, averaged in nats

@@ -82,6 +82,8 @@ def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLike
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
       units=run.dataset.units.get(split), labels=labels)
+  if run.config.searched:  # settings were chosen on the validation split before training
+    report["search"] = run.config.searched.to_dict()
   path = workdir.path / f"likelihood_{name}.json"
   write_scores(scores_path(path), likelihood)
   write_report(path, report)

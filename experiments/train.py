@@ -1,15 +1,16 @@
 """Trains one model from a config into a workdir; the same command again resumes.
 
   python -m experiments.train --config=configs/autoregressive/made.py:digits --workdir=runs/made
-      [--config.optimizer.learning_rate=3e-4 ...] [--max_seconds=3600] [--profile_steps=10:15]
+      [--config.optimizer.learning_rate=3e-4 ...] [--max_seconds=3600] [--profile_steps=10:15] [--search=5m]
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 After the colon stands the data set, one of the config's variants. Every field of the config can be overridden as
 --config.<section>.<field>=<value>; the fields are listed in configs/base.py and in the config's own file.
 
 The workdir gets config.json, checkpoints (the last ones, and the best by validation), metrics.jsonl, events for
-TensorBoard, curves.png and samples.png. Several processes, one per host, share it; a cluster that JAX knows needs no
---coordinator.
+TensorBoard, curves.png and samples.png. With --search the settings that the config's section `search` lists are first
+tried for so long on the validation split (experiments/search.py), and reports name what was chosen. Several processes,
+one per host, share a workdir; a cluster that JAX knows needs no --coordinator.
 
 Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to resume.
 """
@@ -39,6 +40,7 @@ from experiments.progress import Display
 from experiments.registry import build_model
 from experiments.run import Run
 from experiments.scoring import scored_by
+from experiments.search import parse_budget, searched
 from experiments.settings import check_settings, flatten_fields, with_defaults
 from experiments.trained import load_data, load_run
 from experiments.utilization import utilization
@@ -64,6 +66,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if abs
 _MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Save and exit with 75 after so many seconds, for queue limits.")
 _THREADS = flags.DEFINE_integer("threads", None, "Of a CPU; one for each core by default. Small models are faster with "
                                 "1.")
+_SEARCH = flags.DEFINE_string("search", None, "First choose settings on the validation split for so long, as 90s, 5m, 1h; "
+                              "see experiments/search.py.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()
@@ -97,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
   if _THREADS.value is not None and _THREADS.value < 1:
     raise ConfigError(f"--threads is {_THREADS.value}; it must be at least 1.")
+  budget = None if _SEARCH.value is None else parse_budget(_SEARCH.value)
   profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", config.training.steps_per_call)
   if will_run_on_cpu():
     keep_freed_memory()
@@ -108,8 +113,12 @@ def main(argv: Sequence[str]) -> int:
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: _stop())
   try:
+    if budget is not None:
+      if jax.process_count() > 1:
+        raise ConfigError(f"--search is given to {jax.process_count()} processes; a search takes one.")
+      config = searched(config, workdir, budget, _trial)
     with _claimed(workdir, config):
-      return _train(config, workdir, profile or None)
+      return _train(config, workdir, profile or None, _finish)
   except KeyboardInterrupt:  # a second Ctrl-C within the loop
     _stop()
 
@@ -147,7 +156,18 @@ def _stop(line: str = "interrupted; the same command resumes from the last check
   os._exit(cli.EXIT_RESUME_ME)
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None) -> int:
+def _trial(config: ml_collections.ConfigDict, workdir: Workdir) -> float | None:
+  """Trains a setting of a search; returns its best validation in nats. What it prints is dropped."""
+  ended: list[float | None] = []
+  with _claimed(workdir, config), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    _train(config, workdir, None, lambda run, step, how: ended.append(run.progress.best_nats))
+  if not ended:
+    raise KeyboardInterrupt  # it was told to stop, and has saved
+  return ended[0]
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None,
+           finish: Callable[[Run, int, Ended], None]) -> int:
   if (step := hosts.from_first(workdir.finished_step)) is not None:
     print(f"{workdir.path} is finished already, at step {step}.")
     return 0
@@ -168,7 +188,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   if ended is Ended.INTERRUPTED:
     print(f"interrupted and saved at step {int(state.step)}; the same command resumes.")
     return cli.EXIT_RESUME_ME
-  _finish(run, int(state.step), ended)
+  finish(run, int(state.step), ended)
   return 0
 
 

@@ -14,7 +14,7 @@ from experiments.settings import flatten_fields, with_defaults
 from gdm.errors import WorkdirError
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
-FREE_SECTIONS = ("evaluation", "sampling", "mesh")
+FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
 FREE_FIELDS = ("data.data_dir", "training.stall_seconds")
 
 

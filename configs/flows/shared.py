@@ -45,6 +45,9 @@ def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, b
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
                    "checkpoint_every": 1000},
   })
+  dropout = {"dropout": (0.0, 0.2, 0.5)} if "dropout" in fields else {}
+  config.update({"search": {"model": {"noise": (0.0, 1.0), **dropout},
+                            "optimizer": {"weight_decay": (0.0, 1e-2, 1.0), "learning_rate": (5e-4, 2e-3)}}})
   config.update(base.choose(variant, VARIANTS))
   config.update((own or {}).get(variant, {}))
   return config

@@ -73,7 +73,7 @@ def test_without_a_terminal_there_is_one_line_per_row(commands, tmp_path):
   out = commands.good("train", DIGITS, f"--workdir={tmp_path / 'run'}", "--config.training.log_every=10",
                       "--config.training.eval_every=0", "--config.training.steps_per_call=2")
   first, *facts, ten, twenty, thirty, last = out.splitlines()
-  assert first == "fvsbn on digits+binarize (8x8x1, 2 levels, 1297/200/300 examples), 2,080 parameters."
+  assert first == "fvsbn on digits+binarize (8x8x1, 2 levels (by binarize), 1297/200/300 examples), 2,080 parameters."
   assert [line.split()[0] for line in facts[:4]] == ["parameters", "model/bias", "model/kernel", "all"]
   assert facts[2].split() == ["model/kernel", "2016", "float32", "2,016", "96.9", "%"]
   assert facts[4] == "mesh data=1 x fsdp=1: 1 device (cpu)"

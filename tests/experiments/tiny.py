@@ -7,6 +7,8 @@ BINARY_DIGITS = {"name": "digits", "transforms": ("binarize",)}
 
 VARIANTS = {
     "digits": {"data": BINARY_DIGITS, "model": FVSBN},
+    "searched": {"data": BINARY_DIGITS, "model": FVSBN,
+                 "search": {"model": {"input_dropout": (0.0, 0.5)}, "optimizer": {"learning_rate": (1e-6, 0.1)}}},
     "gray": {"data": {"name": "digits"}, "model": FVSBN},
     "npz": {"data": {"name": "npz", "batch_size": 20}, "model": FVSBN},
     "flow": {"data": {"name": "digits"}, "model": {"name": "nice", "num_layers": 3, "hidden": (8,)}},
@@ -24,6 +26,7 @@ def get_config(variant: str = "digits"):
   config, settings = base.get_config(), base.choose(variant, VARIANTS)
   config.data.update(settings["data"])
   config.model = settings["model"]
+  config.search = settings.get("search", {})
   config.optimizer.learning_rate = 0.01
   config.training.update(num_steps=30, log_every=2, eval_every=3, checkpoint_every=4, ema_decay=0.9)
   return config
