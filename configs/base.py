@@ -48,6 +48,10 @@ def get_config() -> ml_collections.ConfigDict:
           "stall_seconds": 600.0,  # end the run, to be resumed, when a batch takes longer to come; 0 means never
           "patience": 0,  # stop after so many validations without a better one; 0 means never
       },
+      # Settings in place of the others for training splits of fewer, or of at least, so many rows, as
+      # {"rows": 8000, "model": {"dropout": 0.1}}; what the command line sets holds for every size.
+      "small": {},
+      "large": {},
       # Values to try of the fields of other sections, by `train --search`: {"model": {"dropout": (0.0, 0.5)}}.
       "search": {},
       "searched": {},  # what such a search came to, for reports

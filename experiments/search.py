@@ -22,6 +22,7 @@ import ml_collections
 import numpy as np
 
 from experiments.settings import check_settings, flatten_fields
+from experiments.sizes import keep_settings
 from experiments.workdir import Workdir, read_json, write_json
 from gdm.errors import ConfigError, NotFiniteError, WorkdirError
 
@@ -149,14 +150,16 @@ def _round(record: "_Record", config: ml_collections.ConfigDict, candidates: Seq
 
 
 def _with(config: ml_collections.ConfigDict, settings: Settings) -> ml_collections.ConfigDict:
-  result = config.copy_and_resolve_references()
+  """The config with these settings, whatever the number of examples."""
+  result = keep_settings(config, settings)
   result.update_from_flattened_dict(settings)
   return result
 
 
 def _shortened(config: ml_collections.ConfigDict, settings: Settings, fraction: float) -> ml_collections.ConfigDict:
   """The config of a trial: fewer steps, schedules included, with about five validations and no early end."""
-  result = _with(config, settings)
+  result = keep_settings(_with(config, settings), [f"training.{name}" for name in (
+      "num_steps", "eval_every", "checkpoint_every", "log_every", "patience")])
   training = result.training
   call = training.steps_per_call
 

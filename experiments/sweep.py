@@ -41,6 +41,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import cli
 from experiments.overrides import check_overrides
 from experiments.settings import check_settings, with_defaults
+from experiments.sizes import keep_settings
 from experiments.workdir import Workdir, read_json, training_fields
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.evaluation.report import read_report
@@ -182,7 +183,7 @@ def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid:
     chosen = dict(zip(axes, values, strict=True))
     point_config = config.copy_and_resolve_references()
     point_config.update_from_flattened_dict(chosen)
-    point_config = with_defaults(point_config)
+    point_config = keep_settings(with_defaults(point_config), {**fixed, **chosen})
     check_settings(point_config)
     name = name_point(chosen)
     points.append(Point(name, source, point_config, {**fixed, **chosen}, root / name))

@@ -42,6 +42,7 @@ from experiments.run import Run
 from experiments.scoring import scored_by
 from experiments.search import parse_budget, searched
 from experiments.settings import check_settings, flatten_fields, with_defaults
+from experiments.sizes import keep_settings, sized
 from experiments.trained import load_data, load_run
 from experiments.utilization import utilization
 from experiments.workdir import Workdir, write_json
@@ -66,8 +67,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if abs
 _MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Save and exit with 75 after so many seconds, for queue limits.")
 _THREADS = flags.DEFINE_integer("threads", None, "Of a CPU; one for each core by default. Small models are faster with "
                                 "1.")
-_SEARCH = flags.DEFINE_string("search", None, "First choose settings on the validation split for so long, as 90s, 5m, 1h; "
-                              "see experiments/search.py.")
+_SEARCH = flags.DEFINE_string("search", None, "First choose settings on the validation split for so long: 90s, 5m, "
+                              "1h; see experiments/search.py.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()
@@ -95,7 +96,8 @@ class Plan:
 def main(argv: Sequence[str]) -> int:
   cli.refuse_arguments(argv)
   cli.require_flag("config")
-  workdir, config = Workdir(cli.require_flag("workdir")), with_defaults(_CONFIG.value)
+  workdir = Workdir(cli.require_flag("workdir"))
+  config = keep_settings(with_defaults(_CONFIG.value), cli.overrides())
   check_settings(config)
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
@@ -172,9 +174,11 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
     print(f"{workdir.path} is finished already, at step {step}.")
     return 0
   dataset = load_data(config)
+  config, as_given = sized(config, dataset.num_examples("train")), config
+  check_settings(config)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model, profile)
-  hosts.from_first(lambda: workdir.record(config))
+  hosts.from_first(lambda: workdir.record(as_given))
   with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
     state = run.resume(plan.like, plan.begin)
     print(_headline(run, state))

@@ -11,6 +11,7 @@ import ml_collections
 from experiments.registry import build_model
 from experiments.scoring import scored_by
 from experiments.settings import check_settings
+from experiments.sizes import keep_settings, sized
 from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.data.load import load_dataset
@@ -50,6 +51,7 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   config.update_from_flattened_dict(overrides)
   check_settings(config)
   dataset = dataset or load_data(config)
+  config = sized(keep_settings(config, overrides), dataset.num_examples("train"))
   model = scored_by(_recorded_model(workdir, config, dataset), config.evaluation.likelihood)
   for attempt in range(1, _ATTEMPTS + 1):
     place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))

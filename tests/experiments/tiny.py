@@ -11,6 +11,8 @@ VARIANTS = {
                  "search": {"model": {"input_dropout": (0.0, 0.5)}, "optimizer": {"learning_rate": (1e-6, 0.1)}}},
     "gray": {"data": {"name": "digits"}, "model": FVSBN},
     "npz": {"data": {"name": "npz", "batch_size": 20}, "model": FVSBN},
+    "by_size": {"data": {"name": "npz", "batch_size": 20}, "model": FVSBN,
+                "large": {"rows": 40, "optimizer": {"learning_rate": 1e-9}}},
     "flow": {"data": {"name": "digits"}, "model": {"name": "nice", "num_layers": 3, "hidden": (8,)}},
     "labelled_flow": {"data": {"name": "digits"}, "model": {"name": "nice", "num_layers": 3, "hidden": (8,),
                                                             "class_conditional": True}},
@@ -26,7 +28,7 @@ def get_config(variant: str = "digits"):
   config, settings = base.get_config(), base.choose(variant, VARIANTS)
   config.data.update(settings["data"])
   config.model = settings["model"]
-  config.search = settings.get("search", {})
+  config.search, config.large = settings.get("search", {}), settings.get("large", {})
   config.optimizer.learning_rate = 0.01
   config.training.update(num_steps=30, log_every=2, eval_every=3, checkpoint_every=4, ema_decay=0.9)
   return config
