@@ -22,6 +22,7 @@ from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import evaluate_bracket
+from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
 from gdm.model import HasUnnormalized
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
                                mesh=mesh)
     brackets.append(bracket)
     print(f"{number} temperatures: {bracket.pessimistic.nats_mean:.4f} to {bracket.optimistic.nats_mean:.4f} nats, "
-          f"{bracket.width:.4f} ± {bracket.width_stderr:.4f} apart")
+          f"{plus_minus(bracket.width, bracket.width_ci95)} (95 %) apart")
   exact = None
   if _is_exact(run):
     exact = evaluate_likelihood(run.model, params, carry, batches(), key=key, mesh=mesh).nats_mean
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
   save_bracket(workdir.path / "bracket.png", numbers,
                np.array([bracket.pessimistic.nats_mean for bracket in brackets]),
                np.array([bracket.optimistic.nats_mean for bracket in brackets]),
-               np.array([bracket.optimistic.normalizer_stderr for bracket in brackets]), exact=exact,
+               np.array([bracket.optimistic.normalizer_halves for bracket in brackets]).T, exact=exact,
                title=f"{run.config.model.name} on {run.dataset.name}, {split}")
 
 

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
-            labels: Mapping[str, float | None] | None) -> None:
+            labels: Mapping[str, Any] | None) -> None:
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(

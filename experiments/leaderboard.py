@@ -4,8 +4,8 @@
 
 DIR is a workdir, or a folder of workdirs. Rows that were scored on different data, or under different conditions, never
 share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
-seeds with the standard error over seeds. With --against, every row says by how much it
-differs from that model (or run) on the same examples, with the 95 % interval of the paired difference.
+seeds with its 95 % interval over seeds. With --against, every row says by how much it differs from that model (or run)
+on the same examples, with the 95 % interval of the paired difference, and whether that is exact, a bound or an estimate.
 """
 
 import json
@@ -23,7 +23,7 @@ from gdm.evaluation import leaderboard
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")
-_SEEDS = flags.DEFINE_boolean("seeds", False, "Show means and standard errors over seeds as well.")
+_SEEDS = flags.DEFINE_boolean("seeds", False, "Show means over seeds as well.")
 _AGAINST = flags.DEFINE_string("against", None, "A model or a run: show each row's paired difference from it.")
 
 

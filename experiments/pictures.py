@@ -169,11 +169,12 @@ def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
     panels[kernel] = defaultdict(list)
     for row in found.rows:
       if row.sampler is not None and row.nfe is not None:
-        panels[kernel][row.sampler].append(Point(row.nfe, *row.squared[kernel]))
+        panels[kernel][row.sampler].append(Point(row.nfe, row.squared[kernel].value, row.squared[kernel].half))
   if not all(sum(map(len, curves.values())) > 1 for curves in panels.values()):
     return False
   about = found.about
-  save_nfe(workdir.path / "nfe.png", panels, found.floor.squared,
+  floors = {kernel: (floor.value, floor.half) for kernel, floor in found.floor.squared.items()}
+  save_nfe(workdir.path / "nfe.png", panels, floors,
            title=f"{about['model']} · {about['dataset']} · {about['split']}")
   return True
 

@@ -5,9 +5,9 @@
 
 Prints a table and writes `quality_<split>.json` into the workdir, and where there are several samplers `nfe.png`:
 distance against network evaluations. The distance is the unbiased squared maximum mean discrepancy on the data's own
-values, scaled (so it is no KID, which is on features of a network), times 1,000, with its standard error; the last row
-is other data in place of samples. Differences from the reference come with their own standard error, which is smaller
-than that of either number, since both are measured on the same data. A model with one way to sample has one row.
+values, scaled (so it is no KID, which is on features of a network), times 1,000, with its 95 % interval; the last row
+is other data in place of samples. Differences from the reference come with their own interval, which is narrower than
+that of either number, since both are measured on the same data. A model with one way to sample has one row.
 """
 
 import functools

@@ -144,7 +144,7 @@ def _over_folds(row: Row, test: list[float]) -> str:
 
 
 def _mean_and_error(values: Sequence[float]) -> str:
-  return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.3f}"
+  return f"{np.mean(values):.3f} (s.e. {np.std(values, ddof=1) / np.sqrt(len(values)):.3f})"
 
 
 if __name__ == "__main__":

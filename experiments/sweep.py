@@ -8,7 +8,7 @@ Each --grid names a field of the config and its values; the runs are all combina
 fixes holds for all. The run of learning rate 0.001 and seed 0 is the workdir `<root>/learning_rate=0.001,seed=0`. The
 same command goes on where it was interrupted: runs that are finished and scored are skipped, whatever the order of the
 flags. With --jobs above 1 the output of each run goes to `<root>/<run>.log`. A run that fails does not stop the others.
-The end is the leaderboard of the root, with means and standard errors over seeds.
+The end is the leaderboard of the root, with means over seeds.
 
 With --print nothing is run: the commands that are left are printed, one line per run, for a shell each:
 

@@ -6,17 +6,16 @@ added.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
+from gdm.evaluation.intervals import Interval, combined, mean_half
 from gdm.evaluation.likelihood import HostBatch, SplitLikelihood, evaluate_likelihood
 from gdm.model import Carry, HasLikelihoods, HasLogLikelihood, HasUnnormalized, Model, Objective, Params
 
@@ -41,17 +40,22 @@ class Bracket:
     return self.optimistic.nats_mean - self.pessimistic.nats_mean
 
   @property
-  def width_stderr(self) -> float:
-    """Its standard error: examples are the same at both ends, so that only their differences vary; and log Z."""
-    difference = self.optimistic.nats - self.pessimistic.nats
-    spread = float(np.std(difference, ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return math.hypot(spread, self.optimistic.normalizer_stderr)
+  def width_ci95(self) -> Interval | None:
+    """Its 95 % interval: Student's over examples, which are the same at both ends, so that only their differences vary;
+    and that of log Z. None for a single example."""
+    half = mean_half(self.optimistic.nats - self.pessimistic.nats)
+    if half is None:
+      return None
+    below, above = self.optimistic.normalizer_halves
+    return Interval.around(self.width, combined(half, below), combined(half, above))
 
   def to_json(self) -> dict[str, Any]:
     """What `bracket.json` holds of it."""
-    ends = {name: {"nats_mean": end.nats_mean, "nats_stderr": end.nats_stderr, "kind": str(end.kind)}
+    ends = {name: {"nats_mean": end.nats_mean, "nats_stderr": end.nats_stderr,
+                   "nats_ci95": end.nats_ci95 and list(end.nats_ci95), "kind": str(end.kind)}
             for name, end in (("pessimistic", self.pessimistic), ("optimistic", self.optimistic))}
-    return {"num_temperatures": self.num_temperatures, **ends, "width": self.width, "width_stderr": self.width_stderr,
+    return {"num_temperatures": self.num_temperatures, **ends, "width": self.width,
+            "width_ci95": self.width_ci95 and list(self.width_ci95),
             "log_z_stderr": self.optimistic.normalizer_stderr, "num_examples": self.pessimistic.num_examples}
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from gdm import mesh as meshes
 from gdm.errors import DataError
+from gdm.evaluation.intervals import Interval, mean_half, share_interval
 from gdm.likelihood import require_finite
 from gdm.model import Carry, HasLabelProbs, Params
 
@@ -22,15 +23,15 @@ NUM_BINS = 10
 
 
 class Average(NamedTuple):
-  """A mean over examples and its standard error; None for a single example, which shows no spread."""
+  """A mean over examples.
+
+  Attributes:
+    value: the mean.
+    ci95: its 95 % interval; None for a single example's number, which shows no spread.
+  """
 
   value: float
-  stderr: float | None
-
-  @classmethod
-  def of(cls, values: Float[np.ndarray, " examples"]) -> "Average":
-    stderr = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    return cls(float(np.mean(values)), stderr)
+  ci95: Interval | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,13 +50,15 @@ class SplitClassification:
 
   @property
   def accuracy(self) -> Average:
-    """The share of examples whose likeliest label is the true one."""
-    return Average.of(self.right.astype(np.float64))
+    """The share of examples whose likeliest label is the true one, with Clopper and Pearson's interval."""
+    share = float(np.mean(self.right))
+    return Average(share, share_interval(share, len(self.right)))
 
   @property
   def label_nats(self) -> Average:
-    """log p(y | x), in nats."""
-    return Average.of(self.nats)
+    """log p(y | x), in nats, with Student's interval."""
+    mean, half = float(np.mean(self.nats)), mean_half(self.nats)
+    return Average(mean, None if half is None else Interval.around(mean, half))
 
   @property
   def calibration_error(self) -> float:
@@ -66,10 +69,11 @@ class SplitClassification:
     return float(np.abs(gaps).sum() / len(self.nats))
 
   @property
-  def summary(self) -> dict[str, float | None]:
+  def summary(self) -> dict[str, float | list[float] | None]:
     """The numbers, for a report."""
-    return {"accuracy": self.accuracy.value, "accuracy_stderr": self.accuracy.stderr,
-            "nats_mean": self.label_nats.value, "nats_stderr": self.label_nats.stderr,
+    accuracy, nats = self.accuracy, self.label_nats
+    return {"accuracy": accuracy.value, "accuracy_ci95": accuracy.ci95 and list(accuracy.ci95),
+            "nats_mean": nats.value, "nats_ci95": nats.ci95 and list(nats.ci95),
             "calibration_error": self.calibration_error}
 
 

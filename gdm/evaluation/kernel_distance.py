@@ -21,6 +21,7 @@ from jaxtyping import Float, Num
 
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError
+from gdm.evaluation.intervals import student_975
 
 Points = Float[np.ndarray, "_ dims"]
 # Positive definite, of the rows of x [n, dims] and y [m, dims]: [n, m].
@@ -91,10 +92,21 @@ def median_bandwidth(x: Points) -> float:
 
 
 class Estimate(NamedTuple):
-  """An estimate and its standard error."""
+  """An estimate, its standard error, and half the width of its 95 % interval.
+
+  The interval is Student's, with as many degrees of freedom as the smallest set has points, less one. By simulation it
+  covers 99 in 100 cases where samples and data are alike, and 82 to 96 where they differ and the sets are of 10 to 100
+  points, since the linear part of the error is then estimated from few points.
+  """
 
   value: float
   stderr: float
+  half: float
+
+  @classmethod
+  def of(cls, value: float, variance: float, *sizes: int) -> "Estimate":
+    stderr = math.sqrt(variance)
+    return cls(value, stderr, student_975(min(sizes) - 1) * stderr)
 
 
 class Within(NamedTuple):
@@ -179,7 +191,7 @@ class KernelDistance:
     noise = self._within.rest / (num_data - 2) + samples._data_noise
     variance = (samples._linear + samples._quadratic + 2.0 * self._within.rest / (num_data * (num_data - 1))
                 + 4.0 * _variance(self._within.effect - samples.data_effect, noise) / num_data)
-    return Estimate(value, math.sqrt(variance))
+    return Estimate.of(value, variance, len(samples.effect), num_data)
 
   def difference(self, samples: Moments, others: Moments) -> Estimate:
     """Squared MMD of `samples` less that of `others` from the same data; positive where `samples` are farther.
@@ -190,7 +202,7 @@ class KernelDistance:
     value = samples.within.mean - others.within.mean - 2.0 * (samples.mean - others.mean)
     shared = _variance(samples.data_effect - others.data_effect, samples._data_noise + others._data_noise)
     variance = sum(side._linear + side._quadratic for side in (samples, others)) + 4.0 * shared / len(self._data)
-    return Estimate(value, math.sqrt(variance))
+    return Estimate.of(value, variance, len(samples.effect), len(others.effect), len(self._data))
 
 
 def _within(kernel: Kernel, x: Points) -> Within:

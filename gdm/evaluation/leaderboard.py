@@ -3,18 +3,20 @@
 A table is one data set, split, fingerprint of its examples and condition. Rows stand best first; a bound stands where
 its value puts it and wears its relation to the truth (≤, ≥, ≈).
 
-What seeds do to a number is seen below a table (`with_seed_means`): the mean over the seeds of a setting, with the
-standard error over seeds, which is another thing than the interval over examples that each row has.
+What seeds do to a number is seen below a table (`with_seed_means`): the mean over the seeds of a setting, with its
+interval over seeds, which is another thing than the interval over examples that each row has. Differences of such means
+have an interval over both.
 """
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import json
-import math
 import os
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,9 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gdm.errors import ConfigError, WorkdirError, nearest
-from gdm.evaluation.likelihood import NORMAL_975
-from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_coded, read_report
-from gdm.evaluation.scores import Difference, Scores, mean_scores, paired_difference, read_scores, scores_path
+from gdm.evaluation.intervals import Interval, mean_half, plus_minus, standard_error
+from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_coded, read_report, relation
+from gdm.evaluation.scores import Difference, Scores, paired_difference, read_scores, scores_path
+from gdm.likelihood import Kind
+
+_NOTE_WIDTH = 120  # characters of a line of notes, where no terminal says how many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +63,31 @@ class Trial(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SeedMean:
-  """The runs of a table that differ in their seed alone.
+  """The runs of a table that differ in their seed alone; runs with the same seed count once, as their mean.
 
   Attributes:
     rows: the runs.
-    num_seeds: how many seeds they have; runs with the same seed count once, as their mean.
-    nats_mean: mean over seeds of the nats per example.
-    nats_stderr: its standard error over seeds, std(ddof=1) / sqrt(num_seeds); None for a single seed.
-    bits_per_dim: mean over seeds; None for a density.
-    bits_per_dim_stderr: its standard error over seeds.
+    seeds: the seed of each.
     difference: of the examples' mean scores over runs, paired, from the model that was asked for.
   """
 
   rows: tuple[Row, ...]
-  num_seeds: int
-  nats_mean: float
-  nats_stderr: float | None
-  bits_per_dim: float | None
-  bits_per_dim_stderr: float | None
+  seeds: tuple[int, ...]
   difference: Difference | None = None
+
+  @property
+  def num_seeds(self) -> int:
+    return len(set(self.seeds))
+
+  @functools.cached_property
+  def nats(self) -> "OverSeeds":
+    """Of the nats per example."""
+    return OverSeeds.of(self.rows, self.seeds, "nats_mean")
+
+  @functools.cached_property
+  def bits_per_dim(self) -> "OverSeeds | None":
+    """Of the bits/dim; None for a density."""
+    return None if self.rows[0].report["bits_per_dim"] is None else OverSeeds.of(self.rows, self.seeds, "bits_per_dim")
 
   @property
   def run(self) -> str:
@@ -91,6 +102,22 @@ class SeedMean:
   def mean(self, field: str) -> float:
     """The mean over the runs of a number of their reports."""
     return float(np.mean([row.report[field] for row in self.rows]))
+
+
+class OverSeeds(NamedTuple):
+  """The mean of a number over seeds, its standard error over them, and half its 95 % interval; None of one seed."""
+
+  mean: float
+  stderr: float | None
+  half: float | None
+
+  @classmethod
+  def of(cls, rows: Sequence[Row], seeds: Sequence[int], field: str) -> "OverSeeds":
+    by_seed = defaultdict(list)
+    for row, seed in zip(rows, seeds, strict=True):
+      by_seed[seed].append(row.report[field])
+    values = np.array([np.mean(same) for same in by_seed.values()])
+    return cls(float(np.mean(values)), standard_error(values), mean_half(values))
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -126,6 +153,24 @@ class Table:
     return any(row.coded is not None for row in self.rows)
 
   @property
+  def has_inexact_differences(self) -> bool:
+    """Whether some difference is of a bound or an estimate."""
+    return any(row.difference is not None and row.difference.kind is not Kind.EXACT
+               for row in (*self.rows, *self.means))
+
+  @property
+  def notes(self) -> list[str]:
+    """What a reader must know of the numbers, a sentence each."""
+    notes = []
+    doubtful = [row.run for row in self.rows if row.report.get("is_interval_doubtful")]
+    if doubtful:
+      notes.append(f"Scores are skewed, so that intervals cover 95 % at most: {', '.join(doubtful)}.")
+    if self.has_inexact_differences:
+      notes.append("The difference of a bound or an estimate is itself no more than that: ≤, ≥ and ≈ say how the true "
+                   "one stands to it, and its interval is about the numbers shown, not about the truth.")
+    return notes
+
+  @property
   def title(self) -> str:
     report = self.first
     return " · ".join([report["dataset"], report["split"], *given_text(report), f"{report['num_examples']:,} examples",
@@ -157,8 +202,8 @@ _REST = (
 _MEAN_MODEL = Column("model", lambda mean: mean.rows[0].report["model"], is_number=False)
 _MEAN_OVER = Column("over", lambda mean: f"mean of {mean.num_seeds} seeds" if mean.num_seeds > 1 else "1 seed",
                     is_number=False)
-_MEAN_BITS = Column("bits/dim ± std. error", lambda mean: _mean_text(mean, bits_text, mean.bits_per_dim_stderr))
-_MEAN_NATS = Column("nats ± std. error", lambda mean: _mean_text(mean, nats_text, mean.nats_stderr))
+_MEAN_BITS = Column("bits/dim ± 95 % over seeds", lambda mean: _mean_text(mean, bits_text))
+_MEAN_NATS = Column("nats ± 95 % over seeds", lambda mean: _mean_text(mean, nats_text))
 _MEAN_REST = (
     Column("kind", lambda mean: mean.rows[0].report["kind"].replace("_", " "), is_number=False),
     Column("params", lambda mean: f"{mean.mean('num_params'):,.0f}"),
@@ -167,19 +212,33 @@ _MEAN_REST = (
 )
 
 
-def _difference_column(table: Table) -> Column:
-  unit = "bits/dim" if table.is_discrete else "nats"
-  return Column(f"{unit} - {table.against} ± 95 %", lambda row: "" if row.difference is None else (
-      f"{row.difference.mean:+z.4f} ± {NORMAL_975 * row.difference.stderr:.4f}"))
+def _difference_columns(table: Table) -> tuple[Column, ...]:
+  """Differences from a model, and what they are where some are not exact."""
+  def cell(row: Row | SeedMean) -> str:
+    if row.difference is None:
+      return ""
+    mean, _, interval, kind = row.difference
+    return relation(kind if table.is_discrete else -kind) + plus_minus(mean, interval, sign="+")
+
+  def kind(row: Row | SeedMean) -> str:
+    return "" if row.difference is None else row.difference.kind.replace("_", " ")
+
+  if not table.against:
+    return ()
+  values = Column(f"{'bits/dim' if table.is_discrete else 'nats'} - {table.against} ± 95 %", cell)
+  return (values, Column("difference is", kind, is_number=False)) if table.has_inexact_differences else (values,)
 
 
 _SHEET: tuple[str, ...] = ("dataset", "split", "given", "data_fingerprint", "rank", "model", "bits_per_dim",
-                           "bits_per_dim_stderr", "nats_mean", "nats_stderr", "kind", "num_params", "train_seconds",
-                           "num_draws", "parameters", "step", "num_examples", "num_dims", "run")
-# Standard errors over seeds have columns of their own: those of a run are over examples.
-_MEAN_SHEET: tuple[str, ...] = ("num_seeds", "bits_per_dim_seeds_stderr", "nats_seeds_stderr")
+                           "bits_per_dim_stderr", "bits_per_dim_low", "bits_per_dim_high", "nats_mean", "nats_stderr",
+                           "nats_low", "nats_high", "kind", "num_params", "train_seconds", "num_draws", "parameters",
+                           "step", "num_examples", "num_dims", "run")  # low and high: ends of 95 % intervals
+# What is over seeds has columns of its own: that of a run is over examples.
+_MEAN_SHEET: tuple[str, ...] = ("num_seeds", "bits_per_dim_seeds_stderr", "bits_per_dim_seeds_half",
+                                "nats_seeds_stderr", "nats_seeds_half")
 _CODED_SHEET: tuple[str, ...] = ("coded_bits_per_dim",)
-_AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr")
+_AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr", "difference_low", "difference_high",
+                                   "difference_kind")
 
 
 def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Table]:
@@ -239,7 +298,7 @@ def with_differences(tables: Iterable[Table], against: str) -> list[Table]:
 
 
 def _with_differences(table: Table, against: str) -> Table:
-  base = [row.scores for row in table.rows if against in (row.report["model"], row.run) and row.scores is not None]
+  base = [row for row in table.rows if against in (row.report["model"], row.run) and row.scores is not None]
   if not base or table.first["num_examples"] < 2:
     return table
 
@@ -247,10 +306,22 @@ def _with_differences(table: Table, against: str) -> Table:
     several = [row.scores for row in rows if row.scores is not None]
     if len(several) < len(rows):
       return None
-    return paired_difference(mean_scores(several), mean_scores(base), table.is_discrete)
+    return paired_difference(several, [row.scores for row in base if row.scores is not None], table.is_discrete)
+
+  seeds = {row.run: seed for mean in table.means for row, seed in zip(mean.rows, mean.seeds, strict=True)}
+  field = "bits_per_dim" if table.is_discrete else "nats_mean"
+
+  def of_means(mean: SeedMean) -> Difference | None:
+    """Over examples and over the seeds of both, which differ independently; a mean does not differ from itself."""
+    found = difference(mean.rows)
+    if found is None or {row.run for row in mean.rows} == {row.run for row in base}:
+      return found
+    both = (OverSeeds.of(mean.rows, mean.seeds, field),
+            OverSeeds.of(base, [seeds.get(row.run, 0) for row in base], field))
+    return found.widened(*(each.half for each in both if each.half is not None))
 
   rows = tuple(dataclasses.replace(row, difference=difference([row])) for row in table.rows)
-  means = tuple(dataclasses.replace(mean, difference=difference(mean.rows)) for mean in table.means)
+  means = tuple(dataclasses.replace(mean, difference=of_means(mean)) for mean in table.means)
   return Table(rows, means, against)
 
 
@@ -278,21 +349,13 @@ def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, .
   means = [_seed_mean(seeds) for seeds in groups.values()]
   if all(mean.num_seeds == 1 for mean in means):
     return ()
-  return tuple(sorted(means, key=lambda mean: (-mean.nats_mean, mean.run)))
+  return tuple(sorted(means, key=lambda mean: (-mean.nats.mean, mean.run)))
 
 
 def _seed_mean(seeds: Mapping[int, Sequence[Row]]) -> SeedMean:
   """The mean over the runs of one setting, which are given by seed."""
-  rows = tuple(sorted((row for same in seeds.values() for row in same), key=lambda row: row.run))
-  is_discrete = rows[0].report["bits_per_dim"] is not None
-  return SeedMean(rows, len(seeds), *_mean_and_stderr(seeds, "nats_mean"),
-                  *(_mean_and_stderr(seeds, "bits_per_dim") if is_discrete else (None, None)))
-
-
-def _mean_and_stderr(seeds: Mapping[int, Sequence[Row]], field: str) -> tuple[float, float | None]:
-  values = np.array([np.mean([row.report[field] for row in same]) for same in seeds.values()])
-  stderr = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-  return float(np.mean(values)), stderr
+  runs = sorted(((row, seed) for seed, same in seeds.items() for row in same), key=lambda run: run[0].run)
+  return SeedMean(tuple(row for row, _ in runs), tuple(seed for _, seed in runs))
 
 
 def render(tables: Sequence[Table], style: str = "text", width: int | None = None) -> str:
@@ -313,21 +376,24 @@ def _run_names(folders: Iterable[Path]) -> dict[Path, str]:
   return {folder: str(folder.relative_to(common)) for folder in folders}
 
 
-def _mean_text(mean: SeedMean, text: Callable[[Report], str], stderr: float | None) -> str:
-  """A mean as its runs would be written, with its relation to the truth, and the standard error over seeds."""
-  alone = text({"kind": mean.rows[0].report["kind"], "nats_mean": mean.nats_mean, "nats_stderr": None,
-                "bits_per_dim": mean.bits_per_dim, "bits_per_dim_stderr": None})
-  return alone if stderr is None else f"{alone} ± {stderr:.4f}"
+def _mean_text(mean: SeedMean, text: Callable[[Report], str]) -> str:
+  """A mean as its runs would be written, with its relation to the truth, and its interval over seeds."""
+  def ends(found: OverSeeds | None) -> Interval | None:
+    return None if found is None or found.half is None else Interval.around(found.mean, found.half)
+
+  bits = mean.bits_per_dim
+  return text({"kind": mean.rows[0].report["kind"], "nats_mean": mean.nats.mean, "nats_ci95": ends(mean.nats),
+               "bits_per_dim": bits and bits.mean, "bits_per_dim_ci95": ends(bits)})
 
 
 def _columns(table: Table) -> tuple[Column, ...]:
   bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
-  return (_MODEL, *bits, _NATS, *[_difference_column(table)] * bool(table.against), *_REST)
+  return (_MODEL, *bits, _NATS, *_difference_columns(table), *_REST)
 
 
 def _mean_columns(table: Table) -> tuple[Column, ...]:
   return (_MEAN_MODEL, _MEAN_OVER, *([_MEAN_BITS] if table.is_discrete else []), _MEAN_NATS,
-          *[_difference_column(table)] * bool(table.against), *_MEAN_REST)
+          *_difference_columns(table), *_MEAN_REST)
 
 
 def _text(tables: Sequence[Table], width: int | None) -> str:
@@ -338,6 +404,7 @@ def _text_table(table: Table, width: int | None) -> str:
   parts = [table.title, *_text_lines(_columns(table), table.rows, width)]
   if table.means:
     parts += ["", *_text_lines(_mean_columns(table), table.means, width)]
+  parts += [line for note in table.notes for line in textwrap.wrap(note, width or _NOTE_WIDTH)]
   return "\n".join(parts) + "\n"
 
 
@@ -365,6 +432,7 @@ def _markdown_table(table: Table) -> str:
   parts = [f"**{_escape(table.title)}**", "", *_markdown_lines(_columns(table), table.rows)]
   if table.means:
     parts += ["", *_markdown_lines(_mean_columns(table), table.means)]
+  parts += [line for note in table.notes for line in ("", _escape(note))]
   return "\n".join(parts) + "\n"
 
 
@@ -393,6 +461,8 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
   for table in tables:
     for rank, row in enumerate(table.rows, start=1):
       writer.writerow({**row.report, "given": " ".join(row.report["given"]), "rank": rank, "run": row.run,
+                       **_ends("bits_per_dim", row.report["bits_per_dim_ci95"]),
+                       **_ends("nats", row.report["nats_ci95"]),
                        "coded_bits_per_dim": row.coded, **_difference_cells(table, row.difference)})
     for rank, mean in enumerate(table.means, start=1):
       writer.writerow({**_mean_cells(mean, rank), **_difference_cells(table, mean.difference)})
@@ -402,16 +472,25 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
 def _difference_cells(table: Table, difference: Difference | None) -> dict[str, Any]:
   if difference is None:
     return {}
-  return {"against": table.against, "difference": difference.mean, "difference_stderr": difference.stderr}
+  return {"against": table.against, "difference": difference.mean, "difference_stderr": difference.stderr,
+          **_ends("difference", difference.ci95), "difference_kind": difference.kind}
+
+
+def _ends(name: str, interval: Sequence[float] | None) -> dict[str, float]:
+  return {} if interval is None else dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
 def _mean_cells(mean: SeedMean, rank: int) -> dict[str, Any]:
   report = mean.rows[0].report
   shared = ("dataset", "split", "data_fingerprint", "model", "kind", "num_draws", "parameters", "num_examples",
             "num_dims")
-  return {**{name: report[name] for name in shared}, "given": " ".join(report["given"]), "rank": rank,
-          "nats_mean": mean.nats_mean, "nats_seeds_stderr": mean.nats_stderr, "bits_per_dim": mean.bits_per_dim,
-          "bits_per_dim_seeds_stderr": mean.bits_per_dim_stderr, "num_params": mean.mean("num_params"),
+  values = {}
+  for name, over in (("nats", mean.nats), ("bits_per_dim", mean.bits_per_dim)):
+    if over is not None:
+      values |= {f"{name}_mean" if name == "nats" else name: over.mean, f"{name}_seeds_stderr": over.stderr,
+                 f"{name}_seeds_half": over.half}
+  return {**{name: report[name] for name in shared}, "given": " ".join(report["given"]), "rank": rank, **values,
+          "num_params": mean.mean("num_params"),
           "train_seconds": mean.mean("train_seconds"), "num_seeds": mean.num_seeds, "run": mean.run}
 
 

@@ -20,13 +20,22 @@ from jaxtyping import Array, Float, Int, Key
 
 from gdm import mesh as meshes
 from gdm.errors import ConfigError, DataError, NotFiniteError
+from gdm.evaluation.intervals import (
+    NORMAL_975,
+    Interval,
+    combined,
+    is_doubtful,
+    mean_half,
+    ratio_stderr,
+    skewness,
+    standard_error,
+    student_975,
+)
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer, bits_per_dim, require_finite
 from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
 
 T = TypeVar("T")
 HostBatch = Mapping[str, np.ndarray | Array]
-
-NORMAL_975 = 1.959963984540054  # standard errors on either side of a 95 % interval
 
 
 class LogZ(NamedTuple):
@@ -109,18 +118,26 @@ class SplitLikelihood:
   @property
   def nats_stderr(self) -> float | None:
     """Standard error of the mean over examples, and of log Z; None for a single example, which shows no spread."""
-    if self.num_examples < 2:
-      return None
-    return math.hypot(float(np.std(self.nats, ddof=1)) / math.sqrt(self.num_examples), self.normalizer_stderr)
+    spread = standard_error(self.nats)
+    return None if spread is None else math.hypot(spread, self.normalizer_stderr)
 
   @property
-  def nats_ci95(self) -> tuple[float, float] | None:
-    """The 95 % interval of the mean: of its spread over examples, normal, and of log Z, in squares on either side."""
-    if self.num_examples < 2:
+  def nats_ci95(self) -> Interval | None:
+    """The 95 % interval of the mean: Student's over examples and that of log Z, combined on either side."""
+    half, (below, above) = mean_half(self.nats), self.normalizer_halves
+    if half is None:
       return None
-    half = NORMAL_975 * float(np.std(self.nats, ddof=1)) / math.sqrt(self.num_examples)
-    below, above = self.normalizer_halves
-    return self.nats_mean - math.hypot(half, below), self.nats_mean + math.hypot(half, above)
+    return Interval.around(self.nats_mean, combined(half, below), combined(half, above))
+
+  @property
+  def nats_skewness(self) -> float:
+    """Third central moment of the scores over the cube of their standard deviation."""
+    return skewness(self.nats)
+
+  @property
+  def is_interval_doubtful(self) -> bool:
+    """Whether the scores are so skewed and so few that their intervals cover less than they say."""
+    return is_doubtful(self.nats)
 
   @property
   def normalizer_halves(self) -> tuple[float, float]:
@@ -156,8 +173,8 @@ class SplitLikelihood:
     if above is None:
       return False
     difference = above.nats - self.nats
-    spread = float(np.std(difference, ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return float(np.mean(difference)) + math.hypot(NORMAL_975 * spread, above.normalizer_halves[1]) < 0.0
+    half = mean_half(difference) or 0.0
+    return float(np.mean(difference)) + combined(half, above.normalizer_halves[1]) < 0.0
 
   @property
   def pessimistic_nats(self) -> float:
@@ -177,13 +194,26 @@ class SplitLikelihood:
 
   @property
   def bits_per_dim_stderr(self) -> float | None:
-    """Standard error of that ratio of sums, by linearization; of the mean's alone where all lengths are equal."""
-    if not self.discrete or self.num_examples < 2:
+    """Standard error of that ratio of sums over examples, and of log Z."""
+    spread = self._nats_per_dim_stderr
+    if spread is None:
       return None
-    ratio = np.sum(self.nats) / np.sum(self.num_dims)
-    residual = self.nats - ratio * self.num_dims
-    spread = math.sqrt(float(np.sum(residual**2)) / (self.num_examples * (self.num_examples - 1)))
-    return math.hypot(spread, self.normalizer_stderr) / (self.dims_per_example * math.log(2.0))
+    return math.hypot(spread, self.normalizer_stderr / self.dims_per_example) / math.log(2.0)
+
+  @property
+  def bits_per_dim_ci95(self) -> Interval | None:
+    """The 95 % interval of bits/dim, with the same parts as that of the nats, turned round since bits are negative."""
+    spread, bits = self._nats_per_dim_stderr, self.bits_per_dim
+    if spread is None or bits is None:
+      return None
+    half = student_975(self.num_examples - 1) * spread
+    below, above = (combined(half, side / self.dims_per_example) for side in self.normalizer_halves)
+    return Interval.around(bits, above / math.log(2.0), below / math.log(2.0))
+
+  @property
+  def _nats_per_dim_stderr(self) -> float | None:
+    """Standard error over examples of the nats per dimension; None for a density, and for a single example."""
+    return ratio_stderr(self.nats, self.num_dims) if self.discrete and self.num_examples > 1 else None
 
 
 def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Iterable[HostBatch], *,

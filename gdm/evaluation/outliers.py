@@ -1,14 +1,17 @@
 """Whether a model tells other data from its own: sets of pictures to try it on, and the area under the ROC curve."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 import scipy.stats
 from jaxtyping import Float, Num
 
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
+from gdm.evaluation.intervals import Interval, share_interval, student_975
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 BYTES = 256
@@ -21,15 +24,20 @@ class Separation(NamedTuple):
 
   Attributes:
     auroc: the probability that an example of the first set scores above one of the second; ties count half.
-    stderr: its standard error, by DeLong's method (DeLong, DeLong and Clarke-Pearson, 1988).
+    ci95: its 95 % interval.
   """
 
   auroc: float
-  stderr: float
+  ci95: Interval
 
 
 def separation(inside: Float[np.ndarray, " inside"], outside: Float[np.ndarray, " outside"]) -> Separation:
-  """The area under the ROC curve of scores that should be higher inside.
+  """The area under the ROC curve of scores that should be higher inside, with its interval.
+
+  The interval is Student's of the logarithm of the odds, auroc to 1 - auroc, so that it stays within [0, 1]; the
+  standard error is that of DeLong, DeLong and Clarke-Pearson (1988), the degrees of freedom are Brunner and Munzel's
+  (2000). Where the scores show no spread, as where they separate the sets perfectly, it is that of a share of as many
+  independent trials as the smaller set has examples: so large is the variance at most (Birnbaum and Klose, 1957).
 
   Raises ConfigError unless there are two or more scores in both sets, none of them NaN.
   """
@@ -41,8 +49,15 @@ def separation(inside: Float[np.ndarray, " inside"], outside: Float[np.ndarray, 
   ranks = scipy.stats.rankdata(np.concatenate([inside, outside]))
   of_inside = (ranks[:len(inside)] - scipy.stats.rankdata(inside)) / len(outside)
   of_outside = 1.0 - (ranks[len(inside):] - scipy.stats.rankdata(outside)) / len(inside)
-  variance = np.var(of_inside, ddof=1) / len(inside) + np.var(of_outside, ddof=1) / len(outside)
-  return Separation(float(of_inside.mean()), float(np.sqrt(variance)))
+  auroc, sizes = float(of_inside.mean()), np.array([len(inside), len(outside)])
+  parts = np.array([np.var(of_inside, ddof=1), np.var(of_outside, ddof=1)]) / sizes
+  variance = float(parts.sum())
+  if variance == 0.0:
+    return Separation(auroc, share_interval(auroc, float(sizes.min())))
+  degrees = variance**2 / float(np.sum(parts**2 / (sizes - 1)))
+  half = student_975(degrees) * math.sqrt(variance) / (auroc * (1.0 - auroc))
+  low, high = scipy.special.expit(scipy.special.logit(auroc) + np.array([-half, half]))
+  return Separation(auroc, Interval(float(low), float(high)))
 
 
 def rotated(x: Pictures, seed: int) -> Pictures:

@@ -85,9 +85,9 @@ class Row:
 def table(rows: Sequence[Row], floor: Row, reference: str | None) -> str:
   """A line for each row, then the floor: squared distances and differences from the reference, times 1,000."""
   kernels = list(floor.squared)
-  heading = ["samples", "NFE", "samples/s", *(f"{name} MMD² x 1000" for name in kernels)]
+  heading = ["samples", "NFE", "samples/s", *(f"{name} MMD² x 1000 ± 95 %" for name in kernels)]
   if reference is not None:
-    heading += [f"{name} - {reference}" for name in kernels]
+    heading += [f"{name} - {reference} ± 95 %" for name in kernels]
   lines = [heading]
   for row in (*rows, floor):
     cells = [row.name, "" if row.nfe is None else f"{row.nfe:g}",
@@ -122,21 +122,22 @@ def _rate(rate: float) -> str:
 
 
 def _cell(estimate: Estimate) -> str:
-  return f"{_SHOWN * estimate.value:.3f} ± {_SHOWN * estimate.stderr:.3f}"
+  return f"{_SHOWN * estimate.value:.3f} ± {_SHOWN * estimate.half:.3f}"
 
 
 def _difference_cell(row: Row, name: str) -> str:
-  """The difference, its error, and their ratio: how many standard errors worse."""
+  """The difference, half its interval, and how many standard errors worse it is."""
   if row.difference is None:
     return ""
-  value, stderr = row.difference[name]
+  value, stderr, half = row.difference[name]
   ratio = f" ({value / stderr:+.1f} s.e.)" if stderr > 0 else ""
-  return f"{_SHOWN * value:+.3f} ± {_SHOWN * stderr:.3f}{ratio}"
+  return f"{_SHOWN * value:+.3f} ± {_SHOWN * half:.3f}{ratio}"
 
 
 def _plain(row: Row) -> dict[str, Any]:
   plain = dataclasses.asdict(row)
   for field in ("squared", "difference"):
     if plain[field] is not None:
-      plain[field] = {name: {"value": value, "stderr": stderr} for name, (value, stderr) in plain[field].items()}
+      plain[field] = {name: {"value": value, "stderr": stderr, "ci95": [value - half, value + half]}
+                      for name, (value, stderr, half) in plain[field].items()}
   return plain

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
-from gdm.evaluation.likelihood import NORMAL_975, LogZ, SplitLikelihood
+from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
+from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.likelihood import Kind
 
 Report = dict[str, Any]
@@ -25,7 +26,7 @@ _RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ",
 def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
-                 labels: Mapping[str, float | None] | None = None) -> Report:
+                 labels: Mapping[str, Any] | None = None) -> Report:
   """The content of `likelihood_<split>.json`.
 
   Args:
@@ -81,14 +82,19 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
 
 
 def _numbers(likelihood: SplitLikelihood) -> Report:
-  interval = likelihood.nats_ci95
+  def ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
   return {
       "kind": str(likelihood.kind),
       "nats_mean": likelihood.nats_mean,
       "nats_stderr": likelihood.nats_stderr,
-      "nats_ci95": None if interval is None else list(interval),
+      "nats_ci95": ends(likelihood.nats_ci95),
+      "nats_skewness": likelihood.nats_skewness,
+      "is_interval_doubtful": likelihood.is_interval_doubtful,
       "bits_per_dim": likelihood.bits_per_dim,
       "bits_per_dim_stderr": likelihood.bits_per_dim_stderr,
+      "bits_per_dim_ci95": ends(likelihood.bits_per_dim_ci95),
       **({} if likelihood.log_z is None else {"log_z": _log_z(likelihood.log_z)}),
   }
 
@@ -142,7 +148,20 @@ def read_report(path: str | os.PathLike) -> Report:
       raise DataError(f"{path} is no likelihood report: {name} is missing; evaluate again to replace it.")
     if not is_right(report[name]):
       raise DataError(f"{path}: {name} is {report[name]!r}; it must be {what}. Evaluate again to replace it.")
+  if "bits_per_dim_ci95" not in report:
+    _add_intervals(report)
+  if not _is_interval(report["bits_per_dim_ci95"]):
+    raise DataError(f"{path}: bits_per_dim_ci95 is {report['bits_per_dim_ci95']!r}; it must be two finite numbers or "
+                    "null. Evaluate again to replace it.")
   return report
+
+
+def _add_intervals(report: Report) -> None:
+  """Gives Student's intervals to a report of before they were written."""
+  for name, value in (("nats", report["nats_mean"]), ("bits_per_dim", report["bits_per_dim"])):
+    stderr = report[f"{name}_stderr"]
+    half = None if stderr is None else student_975(report["num_examples"] - 1) * stderr
+    report[f"{name}_ci95"] = None if half is None else list(Interval.around(value, half))
 
 
 def read_coded(path: str | os.PathLike, report: Report) -> float | None:
@@ -169,7 +188,9 @@ def read_coded(path: str | os.PathLike, report: Report) -> float | None:
 def one_line(report: Report) -> str:
   """The report for a terminal; what follows ± is half the width of the 95 % interval."""
   kind = Kind(report["kind"])
-  details = [kind.replace("_", " "), "95 % interval", f"{report['num_examples']:,} examples",
+  doubtful = report.get("is_interval_doubtful", False)
+  interval = "interval of 95 % at most, since scores are skewed" if doubtful else "95 % interval"
+  details = [kind.replace("_", " "), interval, f"{report['num_examples']:,} examples",
              report["parameters"], f"step {report['step']}"]
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
@@ -219,27 +240,28 @@ def _units_text(units: Mapping[str, Any] | None) -> list[str]:
 
 
 def _labels_text(labels: Mapping[str, Any]) -> str:
-  """`0.9733 ± 0.0183 of labels right`."""
-  return f"{_plus_minus(labels['accuracy'], labels['accuracy_stderr'])} of labels right"
+  """`0.9733 [0.9521, 0.9868] of labels right`."""
+  return f"{brackets(labels['accuracy'], labels['accuracy_ci95'])} of labels right"
 
 
 def bits_text(report: Report) -> str:
   """Bits/dim with its relation to the truth and half its 95 % interval, as `≤ 1.9312 ± 0.0123`."""
-  return _RELATION[Kind(report["kind"])] + _plus_minus(report["bits_per_dim"], report["bits_per_dim_stderr"])
+  return relation(Kind(report["kind"])) + plus_minus(report["bits_per_dim"], report["bits_per_dim_ci95"])
 
 
 def nats_text(report: Report) -> str:
   """Nats per example, higher is better, as `≥ -85.6741 ± 0.5456`."""
-  return _RELATION[-Kind(report["kind"])] + _plus_minus(report["nats_mean"], report["nats_stderr"])
+  return relation(-Kind(report["kind"])) + plus_minus(report["nats_mean"], report["nats_ci95"])
+
+
+def relation(kind: Kind) -> str:
+  """How the true bits/dim stand to a number shown that is of this kind as a log-likelihood: `≤ `, `≥ `, `≈ ` or ``."""
+  return _RELATION[kind]
 
 
 def given_text(report: Report) -> list[str]:
   """[`log p(x | y)`] for a conditional likelihood, [] for log p(x)."""
   return [f"log p(x | {', '.join(report['given'])})"] if report["given"] else []
-
-
-def _plus_minus(value: float, stderr: float | None) -> str:
-  return f"{value:.4f}" if stderr is None else f"{value:.4f} ± {NORMAL_975 * stderr:.4f}"
 
 
 def _is_number(value: Any) -> bool:

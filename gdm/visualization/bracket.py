@@ -12,7 +12,7 @@ from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure, style_axes
 
 def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
                  pessimistic: Float[np.ndarray, " points"], optimistic: Float[np.ndarray, " points"],
-                 log_z_stderr: Float[np.ndarray, " points"], *, exact: float | None = None, title: str = "") -> None:
+                 log_z_halves: Float[np.ndarray, "2 points"], *, exact: float | None = None, title: str = "") -> None:
   """Draws both ends, mean log-likelihoods in nats, and below them the width of the bracket.
 
   Args:
@@ -20,7 +20,7 @@ def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
     num_temperatures: steps of annealing of each point.
     pessimistic: the lower ends.
     optimistic: the upper ends.
-    log_z_stderr: standard errors of log Z, by which an upper end may be wrong.
+    log_z_halves: how far the 95 % interval of log Z reaches below and above each upper end.
     exact: the true value, where it is known.
     title: a heading.
 
@@ -28,7 +28,7 @@ def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
   """
   figure = Figure(figsize=(6.4, 6.4), facecolor="white", layout="constrained")
   ends, widths = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-  low, high, error = np.asarray(pessimistic), np.asarray(optimistic), np.asarray(log_z_stderr)
+  low, high, error = np.asarray(pessimistic), np.asarray(optimistic), np.asarray(log_z_halves)
   ends.fill_between(num_temperatures, low, high, color=BLUE, alpha=0.12, linewidth=0)
   ends.errorbar(num_temperatures, high, yerr=error, color=ORANGE, marker="o", markersize=5, linewidth=1.6, capsize=3,
                 label="optimistic: forward annealing")

@@ -16,11 +16,11 @@ _MARKERS = "osD^vP"
 
 
 class Point(NamedTuple):
-  """Network evaluations of each sample, and the squared distance of such samples with its standard error."""
+  """Network evaluations of each sample, and the squared distance of such samples with half its 95 % interval."""
 
   nfe: float
   value: float
-  stderr: float
+  half: float
 
 
 Curves = Mapping[str, Sequence[Point]]  # by sampler
@@ -33,7 +33,7 @@ def save_nfe(path: str | os.PathLike, panels: Mapping[str, Curves], floors: Mapp
   Args:
     path: the PNG file.
     panels: by the kernel's name, the points of each sampler; the same samplers in each.
-    floors: by the kernel's name, the squared distance of other data with its standard error.
+    floors: by the kernel's name, the squared distance of other data with half its 95 % interval.
     title: a heading.
 
   Raises:
@@ -51,8 +51,8 @@ def save_nfe(path: str | os.PathLike, panels: Mapping[str, Curves], floors: Mapp
   save_figure(path, figure)
 
 
-def _draw(axes: Axes, curves: Curves, floor: float, floor_stderr: float) -> None:
-  axes.axhspan(1e3 * (floor - floor_stderr), 1e3 * (floor + floor_stderr), color=INK, alpha=0.1, linewidth=0)
+def _draw(axes: Axes, curves: Curves, floor: float, floor_half: float) -> None:
+  axes.axhspan(1e3 * (floor - floor_half), 1e3 * (floor + floor_half), color=INK, alpha=0.1, linewidth=0)
   axes.axhline(1e3 * floor, color=INK, linewidth=1.2, linestyle="--", label="other data")
   for index, (sampler, points) in enumerate(curves.items()):
     nfe, values, errors = zip(*sorted(points), strict=True)
@@ -60,7 +60,7 @@ def _draw(axes: Axes, curves: Curves, floor: float, floor_stderr: float) -> None
                   color=_COLORS[index % len(_COLORS)], marker=_MARKERS[index % len(_MARKERS)], markersize=5,
                   linewidth=1.6, elinewidth=1.0, capsize=2.5)
   everything = [point for points in curves.values() for point in points]
-  highest, usual = max(point.value for point in everything), 2.0 * max(floor_stderr, abs(floor))
+  highest, usual = max(point.value for point in everything), max(floor_half, 2.0 * abs(floor))
   if highest > 20.0 * usual > 0.0:  # a few steps may be far worse than many: a logarithm, but about 0
     axes.set_yscale("symlog", linthresh=1e3 * usual)
   axes.set_xscale("log")

@@ -40,8 +40,10 @@ def test_padding_does_not_count():
   np.testing.assert_allclose(found.nats, nats, rtol=1e-6)
   np.testing.assert_array_equal(found.right, [True, True, False, False, True, True])
   assert found.accuracy.value == 4 / 6
-  np.testing.assert_allclose(found.accuracy.stderr, np.sqrt(4 / 6 * 2 / 6 / 5))
-  np.testing.assert_allclose(found.label_nats, (nats.mean(), nats.std(ddof=1) / np.sqrt(6)), rtol=1e-6)
+  np.testing.assert_allclose(found.accuracy.ci95, (0.22278, 0.95673), atol=1e-5)  # of four in six, by tables
+  half = 2.570582 * nats.std(ddof=1) / np.sqrt(6)
+  np.testing.assert_allclose(found.label_nats.value, nats.mean(), rtol=1e-6)
+  np.testing.assert_allclose(found.label_nats.ci95, (nats.mean() - half, nats.mean() + half), rtol=1e-5)
   with pytest.raises(DataError, match="6 examples were classified, but the split has 7"):
     found_of(batches, num_examples=7)
 
@@ -68,10 +70,11 @@ def test_what_cannot_be_classified_is_said():
 
 def test_the_report_says_how_many_labels_are_right():
   one = SplitClassification(np.array([-0.1]), np.array([True]), np.array([0.9]))
-  assert one.summary["accuracy_stderr"] is None
+  assert one.summary["nats_ci95"] is None
+  np.testing.assert_allclose(one.summary["accuracy_ci95"], [0.025, 1.0])  # one that is right says little
   two = SplitClassification(np.array([-0.1, -2.3]), np.array([True, False]), np.array([0.9, 0.9]))
   scores = SplitLikelihood(np.array([-80.0, -90.0]), np.full(2, 64), Kind.EXACT, (), 1, True)
   report = build_report(scores, model="jem", dataset="digits", split="test", step=5, data_fingerprint="ab",
                         parameters="ema", num_params=3, train_seconds=1.0, evaluation={}, labels=two.summary)
-  assert set(report["labels"]) == {"accuracy", "accuracy_stderr", "nats_mean", "nats_stderr", "calibration_error"}
-  assert one_line(report).endswith("step 5, 0.5000 ± 0.9800 of labels right)")
+  assert set(report["labels"]) == {"accuracy", "accuracy_ci95", "nats_mean", "nats_ci95", "calibration_error"}
+  assert one_line(report).endswith("step 5, 0.5000 [0.0126, 0.9874] of labels right)")

@@ -21,9 +21,12 @@ from gdm.likelihood import Kind
 def write(workdir, nats=-85.0, **fields):
   report = {"model": "made", "dataset": "digits", "split": "test", "step": 5000, "kind": "exact", "given": [],
             "nats_mean": nats, "nats_stderr": 1.0, "nats_ci95": [nats - 1.96, nats + 1.96],
-            "bits_per_dim": -nats / 44.0, "bits_per_dim_stderr": 0.02, "num_examples": 300, "num_dims": 64,
+            "bits_per_dim": -nats / 44.0, "bits_per_dim_stderr": 0.02,
+            "bits_per_dim_ci95": [-nats / 44.0 - 0.0392, -nats / 44.0 + 0.0392], "num_examples": 300, "num_dims": 64,
             "num_draws": 1, "data_fingerprint": "ab12", "parameters": "ema", "num_params": 12345,
             "train_seconds": 61.25} | fields
+  if report["bits_per_dim"] is None:
+    report["bits_per_dim_ci95"] = None
   workdir.mkdir(parents=True, exist_ok=True)
   write_report(workdir / f"likelihood_{report['split']}.json", report)
   return workdir
@@ -153,22 +156,20 @@ def test_means_and_standard_errors_over_seeds(tmp_path):
   assert len(table.rows) == 6
   assert [(mean.run, mean.num_seeds) for mean in table.means] == [
       ("hidden=20,seed=*", 2), ("hidden=10,seed=*", 3), ("alone", 1)]
-  for mean, nats in zip(table.means, (large, small), strict=False):
-    np.testing.assert_allclose(mean.nats_mean, np.mean(nats))
-    np.testing.assert_allclose(mean.nats_stderr, np.std(nats, ddof=1) / np.sqrt(len(nats)))
-    np.testing.assert_allclose(mean.bits_per_dim, np.mean(nats) / -44.0)
-    np.testing.assert_allclose(mean.bits_per_dim_stderr, np.std(nats, ddof=1) / np.sqrt(len(nats)) / 44.0)
-  alone = table.means[-1]
-  assert (alone.nats_mean, alone.nats_stderr, alone.bits_per_dim_stderr) == (-90.0, None, None)
+  for mean, nats, quantile in zip(table.means, (large, small), (12.706205, 4.302653), strict=False):
+    stderr = np.std(nats, ddof=1) / np.sqrt(len(nats))
+    np.testing.assert_allclose(mean.nats, (np.mean(nats), stderr, quantile * stderr), rtol=1e-6)
+    np.testing.assert_allclose(mean.bits_per_dim, np.array([-np.mean(nats), stderr, quantile * stderr]) / 44.0)
+  assert table.means[-1].nats == (-90.0, None, None) and table.means[-1].bits_per_dim[1:] == (None, None)
   lines = render([table]).splitlines()[-5:]
   assert [re.split("  +", line)[:4] for line in lines] == [
-      ["model", "over", "bits/dim ± std. error", "nats ± std. error"],
-      ["─────", "───────────────", "─────────────────────", "─────────────────"],
-      ["made", "mean of 2 seeds", "1.8210 ± 0.0028", "-80.1250 ± 0.1250"],
-      ["made", "mean of 3 seeds", "1.9280 ± 0.0100", "-84.8333 ± 0.4410"],
+      ["model", "over", "bits/dim ± 95 % over seeds", "nats ± 95 % over seeds"],
+      ["─────", "───────────────", "──────────────────────────", "──────────────────────"],
+      ["made", "mean of 2 seeds", "1.8210 ± 0.0361", "-80.1250 ± 1.5883"],
+      ["made", "mean of 3 seeds", "1.9280 ± 0.0431", "-84.8333 ± 1.8973"],
       ["made", "1 seed", "2.0455", "-90.0000"]]
-  assert "| made | mean of 2 seeds | 1.8210 ± 0.0028 | -80.1250 ± 0.1250 |" in render([table], "markdown")
-  assert max(map(len, render([table], width=105).splitlines())) <= 105
+  assert "| made | mean of 2 seeds | 1.8210 ± 0.0361 | -80.1250 ± 1.5883 |" in render([table], "markdown")
+  assert max(map(len, render([table], width=115).splitlines())) <= 115
 
 
 @pytest.mark.parametrize("fields", [
@@ -186,15 +187,15 @@ def test_splits_have_means_of_their_own(tmp_path):
     workdir = write(tmp_path / str(seed), -80.0 - seed)
     trials[write(workdir, -70.0 - seed, split="valid").resolve()] = Trial("same", seed)
   means = [mean for table in with_seed_means(collect([tmp_path]), trials) for mean in table.means]
-  assert [mean.nats_mean for mean in means] == [-80.5, -70.5]
+  assert [mean.nats.mean for mean in means] == [-80.5, -70.5]
 
 
 def test_runs_of_one_seed_count_once(tmp_path):
   [table] = seeded(tmp_path, {"a": ("same", 0, -80.0, {}), "again": ("same", 0, -80.0, {}),
                               "b": ("same", 1, -83.0, {})})
   [mean] = table.means
-  assert (mean.num_seeds, mean.nats_mean, len(mean.rows)) == (2, -81.5, 3)
-  np.testing.assert_allclose(mean.nats_stderr, 1.5)
+  assert (mean.num_seeds, mean.nats.mean, len(mean.rows)) == (2, -81.5, 3)
+  np.testing.assert_allclose(mean.nats.stderr, 1.5)
 
 
 def test_what_is_not_known_stands_alone(tmp_path):
@@ -210,7 +211,7 @@ def test_bounds_stay_bounds_and_densities_have_no_bits(tmp_path):
   fields = {"kind": "lower_bound", "bits_per_dim": None, "bits_per_dim_stderr": None}
   [table] = seeded(tmp_path, {f"seed_{seed}": ("same", seed, -80.0 - seed, fields) for seed in range(2)})
   text = render([table])
-  assert "≥ -80.5000 ± 0.5000" in text and "seed_*" in text and "bits" not in text
+  assert "≥ -80.5000 ± 6.3531" in text and "seed_*" in text and "bits" not in text
 
 
 def test_means_in_the_sheet(tmp_path):
@@ -219,6 +220,8 @@ def test_means_in_the_sheet(tmp_path):
   assert [row["num_seeds"] for row in (*runs, mean)] == ["", "", "", "3"]
   assert (mean["run"], mean["rank"], float(mean["nats_mean"])) == ("seed=*", "1", -81.0)
   np.testing.assert_allclose(float(mean["nats_seeds_stderr"]), 1 / np.sqrt(3))
+  np.testing.assert_allclose(float(mean["nats_seeds_half"]), 4.302653 / np.sqrt(3), rtol=1e-6)
+  assert [float(runs[0][f"nats_{end}"]) for end in ("low", "high")] == [-81.96, -78.04]
   assert mean["nats_stderr"] == ""
   assert "seeds" not in render(collect([tmp_path]), "csv")
 
@@ -227,13 +230,14 @@ def test_means_in_the_sheet(tmp_path):
        seeds=st.lists(st.integers(0, 1000), unique=True, min_size=2, max_size=4))
 def test_a_mean_is_called_by_what_its_runs_share(start, end, seeds):
   rows = tuple(Row(f"{start}seed={seed}{end}", {}, Path(str(seed))) for seed in seeds)
-  assert SeedMean(rows, len(seeds), 0.0, None, None, None).run == f"{start}seed=*{end}"
+  assert SeedMean(rows, tuple(seeds)).run == f"{start}seed=*{end}"
 
 
-def scored(workdir, nats, model):
+def scored(workdir, nats, model, kind=Kind.EXACT, **fields):
   """A run's report with its scores."""
-  likelihood = SplitLikelihood(np.asarray(nats, float), np.full(len(nats), 64), Kind.EXACT, (), 1, discrete=True)
-  write(workdir, likelihood.nats_mean, model=model, num_examples=len(nats))
+  likelihood = SplitLikelihood(np.asarray(nats, float), np.full(len(nats), 64), kind, (), 1, discrete=True)
+  write(workdir, likelihood.nats_mean, bits_per_dim=likelihood.bits_per_dim, model=model, num_examples=len(nats),
+        kind=kind, **fields)
   write_scores(workdir / "scores_test.npz", likelihood)
 
 
@@ -245,13 +249,39 @@ def test_differences_are_paired_by_example(tmp_path):
   found = {row.report["model"]: row.difference for row in table.rows}
   np.testing.assert_allclose(found["nade"].mean, -4.0 / 3 / (64 * np.log(2.0)))
   np.testing.assert_allclose(found["nade"].stderr, np.std([1, 2, 1], ddof=1) / np.sqrt(3) / (64 * np.log(2.0)))
-  assert found["made"] == (0.0, 0.0) and found["fvsbn"] is None
+  assert found["made"] == (0.0, 0.0, (0.0, 0.0), Kind.EXACT) and found["fvsbn"] is None
   text = render([table])
-  assert "bits/dim - made ± 95 %" in text and "-0.0301 ± 0.0147" in text
+  assert "bits/dim - made ± 95 %" in text and "-0.0301 ± 0.0323" in text and "difference is" not in text
   [_, sheet, *_] = csv.DictReader(io.StringIO(render([table], "csv")))
   assert sheet["against"] == "made" and float(sheet["difference"]) == found["nade"].mean
+  assert (float(sheet["difference_low"]), float(sheet["difference_high"])) == found["nade"].ci95
+  assert sheet["difference_kind"] == "exact"
   with pytest.raises(ConfigError, match="against is 'mode', of which there are no scores; did you mean 'made'"):
     with_differences(collect([tmp_path]), "mode")
+
+
+@pytest.mark.parametrize(("kind", "base", "relation", "words"), [
+    (Kind.LOWER_BOUND, Kind.EXACT, "≤ -0.0301", "lower bound"),
+    (Kind.EXACT, Kind.LOWER_BOUND, "≥ -0.0301", "upper bound"),
+    (Kind.LOWER_BOUND, Kind.LOWER_BOUND, "≈ -0.0301", "estimate"), (Kind.ESTIMATE, Kind.EXACT, "≈ -0.0301", "estimate"),
+    (Kind.UPPER_BOUND, Kind.LOWER_BOUND, "≥ -0.0301", "upper bound"),
+    (Kind.SAMPLER_BOUND, Kind.EXACT, "≈ -0.0301", "lower bound of sampler")])
+def test_a_difference_of_unlike_kinds_is_no_more_than_a_bound(tmp_path, kind, base, relation, words):
+  scored(tmp_path / "a", [-80.0, -90.0, -100.0], "made", base)
+  scored(tmp_path / "b", [-79.0, -88.0, -99.0], "nade", kind)
+  [table] = with_differences(collect([tmp_path]), "made")
+  text, markdown, sheet = (render([table], style) for style in ("text", "markdown", "csv"))
+  assert f"{relation} ± 0.0323  {words} " in text and "difference is" in text and "itself no more than that" in text
+  assert f"| {relation} ± 0.0323 | {words} |" in markdown and "itself no more than that" in markdown
+  assert re.search(r"  \+?0\.0000 ± 0\.0000  exact ", text)  # from itself, whatever it is
+  assert [row["difference_kind"] for row in csv.DictReader(io.StringIO(sheet))] == [words.replace(" ", "_"), "exact"]
+
+
+def test_skewed_scores_are_named_below_the_table(tmp_path):
+  write(tmp_path / "a", is_interval_doubtful=True)
+  write(tmp_path / "b", -90.0)
+  for style in ("text", "markdown"):
+    assert render(collect([tmp_path]), style).endswith("so that intervals cover 95 % at most: a.\n")
 
 
 def test_differences_of_means_over_seeds(tmp_path):
@@ -261,5 +291,22 @@ def test_differences_of_means_over_seeds(tmp_path):
   trials = {(tmp_path / name).resolve(): Trial(name[0], int(name[1])) for name in ("a0", "b0", "b1")}
   [table] = with_differences(with_seed_means(collect([tmp_path]), trials), "a0")
   [nade, made] = table.means
-  np.testing.assert_allclose(nade.difference.mean, -(1 + 1 + 2) / 3 / (64 * np.log(2.0)))
-  assert made.difference == (0.0, 0.0)
+  unit = 64 * np.log(2.0)
+  np.testing.assert_allclose(nade.difference.mean, -(1 + 1 + 2) / 3 / unit)
+  over_examples = 4.302653 * np.std([1, 1, 2], ddof=1) / np.sqrt(3)
+  over_seeds = 12.706205 * np.std([4 / 3, 4 / 3], ddof=1) / np.sqrt(2)  # both seeds have the same mean
+  low, high = nade.difference.ci95
+  np.testing.assert_allclose(high - low, 2 * np.hypot(over_examples, over_seeds) / unit, rtol=1e-5)
+  assert made.difference == (0.0, 0.0, (0.0, 0.0), Kind.EXACT)
+
+
+def test_what_seeds_do_widens_the_difference_of_their_means(tmp_path):
+  for seed in range(3):
+    scored(tmp_path / f"a{seed}", np.array([-80.0, -90.0, -100.0]) + seed, "made")
+    scored(tmp_path / f"b{seed}", np.array([-79.0, -89.0, -99.0]) - seed, "nade")
+  trials = {(tmp_path / f"{name}{seed}").resolve(): Trial(name, seed) for name in "ab" for seed in range(3)}
+  [table] = with_differences(with_seed_means(collect([tmp_path]), trials), "made")
+  found = {mean.rows[0].report["model"]: mean.difference for mean in table.means}
+  low, high = found["nade"].ci95  # examples differ by nothing, the seeds of both by one nat
+  np.testing.assert_allclose(high - low, 2 * 4.302653 * np.sqrt(2 / 3) / (64 * np.log(2.0)), rtol=1e-5)
+  assert found["made"].ci95 == (0.0, 0.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import t
 
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
@@ -17,15 +17,25 @@ def test_the_area_is_the_share_of_pairs_in_order():
   pairs = (inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)
   found = separation(inside, outside)
   np.testing.assert_allclose(found.auroc, pairs.mean(), rtol=1e-12)
-  by_definition = pairs.mean(axis=1).var(ddof=1) / 40 + pairs.mean(axis=0).var(ddof=1) / 30
-  np.testing.assert_allclose(found.stderr, by_definition ** 0.5, rtol=1e-9)
+  parts = pairs.mean(axis=1).var(ddof=1) / 40, pairs.mean(axis=0).var(ddof=1) / 30
+  degrees = sum(parts)**2 / (parts[0]**2 / 39 + parts[1]**2 / 29)
+  odds = pairs.mean() / (1.0 - pairs.mean())
+  half = t.ppf(0.975, degrees) * sum(parts)**0.5 / (pairs.mean() * (1.0 - pairs.mean()))
+  np.testing.assert_allclose(found.ci95, [1.0 / (1.0 + np.exp(side * half) / odds) for side in (1, -1)], rtol=1e-9)
 
 
-def test_two_normals_are_told_apart_as_theory_says():
-  rng = np.random.default_rng(1)
-  errors = [(found.auroc - norm.cdf(1.0 / 2**0.5)) / found.stderr for found in (
-      separation(rng.normal(1.0, 1.0, 200), rng.normal(0.0, 1.0, 300)) for _ in range(200))]
-  assert abs(np.mean(errors)) < 0.25 and 0.85 < np.std(errors) < 1.15
+@pytest.mark.parametrize("sign", [1, -1])
+def test_perfect_separation_is_not_certain(sign):
+  """Of 20 examples, those that never overlap may yet do so once in six."""
+  found = separation(sign * np.arange(1.0, 21.0), -sign * np.arange(1.0, 301.0))
+  assert found.auroc == (1.0 if sign > 0 else 0.0)
+  np.testing.assert_allclose(found.ci95, (1 - 0.16843, 1.0) if sign > 0 else (0.0, 0.16843), atol=1e-5)
+  assert found.ci95[1] - found.ci95[0] > 0.1
+
+
+def test_scores_that_are_all_alike_tell_nothing_apart():
+  found = separation(np.zeros(12), np.zeros(30))
+  assert found.auroc == 0.5 and found.ci95[0] < 0.25 and found.ci95[1] > 0.75
 
 
 def test_scores_that_cannot_be_compared_are_told():

@@ -26,13 +26,36 @@ def report_of(likelihood=None, **fields):
 def test_fields_are_those_of_the_format():
   report = report_of()
   assert set(report) == {
-      "model", "dataset", "split", "step", "kind", "given", "nats_mean", "nats_stderr", "nats_ci95", "bits_per_dim",
-      "bits_per_dim_stderr", "num_examples", "num_dims", "num_draws", "data_fingerprint", "parameters", "num_params",
-      "train_seconds", "evaluation"}
+      "model", "dataset", "split", "step", "kind", "given", "nats_mean", "nats_stderr", "nats_ci95", "nats_skewness",
+      "is_interval_doubtful", "bits_per_dim", "bits_per_dim_stderr", "bits_per_dim_ci95", "num_examples", "num_dims",
+      "num_draws", "data_fingerprint", "parameters", "num_params", "train_seconds", "evaluation"}
   assert (report["kind"], report["given"], report["num_examples"], report["num_dims"]) == ("exact", [], 3, 64)
   assert report["nats_mean"] == -85.0
   assert math.isclose(report["nats_stderr"], 5 / math.sqrt(3))
   assert math.isclose(report["bits_per_dim"], 85 / (64 * math.log(2)))
+  half = 4.302653 * 5 / math.sqrt(3)  # Student's, of two degrees of freedom
+  np.testing.assert_allclose(report["nats_ci95"], [-85 - half, -85 + half], rtol=1e-6)
+  np.testing.assert_allclose(report["bits_per_dim_ci95"], [(85 - half) / (64 * math.log(2)),
+                                                           (85 + half) / (64 * math.log(2))], rtol=1e-6)
+
+
+def test_a_report_of_before_has_students_intervals_when_read(tmp_path):
+  now, before = report_of(), report_of()
+  for name in ("bits_per_dim_ci95", "nats_skewness", "is_interval_doubtful"):
+    del before[name]
+  before["nats_ci95"] = [-90.0, -80.0]
+  write_report(tmp_path / "likelihood_test.json", before)
+  read = read_report(tmp_path / "likelihood_test.json")
+  for name in ("nats_ci95", "bits_per_dim_ci95"):
+    np.testing.assert_allclose(read[name], now[name])
+  assert one_line(read) == one_line(now)
+
+
+def test_skewed_scores_have_an_interval_that_says_so():
+  few = split_likelihood(nats=(-80.0,) * 39 + (-800.0,))
+  report = report_of(few)
+  assert report["is_interval_doubtful"] and report["nats_skewness"] < -6.0
+  assert "exact, interval of 95 % at most, since scores are skewed, 40 examples" in one_line(report)
 
 
 def test_writing_then_reading_is_the_identity(tmp_path):
@@ -55,10 +78,10 @@ def test_continuous_data_has_null_bits(tmp_path):
 
 
 def test_the_line():
-  assert one_line(report_of()) == ("made · digits · test: 1.9161 ± 0.1275 bits/dim "
+  assert one_line(report_of()) == ("made · digits · test: 1.9161 ± 0.2800 bits/dim "
                                    "(-85.0000 nats, exact, 95 % interval, 3 examples, ema, step 5000)")
   assert one_line(report_of(split_likelihood(discrete=False), parameters="live")) == (
-      "made · digits · test: -85.0000 ± 5.6579 nats (exact, 95 % interval, 3 examples, live, step 5000)")
+      "made · digits · test: -85.0000 ± 12.4207 nats (exact, 95 % interval, 3 examples, live, step 5000)")
 
 
 def test_text_has_nats_per_token_and_per_character(tmp_path):
@@ -66,7 +89,7 @@ def test_text_has_nats_per_token_and_per_character(tmp_path):
   report = report_of(units=units)
   assert report["units"] == {**units, "nats_per_token": 255 / 192, "nats_per_character": 0.5}
   assert one_line(report) == (
-      "made · digits · test: 1.9161 ± 0.1275 bits/dim (-85.0000 nats, 1.3281 nats/token, 0.5000 nats/character, "
+      "made · digits · test: 1.9161 ± 0.2800 bits/dim (-85.0000 nats, 1.3281 nats/token, 0.5000 nats/character, "
       "12 of 192 tokens [UNK], exact, 95 % interval, 3 examples, ema, step 5000)")
   write_report(tmp_path / "r.json", report)
   assert read_report(tmp_path / "r.json") == report
@@ -144,6 +167,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
 
 @pytest.mark.parametrize(("field", "value"), [
     ("kind", "precise"), ("nats_mean", "low"), ("nats_mean", math.nan), ("nats_ci95", [1.0]), ("given", "y"),
+    ("bits_per_dim_ci95", 0.1),
     ("num_examples", -1), ("parameters", "best"), ("bits_per_dim", True), ("model", None)])
 def test_wrong_fields_are_named_with_their_value(tmp_path, field, value):
   path = tmp_path / "likelihood_test.json"

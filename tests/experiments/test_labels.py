@@ -26,7 +26,7 @@ def test_a_joint_energy_model_is_scored_once_and_its_labels_are_told(commands, t
   test = run.dataset.split("test")
   log_probs = np.asarray(run.model.log_label_probs(run.params, run.carry, {"x": test["x"][:]}))
   np.testing.assert_allclose(found["labels"]["accuracy"], np.mean(log_probs.argmax(1) == test["y"][:]), atol=0.02)
-  assert said.count("\n") == 1 and f"{found['labels']['accuracy']:.4f} ±" in said and "of labels right" in said
+  assert said.count("\n") == 1 and f"{found['labels']['accuracy']:.4f} [" in said and "of labels right" in said
   commands.good("sample", f"--workdir={workdir}", "--num=20", "--config.sampling.temperature=0.5")
   assert np.load(workdir / "samples.npz")["x"].shape == (20, 8, 8, 1)
   assert draw_many(run, 12, {}, "test", 6).x.shape == (12, 8, 8, 1)  # labels as often as the data have them, compiled

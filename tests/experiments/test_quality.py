@@ -163,9 +163,9 @@ def test_a_worse_sampler_is_found_worse_and_the_model_is_as_good_as_data(tmp_pat
   found = compare(run, "test", 500, choices, reference)
   bad, good, against = found.rows
   for kernel in ("cubic", "gaussian"):
-    value, stderr = bad.difference[kernel]
+    value, stderr, _ = bad.difference[kernel]
     assert value > 4 * stderr
-    value, stderr = good.difference[kernel]
+    value, stderr, _ = good.difference[kernel]
     assert abs(value) < 3 * stderr
     assert abs(found.floor.squared[kernel].value) < 3 * found.floor.squared[kernel].stderr
   assert against.difference is None and found.floor.name == "train data" and found.floor.num == 500
@@ -175,11 +175,13 @@ def test_a_worse_sampler_is_found_worse_and_the_model_is_as_good_as_data(tmp_pat
   assert pictures.draw_nfe(Workdir(tmp_path), found)
   assert {name: [point.nfe for point in points] for name, points in drawn["cubic"].items()} == {
       "ddim": [5, 400], "ancestral": [4000]}
-  assert drawn["gaussian"]["ddim"][0][1:] == bad.squared["gaussian"]
+  assert drawn["gaussian"]["ddim"][0][1:] == (bad.squared["gaussian"].value, bad.squared["gaussian"].half)
   write_quality(tmp_path / "quality.json", found.about, found.rows, found.floor, found.reference)
   written = json.loads((tmp_path / "quality.json").read_text())
   assert written["reference"] == "ancestral:4000" and written["num_data"] == 400 and written["given"] == []
   assert written["rows"][0]["difference"]["cubic"]["value"] == bad.difference["cubic"].value
+  low, high = written["rows"][0]["difference"]["cubic"]["ci95"]
+  assert high - low == pytest.approx(2.0 * bad.difference["cubic"].half)
   assert written["data_fingerprint"] == run.dataset.fingerprint("test")
   lines = table(found.rows, found.floor, found.reference).splitlines()
   assert len(lines) == 6 and "cubic - ancestral:4000" in lines[0] and "s.e.)" in lines[2] and "s.e.)" not in lines[4]
