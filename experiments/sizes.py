@@ -27,7 +27,7 @@ def keep_settings(config: ml_collections.ConfigDict, fields: Iterable[str]) -> m
   for section in SIZES:
     for field in fields:
       *parents, name = field.split(".")
-      place = result[section]
+      place: Any = result[section]
       for parent in parents:
         place = place.get(parent, {}) if isinstance(place, ml_collections.ConfigDict) else {}
       if name in place:
