@@ -25,6 +25,7 @@ from gdm.flows.bijections.normalization import ActNorm, BatchNorm
 from gdm.flows.bijections.permutation import Permutation, Reverse
 from gdm.flows.bijections.reshaping import Reshape, Split, Squeeze, multi_scale
 from gdm.flows.bijections.transforms import Additive, Affine, ElementwiseTransform, RationalQuadratic
+from gdm.flows.bijections.whitening import Whiten
 from gdm.networks.masked_mlp import AutoregressiveMLP
 from gdm.networks.mlp import MLP
 from gdm.networks.residual_convolution import Prior, ResidualConvolution
@@ -137,6 +138,8 @@ CASES: dict[str, Case] = {
     "lu_linear_vector": Case(lambda: LULinear(seed=2), (4,)),
     "act_norm": Case(ActNorm, (2, 1, 3)),
     "act_norm_inverse": Case(lambda: Inverse(ActNorm()), (3,)),
+    "whiten": Case(Whiten, (4,), masked=lambda path, shape: np.triu(np.ones(shape, bool), 1) if len(shape) == 2
+                   else np.zeros(shape, bool)),
     "batch_norm": Case(BatchNorm, (2, 1, 3)),
     "batch_norm_plain": Case(lambda: BatchNorm(learned=False), (3,), learned=False),
     "squeeze": Case(Squeeze, (2, 4, 1), learned=False),

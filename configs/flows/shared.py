@@ -15,7 +15,15 @@ VARIANTS = {
               "sampling": {"num": 4000}}
        for name in ("two_moons", "eight_gaussians", "rings")},
     # Any set of real numbers: with --config.data.path=FILE.
-    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+    "npz": {
+        "data": {"name": "npz", "transforms": ("standardize",)},
+        "model": {"noise": 1.0, "whiten": True},
+        "optimizer": {"warmup_steps": 200},
+        "training": {"eval_every": 100},
+        # Validated often at first, when the flow is still near a shrunken Gaussian.
+        "small": {"rows": 2000, "optimizer": {"learning_rate": 5e-4, "weight_decay": 0.1},
+                  "training": {"num_steps": 2000, "eval_every": 20, "checkpoint_every": 1000}},
+    },
     # With --config.data.path=FILE#fold=1.
     "red_wine": {
         "data": {"name": "npz", "transforms": ("standardize",)},
@@ -39,7 +47,7 @@ def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, b
   """A config of the model `name` with its own fields, and for some variants its `own` settings."""
   config = base.get_config()
   config.model = {"name": name, "base": base_distribution, "class_conditional": False, "dequantization": "uniform",
-                  "dequantization_width": 32, "alpha": 0.05, "noise": 0.0, **fields}
+                  "dequantization_width": 32, "alpha": 0.05, "noise": 0.0, "whiten": False, **fields}
   config.update({
       "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 5.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,

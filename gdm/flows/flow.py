@@ -20,6 +20,7 @@ from gdm.errors import ConfigError, SpecError, nearest
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
 from gdm.flows.bijections.elementwise import Logit, Standardize
+from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.dequantization import dequantizer
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
@@ -50,6 +51,7 @@ class Flow(abc.ABC):
     dequantization_width: units of a variational dequantizer's networks.
     alpha: see above; of discrete data.
     noise: standard deviation, in recording steps, of the normal noise on real data in training.
+    whiten: whether real vectors are whitened first, so that the flow begins as a shrunken Gaussian; other data are not.
   """
 
   spec: DataSpec
@@ -59,6 +61,7 @@ class Flow(abc.ABC):
   dequantization_width: int = 32
   alpha: float = 0.05
   noise: float = 0.0
+  whiten: bool = False
 
   def __post_init__(self) -> None:
     if self.base not in BASES:
@@ -89,9 +92,9 @@ class Flow(abc.ABC):
 
   @property
   def whole(self) -> Bijection:
-    """The bijection, and before it for discrete data the scaling and logit of dequantized values."""
+    """The bijection, and what comes before it: whitening, or for discrete data the scaling and logit."""
     if not self.spec.is_discrete:
-      return self.bijection
+      return Chain([Whiten(), self.bijection]) if self.whiten and len(self.spec.event) == 1 else self.bijection
     return Chain([Standardize(0.0, float(self.spec.require_discrete("a flow"))), Logit(self.alpha), self.bijection])
 
   @property

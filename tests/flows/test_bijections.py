@@ -19,6 +19,7 @@ from gdm.flows.bijections.normalization import ActNorm, BatchNorm
 from gdm.flows.bijections.permutation import Permutation
 from gdm.flows.bijections.reshaping import Reshape, Split, Squeeze, multi_scale
 from gdm.flows.bijections.transforms import Additive, Affine
+from gdm.flows.bijections.whitening import Whiten
 from gdm.networks.residual_convolution import ResidualConvolution
 
 KEY = jax.random.key(0)
@@ -190,10 +191,10 @@ def test_act_norm_sees_its_own_depth():
   assert np.all(np.asarray(variables["params"]["parts_1"]["log_scale"]) > 4.0)
 
 
-@pytest.mark.parametrize("bijection", [ActNorm(), BatchNorm()], ids=["act_norm", "batch_norm"])
+@pytest.mark.parametrize("bijection", [ActNorm(), BatchNorm(), Whiten()], ids=["act_norm", "batch_norm", "whiten"])
 def test_one_example_does_not_start_a_normalization(bijection):
   with pytest.raises(ConfigError, match="batch has 1 example"):
-    bijection.init(KEY, jnp.ones((1, 2, 2, 3)))
+    bijection.init(KEY, jnp.ones((1, 3)))
 
 
 def test_batch_norm_in_training_and_after():
