@@ -5,7 +5,7 @@
 DIR is a workdir, or a folder of workdirs. Rows that were scored on different data, or under different conditions, never
 share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
 seeds with its 95 % interval over seeds. With --against, every row says by how much it differs from that model (or run)
-on the same examples, with the 95 % interval of the paired difference, and whether that is exact, a bound or an estimate.
+on the same examples, with the 95 % interval of the paired difference, and whether it is exact, a bound or an estimate.
 """
 
 import json
