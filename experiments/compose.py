@@ -3,9 +3,10 @@
   python -m experiments.compose --workdir=runs/both runs/left runs/right [--weights=1,1]
 
 log f(x) = sum_i w_i log f_i(x), of energy-based models of real numbers (ebm, jem, tilted) on data of the same kind, say
-of the same size: what one run knows of one thing and another of another, the product knows of both. The result is a
-workdir like any other, with its pictures: evaluate, sample and leaderboard take it. It keeps the first run's data and
-settings of annealing.
+of the same size: what one run knows of one thing and another of another, the product knows of both. So the runs' data
+may differ; but no run may have been trained on validation or test examples of the first, whose data, settings of
+annealing and way of scoring the product keeps. The result is a workdir like any other, with its pictures: evaluate,
+sample and leaderboard take it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,14 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from experiments.composition import load_runs, write_run
+from experiments.composition import (
+    composed_config,
+    load_runs,
+    require_free,
+    require_same_spec,
+    require_unseen,
+    write_run,
+)
 from experiments.pictures import draw_model
 from experiments.trained import load_run
 from experiments.workdir import Workdir
@@ -32,14 +40,21 @@ def main(argv: Sequence[str]) -> None:
   if len(paths) < 2:
     raise ConfigError(f"a product has two runs or more, but {len(paths)} are named.")
   weights = _weights(len(paths))
-  runs = load_runs(paths, same_data=False)
+  require_free(workdir, "product", paths)
+  runs = load_runs(paths)
+  require_same_spec(paths, runs)
   spec, components = runs[0].dataset.spec, tuple(run.model for run in runs)
   first = Product(spec, components=components, weights=weights).parts[0]
+  require_unseen(paths, runs)
   settings = {field: getattr(first, field) for field in ANNEALING}
   model = Product(spec, components=components, weights=weights, **settings)
   params, carry = model.join([(run.params, run.carry) for run in runs])
-  write_run(workdir, runs, {"name": "product", "weights": weights, **settings}, model, params, carry)
-  draw_model(workdir, load_run(workdir, {}, dataset=runs[0].dataset))
+  config = composed_config(runs, {"name": "product", "weights": weights, **settings})
+  config.sampling = {field: value for field, value in config.sampling.items() if field != "start"}  # it has no chains
+  if write_run(workdir, config, runs, model, params, carry):
+    draw_model(workdir, load_run(workdir, {}, dataset=runs[0].dataset))
+  else:
+    print(f"{workdir.path} is finished already.")
   for path, weight in zip(paths, weights, strict=True):
     print(f"{weight:g}  {path}")
 

@@ -32,9 +32,16 @@ class Drawn(NamedTuple):
 
 
 def options_taken(model: Any) -> tuple[str, ...]:
-  """The names of the options that a model's `sample` takes."""
+  """The names of the options that a model's `sample` takes.
+
+  One that takes any hands them to its components: these are the options that all of them take.
+  """
   parameters = inspect.signature(model.sample).parameters.values()
-  return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in _ASKED_OTHERWISE)
+  named = tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in _ASKED_OTHERWISE)
+  if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    return named
+  each = [options_taken(component) if isinstance(component, HasSample) else () for component in model.components]
+  return (*named, *(name for name in each[0] if all(name in taken for taken in each)))
 
 
 def sampling_options(run: TrainedRun) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, "
 
   A sum of exact numbers is exact. A sum of bounds whose exponentials are unbiased is a bound, by Jensen's inequality:
   E[log sum w_k e^nats_k] <= log sum w_k E[e^nats_k]. Of any other noisy number the exponential is lifted by the noise,
-  so that the sum is an estimate, above the truth as easily as below it.
+  so that the sum is an estimate, above the truth as easily as below it. One part alone is no sum, and keeps its kind.
 
   Args:
     parts: of the same examples, all given the same.
@@ -112,7 +112,8 @@ def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, "
     raise SpecError(f"a mixture needs parts that are conditional on the same; given is {given}.")
   nats = jax.nn.logsumexp(jnp.stack([part.nats for part in parts]) + jnp.asarray(log_weights)[:, None], axis=0)
   mixable = all(part.is_mixable for part in parts)
-  kind = functools.reduce(operator.add, (part.kind for part in parts)) if mixable else Kind.ESTIMATE
+  keeps = mixable or len(parts) == 1
+  kind = functools.reduce(operator.add, (part.kind for part in parts)) if keeps else Kind.ESTIMATE
   # A logarithm of a sum is off by no more than its worst term.
   errors = [part.error for part in parts if part.error is not None]
   error = functools.reduce(jnp.maximum, errors) if errors else None

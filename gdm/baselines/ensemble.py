@@ -4,8 +4,7 @@ It mixes joint probabilities, so it is a distribution again; averaging logits or
 """
 
 import dataclasses
-import functools
-import operator
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,11 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from gdm.dataspec import DataSpec
-from gdm.errors import SpecError
-from gdm.likelihood import Kind, LogLikelihood
+from gdm.errors import ConfigError, SpecError
+from gdm.likelihood import LogLikelihood, mix
 from gdm.model import (
     Batch,
     Carry,
+    HasClasses,
+    HasLikelihoods,
     HasLogLikelihood,
     HasSample,
     LossOutput,
@@ -56,7 +57,8 @@ class Ensemble:
                         "model the same data.")
       if not isinstance(component, HasLogLikelihood):
         raise SpecError(f"model.components[{index}], {type(component).__name__}, has no log_likelihood to be mixed.")
-    if self.weights and (len(self.weights) != len(self.components) or not all(w > 0 for w in self.weights)):
+    positive = all(0.0 < weight < math.inf for weight in self.weights)
+    if not positive or len(self.weights) not in (0, len(self.components)):
       raise SpecError(f"model.weights is {self.weights}; it must be () or {len(self.components)} positive numbers.")
 
   @property
@@ -66,14 +68,25 @@ class Ensemble:
                  for objective in component.objectives)
 
   @property
+  def class_conditional(self) -> bool:
+    """Whether draws are given labels: where those of all components are."""
+    return all(isinstance(component, HasClasses) and component.class_conditional for component in self.components)
+
+  @property
   def log_weights(self) -> Float[np.ndarray, " components"]:
     weights = np.asarray(self.weights or np.ones(len(self.components)))
     return np.log(weights / weights.sum()).astype(np.float32)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Each component's own, from a key of its own."""
-    return self.join([component.init(jax.random.fold_in(key, index), batch)
-                      for index, component in enumerate(self.components)])
+    """Return each component's own parameters and carry, from a key of its own.
+
+    Raises:
+      SpecError: the components condition on different things, so that what is trained could not be scored.
+    """
+    params, carry = self.join([component.init(jax.random.fold_in(key, index), batch)
+                               for index, component in enumerate(self.components)])
+    jax.eval_shape(lambda *traced: self.log_likelihood(*traced).nats, params, carry, batch, key)
+    return params, carry
 
   def join(self, parts: Sequence[tuple[Params, Carry]]) -> tuple[Params, Carry]:
     """The ensemble's parameters and carry from those of its components, in order."""
@@ -85,7 +98,9 @@ class Ensemble:
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """log p(x) in nats; exact where all components are, else of their combined kind.
+    """Return log p(x) in nats, of the kind that a mixture of the components' numbers has; see `gdm.likelihood.mix`.
+
+    Each component is scored by its own `log_likelihood`, whatever else it offers.
 
     Raises:
       SpecError: the components condition on different things.
@@ -93,22 +108,45 @@ class Ensemble:
     parts = [cast(HasLogLikelihood, component).log_likelihood(
         params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, jax.random.fold_in(key, index), num_samples)
         for index, component in enumerate(self.components)]
-    given = {part.given for part in parts}
-    if len(given) > 1:
-      raise SpecError(f"an ensemble needs components that are conditional on the same; given is {sorted(given)}.")
-    nats = jax.nn.logsumexp(jnp.stack([part.nats for part in parts]) + self.log_weights[:, None], axis=0)
-    # A logarithm of a sum rises with every term, so bounds of one side stay bounds of that side.
-    kind = functools.reduce(operator.add, (part.kind for part in parts), Kind.EXACT)
-    return LogLikelihood(nats, parts[0].num_dims, kind, parts[0].given)
+    for index, part in enumerate(parts):
+      if part.given != parts[0].given:
+        raise SpecError(f"model.components[{index}], {type(self.components[index]).__name__}, is given "
+                        f"{part.given or 'nothing'}, but model.components[0], {type(self.components[0]).__name__}, "
+                        f"{parts[0].given or 'nothing'}; all components must be conditional on the same.")
+    return mix(parts, self.log_weights)
+
+  def scored_by(self, name: str, **settings: Any) -> "Ensemble":
+    """Return the ensemble with every component that has several likelihoods scored by the one called `name`.
+
+    Raises:
+      ConfigError: no component has several, or one does not know that name or a setting.
+    """
+    if not _has_several(self):
+      raise ConfigError(f"likelihood {name!r} is asked of an ensemble whose components have one likelihood each; leave "
+                        "it empty.")
+    return dataclasses.replace(self, components=tuple(
+        cast(HasLikelihoods, component).scored_by(name, **settings) if _has_several(component) else component
+        for component in self.components))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              **options: Any) -> Samples:
-    """Draws [num, *event], each from a component picked by weight; options go to the components.
+    """Draw x [num, *event], each example from a component picked by weight.
 
     Shapes must not depend on the picks, so every component draws `num`, and all but the picked are dropped.
 
+    Args:
+      params, carry: the ensemble's.
+      key: of the draws.
+      num: how many.
+      condition: labels [num], or one for all, where `class_conditional`. Weights are the same under every label.
+      options: of every component's `sample`.
+
+    Returns:
+      The draws; "component", the index of each one's component; "nfe", network evaluations of all components, where
+      all give theirs; "solved", whether every solver among them reached its tolerance, where there are any.
+
     Raises:
-      SpecError: a component cannot sample.
+      SpecError: a component cannot sample, or not given or without labels.
     """
     for index, component in enumerate(self.components):
       if not isinstance(component, HasSample):
@@ -116,9 +154,15 @@ class Ensemble:
     pick_key, draw_key = jax.random.split(key)
     pick = jax.random.categorical(pick_key, jnp.asarray(self.log_weights), shape=(num,))
     drawn = [cast(HasSample, component).sample(params_of(params, f"{index}/"), carry_of(carry, str(index)),
-                                               jax.random.fold_in(draw_key, index), num, condition, **options).x
+                                               jax.random.fold_in(draw_key, index), num, condition, **options)
              for index, component in enumerate(self.components)]
-    return Samples(jnp.stack(drawn)[pick, jnp.arange(num)], {"component": pick})
+    info: dict[str, Any] = {"component": pick}
+    nfe = [each.info["nfe"] for each in drawn if "nfe" in each.info]
+    if len(nfe) == len(drawn):
+      info["nfe"] = sum(nfe)
+    if solved := [each.info["solved"] for each in drawn if "solved" in each.info]:
+      info["solved"] = jnp.all(jnp.stack(solved))
+    return Samples(jnp.stack([each.x for each in drawn])[pick, jnp.arange(num)], info)
 
   def _wrapped(self, index: int, objective: Objective) -> Objective:
     def loss(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
@@ -126,3 +170,10 @@ class Ensemble:
       return LossOutput(out.loss, out.metrics, merged_carry(carry, str(index), out.carry))
 
     return Objective(tuple(f"{index}/{group}" for group in objective.groups), loss, objective.repeats)
+
+
+def _has_several(model: Any) -> bool:
+  """Whether a model has several likelihoods; an ensemble has where one of its components has."""
+  if isinstance(model, Ensemble):
+    return any(map(_has_several, model.components))
+  return isinstance(model, HasLikelihoods)

@@ -29,7 +29,8 @@ def variational(model: Any, params: Params, carry: Carry, batch: Batch, key: Key
                 num_samples: int) -> LogLikelihood:
   """The bound, each example's from `num_samples` draws of time and noise; details are its parts in nats.
 
-  Draws lessen the noise of the estimate, they do not tighten the bound.
+  Draws lessen the noise of the estimate, they do not tighten the bound. It is its mean that bounds log p(x); the
+  exponential of one draw is lifted by the noise, so that bounds can't be mixed (`LogLikelihood.unbiased`).
   """
   path, scaling = model.sampling_path(params), model.scaling(carry)
   data, context = scaling.values(jnp.asarray(batch["x"])), model.context(batch.get("y"))

@@ -6,14 +6,13 @@ log p(x) = log sum_y p(y) p(x | y): the number of a class-conditional model that
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
-from gdm.likelihood import Kind, LogLikelihood
+from gdm.likelihood import LogLikelihood, mix
 from gdm.model import Batch, Carry, Objective, Params
 
 
@@ -41,9 +40,10 @@ class OverLabels:
     return self.model.init(key, batch)
 
   def log_likelihood(self, params, carry, batch, key, num_samples=1) -> LogLikelihood:
-    """log p(x) in nats; batch["y"] is not looked at.
+    """Return log p(x) in nats, of the kind that a mixture of the model's numbers has; batch["y"] is not looked at.
 
-    Exact where the model's is. The sum over bounds is an estimate: it is convex, so their noise lifts it.
+    Raises:
+      SpecError: the model's likelihood is not given labels, and nothing else.
     """
     size = len(batch["x"])
 
@@ -53,9 +53,7 @@ class OverLabels:
     each = [given(y) for y in range(len(self.log_prior))]
     if each[0].given != ("y",):
       raise SpecError(f"{type(self.model).__name__} is given {each[0].given}; to sum over labels it must be given y.")
-    nats = jnp.stack([likelihood.nats for likelihood in each], axis=1) + jnp.asarray(self.log_prior)
-    kind = Kind.EXACT if each[0].kind is Kind.EXACT else Kind.ESTIMATE
-    return LogLikelihood(jax.nn.logsumexp(nats, axis=1), each[0].num_dims, kind)
+    return dataclasses.replace(mix(each, np.asarray(self.log_prior, np.float32)), given=())
 
 
 def log_label_prior(y: Int[np.ndarray, " examples"], num_classes: int) -> tuple[float, ...]:

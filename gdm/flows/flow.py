@@ -169,7 +169,8 @@ class Flow(abc.ABC):
                      num_samples: int = 1) -> LogLikelihood:
     """Exact of real data; of integers a lower bound, the log of a mean of `num_samples` importance weights.
 
-    Given "y" where the model is class-conditional.
+    A weight's expectation is the integral of the density over the integer's cell, its probability, so that bounds may
+    be mixed (Burda et al., arXiv:1509.00519, section 3). Given "y" where the model is class-conditional.
     """
     def weight(key):
       x, log_q = self._real(params, batch, key)
@@ -180,7 +181,7 @@ class Flow(abc.ABC):
       return LogLikelihood.of(weight(key), self.spec.num_dims, Kind.EXACT, given)
     weights = jax.lax.map(weight, jax.random.split(key, num_samples))
     nats = jax.nn.logsumexp(weights, axis=0) - math.log(num_samples)
-    return LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given)
+    return LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given, unbiased=True)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

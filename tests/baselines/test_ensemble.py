@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,17 @@ from gdm.baselines.chow_liu import ChowLiu
 from gdm.baselines.ensemble import Ensemble
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
-from gdm.errors import SpecError
+from gdm.diffusion.flow_matching import FlowMatching
+from gdm.energy.ebm import EBM
+from gdm.energy.jem import JEM
+from gdm.errors import ConfigError, SpecError
+from gdm.flows.maf import MAF
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import HasComplete, HasSolve, LossOutput, Mean, Model, Objective
+from gdm.model import HasClasses, HasComplete, HasSolve, LossOutput, Mean, Model, Objective, Samples
 from gdm.training.state import init_state
 from gdm.training.step import make_train_step
 
-SPEC = DataSpec((4,), 2)
+SPEC, PLANE = DataSpec((4,), 2), DataSpec((2,), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Coins:
   repeats: int = 1
   kind: Kind = Kind.EXACT
   given: tuple[str, ...] = ()
+  unbiased: bool = False
 
   @property
   def objectives(self):
@@ -44,7 +50,7 @@ class Coins:
   def log_likelihood(self, params, carry, batch, key, num_samples=1):
     logits = params[self.group]
     nats = jnp.sum(batch["x"] * jax.nn.log_sigmoid(logits) + (1 - batch["x"]) * jax.nn.log_sigmoid(-logits), -1)
-    return LogLikelihood.of(nats, 4, self.kind, self.given)
+    return LogLikelihood.of(nats, 4, self.kind, self.given, unbiased=self.unbiased)
 
 
 def examples(num=400):
@@ -103,16 +109,62 @@ def test_components_start_differently():
   assert not np.allclose(params["0/model"], params["1/model"])
 
 
-@pytest.mark.parametrize("kinds, expected", [
-    ((Kind.EXACT, Kind.EXACT), Kind.EXACT),
-    ((Kind.EXACT, Kind.LOWER_BOUND), Kind.LOWER_BOUND),
-    ((Kind.LOWER_BOUND, Kind.UPPER_BOUND), Kind.ESTIMATE),
+@pytest.mark.parametrize("parts, expected", [
+    ((Coins(), Coins()), Kind.EXACT),
+    ((Coins(), Coins(kind=Kind.LOWER_BOUND, unbiased=True)), Kind.LOWER_BOUND),
+    ((Coins(), Coins(kind=Kind.LOWER_BOUND)), Kind.ESTIMATE),
+    ((Coins(kind=Kind.LOWER_BOUND),), Kind.LOWER_BOUND),
+    ((Ensemble(SPEC, (Coins(), Coins(kind=Kind.LOWER_BOUND, unbiased=True))), Coins()), Kind.LOWER_BOUND),
+    ((Ensemble(SPEC, (Coins(), Coins(kind=Kind.LOWER_BOUND))), Coins()), Kind.ESTIMATE),
 ])
-def test_kinds_combine(kinds, expected):
-  model = Ensemble(SPEC, tuple(Coins(kind=kind) for kind in kinds))
+def test_kinds_are_those_of_mixtures(parts, expected):
+  model = Ensemble(SPEC, parts)
   batch = {"x": jnp.asarray(examples(5))}
   params, carry = model.init(jax.random.key(0), batch)
   assert model.log_likelihood(params, carry, batch, jax.random.key(0)).kind == expected
+
+
+LABELLED = DataSpec((2,), None, num_classes=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked(Coins):
+  """Draws its label plus a mark of its own."""
+
+  spec: DataSpec = LABELLED
+  mark: float = 0.0
+  class_conditional: bool = True
+
+  def sample(self, params, carry, key, num, condition=None, scale=1.0):
+    return Samples(jnp.broadcast_to(scale * (jnp.asarray(condition) + self.mark)[:, None], (num, 2)),
+                   {"nfe": 3, "solved": jnp.asarray(self.mark < 100.0)})
+
+
+def test_models_given_labels_are_sampled_given_labels():
+  model = Ensemble(LABELLED, (Marked(mark=10.0), Marked(mark=20.0)), weights=(1.0, 3.0))
+  assert isinstance(model, HasClasses) and model.class_conditional
+  y, marks = jnp.arange(4000) % 3, jnp.asarray([10.0, 20.0])
+  drawn = model.sample({}, {}, jax.random.key(1), 4000, condition=y, scale=2.0)
+  np.testing.assert_array_equal(drawn.x[:, 0], 2.0 * (y + marks[drawn.info["component"]]))
+  np.testing.assert_allclose(np.mean(drawn.info["component"]), 0.75, atol=0.03)
+  assert drawn.info["nfe"] == 6 and drawn.info["solved"]
+  failed = Ensemble(LABELLED, (Marked(), Marked(mark=100.0))).sample({}, {}, jax.random.key(1), 3, condition=y[:3])
+  assert not failed.info["solved"]
+
+
+def test_draws_need_labels_only_where_all_components_do():
+  joint = JEM(LABELLED, hidden=(4,))
+  assert Ensemble(LABELLED, (joint, joint)).class_conditional
+  assert not Ensemble(LABELLED, (joint, EBM(LABELLED, hidden=(4,)))).class_conditional
+  assert not Ensemble(SPEC, (Coins(), Coins())).class_conditional
+
+
+def test_one_name_chooses_the_likelihood_of_all_components_that_have_several():
+  flow, path = MAF(PLANE, num_layers=1, hidden=(4,)), FlowMatching(PLANE, network="mlp", hidden=(4,))
+  model = Ensemble(PLANE, (Ensemble(PLANE, (path, flow)), flow)).scored_by("ode", tolerance=1e-3)
+  assert model == Ensemble(PLANE, (Ensemble(PLANE, (path.scored_by("ode", tolerance=1e-3), flow)), flow))
+  with pytest.raises(ConfigError, match="likelihood 'ode' is asked of an ensemble whose components have one"):
+    Ensemble(PLANE, (Ensemble(PLANE, (flow,)), flow)).scored_by("ode")
 
 
 def test_capabilities():
@@ -129,9 +181,12 @@ def test_what_cannot_be_mixed_is_named():
     Ensemble(SPEC, (Coins(), Coins(DataSpec((5,), 2))))
   with pytest.raises(SpecError, match="2 positive numbers"):
     Ensemble(SPEC, (Coins(), Coins()), weights=(1.0, 0.0))
+  with pytest.raises(SpecError, match="2 positive numbers"):
+    Ensemble(SPEC, (Coins(), Coins()), weights=(1.0, math.inf))
   model = Ensemble(SPEC, (Coins(), Coins(given=("y",))))
+  with pytest.raises(SpecError, match=r"components\[1\], Coins, is given \('y',\), but model.components\[0\]"):
+    model.init(jax.random.key(0), batch)  # before anything is trained
+  model = Ensemble(SPEC, (Coins(), Coins()))
   params, carry = model.init(jax.random.key(0), batch)
-  with pytest.raises(SpecError, match="conditional on the same"):
-    model.log_likelihood(params, carry, batch, jax.random.key(0))
   with pytest.raises(SpecError, match=r"components\[0\], Coins, cannot sample"):
     model.sample(params, carry, jax.random.key(0), 3)

@@ -21,6 +21,7 @@ PARAMS = {"probs": jnp.asarray(PROBS)}
 class Toy:
   kind: Kind = Kind.EXACT
   given: tuple[str, ...] = ("y",)
+  unbiased: bool = False
 
   @property
   def spec(self):
@@ -32,7 +33,8 @@ class Toy:
     return {}, {}
 
   def log_likelihood(self, params, carry, batch, key, num_samples=1):
-    return LogLikelihood.of(jnp.log(params["probs"])[batch["y"], batch["x"][:, 0]], 1, self.kind, self.given)
+    return LogLikelihood.of(jnp.log(params["probs"])[batch["y"], batch["x"][:, 0]], 1, self.kind, self.given,
+                            unbiased=self.unbiased)
 
 
 def test_it_is_a_mixture_over_labels():
@@ -44,10 +46,16 @@ def test_it_is_a_mixture_over_labels():
   assert found.given == () and found.kind is Kind.EXACT
 
 
-@pytest.mark.parametrize("kind", [Kind.LOWER_BOUND, Kind.ESTIMATE])
-def test_a_sum_over_bounds_is_an_estimate(kind):
-  model = OverLabels(Toy(kind=kind), log_label_prior(np.array([0, 1]), 2))
-  assert model.log_likelihood(PARAMS, {}, {"x": np.zeros((2, 1), int)}, None).kind is Kind.ESTIMATE
+@pytest.mark.parametrize("model, kind", [
+    (Toy(kind=Kind.LOWER_BOUND), Kind.ESTIMATE),
+    (Toy(kind=Kind.LOWER_BOUND, unbiased=True), Kind.LOWER_BOUND),
+    (Toy(kind=Kind.SAMPLER_BOUND, unbiased=True), Kind.SAMPLER_BOUND),
+    (Toy(kind=Kind.ESTIMATE), Kind.ESTIMATE),
+])
+def test_a_sum_over_bounds_is_a_bound_where_their_exponentials_are_unbiased(model, kind):
+  summed = OverLabels(model, log_label_prior(np.array([0, 1]), 2))
+  found = summed.log_likelihood(PARAMS, {}, {"x": np.zeros((2, 1), int)}, None)
+  assert found.kind is kind and found.given == ()
 
 
 def test_labels_that_do_not_occur_keep_a_chance():
