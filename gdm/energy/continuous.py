@@ -23,7 +23,7 @@ from gdm.energy.normalizers import normalized_by
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import langevin, metropolis
-from gdm.inference.quadrature import MOST_DIMS
+from gdm.inference.quadrature import MAX_DIMS, Box
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
 from gdm.model import Batch, Carry, LossOutput, Objective, Params, PyTree, Samples
 
@@ -100,9 +100,9 @@ class ContinuousEnergy(abc.ABC):
       field = "kl_weight" if self.kl_weight else "noise"
       raise ConfigError(f"model.adjusted and model.{field} is {getattr(self, field)}; a step that may be rejected "
                         "needs noise, and has no gradient for the improved terms.")
-    if self.normalizer == "quadrature" and self.spec.num_dims > MOST_DIMS:
+    if self.normalizer == "quadrature" and self.spec.num_dims > MAX_DIMS:
       raise ConfigError(f"model.normalizer is 'quadrature', but the data has {self.spec.num_dims} dimensions; a grid "
-                        f"takes at most {MOST_DIMS}: choose 'ais'.")
+                        f"takes at most {MAX_DIMS}: choose 'ais'.")
 
   # What a model supplies.
 
@@ -126,7 +126,12 @@ class ContinuousEnergy(abc.ABC):
   @property
   @abc.abstractmethod
   def reach(self) -> float:
-    """Half the side of the box, around 0, that holds all of f; quadrature's error says where it does not."""
+    """Half the side of a box, around 0, that holds nearly all of f, in standardized units."""
+
+  def box(self, params: Params) -> Box:
+    """Where quadrature looks first, in standardized units: twice as far as f reaches, so that its border is an alarm."""
+    half_width = jnp.full(self.spec.event, 2.0 * self.reach, jnp.result_type(float))
+    return Box(jnp.zeros_like(half_width), self.spread(params), half_width)
 
   # Training.
 
@@ -188,7 +193,7 @@ class ContinuousEnergy(abc.ABC):
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
     """log Z in nats; and that which noise-contrastive estimation learned, an estimate, as a second one.
 
-    By quadrature it is exact up to the grid's error, which stands as its standard error; by annealing it is below the
+    By quadrature it is exact up to the cells' error, which stands as its standard error; by annealing it is below the
     truth on average. Of integers the bound by dequantization enters here, on the other side.
     """
     found = normalizers.log_normalizer(self, params, carry, key)
@@ -207,10 +212,11 @@ class ContinuousEnergy(abc.ABC):
     by_dequantization = Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
     u = self.standardize(params, batch["x"], noise_key)
     normalizer = normalizers.normalizer_of(self.normalizer, self.spec.num_dims)
-    nats, kind = normalizer.log_prob(self, params, carry, u, key, num_samples)
+    of_u = normalizer.log_prob(self, params, carry, u, key, num_samples)
     # Noise and chains leave the exponential unbiased.
-    return LogLikelihood.of(nats - self._log_volume(params), self.spec.num_dims, kind + by_dequantization,
-                            unbiased=True)
+    found = LogLikelihood.of(of_u.nats - self._log_volume(params), self.spec.num_dims, of_u.kind + by_dequantization,
+                             unbiased=True)
+    return dataclasses.replace(found, error=of_u.error)
 
   def scored_by(self, name: str, **settings: Any) -> "ContinuousEnergy":
     """The model with another normalizer: quadrature, or ais with `num_temperatures` and `num_chains`."""

@@ -1,6 +1,6 @@
 """How a density of real numbers is normalized, and what kind of number its log-likelihood becomes by it.
 
-  quadrature  on a grid in one and two dimensions: exact but for the grid's error, which stands as its standard error
+  quadrature  over cells in one and two dimensions: exact but for the cells' error, which is stated
   ais         annealed importance sampling: log Z from below by chains from the base; and by chains from each example
               back to the base (RAISE) a lower bound of the log-density of the annealed sampler, which is no bound of
               the model's own (see gdm/inference/annealed_importance.py)
@@ -9,14 +9,15 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gdm.energy.normalizers import annealed_log_z
 from gdm.inference import annealed_importance as annealing
-from gdm.inference.quadrature import MOST_DIMS, log_integral
+from gdm.inference.quadrature import MAX_DIMS, Integral, climb, log_integral
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Carry, Params
 
@@ -30,21 +31,53 @@ class Normalizer(Protocol):
     ...
 
   def log_prob(self, model: Any, params: Params, carry: Carry, u: Float[Array, "batch *event"], key: Key[Array, ""],
-               num_samples: int) -> tuple[Float[Array, " batch"], Kind]:
-    """log p(u) in nats, or a lower bound of the annealed sampler's, and which of them it is."""
+               num_samples: int) -> "LogProb":
+    """log p(u), or a lower bound of the annealed sampler's."""
     ...
 
 
+class LogProb(NamedTuple):
+  """log p(u) of standardized values in nats, what kind of number it is, and its numerical error; None for none."""
+
+  nats: Float[Array, " batch"]
+  kind: Kind
+  error: Float[Array, " batch"] | None = None
+
+
 class Quadrature:
-  """On a grid."""
+  """Over cells that are small where the mass is, looked for also at draws of the base, at chains and at data."""
 
   def log_normalizer(self, model, params, carry, key):
-    energy, event = model.energy(params, carry), model.spec.event
-    found = log_integral(lambda u: -energy(u.reshape(-1, *event)), model.spec.num_dims, model.reach)
-    return LogNormalizer(*found, Kind.EXACT)
+    return LogNormalizer(*_integral(model, params, carry, None), Kind.EXACT)
 
   def log_prob(self, model, params, carry, u, key, num_samples):
-    return -model.energy(params, carry)(u) - self.log_normalizer(model, params, carry, key).nats, Kind.EXACT
+    log_z = _integral(model, params, carry, u)
+    nats = -model.energy(params, carry)(u) - log_z.nats
+    return LogProb(nats, Kind.EXACT, jnp.broadcast_to(log_z.error, nats.shape))
+
+
+_BASE_HINTS, _CHAIN_HINTS = 64, 128  # draws and chains from which peaks are looked for
+
+
+def _integral(model: Any, params: Params, carry: Carry, data: Float[Array, "batch *event"] | None) -> Integral:
+  """log Z by quadrature; the same whenever it is asked for, but for data where f is unexpectedly large."""
+  energy, event, num_dims = model.energy(params, carry), model.spec.event, model.spec.num_dims
+
+  def log_density(u):
+    return -energy(u.reshape(-1, *event))
+
+  box = jax.tree.map(lambda part: part.reshape(num_dims), model.box(params))
+  starts = [model.sample_base(params, carry, jax.random.key(0), _BASE_HINTS)]
+  if "chains" in carry:
+    chains = carry["chains"].reshape(-1, num_dims)
+    starts.append(chains[::-(-len(chains) // _CHAIN_HINTS)])
+  # A chain that is lost, or a draw, is no place to look at.
+  starts = jnp.concatenate([start.reshape(-1, num_dims) for start in starts])
+  starts = jnp.where(jnp.isfinite(starts), starts, box.centre)
+  hints = jnp.concatenate([starts, climb(log_density, starts, 0.25 * box.half_width)])
+  hints = jax.lax.stop_gradient(hints if data is None else jnp.concatenate([hints, data.reshape(-1, num_dims)]))
+  half_width = jnp.maximum(box.half_width, 2.0 * jnp.max(jnp.abs(hints - box.centre), axis=0))
+  return log_integral(log_density, num_dims, half_width, centre=box.centre, scale=box.scale, hints=hints)
 
 
 class Annealing:
@@ -57,15 +90,16 @@ class Annealing:
 
   def log_prob(self, model, params, carry, u, key, num_samples):
     ladder = annealing.ladder(model.num_temperatures)
-    return annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples), Kind.SAMPLER_BOUND
+    nats = annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples)
+    return LogProb(nats, Kind.SAMPLER_BOUND)
 
 
 NORMALIZERS: Mapping[str, Normalizer] = {"quadrature": Quadrature(), "ais": Annealing()}
 
 
 def normalizer_of(name: str, num_dims: int) -> Normalizer:
-  """By its name; "auto" is a grid where there can be one."""
-  automatic = "quadrature" if num_dims <= MOST_DIMS else "ais"
+  """By its name; "auto" is quadrature where there can be one."""
+  automatic = "quadrature" if num_dims <= MAX_DIMS else "ais"
   return NORMALIZERS[automatic if name == "auto" else name]
 
 

@@ -75,7 +75,7 @@ def test_energies_of_examples_and_of_labels_agree():
 def test_the_classes_integrals_sum_to_that_of_all():
   @jax.jit
   def integrals(params):
-    each = [log_integral(lambda u, y=y: -MODEL.energy(params, {}, jnp.full(len(u), y))(u), 2, MODEL.reach, 64).nats
+    each = [log_integral(lambda u, y=y: -MODEL.energy(params, {}, jnp.full(len(u), y))(u), 2, 2.0 * MODEL.reach).nats
             for y in range(3)]
     return jnp.stack(each), MODEL.log_normalizer(params, {}, KEY)[0].nats
 

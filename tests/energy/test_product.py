@@ -117,3 +117,33 @@ def test_what_cannot_be_multiplied_is_named():
   model, params, carry, _, _ = gaussians()
   with pytest.raises(ConfigError, match="a product keeps none"):
     model.sample(params, carry, KEY, 1, start="chains")
+
+
+@pytest.mark.parametrize("num_dims, scales, shifts, weights", [
+    (1, (0.01, 10.0), (0.0, 0.0), ()),  # by the mean of the scales, 33.92 nats where the truth was 6.40
+    pytest.param(1, (0.01, 10.0), (100.0, -5.0), (), marks=pytest.mark.slow),
+    pytest.param(1, (0.01, 0.01), (0.0, 0.5), (), marks=pytest.mark.slow),  # between both, where neither is
+    pytest.param(1, (1e-3, 100.0, 1.0), (1000.0, 900.0, 1001.0), (1.0, 0.5, 2.0), marks=pytest.mark.slow),
+    pytest.param(2, (0.01, 10.0), (3.0, -5.0), (), marks=pytest.mark.slow),
+    pytest.param(2, (1.0, 1.0), (0.0, 6.0), (2.0, 1.0), marks=pytest.mark.slow),
+])
+def test_parts_of_any_scales_and_places_have_the_density_of_their_product(num_dims, scales, shifts, weights):
+  spec = DataSpec((num_dims,), None)
+  part = EBM(spec, network="quadratic", objective="contrastive")
+  model = Product(spec, components=(part,) * len(scales), weights=weights)
+  rng, parts, precision, pull = np.random.default_rng(0), [], 0.0, 0.0
+  for power, scale, shift in zip(model.powers, scales, shifts, strict=True):
+    parts.append(part.init(KEY, {"x": (scale * rng.normal(size=(2000, num_dims)) + shift).astype(np.float32)}))
+    base = {name: np.asarray(value, np.float64) for name, value in parts[-1][0]["base"].items()}
+    precision = precision + power / base["scale"] ** 2
+    pull = pull + power * base["centre"] / base["scale"] ** 2
+  params, carry = model.join(parts)
+  mean = pull / precision
+  x = (mean + rng.normal(size=(50, num_dims)) / np.sqrt(precision)).astype(np.float32)
+  truth = np.sum(-0.5 * precision * (x - mean) ** 2 + 0.5 * np.log(precision / (2 * math.pi)), axis=-1)
+  found = jax.jit(model.log_likelihood)(params, carry, {"x": x}, KEY)
+  exact, = model.log_normalizer(params, carry, KEY)
+  by_log_z = model.unnormalized_log_prob(params, carry, {"x": x}) - exact.nats
+  for nats, error in ((found.nats, found.error), (by_log_z, exact.stderr)):
+    assert float(jnp.max(error)) < 2e-3
+    np.testing.assert_allclose(nats, truth, atol=2e-3)
