@@ -129,7 +129,7 @@ class ContinuousEnergy(abc.ABC):
     """Half the side of a box, around 0, that holds nearly all of f, in standardized units."""
 
   def box(self, params: Params) -> Box:
-    """Where quadrature looks first, in standardized units: twice as far as f reaches, so that its border is an alarm."""
+    """Return where quadrature looks first, in standardized units: twice as far as f reaches, for an alarm beyond."""
     half_width = jnp.full(self.spec.event, 2.0 * self.reach, jnp.result_type(float))
     return Box(jnp.zeros_like(half_width), self.spread(params), half_width)
 

@@ -82,7 +82,7 @@ class _Cells(NamedTuple):
     log_mass: log of f's integral.
     log_error: log of its error, which halving lowers.
     log_rounding: log of the error by rounding, which it doesn't.
-    count: cells in use.
+    used: cells in use.
     highest: the largest log f seen.
     rounds: of halving, so far.
   """
@@ -92,7 +92,7 @@ class _Cells(NamedTuple):
   log_mass: Float[Array, " cells"]
   log_error: Float[Array, " cells"]
   log_rounding: Float[Array, " cells"]
-  count: Array
+  used: Array
   highest: Array
   rounds: Array
 
@@ -159,7 +159,7 @@ class _Found(NamedTuple):
 
 
 def _find(density: Callable[..., Array], box: Box, hints: Array, *constants: Array) -> _Found:
-  """The better of two: in the coordinates of the box, and in the frame of what was found there where that is not good."""
+  """The better of two: in the box's coordinates, and, where that is not good, in the frame of what was found."""
   num_dims = hints.shape[1]
   log_density = _of_points(density, constants)
   first = _Frame(box.centre, jnp.eye(num_dims, dtype=hints.dtype))
@@ -223,7 +223,7 @@ def _backward(density, residuals, cotangent):
     return jax.tree.map(jnp.add, total, pullback(cotangent.nats * weights.reshape(-1)))
 
   zeros = jax.tree.map(jnp.zeros_like, constants)
-  total = jax.lax.fori_loop(0, -(-cells.count // num), add, tuple(zeros))
+  total = jax.lax.fori_loop(0, -(-cells.used // num), add, tuple(zeros))
   return *jax.tree.map(jnp.zeros_like, (box, hints)), *total
 
 
@@ -278,11 +278,14 @@ def _integrate(log_density: LogDensity, frame: _Frame, box: Box, hints: Float[Ar
         lambda first, later: jnp.where(begin, first, later),
         (lower, size), (jnp.repeat(cells.lower[worst], 2**num_dims, axis=0) + halves * corner, halves))
     # One half takes the place of the whole; the others come after all.
-    place = jnp.concatenate([worst[:, None], cells.count + jnp.arange(more).reshape(whole, -1)], axis=1).reshape(-1)
+    place = jnp.concatenate([worst[:, None], cells.used + jnp.arange(more).reshape(whole, -1)], axis=1).reshape(-1)
     place = jnp.where(begin, jnp.arange(len(place)), place)
     *logs, highest = weigh(new_lower, new_size, cells.highest)
-    columns = [old.at[place].set(new) for old, new in zip(cells[:5], (new_lower, new_size, *logs), strict=True)]
-    return _Cells(*columns, cells.count + jnp.where(begin, len(place), more), highest, cells.rounds + 1)
+    new_lower, new_size, *logs = (
+        old.at[place].set(new) for old, new in zip(cells[:5], (new_lower, new_size, *logs), strict=True))
+    log_mass, log_error, log_rounding = logs
+    return _Cells(new_lower, new_size, log_mass, log_error, log_rounding,
+                  cells.used + jnp.where(begin, len(place), more), highest, cells.rounds + 1)
 
   def unfinished(cells: _Cells) -> Array:
     left = jax.nn.logsumexp(cells.log_error) - jax.nn.logsumexp(cells.log_mass)
@@ -324,7 +327,7 @@ def _whitened(frame: _Frame, cells: _Cells) -> _Frame:
 
 def _nodes(lower: Float[Array, "cells dims"],
            size: Float[Array, "cells dims"]) -> tuple[Float[Array, "cells nodes dims"], np.ndarray, np.ndarray]:
-  """Nodes of cells, and both rules' weights [nodes] for a cell of volume one; corners count for nothing, but are seen."""
+  """Nodes of cells, and both rules' weights [nodes] for a cell of volume one; corners are seen and weigh nothing."""
   num_dims = lower.shape[1]
   ends = np.concatenate([-_NODES[:0:-1], _NODES])
   kronrod, gauss = (np.concatenate([half[:0:-1], half]) / 2.0 for half in (_KRONROD, _GAUSS))

@@ -134,7 +134,7 @@ def test_what_cannot_be_found_is_no_exact_number():
   outside = of_bells(16.0, ([60.0, 0.0], WIDE, 0.0))
   cauchy = of_other(1, 20.0, "student", *student(1, 1)[0]), student(1, 1)[1]
   for found, truth in (cut, outside, cauchy):
-    assert EXACT < float(found.error) and abs(float(found.nats) - truth) < float(found.error) + 2e-6
+    assert float(found.error) > EXACT and abs(float(found.nats) - truth) < float(found.error) + 2e-6
   assert float(of_other(2, 16.0, "ring", 2.5, 1e-3).error) > EXACT  # of too many cells
 
 
@@ -156,7 +156,7 @@ def test_a_needle_that_no_cell_sees_is_seen_by_a_hint():
   for hint in (3.1234, 3.1234 + 1e-5):
     seen = found(jnp.array([[hint], [0.5]]))
     assert abs(float(seen.nats) - truth) <= float(seen.error)
-    assert EXACT < float(seen.error)  # its place itself is rounded, to a fortieth of its width
+    assert float(seen.error) > EXACT  # its place itself is rounded, to a fortieth of its width
     assert abs(float(seen.nats) - truth) < 0.1
 
 
