@@ -1,11 +1,13 @@
-"""How far apart the two ends of an energy model's likelihood are, against the number of temperatures.
+"""The two ends of an energy model's likelihood, and how far they are apart, against the number of temperatures.
 
   python -m experiments.bracket --workdir=runs/rbm --split=test --temperatures=30,100,300,1000
       [--checkpoint=best|last|STEP] [--config.evaluation.num_samples=4 ...] [--config.data.data_dir=DIR]
 
 To change what experiments.evaluate takes, say --config.evaluation.likelihood=ais,num_temperatures=10000 there.
 Prints a line for each number of temperatures, and writes `bracket.json` and `bracket.png` into the workdir. Where the
-partition function is known exactly, the picture shows the true value as well.
+partition function is known exactly, the picture shows the true value as well. The lower end is a bound of the annealed
+sampler (RAISE), not of log p, and the line says where the upper end refutes it as such; of integers, which are
+dequantized, there is no upper end.
 """
 
 import itertools
@@ -22,7 +24,6 @@ from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import evaluate_bracket
-from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
 from gdm.model import HasUnnormalized
@@ -53,12 +54,12 @@ def main(argv: Sequence[str]) -> None:
     bracket = evaluate_bracket(run.model, params, carry, batches, number, key=key, num_samples=settings.num_samples,
                                mesh=mesh)
     brackets.append(bracket)
-    print(f"{number} temperatures: {bracket.pessimistic.nats_mean:.4f} to {bracket.optimistic.nats_mean:.4f} nats, "
-          f"{plus_minus(bracket.width, bracket.width_ci95)} (95 %) apart")
+    print(bracket.line)
   exact = None
   if _is_exact(run):
-    exact = evaluate_likelihood(run.model, params, carry, batches(), key=key, mesh=mesh).nats_mean
-    print(f"exact: {exact:.4f} nats")
+    found = evaluate_likelihood(run.model, params, carry, batches(), key=key, mesh=mesh)
+    exact = found.nats_mean if found.kind is Kind.EXACT else None  # a grid may be too coarse
+    print(f"{found.kind}: {found.nats_mean:.4f} nats")
   write_json(workdir.path / "bracket.json", {
       "model": run.config.model.name, "dataset": run.dataset.name, "split": split, "step": run.step,
       "data_fingerprint": run.dataset.fingerprint(split), "parameters": run.parameters,
@@ -66,7 +67,8 @@ def main(argv: Sequence[str]) -> None:
   save_bracket(workdir.path / "bracket.png", numbers,
                np.array([bracket.pessimistic.nats_mean for bracket in brackets]),
                np.array([bracket.optimistic.nats_mean for bracket in brackets]),
-               np.array([bracket.optimistic.normalizer_halves for bracket in brackets]).T, exact=exact,
+               np.array([bracket.optimistic.normalizer_halves for bracket in brackets]).T,
+               has_upper_end=all(bracket.has_upper_end for bracket in brackets), exact=exact,
                title=f"{run.config.model.name} on {run.dataset.name}, {split}")
 
 

@@ -125,8 +125,8 @@ def summary() -> Iterator[str]:
     valid, test = ([-report["nats_mean"] for report in reports[split]] for split in ("valid", "test"))
     each = " ".join(f"{nll:.3f}" for nll in test)
     seconds = np.mean([report["train_seconds"] for report in reports["test"]])
-    widths = [report["bracket_nats"] for report in reports["test"] if report.get("bracket_nats") is not None]
-    apart = f"  bracket {np.mean(widths):.3f}" if widths else ""
+    widths = [report["upper_end"]["nats_apart"] for report in reports["test"] if "upper_end" in report]
+    apart = f"  by log Z {np.mean(widths):+.3f}" if widths else ""
     yield (f"{row.dataset or reports['test'][0]['dataset']:12} {row.label:20} valid {np.mean(valid):8.3f}  "
            f"test {np.mean(test):8.3f}  ({each}){apart}  {seconds:6.0f} s")
     if row.folds:

@@ -1,8 +1,12 @@
 """Both ends of the likelihood of a model that is known up to its partition function, against the cost of knowing it.
 
-The pessimistic end is the model's own `log_likelihood`, a lower bound; the optimistic end its score less a log Z that
-annealing under-estimates. The truth lies between them, on average over their draws, and they meet as temperatures are
-added.
+  pessimistic  the model's own `log_likelihood`: a lower bound of what its annealed sampler draws (RAISE). That tends to
+               the model as temperatures are added, but before it may lie above the model's log p.
+  optimistic   its score less a log Z that annealing under-estimates: an upper bound of the model's log p, on average.
+               Of integers, which are dequantized, it is none: noise errs to one side and log Z to the other.
+
+The ends meet as temperatures are added. Where the second lies below the first by more than noise, the first is refuted
+as a bound of log p.
 """
 
 import dataclasses
@@ -15,8 +19,9 @@ from jaxtyping import Array, Key
 
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.evaluation.intervals import Interval, combined, mean_half
+from gdm.evaluation.intervals import Interval, combined, mean_half, plus_minus
 from gdm.evaluation.likelihood import HostBatch, SplitLikelihood, evaluate_likelihood
+from gdm.likelihood import Kind
 from gdm.model import Carry, HasLikelihoods, HasLogLikelihood, HasUnnormalized, Model, Objective, Params
 
 
@@ -26,8 +31,8 @@ class Bracket:
 
   Attributes:
     num_temperatures: steps of annealing.
-    pessimistic: the lower end of log p.
-    optimistic: the upper end.
+    pessimistic: the model's own scores.
+    optimistic: the scores by log Z.
   """
 
   num_temperatures: int
@@ -35,8 +40,18 @@ class Bracket:
   optimistic: SplitLikelihood
 
   @property
+  def has_upper_end(self) -> bool:
+    """Whether the scores by log Z bound log p from above."""
+    return self.optimistic.kind in (Kind.UPPER_BOUND, Kind.EXACT)
+
+  @property
+  def refuted(self) -> bool:
+    """Whether the scores by log Z refute the others as a lower bound of log p."""
+    return dataclasses.replace(self.pessimistic, alternatives=(self.optimistic,)).refuted
+
+  @property
   def width(self) -> float:
-    """Mean distance between the ends, in nats per example."""
+    """Mean nats per example from the pessimistic scores up to the optimistic ones."""
     return self.optimistic.nats_mean - self.pessimistic.nats_mean
 
   @property
@@ -49,14 +64,35 @@ class Bracket:
     below, above = self.optimistic.normalizer_halves
     return Interval.around(self.width, combined(half, below), combined(half, above))
 
+  @property
+  def line(self) -> str:
+    """What it says, in words."""
+    of, log_z = self.pessimistic, self.optimistic.log_z
+    own = f"{of.nats_mean:.4f} nats, {str(of.kind).replace('_', ' ')}"
+    by_log_z = f"{self.optimistic.nats_mean:.4f} nats, {str(self.optimistic.kind).replace('_', ' ')} of log p"
+    parts = [f"{self.num_temperatures} temperatures: {own}", f"by log Z {by_log_z}",
+             f"{plus_minus(self.width, self.width_ci95)} (95 %) apart"]
+    if not self.has_upper_end:
+      parts.append("there is no upper end, since dequantization errs to one side and log Z to the other")
+    if self.refuted:
+      parts.append("the first is refuted as a bound of log p")
+    if log_z is not None and log_z.effective_sample_size is not None:
+      parts.append(f"log Z by chains worth {log_z.effective_sample_size:.1f}")
+    return "; ".join(parts)
+
   def to_json(self) -> dict[str, Any]:
     """What `bracket.json` holds of it."""
     ends = {name: {"nats_mean": end.nats_mean, "nats_stderr": end.nats_stderr,
                    "nats_ci95": end.nats_ci95 and list(end.nats_ci95), "kind": str(end.kind)}
             for name, end in (("pessimistic", self.pessimistic), ("optimistic", self.optimistic))}
-    return {"num_temperatures": self.num_temperatures, **ends, "width": self.width,
-            "width_ci95": self.width_ci95 and list(self.width_ci95),
-            "log_z_stderr": self.optimistic.normalizer_stderr, "num_examples": self.pessimistic.num_examples}
+    log_z = self.optimistic.log_z
+    of_log_z = {} if log_z is None else {
+        "log_z_ci95": list(log_z.ci95), "effective_sample_size": log_z.effective_sample_size,
+        "missed_share": log_z.missed}
+    return {"num_temperatures": self.num_temperatures, **ends, "has_upper_end": self.has_upper_end,
+            "refuted": self.refuted, "width": self.width, "width_ci95": self.width_ci95 and list(self.width_ci95),
+            "log_z_stderr": self.optimistic.normalizer_stderr, **of_log_z,
+            "num_examples": self.pessimistic.num_examples}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +139,8 @@ def evaluate_bracket(model: Model, params: Params, carry: Carry, batches: Callab
     And what `evaluate_likelihood` raises.
   """
   if not all(isinstance(model, protocol) for protocol in (HasLogLikelihood, HasUnnormalized, HasLikelihoods)):
-    raise ConfigError(f"{type(model).__name__} has no bracket: it must have a log-likelihood from below, a score with "
-                      "a log Z from below, and a likelihood called ais.")
+    raise ConfigError(f"{type(model).__name__} has no bracket: it must have a log-likelihood of its own, a score with "
+                      "a log Z, and a likelihood called ais.")
   several: Any = model  # for the type checker: all three protocols
   annealed = several.scored_by("ais", num_temperatures=num_temperatures)
   key = jax.random.fold_in(key, num_temperatures)
