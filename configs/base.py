@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
           "unroll_call": False,  # write the steps of a call out instead of looping: needed for convolutions on a CPU
           "accumulate": 1,  # micro-batches per minibatch
           "unroll": True,  # write repeats and micro-batches out instead of looping: faster, but compiles longer
-          "precision": "float32",  # float32 | bfloat16: what products are computed in; parameters stay float32
+          "precision": "float32",  # float32, as the machine has it | bfloat16 | highest: of products in a step
           "remat": "none",  # none | products | blocks: what is kept for the backward pass; less takes less memory
           "ema_decay": 0.0,  # 0 means no averaging
           "log_every": 100,

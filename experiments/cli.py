@@ -20,6 +20,7 @@ from tqdm import tqdm
 from configs import base
 from experiments.overrides import check_overrides
 from gdm.errors import ConfigError, UserError
+from gdm.precision import highest_precision
 
 EXIT_BUG = 1
 EXIT_BAD_INPUT = 2
@@ -42,9 +43,19 @@ class _TqdmHandler(python_logging.Handler):
     tqdm.write(text, file=sys.stderr)
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
-  """Runs `main(argv)`: a UserError prints one line and exits with 2; anything else that escapes is a bug."""
-  app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+def run(main: Callable[[Sequence[str]], int | None], precise: bool = True) -> None:
+  """Runs `main(argv)`: a UserError prints one line and exits with 2; anything else that escapes is a bug.
+
+  Args:
+    main: gives the exit code, or None for 0.
+    precise: whether products are of the highest precision (`gdm.precision`), as what reads a trained run wants; False
+      leaves them to the machine and the config, as training and measurements of speed do.
+  """
+  def call(argv: Sequence[str]) -> int:
+    with highest_precision() if precise else contextlib.nullcontext():
+      return _guarded(main, argv)
+
+  app.run(call, flags_parser=_parse_flags)
 
 
 def at_end(call: Callable[[int, str], None]) -> None:

@@ -52,6 +52,7 @@ from gdm.data.initial import initial_batch
 from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
+from gdm.precision import highest_precision
 from gdm.training import hosts
 from gdm.training.loop import Ended, Hook, fit, lower_step
 from gdm.training.optimizer import make_optimizer
@@ -285,7 +286,7 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
       run.log_training(iteration, metrics)
       display.show(iteration)
 
-    with Display(run) as display:
+    with Display(run) as display, highest_precision():  # nothing is configured: a fit is a computation of numbers
       params, carry = model.solve(stream_key(key, "solve", 0), Passes(dataset, config.evaluation.batch_size), report)
     state = state_at(iterations, params, carry)
     with Interruption():  # from here on it is as good as done
@@ -321,7 +322,8 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
   if not hosts.is_first():
     return
   draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}")
-  draw_model(run.workdir, trained)
+  with highest_precision():
+    draw_model(run.workdir, trained)
   write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
   best = f", best validation {progress.best_nats:.4f} nats at step {progress.best_step}" if progress.best_step else ""
   early = " by early stopping" if ended is Ended.STOPPED else ""
@@ -329,4 +331,4 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, precise=False)

@@ -115,4 +115,4 @@ def _environment(root: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-  sys.exit(cli.run(main))
+  sys.exit(cli.run(main, precise=False))

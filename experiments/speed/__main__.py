@@ -100,4 +100,4 @@ def _require_writable(out: Path) -> None:
 
 
 if __name__ == "__main__":
-  run(main)
+  run(main, precise=False)

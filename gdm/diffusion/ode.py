@@ -18,6 +18,7 @@ from gdm.diffusion.divergence import Divergence, Exact, divergence
 from gdm.diffusion.paths.path import Path, prior_scale
 from gdm.diffusion.predictions import PREDICTIONS, Denoise
 from gdm.errors import ConfigError, UserError
+from gdm.precision import highest_precision
 
 Velocity = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
 
@@ -85,6 +86,7 @@ def probability_flow(denoise: Denoise, path: Path) -> Velocity:
   return velocity
 
 
+@highest_precision()
 def solve(function: Callable[[Array, Any], Any], y: Any, start: Float[Array, ""] | float, end: Float[Array, ""] | float,
           tolerance: Tolerance, save: Float[Array, " num"] | None = None) -> Solution:
   """dy/dt = function(t, y) from one time to another, in either direction.

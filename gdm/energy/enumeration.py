@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gdm.precision import highest_precision
+
 CHUNK_BITS = 12  # states of a chunk share one matrix product; 4096 of a few hundred units take a few MB
 
 
@@ -15,6 +17,7 @@ def binary_codes(index: Int[Array, " states"], num_bits: int) -> Float[Array, "s
   return ((index[:, None] >> shifts) & 1).astype(jnp.result_type(float))
 
 
+@highest_precision()
 def log_sum_over_states(log_weight: Callable[[Float[Array, "states num_bits"]], Float[Array, " states"]],
                         num_bits: int) -> Float[Array, ""]:
   """log of the sum of exp(log_weight) over {0, 1}^num_bits; memory constant in their number."""

@@ -16,6 +16,7 @@ from gdm.errors import DataError
 from gdm.evaluation.intervals import Interval, mean_half, share_interval
 from gdm.likelihood import require_finite
 from gdm.model import Carry, HasLabelProbs, Params
+from gdm.precision import highest_precision
 
 HostBatch = Mapping[str, np.ndarray | Array]
 
@@ -77,6 +78,7 @@ class SplitClassification:
             "calibration_error": self.calibration_error}
 
 
+@highest_precision()
 def evaluate_labels(model: HasLabelProbs, params: Params, carry: Carry, batches: Iterable[HostBatch], *,
                     num_examples: int | None = None, mesh: Mesh | None = None) -> SplitClassification:
   """Classifies every example of `batches` exactly once.

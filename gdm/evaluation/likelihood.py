@@ -33,6 +33,7 @@ from gdm.evaluation.intervals import (
 )
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer, bits_per_dim, require_finite
 from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
+from gdm.precision import highest_precision
 
 T = TypeVar("T")
 HostBatch = Mapping[str, np.ndarray | Array]
@@ -89,6 +90,7 @@ class SplitLikelihood:
     log_z: the log Z that all examples share; None where the model gave their log-likelihoods itself.
     alternatives: the same examples scored otherwise: under further estimates of log Z, or from the other side.
     details: means over examples and draws of what else the model knows: a bound's parts, a solver's evaluations.
+    dtype: in which the scores were computed, with products of the highest precision (`gdm.precision`).
   """
 
   nats: Float[np.ndarray, " examples"]
@@ -101,6 +103,7 @@ class SplitLikelihood:
   alternatives: "tuple[SplitLikelihood, ...]" = ()
   details: Mapping[str, float] = dataclasses.field(default_factory=dict)
   log_z: LogZ | None = None
+  dtype: str = "float32"
 
   @property
   def num_examples(self) -> int:
@@ -216,10 +219,11 @@ class SplitLikelihood:
     return ratio_stderr(self.nats, self.num_dims) if self.discrete and self.num_examples > 1 else None
 
 
+@highest_precision()
 def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Iterable[HostBatch], *,
                         key: Key[Array, ""], num_draws: int = 1, num_samples: int = 1,
                         num_examples: int | None = None, mesh: Mesh | None = None) -> SplitLikelihood:
-  """Scores every example of `batches` exactly once.
+  """Scores every example of `batches` exactly once, with products of the highest precision.
 
   Args:
     model: a model with `log_likelihood`, or with `unnormalized_log_prob` and `log_normalizer`. One with both is scored
@@ -298,7 +302,7 @@ def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iter
 
   scores, details, error = _score(score, batches, num_draws)
   scores = scores._replace(kind=scores.kind.within(error))
-  return SplitLikelihood(*scores, discrete=model.spec.is_discrete, details=details, normalizer_stderr=error)
+  return scores.of_split(model, details=details, normalizer_stderr=error)
 
 
 def _evaluate_both(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
@@ -329,16 +333,16 @@ def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: It
   del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
   scores, _, _ = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
   normalizers = model.log_normalizer(params, carry, jax.random.fold_in(key, zlib.crc32(b"log_normalizer")))
-  first, *others = (_normalize(scores, normalizer, model.spec.is_discrete) for normalizer in normalizers)
+  first, *others = (_normalize(scores, normalizer, model) for normalizer in normalizers)
   return dataclasses.replace(first, alternatives=tuple(others))
 
 
-def _normalize(scores: "_Scores", normalizer: LogNormalizer, discrete: bool) -> SplitLikelihood:
+def _normalize(scores: "_Scores", normalizer: LogNormalizer, model: Any) -> SplitLikelihood:
   log_z = LogZ.of(normalizer)
   scores = scores._replace(nats=scores.nats - log_z.nats, kind=scores.kind + -log_z.kind)
   # One number for what takes no interval: as large as the wider side asks for.
   stderr = max(log_z.stderr, max(log_z.ci95[1] - log_z.nats, log_z.nats - log_z.ci95[0]) / NORMAL_975)
-  return SplitLikelihood(*scores, discrete=discrete, normalizer_stderr=stderr, log_z=log_z)
+  return scores.of_split(model, normalizer_stderr=stderr, log_z=log_z)
 
 
 @runtime_checkable
@@ -355,13 +359,17 @@ _WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
 
 
 class _Scores(NamedTuple):
-  """The leading fields of a SplitLikelihood, in its order."""
+  """What all ways to score a split find; see SplitLikelihood."""
 
   nats: np.ndarray
   num_dims: np.ndarray
   kind: Kind
   given: tuple[str, ...]
   num_draws: int
+  dtype: str
+
+  def of_split(self, model: Any, **fields: Any) -> SplitLikelihood:
+    return SplitLikelihood(**self._asdict(), discrete=model.spec.is_discrete, **fields)
 
 
 def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],
@@ -370,7 +378,7 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
 
   With the scores come the means of their details, and the largest numerical error of any.
   """
-  nats, num_dims, kind, given, repeats, count, worst = [], [], Kind.EXACT, (), 1, 0, 0.0
+  nats, num_dims, kind, given, repeats, dtype, count, worst = [], [], Kind.EXACT, (), 1, "", 0, 0.0
   details: dict[str, list[np.ndarray]] = {}
   for scored in _one_late(_dispatch(score, batches, num_draws)):
     draws, real = [draw.score for draw in scored], np.asarray(scored[0].mask) > 0
@@ -387,11 +395,12 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
     nats.append(np.mean(values, axis=0))
     num_dims.append(np.asarray(draws[0].num_dims, np.int64)[real])
     kind, given, repeats = kind + draws[0].kind, draws[0].given, max(repeats, len(draws))
+    dtype = str(draws[0].nats.dtype)
     count += values.shape[1]
   if count == 0:
     raise DataError("the split to evaluate has no examples; it must have at least one.")
   means = {name: float(np.mean(np.concatenate(parts))) for name, parts in details.items()}
-  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats), means, worst
+  return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats, dtype), means, worst
 
 
 def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],

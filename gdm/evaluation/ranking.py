@@ -9,8 +9,10 @@ from jaxtyping import Array, Float, Key, Num
 from gdm.errors import ConfigError
 from gdm.likelihood import require_finite
 from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
+from gdm.precision import highest_precision
 
 
+@highest_precision()
 def scores(model: Model, params: Params, carry: Carry, x: Num[np.ndarray, "num *event"], key: Key[Array, ""],
            batch_size: int) -> Float[np.ndarray, " num"]:
   """log p(x) in nats of each example, up to a constant where a model has such a score: it is the cheaper one.

@@ -15,6 +15,7 @@ from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
 from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
 from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.likelihood import Kind
+from gdm.precision import HIGHEST
 
 Report = dict[str, Any]
 
@@ -64,6 +65,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
       "parameters": parameters,
       "num_params": int(num_params),
       "train_seconds": float(train_seconds),
+      "precision": HIGHEST,  # of products
+      "dtype": likelihood.dtype,
       "evaluation": dict(evaluation),
   }
   if units:

@@ -24,6 +24,7 @@ from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.dequantization import dequantizer
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
+from gdm.precision import highest_precision
 
 # Uniform ends where the default splines do.
 BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture": Mixture(), "uniform": Uniform(-3., 3.)}
@@ -134,6 +135,7 @@ class Flow(abc.ABC):
     out: Any = self.whole.apply(self._variables(params, carry), x, context)
     return out
 
+  @highest_precision()
   def inverse(self, params: Params, carry: Carry, z: Float[Array, "batch *latent"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
     """The base to real data."""
@@ -208,6 +210,7 @@ class Flow(abc.ABC):
     z = BASES[self.base].sample(params["model"]["base"], key, num, event, temperature)
     return Samples(self._served(self.inverse(params, carry, z, context).value), {"nfe": 1})
 
+  @highest_precision()
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:
     """The base's values of examples; of discrete data with the dequantizer's noise."""
     return self.forward(params, carry, self._real(params, batch, key)[0], self._context(batch)).value

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from gdm.errors import ConfigError
+from gdm.precision import highest_precision
 
 # Of the default ladder. A sharper sigmoid, as Grosse, Maddison and Salakhutdinov (2013) use, was wider by a fifth to a
 # half between its bounds on trained RBMs of adult, dna and mushrooms, where the base stands near the data already.
@@ -98,6 +99,7 @@ def check_ladder(betas: Float[np.ndarray, " rungs"]) -> None:
     raise ConfigError(f"betas[{i + 1}] is {betas[i + 1]:g} after {betas[i]:g}; temperatures must increase.")
 
 
+@highest_precision()
 def forward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""], num_chains: int) -> Annealed:
   """Anneals `num_chains` chains from the base to the target; pure, one compiled loop over temperatures.
 
@@ -118,6 +120,7 @@ def forward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""],
   return Annealed(x, log_weights + path.log_base_normalizer)
 
 
+@highest_precision()
 def backward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""],
              x: Num[Array, "batch *event"]) -> Float[Array, " batch"]:
   """Anneals a chain from each example back to the base; pure, one compiled loop over temperatures.

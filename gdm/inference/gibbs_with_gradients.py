@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
+from gdm.precision import highest_precision
+
 
 class Move(NamedTuple):
   """States after one proposal each, and the probability with which it was accepted."""
@@ -20,6 +22,7 @@ class Move(NamedTuple):
   acceptance: Float[Array, "*lead"]
 
 
+@highest_precision()
 def binary_step(key: Key[Array, ""], x: Num[Array, "*lead sites"],
                 log_density: Callable[[Num[Array, "*lead sites"]], Float[Array, "*lead"]],
                 known: Bool[Array, " sites"] | None = None) -> Move:
@@ -45,6 +48,7 @@ def binary_step(key: Key[Array, ""], x: Num[Array, "*lead sites"],
   return _accept(accept_key, x, proposed, log_ratio)
 
 
+@highest_precision()
 def categorical_step(key: Key[Array, ""], x: Int[Array, "*lead sites"],
                      log_density: Callable[[Float[Array, "*lead sites levels"]], Float[Array, "*lead"]],
                      levels: int, known: Bool[Array, " sites"] | None = None) -> Move:

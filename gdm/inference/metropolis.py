@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gdm.inference import langevin
 from gdm.inference.langevin import LogProb, value_and_gradient
+from gdm.precision import highest_precision
 
 
 class Point(NamedTuple):
@@ -56,6 +57,7 @@ class Walk(NamedTuple):
 Kernel = Callable[[Key[Array, ""], Point], Move]
 
 
+@highest_precision()
 def point(log_prob: LogProb, x: Float[Array, "chains *event"]) -> Point:
   """Chains at x."""
   return Point(x, *value_and_gradient(log_prob, x))

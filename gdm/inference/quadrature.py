@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gdm.errors import ConfigError
+from gdm.precision import highest_precision
 
 MAX_DIMS = 2  # a third would take as many points again for each
 
@@ -115,6 +116,7 @@ class _Frame(NamedTuple):
     return jnp.linalg.slogdet(self.axes)[1]
 
 
+@highest_precision()
 def log_integral(log_density: LogDensity, num_dims: int, half_width: Float[Array, "*dims"] | float, *,
                  centre: Float[Array, "*dims"] | float = 0.0, scale: Float[Array, "*dims"] | float | None = None,
                  hints: Float[Array, "points dims"] | None = None) -> Integral:

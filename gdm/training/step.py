@@ -16,6 +16,7 @@ from gdm.errors import ConfigError, nearest
 from gdm.mesh import constrain_batch
 from gdm.model import Batch, Mean, Model, Objective
 from gdm.networks.blocks import BLOCK
+from gdm.precision import highest_precision
 from gdm.training.precision import bfloat16_products
 from gdm.training.state import Optimizers, TrainState, averages_of
 from gdm.training.streams import stream_key
@@ -26,8 +27,9 @@ TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metr
 
 # What a gradient function is computed in.
 PRECISIONS: Mapping[str, Callable[[Callable], Callable]] = {
-    "float32": lambda gradient: gradient,
+    "float32": lambda gradient: gradient,  # products as the machine has them: on TPUs and newer GPUs rounded
     "bfloat16": bfloat16_products,
+    "highest": lambda gradient: highest_precision()(gradient),
 }
 
 # What of the forward pass is kept for the backward pass; the rest is computed again there.
@@ -54,7 +56,9 @@ def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainSt
     unroll: write micro-batches out instead of looping over them; on the CPU backend the weight gradient of a
       convolution inside a loop is many times slower.
     precision: "bfloat16" computes matrix products and convolutions of the loss and its gradient in bfloat16, with sums
-      in float32; parameters, and all other arithmetic, stay float32 (see `gdm.training.precision`).
+      in float32; parameters, and all other arithmetic, stay float32 (see `gdm.training.precision`). "float32" leaves
+      products as the machine has them by default, which on a TPU or a newer GPU are rounded; "highest" does not (see
+      `gdm.precision`).
     remat: what the backward pass finds of the forward pass, to save memory: "none" computes nothing again, "products"
       all but matrix products, "blocks" all but the outputs of the network's blocks (see `gdm.networks.blocks`). On a
       CPU it saves nothing: the compiler there merges what is computed twice.
@@ -108,7 +112,7 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
     accumulate: micro-batches per minibatch.
     axis_name: name of a mapped axis over which to average, None under `jax.jit`.
     unroll: write repeats and micro-batches out instead of looping (see `apply_objective`).
-    precision: "float32" or "bfloat16" products (see `apply_objective`).
+    precision: "float32", "bfloat16" or "highest" products (see `apply_objective`).
     remat: "none", "products" or "blocks" (see `apply_objective`).
 
   Returns:

@@ -14,6 +14,7 @@ from gdm.evaluation.coding.coder import Coder, coding_batch_size
 from gdm.evaluation.coding.container import Header
 from gdm.evaluation.coding.fingerprints import backend, examples_digest, model_digest
 from gdm.model import Carry, Model, Params
+from gdm.precision import highest_precision
 
 
 class Coding(NamedTuple):
@@ -54,6 +55,7 @@ class Coded(NamedTuple):
     return container.pack(self.header, self.payload)
 
 
+@highest_precision()
 def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_size: int, verify: bool = True) -> Coded:
   """Codes examples by the model's conditionals.
 
@@ -93,6 +95,7 @@ def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_s
   return Coded(header, payload, num_symbols, encode_seconds, decode_seconds)
 
 
+@highest_precision()
 def decode(coding: Coding, header: Header, payload: bytes) -> Examples:
   """The examples of a file that `container.unpack` read.
 
