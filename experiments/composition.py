@@ -102,8 +102,9 @@ def _require_same_splits(path: str, run: TrainedRun, first_path: str, first: Tra
   if not differ:
     return
   prints = ", ".join(f"{split} {ours.fingerprint(split)}, there {theirs.fingerprint(split)}" for split in differ)
-  seen = "".join(f"; {leaks} of the {num} {split} examples of {first_path} are in the training split of {path}"
-                 for split, leaks, num in _leaks(ours, theirs))
+  seen = "".join(f"; {leaks} of the {num} {split} examples of {of} are in the training split of {by}"
+                 for trained, by, held, of in ((ours, path, theirs, first_path), (theirs, first_path, ours, path))
+                 for split, leaks, num in _leaks(trained, held))
   raise ConfigError(f"{names}, and their splits {', '.join(differ)} differ (fingerprints: {prints}){seen}; {remedy}")
 
 
