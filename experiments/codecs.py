@@ -45,7 +45,10 @@ _PICTURES = {
 def _values(examples: Examples) -> np.ndarray:
   """All real values, one example after another."""
   flat = examples.x.reshape(len(examples.x), -1)
-  return flat.ravel() if examples.length is None else flat[np.arange(flat.shape[1]) < examples.length[:, None]]
+  if examples.length is None:
+    return flat.ravel()
+  per_step = math.prod(examples.x.shape[2:])
+  return flat[np.arange(flat.shape[1]) < per_step * examples.length[:, None]]
 
 
 def _sheet(x: np.ndarray, binary: bool) -> Image.Image:

@@ -16,6 +16,7 @@ MODELS = {
     "independent": ("gdm.baselines.independent", "Independent"),
     "table": ("gdm.baselines.table", "Table"),
     "markov": ("gdm.baselines.markov", "MarkovChain"),
+    "ngram": ("gdm.baselines.ngram", "NGram"),
     "bayesian_network": ("gdm.baselines.bayesian_network", "BayesianNetwork"),
     "chow_liu": ("gdm.baselines.chow_liu", "ChowLiu"),
     "mixture": ("gdm.baselines.mixture", "Mixture"),

@@ -21,8 +21,9 @@ class DataSpec:
     blocks: a partition of the flattened binary dimensions, in order of their first members, into groups of mutually
       exclusive columns (a one-hot code is one block), found from the training split by the `blocks` transform; ()
       where it was not asked for.
-    has_lengths: whether examples are sequences of different lengths, each in its batch entry "length"; what lies beyond
-      is padding and no data. A model that heeds them counts them as its `num_dims`; any other refuses the spec.
+    has_lengths: whether examples are sequences of different lengths, which batches have in their entry "length": it
+      counts along the first axis of the event, and what lies beyond is padding and no data. A model that heeds lengths
+      counts the real dimensions as its `num_dims`; any other refuses the spec.
   """
 
   event: tuple[int, ...]

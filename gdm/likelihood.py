@@ -104,8 +104,13 @@ def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, "
     parts: of the same examples, all given the same.
     log_weights: of each part, in nats.
 
+  Returns:
+    The mixture's log-likelihood, the same in any order of the parts; NaN for an example whose dimensions they count
+    differently, as where one part takes padding for data.
+
   Raises:
-    SpecError: the parts are conditional on different things.
+    SpecError: the parts are conditional on different things, or are seen to count the dimensions of an example
+      differently.
   """
   given = sorted({part.given for part in parts})
   if len(given) > 1:
@@ -117,7 +122,14 @@ def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, "
   # A logarithm of a sum is off by no more than its worst term.
   errors = [part.error for part in parts if part.error is not None]
   error = functools.reduce(jnp.maximum, errors) if errors else None
-  return LogLikelihood(nats, parts[0].num_dims, kind, given[0], unbiased=mixable, error=error)
+  num_dims = jnp.stack([part.num_dims for part in parts])
+  alike = jnp.all(num_dims == num_dims[0], axis=0)
+  if not isinstance(alike, jax.core.Tracer) and not bool(jnp.all(alike)):
+    index = int(jnp.argmin(alike))
+    raise SpecError(f"a mixture needs parts that count the same dimensions, but of example {index} they count "
+                    f"{', '.join(map(str, num_dims[:, index].tolist()))}; one takes padding for data.")
+  return LogLikelihood(jnp.where(alike, nats, jnp.nan), jnp.max(num_dims, axis=0), kind, given[0], unbiased=mixable,
+                       error=error)
 
 
 @jax.tree_util.register_dataclass

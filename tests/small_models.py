@@ -1,10 +1,12 @@
-"""A small instance of every trained model in the registry, with batches: for what all of them must hold."""
+"""A small instance of every model in the registry, with batches: for what all of them must hold."""
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.registry import build_model
 from gdm.dataspec import DataSpec
+from gdm.model import HasSolve
 
 BITS = DataSpec((4, 4), 2)
 BATCH = 16
@@ -52,6 +54,26 @@ SMALL = {
                 "chains_per_shard": 3}, DataSpec((3,), None)),
 }
 
+# The same of models that are solved, and of those made of others.
+SOLVED = {
+    "independent": ({}, DataSpec((5,), 3)),
+    "table": ({}, DataSpec((4,), 3)),
+    "markov": ({"order": 2, "homogeneous": True}, DataSpec((6,), 3)),
+    "ngram": ({"order": 3, "capacity": 500}, DataSpec((6,), 3)),
+    "bayesian_network": ({"offsets": ((-1,),)}, DataSpec((5,), 3)),
+    "chow_liu": ({}, DataSpec((5,), 3)),
+    "mixture": ({"num_components": 2, "num_iterations": 2}, DataSpec((5,), 3)),
+    "block_mixture": ({"num_components": 2, "num_runs": 1, "num_iterations": 2, "learn_iterations": 1},
+                      DataSpec((5,), 2)),
+    "gaussian_mixture": ({"num_components": 2, "num_iterations": 2}, DataSpec((2,), None)),
+}
+COMPOSED = {
+    "ensemble": ({"components": ({"name": "recurrent", "num_layers": 1, "width": 3},
+                                 {"name": "recurrent", "num_layers": 1, "width": 4})}, DataSpec((4,), 3)),
+    "product": ({"components": ({"name": "ebm", "hidden": (4,)},), "num_temperatures": 2, "num_chains": 2},
+                DataSpec((2,), None)),
+}
+
 # Those that the fast tier takes: one for each way to be built, of products, loops, attention, convolutions, masks.
 FAST = ("made", "recurrent", "transformer", "pixelcnn", "maf")
 
@@ -62,8 +84,21 @@ def each_small(*more):
 
 
 def small_model(name):
-  settings, spec = SMALL[name]
+  settings, spec = {**SMALL, **SOLVED, **COMPOSED}[name]
   return build_model({"name": name, **settings}, spec)
+
+
+def some_parameters(model, batch, seed=0, scale=0.3):
+  """Parameters and carry: solved on the batch, or fresh ones of which every entry is moved."""
+  key = jax.random.key(seed)
+  if isinstance(model, HasSolve):
+    return model.solve(key, [batch])
+  params, carry = jax.jit(model.init)(key, batch)
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(key, len(leaves))
+  moved = [leaf + scale * jax.random.normal(key, leaf.shape, leaf.dtype) if np.issubdtype(leaf.dtype, np.floating) else
+           leaf for leaf, key in zip(leaves, keys, strict=True)]
+  return jax.tree.unflatten(tree, moved), carry
 
 
 def small_batch(model, lead=(), seed=0):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.autoregressive import heads as heads_lib
 from gdm.autoregressive.layout import Layout, input_layout, layout, orderings
+from gdm.batches import checked
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference.ancestral import ancestral
@@ -60,6 +61,7 @@ class Autoregressive(abc.ABC):
   rates: ClassVar[tuple[str, ...]] = ("input_dropout",)  # names of the fields that are dropout rates
 
   def __post_init__(self) -> None:
+    self.spec.require_whole(type(self).__name__)
     _ = self.layout
     if self.output_bias not in OUTPUT_BIASES:
       raise ConfigError(f"output_bias is {self.output_bias!r}; {nearest(self.output_bias, OUTPUT_BIASES)}")
@@ -204,7 +206,7 @@ class Autoregressive(abc.ABC):
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    return LogLikelihood.of(self.log_prob(params, batch["x"]), self.spec.num_dims)
+    return checked(self.spec, batch, LogLikelihood.of(self.log_prob(params, batch["x"]), self.spec.num_dims))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

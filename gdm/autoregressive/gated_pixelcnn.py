@@ -9,6 +9,7 @@ import numpy as np
 
 from gdm.autoregressive.images import ImageModel
 from gdm.autoregressive.sequence import log_prob_of
+from gdm.batches import checked
 from gdm.errors import SpecError
 from gdm.inference.ancestral import ancestral
 from gdm.inference.generation import Choice
@@ -78,7 +79,8 @@ class GatedPixelCNN(ImageModel):
   def log_likelihood(self, params, carry, batch, key, num_samples=1):
     """Exact: log p(x), or log p(x | y) where the model is class-conditional."""
     likelihood = super().log_likelihood(params, carry, batch, key, num_samples)
-    return dataclasses.replace(likelihood, given=("y",)) if self.class_conditional else likelihood
+    given = ("y",) if self.class_conditional else ()
+    return checked(self.spec, batch, dataclasses.replace(likelihood, given=given))
 
   def sample(self, params, carry, key, num, condition=None, temperature=1.0, top_k=None, top_p=1.0):
     """As in the base; the condition of a class-conditional model is labels [num], or one label for all.

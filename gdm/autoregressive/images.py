@@ -28,6 +28,7 @@ class ImageModel(SequenceModel):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    self.spec.require_whole(type(self).__name__)
     if not self.spec.is_image:
       raise SpecError(f"{type(self).__name__} needs images (height, width, channels) of one or three channels; "
                       f"spec.event is {self.spec.event}.")

@@ -7,39 +7,24 @@ sampling, completion and generation from prompts go.
 
 import abc
 import dataclasses
-import functools
 import math
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
+from gdm.batches import nan_unless_valid, num_real, real_dims
 from gdm.dataspec import DataSpec
-from gdm.errors import ConfigError, SpecError
-from gdm.inference import generation
+from gdm.errors import SpecError
+from gdm.inference import continuation
 from gdm.inference.ancestral import ancestral
+from gdm.inference.continuation import HasPrefill as HasPrefill
 from gdm.inference.generation import Choice, Generated
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
-
-
-@runtime_checkable
-class HasPrefill(Protocol):
-  """Can take prompts in one pass."""
-
-  def prefill(self, params: Params, cache: PyTree, x: Int[Array, "batch prompt"], num: Int[Array, ""]) -> PyTree:
-    """The cache that `conditional_step` at indices 0 to num - 1 would have left: it feeds `start`, then x.
-
-    Args:
-      params: the parameters.
-      cache: from `init_cache`.
-      x: prompts' tokens; those from num - 1 on are not fed.
-      num: 1 to prompt; may be traced.
-    """
-    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +32,7 @@ class SequenceModel(abc.ABC):
   """A model of sequences of tokens, or of any discrete event in raster order.
 
   Data: "x" [batch, *event] of integers in [0, levels), flattened to [batch, num_dims]; with "length" [batch], only the
-  first `length` tokens are real, the likelihood is theirs, and padding changes nothing.
+  first `length` tokens are real (along the event's first axis), the likelihood is theirs, and padding changes nothing.
 
   The token before the first is `start` = levels, which a network embeds like any other: its embedding has levels + 1
   rows. So a window of T tokens scores T tokens.
@@ -138,10 +123,7 @@ class SequenceModel(abc.ABC):
 
   def real(self, batch: Batch) -> Bool[Array, "batch steps"]:
     """Which tokens are no padding."""
-    shape = (batch["x"].shape[0], self.num_steps)
-    if "length" not in batch:
-      return jnp.ones(shape, bool)
-    return jnp.arange(self.num_steps) < jnp.asarray(batch["length"])[:, None]
+    return real_dims(self.spec, batch)
 
   def log_probs(self, params: Params, batch: Batch, key: Key[Array, ""] | None = None) -> Float[Array, "batch steps"]:
     """log p(x_t | x_1, …, x_{t-1}) in nats of each real token, 0 for padding; a key means training."""
@@ -167,8 +149,8 @@ class SequenceModel(abc.ABC):
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Exact, of the real tokens, which `num_dims` counts."""
-    nats = jnp.sum(self.log_probs(params, batch), axis=1)
-    return LogLikelihood(nats, jnp.sum(self.real(batch), axis=1, dtype=jnp.int32), Kind.EXACT)
+    nats = nan_unless_valid(self.spec, batch, jnp.sum(self.log_probs(params, batch), axis=1))
+    return LogLikelihood(nats, num_real(self.spec, batch), Kind.EXACT)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
@@ -200,50 +182,9 @@ class SequenceModel(abc.ABC):
     forced = self._flatten(x).astype(jnp.int32).T
     return self._draw(params, key, forced, given, Choice(temperature, top_k, top_p))
 
-  def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None,
-               prompt: Integer[Array | np.ndarray, "batch prompt"] | None = None,
-               prompt_length: Integer[Array | np.ndarray, " batch"] | None = None, max_length: int | None = None,
-               temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0, eos: int | None = None,
-               pad: int = 0, with_log_probs: bool = False, num_alternatives: int = 0) -> Generated:
-    """Continues prompts, compiled once per model, shapes and options; see `gdm.inference.generation.generate`.
-
-    Args:
-      params: the parameters.
-      key: one key, of which each sequence gets its part, or one per sequence.
-      num: how many sequences, where there is no prompt.
-      prompt: concrete first tokens of each sequence, padded to one length.
-      prompt_length: how many of them are real; all of them by default.
-      max_length: tokens of a sequence in all, its prompt included; num_dims by default.
-      temperature, top_k, top_p: how tokens are drawn; see `Choice`.
-      eos: the token that ends a sequence.
-      pad: the token that fills up a sequence after its end.
-      with_log_probs: whether to return log-probabilities of what was drawn.
-      num_alternatives: how many likeliest tokens to return per position.
-
-    Raises:
-      ConfigError: an option outside its range.
-      DataError: prompts that are empty, longer than the context, or hold tokens outside the vocabulary.
-    """
-    choice = Choice(temperature, top_k, top_p)
-    if (num is None) == (prompt is None):
-      raise ConfigError(f"num is {num} and prompt is {'not ' * (prompt is not None)}None; give one of the two.")
-    tokens = np.zeros((num or 0, 0), np.int32) if prompt is None else np.asarray(prompt)
-    lengths = np.full(len(tokens), tokens.shape[1], np.int32) if prompt_length is None else np.asarray(prompt_length)
-    if len(tokens) < 1:
-      raise ConfigError(f"num is {len(tokens)}; at least one sequence must be generated.")
-    if prompt is not None:
-      generation.check_prompt(tokens, lengths, self.levels, self.context)
-    max_length = self.num_steps if max_length is None else max_length
-    generation.check_lengths(max_length, self.context, int(lengths.max()))
-    generation.check_token("pad", pad, self.levels)
-    if eos is not None:
-      generation.check_token("eos", eos, self.levels)
-    if not 0 <= num_alternatives <= self.levels:
-      raise ConfigError(f"num_alternatives is {num_alternatives}; it must be in [0, {self.levels}], the vocabulary.")
-    keys = jax.random.split(key, len(tokens)) if key.ndim == 0 else key
-    tokens, lengths = jnp.asarray(tokens[:, :lengths.max()], jnp.int32), jnp.asarray(lengths, jnp.int32)
-    return _generate(params, keys, tokens, lengths, model=self, max_length=max_length, choice=choice, eos=eos, pad=pad,
-                     with_log_probs=with_log_probs, num_alternatives=num_alternatives)
+  def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
+    """Continues prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
+    return continuation.generate(self, params, key, num, **options)
 
   def _draw(self, params, key, forced, known, choice):
     def step(cache, previous, index):
@@ -257,17 +198,6 @@ class SequenceModel(abc.ABC):
 
   def _flatten(self, x: Num[Array | np.ndarray, "batch *event"]) -> Num[Array, "batch steps"]:
     return jnp.asarray(x).reshape(x.shape[0], -1)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "max_length", "choice", "eos", "pad", "with_log_probs",
-                                             "num_alternatives"))
-def _generate(params, keys, prompt, prompt_length, *, model: SequenceModel, max_length, **options) -> Generated:
-  def step(cache, previous, index):
-    return model.conditional_step(params, cache, previous, index)
-
-  prefill = functools.partial(model.prefill, params) if isinstance(model, HasPrefill) else None
-  return generation.generate(step, model.init_cache(params, len(prompt)), keys, prompt, prompt_length, max_length,
-                             prefill=prefill, **options)
 
 
 def log_prob_of(logits: Float[Array, "*shape levels"], x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -41,6 +41,7 @@ class BayesianNetwork:
   alpha: float = 1.0
 
   def __post_init__(self) -> None:
+    self.spec.require_whole("BayesianNetwork")
     tables.require_alpha(self.alpha)
     if bool(self.parents) == bool(self.offsets):
       raise SpecError("a Bayesian network needs its graph by one of model.parents and model.offsets; "
@@ -85,7 +86,7 @@ class BayesianNetwork:
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
     nats = tables.log_prob(self._layout, params["model"]["logits"], examples.flat(self.spec, batch))
-    return LogLikelihood.of(nats, self.spec.num_dims)
+    return examples.exact(self.spec, batch, nats)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

@@ -76,6 +76,7 @@ class BlockMixture:
   tolerance: float = 1e-5
 
   def __post_init__(self) -> None:
+    self.spec.require_whole("BlockMixture")
     self.spec.require_binary("BlockMixture")
     tables.require_alpha(self.alpha)
     blocks.require_fallback(self.fallback)
@@ -139,7 +140,7 @@ class BlockMixture:
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
-    return LogLikelihood.of(self._nats(examples.flat(self.spec, batch), params["model"]), self.spec.num_dims)
+    return examples.exact(self.spec, batch, self._nats(examples.flat(self.spec, batch), params["model"]))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

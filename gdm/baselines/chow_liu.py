@@ -38,6 +38,7 @@ class ChowLiu:
   alpha: float = 1.0
 
   def __post_init__(self) -> None:
+    self.spec.require_whole("ChowLiu")
     tables.require_alpha(self.alpha)
     if self.levels * self.spec.num_dims > MAX_WIDTH:
       raise SpecError(f"a Chow-Liu tree counts all pairs: dimensions times levels is {self.spec.num_dims} x "
@@ -81,7 +82,7 @@ class ChowLiu:
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
     layout, logits = self._tables(params)
-    return LogLikelihood.of(tables.log_prob(layout, logits, examples.flat(self.spec, batch)), self.spec.num_dims)
+    return examples.exact(self.spec, batch, tables.log_prob(layout, logits, examples.flat(self.spec, batch)))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

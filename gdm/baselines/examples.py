@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from gdm.batches import check_rows, checked, num_real, real_dims, require_no_lengths
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, SpecError
+from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, PyTree, Samples
 
 
 def flat(spec: DataSpec, batch: Batch) -> Num[Array, "batch dims"]:
-  """batch["x"] with its event flattened; discrete data as int32.
+  """batch["x"] with its event flattened; discrete data as int32, and padding as 0.
 
   Raises:
     DataError: when the batch is not [batch, *spec.event].
@@ -22,7 +24,8 @@ def flat(spec: DataSpec, batch: Batch) -> Num[Array, "batch dims"]:
   x = jnp.asarray(batch["x"])
   if x.shape[1:] != spec.event:
     raise DataError(f"x has shape {x.shape}; it must be [batch, *spec.event] with spec.event {spec.event}.")
-  return x.reshape(x.shape[0], spec.num_dims).astype(jnp.int32 if spec.is_discrete else jnp.float32)
+  x = x.reshape(x.shape[0], spec.num_dims).astype(jnp.int32 if spec.is_discrete else jnp.float32)
+  return jnp.where(real_dims(spec, batch), x, 0) if "length" in batch else x
 
 
 def weights(batch: Batch) -> Float[Array, " batch"]:
@@ -30,26 +33,49 @@ def weights(batch: Batch) -> Float[Array, " batch"]:
   return jnp.asarray(batch.get("mask", np.ones(len(batch["x"]))), jnp.float32)
 
 
+def exact(spec: DataSpec, batch: Batch, nats: Float[Array, " batch"]) -> LogLikelihood:
+  """The exact log-likelihood of whole examples; NaN for values that the spec does not allow."""
+  return checked(spec, batch, LogLikelihood.of(nats, spec.num_dims))
+
+
+def exact_of_real(spec: DataSpec, batch: Batch, nats: Float[Array, "batch dims"]) -> LogLikelihood:
+  """The exact log-likelihood of what is within each example's length, from that of each dimension."""
+  total = jnp.sum(jnp.where(real_dims(spec, batch), nats, 0.0), axis=-1)
+  return checked(spec, batch, LogLikelihood(total, num_real(spec, batch), Kind.EXACT))
+
+
 def accumulate(spec: DataSpec, statistic: Callable[..., PyTree], batches: Iterable[Batch], *args: Any) -> PyTree:
   """The sum over all batches of `statistic(x [batch, dims], weight [batch], *args)`.
 
-  The statistic is compiled and sums within a batch in float32; batches are added in float64 on the host, so that counts
-  stay exact beyond the 2^24 of float32. A batch is fetched only after the next one was dispatched.
+  Where examples have lengths the weight is [batch, dims], 0 for padding. The statistic is compiled and sums within a
+  batch in float32; batches are added in float64 on the host, so that counts stay exact beyond the 2^24 of float32. A
+  batch is fetched only after the next one was dispatched.
 
   Returns:
     NumPy float64 arrays of the statistic's structure.
 
   Raises:
-    DataError: when there is no batch at all.
+    DataError: when there is no batch at all, or one holds values that the spec does not allow.
   """
-  total, pending = None, None
+  total, pending, count = None, None, 0
   for batch in batches:
-    pending, ready = statistic(flat(spec, batch), weights(batch), *args), pending
+    check(spec, batch, count)
+    count += len(batch["x"])
+    weight = weights(batch)
+    weight = weight[:, None] * real_dims(spec, batch) if spec.has_lengths else weight
+    pending, ready = statistic(flat(spec, batch), weight, *args), pending
     total = _add(total, ready)
   total = _add(total, pending)
   if total is None:
     raise no_batch()
   return total
+
+
+def check(spec: DataSpec, batch: Batch, first: int = 0) -> None:
+  """Raises DataError where a batch to fit to is not what the spec promises; its examples count from `first`."""
+  require_no_lengths(spec, batch)
+  rows = {key: np.asarray(value) for key, value in batch.items()}
+  check_rows(spec, rows, "the data to fit to", first + np.arange(len(rows["x"])))
 
 
 def no_batch() -> DataError:

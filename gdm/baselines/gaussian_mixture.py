@@ -49,6 +49,7 @@ class GaussianMixture:
   tolerance: float = 1e-5
 
   def __post_init__(self) -> None:
+    self.spec.require_whole("GaussianMixture")
     self.spec.require_continuous("GaussianMixture")
     if self.num_components < 1:
       raise SpecError(f"model.num_components is {self.num_components}; a mixture needs at least 1.")
@@ -112,7 +113,7 @@ class GaussianMixture:
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x), a log-density in nats."""
     joint = self._joint(params["model"], examples.flat(self.spec, batch))
-    return LogLikelihood.of(jax.nn.logsumexp(joint, axis=-1), self.spec.num_dims)
+    return examples.exact(self.spec, batch, jax.nn.logsumexp(joint, axis=-1))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

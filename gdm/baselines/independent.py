@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import examples, tables
 from gdm.dataspec import DataSpec
@@ -32,6 +32,8 @@ class Independent:
 
   def __post_init__(self) -> None:
     tables.require_alpha(self.alpha)
+    if not self.spec.is_discrete:
+      self.spec.require_whole("Independent")
     if not self.variance_floor > 0:
       raise SpecError(f"model.variance_floor is {self.variance_floor}; it must be above 0.")
 
@@ -55,13 +57,28 @@ class Independent:
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
     x = examples.flat(self.spec, batch)
-    return LogLikelihood.of(jnp.sum(self._law.log_prob(params["model"], x), axis=-1), self.spec.num_dims)
+    return examples.exact_of_real(self.spec, batch, self._law.log_prob(params["model"], x))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draws [num, *event]; `temperature` divides each dimension's log-probability."""
     examples.refuse_condition(condition, "Independent")
     return examples.as_samples(self.spec, self._law.sample(params["model"], key, num, temperature))
+
+  @property
+  def num_steps(self) -> int:
+    return self.spec.num_dims
+
+  def init_cache(self, params: Params, num: int) -> PyTree:
+    """Nothing but the number of examples: dimensions don't depend on those before."""
+    return jnp.zeros(num, jnp.int32)
+
+  def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, " batch"],
+                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch levels"]]:
+    """Log-probabilities of the dimension at `index`, of discrete data; see `gdm.model.HasConditionals`."""
+    self.spec.require_discrete("Independent.conditional_step")
+    logits = params["model"]["logits"][index]
+    return cache, jnp.broadcast_to(logits, (len(cache), *logits.shape))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:

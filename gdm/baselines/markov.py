@@ -1,16 +1,19 @@
-"""A Markov chain of order k along the flattened dimensions."""
+"""A Markov chain of order k along the flattened dimensions; of sequences with lengths, along what is real of them."""
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import examples, tables
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
+from gdm.inference import continuation
+from gdm.inference.generation import Generated
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Objective, Params, Samples
 
@@ -65,8 +68,8 @@ class MarkovChain:
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
-    nats = tables.log_prob(self._layout, params["model"]["logits"], examples.flat(self.spec, batch))
-    return LogLikelihood.of(nats, self.spec.num_dims)
+    nats = tables.log_probs(self._layout, params["model"]["logits"], examples.flat(self.spec, batch))
+    return examples.exact_of_real(self.spec, batch, nats)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
@@ -76,6 +79,32 @@ class MarkovChain:
     x = tables.ancestral(self._layout, params["model"]["logits"], np.arange(dims), key,
                          jnp.zeros((num, dims), jnp.int32), np.zeros(dims, bool), temperature)
     return examples.as_samples(self.spec, x)
+
+  @property
+  def num_steps(self) -> int:
+    return self.spec.num_dims
+
+  @property
+  def context(self) -> int | None:
+    """The longest sequence that steps can make; None, of a homogeneous chain, is no limit."""
+    return None if self.homogeneous else self.num_steps
+
+  def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
+    """Continues prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
+    return continuation.generate(self, params, key, num, **options)
+
+  def init_cache(self, params: Params, num: int) -> Int[Array, " num"]:
+    """The last k values of each example as one number, the newest its least significant digit; none yet."""
+    return jnp.zeros(num, jnp.int32)
+
+  def conditional_step(self, params: Params, cache: Int[Array, " batch"], x_previous: Int[Array, " batch"],
+                       index: Int[Array, ""]) -> tuple[Int[Array, " batch"], Float[Array, "batch levels"]]:
+    """Log-probabilities of the dimension at `index` given those before; see `gdm.model.HasConditionals`."""
+    layout, states = jax.tree.map(jnp.asarray, self._layout), self.levels ** min(self.order, self.spec.num_dims)
+    moved = (cache * self.levels + jnp.asarray(x_previous, jnp.int32)) % states
+    state = jnp.where(index == 0, 0, moved)
+    place = jnp.minimum(index, self.num_steps - 1)
+    return state, params["model"]["logits"][layout.offsets[place] + jnp.minimum(state, layout.sizes[place] - 1)]
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:

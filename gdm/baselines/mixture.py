@@ -44,6 +44,7 @@ class Mixture:
   tolerance: float = 1e-4
 
   def __post_init__(self) -> None:
+    self.spec.require_whole("Mixture")
     self.spec.require_discrete("Mixture")
     tables.require_alpha(self.alpha)
     if self.num_components < 1:
@@ -104,7 +105,7 @@ class Mixture:
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
     joint = self._joint(params["model"], examples.flat(self.spec, batch))
-    return LogLikelihood.of(jax.nn.logsumexp(joint, axis=-1), self.spec.num_dims)
+    return examples.exact(self.spec, batch, jax.nn.logsumexp(joint, axis=-1))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

@@ -34,6 +34,7 @@ class Table:
   max_states: int = 2**20
 
   def __post_init__(self) -> None:
+    self.spec.require_whole("Table")
     tables.require_alpha(self.alpha)
     levels = self.spec.require_discrete("Table")
     if levels**self.spec.num_dims > self.max_states:
@@ -79,7 +80,7 @@ class Table:
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
     index = self._index(examples.flat(self.spec, batch))
-    return LogLikelihood.of(params["model"]["logits"][index], self.spec.num_dims)
+    return examples.exact(self.spec, batch, params["model"]["logits"][index])
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

@@ -76,17 +76,23 @@ def rows_of(layout: Layout, x: Int[Array, "batch dims"]) -> Int[Array, "batch di
   return jnp.asarray(layout.offsets) + jnp.sum(x[:, layout.parents] * layout.strides, axis=-1)
 
 
+def log_probs(layout: Layout, logits: Float[Array, "rows levels"],
+              x: Int[Array, "batch dims"]) -> Float[Array, "batch dims"]:
+  """log p(x_d | x_parents(d)) of every dimension, in nats; rows of `logits` are normalized."""
+  return logits[rows_of(layout, x), x]
+
+
 def log_prob(layout: Layout, logits: Float[Array, "rows levels"],
              x: Int[Array, "batch dims"]) -> Float[Array, " batch"]:
   """log p(x) = sum_d log p(x_d | x_parents(d)), in nats; rows of `logits` are normalized."""
-  return jnp.sum(logits[rows_of(layout, x), x], axis=-1)
+  return jnp.sum(log_probs(layout, logits, x), axis=-1)
 
 
 def counts(layout: Layout, levels: int, x: Int[Array, "batch dims"],
-           weight: Float[Array, " batch"]) -> Float[Array, "rows levels"]:
-  """How often each cell occurs in a batch."""
+           weight: Float[Array, "batch #dims"] | Float[Array, " batch"]) -> Float[Array, "rows levels"]:
+  """How often each cell occurs in a batch, by the weights of examples or of their dimensions."""
   cells = rows_of(layout, x) * levels + x
-  spread = jnp.broadcast_to(weight[:, None], cells.shape)
+  spread = jnp.broadcast_to(weight.reshape(len(x), -1), cells.shape)
   return jnp.zeros(layout.num_rows * levels).at[cells].add(spread).reshape(layout.num_rows, levels)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
-from gdm.data.split import Op, Split, as_split, chunks
+from gdm.data.split import MemorySplit, Op, Split, as_split, chunks
 from gdm.data.tokens import Tokenizer
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, nearest
@@ -27,7 +27,7 @@ class Dataset:
 
   Attributes:
     name: what the set is called in results; transforms that change the data are part of it.
-    spec: the kind of one example, as served.
+    spec: the kind of one example, as served. It has lengths where a split has them.
     splits: "train", "valid", "test" (text has no "test"), each a mapping to "x" [N, *event], "y" [N] where there are
       labels, "length" [N] for sequences. Plain mappings of arrays become splits in memory.
     info: plain facts for a record: where it came from, by which rule it was split, by what it was standardized.
@@ -47,7 +47,13 @@ class Dataset:
   units: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
-    object.__setattr__(self, "splits", {name: as_split(split) for name, split in self.splits.items()})
+    splits = {name: as_split(split) for name, split in self.splits.items()}
+    if any("length" in split for split in splits.values()):  # padding is no data, whoever made the set
+      object.__setattr__(self, "spec", dataclasses.replace(self.spec, has_lengths=True))
+    promise = dataclasses.replace(self.spec, blocks=())  # which add nothing to what a row must be
+    splits = {name: split if split.promise == promise else split.promising(promise, f"{self.name}, split {name}")
+              for name, split in splits.items()}
+    object.__setattr__(self, "splits", splits)
 
   def split(self, name: str) -> Split:
     """The split of that name. Raises DataError naming the known ones."""
@@ -82,31 +88,24 @@ class Dataset:
 
 
 def check(dataset: Dataset) -> None:
-  """Raises DataError where a split in memory is empty, or holds what the spec does not promise.
+  """Raises DataError where a split is empty, or in memory and not what the spec promises.
 
-  Splits on disk are checked for emptiness only; they come from TFDS, whose features promise the rest.
+  What is on disk is checked as it is read.
   """
-  spec = dataset.spec
   for name in dataset.splits:
     split = dataset.split(name)
     where = f"{dataset.name}, split {name}"
     if split.num_examples == 0:
       raise DataError(f"{where}: it is empty; every split needs at least one example.")
-    if not split.in_memory:
+    if ("length" in split) != dataset.spec.has_lengths:
+      raise DataError(f"{where} has no lengths, but the spec promises them (spec.has_lengths); all splits need them, "
+                      "or none.")
+    if not isinstance(split, MemorySplit):
       continue
     for key in split:
       if len(split[key]) != split.num_examples:
         raise DataError(f"{where}: {key} has {len(split[key])} rows, but x has {split.num_examples}.")
-    if split["x"].shape[1:] != spec.event:
-      raise DataError(f"{where}: the examples have shape {split['x'].shape[1:]}, but spec.event is {spec.event}.")
-    if "length" in split:
-      check_lengths(split["length"], spec.event[0], where)
-    if spec.levels is None:
-      check_finite(split["x"], where)
-    else:
-      check_range(split["x"], spec.levels, "levels", where)
-    if spec.num_classes is not None and "y" in split:
-      check_range(split["y"], spec.num_classes, "num_classes", f"{where}, labels")
+    split.check()
 
 
 def as_served(dataset: Dataset) -> Dataset:
@@ -164,29 +163,6 @@ def _check_float32(dataset: Dataset) -> None:
     raise DataError(f"{dataset.name}: dimension {_show(index)} has mean {mean[index]:.10g} and deviation "
                     f"{std[index]:.4g}, and float32 would round its values by up to {lost[index]:.2g}; add the "
                     "`standardize` transform, which works on the file's own values, or subtract an offset.")
-
-
-def check_lengths(length: Integer[np.ndarray, " batch"], context: int, where: str) -> None:
-  """Raises DataError naming the index of the first sequence without tokens, or with more than there is room for."""
-  if length.min() < 1 or length.max() > context:
-    index = int(np.argmax((length < 1) | (length > context)))
-    raise DataError(f"{where}: the length of example {index} is {length[index]}; lengths lie between 1 and the "
-                    f"context, {context}.")
-
-
-def check_finite(x: Float[np.ndarray, "batch *event"], where: str) -> None:
-  """Raises DataError naming the index of the first NaN or infinity."""
-  if not np.isfinite(x).all():
-    index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-    raise DataError(f"{where}: the value at index {_show(index)} is {x[index]}; every value must be finite.")
-
-
-def check_range(x: np.ndarray, bound: int, what: str, where: str) -> None:
-  """Raises DataError naming the index of the first integer outside [0, bound)."""
-  if int(x.min()) < 0 or int(x.max()) >= bound:
-    index = tuple(int(i) for i in np.argwhere((x < 0) | (x >= bound))[0])
-    raise DataError(f"{where}: the value at index {_show(index)} is {x[index]}, but {what} is {bound}; values must lie "
-                    f"in [0, {bound}).")
 
 
 def smallest_dtype(levels: int) -> type[np.integer]:

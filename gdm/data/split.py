@@ -3,6 +3,9 @@
 A split reads like a mapping from names ("x", "y", "length") to arrays whose first axis is the example. Training may
 serve an example anew in every epoch (binarization afresh, windows at random offsets): `draw` gives that epoch's form of
 it, `rows` and the mapping give its fixed form.
+
+A split of a data set knows what its spec promises and serves nothing else: in memory all rows are checked before the
+first are read, on disk (and where epochs differ) each row as it is read, which costs no pass of its own.
 """
 
 import abc
@@ -14,6 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
+from gdm.batches import check_rows
+from gdm.dataspec import DataSpec
 from gdm.errors import DataError
 
 Rows = Mapping[str, np.ndarray]
@@ -28,10 +33,15 @@ class Split(Mapping[str, Any]):
   """A mapping from names to arrays (or what indexes like arrays), and what the loader and the transforms ask of it."""
 
   in_memory: bool
+  promise: DataSpec | None = None  # what rows are held to; None for a split of no data set
 
   @property
   @abc.abstractmethod
   def num_examples(self) -> int: ...
+
+  @abc.abstractmethod
+  def promising(self, spec: DataSpec, where: str) -> "Split":
+    """The split with rows held to the spec: reading others raises a DataError that begins with `where`."""
 
   @abc.abstractmethod
   def rows(self, examples: Indices | slice) -> dict[str, np.ndarray]:
@@ -60,10 +70,14 @@ def chunks(split: Split, num_values: int = _CHUNK_VALUES) -> Iterator[tuple[np.n
   """(examples, rows) of the whole split in order, about `num_values` values of x at a time."""
   if split.num_examples == 0:
     return
-  size = max(1, num_values // max(1, split.rows(slice(0, 1))["x"].size))
-  for start in range(0, split.num_examples, size):
-    stop = min(start + size, split.num_examples)
-    yield np.arange(start, stop), split.rows(slice(start, stop))
+  for part in _parts(split.num_examples, split.rows(slice(0, 1))["x"].size, num_values):
+    yield np.arange(part.start, part.stop), split.rows(part)
+
+
+def _parts(num_examples: int, values_each: int, num_values: int = _CHUNK_VALUES) -> Iterator[slice]:
+  size = max(1, num_values // max(1, values_each))
+  for start in range(0, num_examples, size):
+    yield slice(start, min(start + size, num_examples))
 
 
 def _digest(split: Split, parts: Iterable[Rows]) -> str:
@@ -88,6 +102,8 @@ class MemorySplit(Split):
     self._arrays = {key: _frozen(value) for key, value in arrays.items()}
     self._source = self._arrays if source is None else {key: _frozen(value) for key, value in source.items()}
     self._fresh_ops = fresh_ops
+    self._where = ""
+    self._is_checked = False
 
   def __getitem__(self, key: str) -> np.ndarray:
     return self._arrays[key]
@@ -102,13 +118,30 @@ class MemorySplit(Split):
   def num_examples(self) -> int:
     return len(self._arrays["x"])
 
+  def promising(self, spec: DataSpec, where: str) -> "MemorySplit":
+    split = MemorySplit(self._arrays, self._source, self._fresh_ops)
+    split.promise, split._where = spec, where
+    return split
+
+  def check(self) -> None:
+    """Raises a DataError where rows are not what the spec promises; looks once."""
+    if self.promise is not None and not self._is_checked:
+      for part in _parts(self.num_examples, self._arrays["x"][:1].size):
+        check_rows(self.promise, _take(self._arrays, part), self._where, np.arange(part.start, part.stop))
+      self._is_checked = True
+
   def rows(self, examples: Indices | slice) -> dict[str, np.ndarray]:
+    self.check()
     return _take(self._arrays, examples)
 
   def draw(self, examples: Indices, epoch: int) -> dict[str, np.ndarray]:
+    if not self._fresh_ops:
+      return self.rows(examples)
     rows: Rows = _take(self._source, examples)
     for op in self._fresh_ops:
       rows = op(rows, examples, epoch)
+    if self.promise is not None:
+      check_rows(self.promise, rows, self._where, examples)
     return dict(rows)
 
   def map(self, op: Op, fresh: bool = False) -> "MemorySplit":
@@ -136,6 +169,12 @@ class DiskSplit(Split):
     self._keys = keys
     self._read = read
     self._ops = ops
+    self._where = ""
+
+  def promising(self, spec: DataSpec, where: str) -> "DiskSplit":
+    split = DiskSplit(self.name, self._num_examples, self._keys, self._read, self._ops)
+    split.promise, split._where = spec, where
+    return split
 
   def __getitem__(self, key: str) -> "DiskColumn":
     if key not in self._keys:
@@ -161,6 +200,8 @@ class DiskSplit(Split):
     rows = self._read(examples)
     for op in self._ops:
       rows = op(rows, examples, epoch)
+    if self.promise is not None:
+      check_rows(self.promise, rows, self._where, examples)
     return dict(rows)
 
   def map(self, op: Op, fresh: bool = False) -> "DiskSplit":

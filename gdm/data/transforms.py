@@ -8,7 +8,7 @@
                     smallest and the largest value of each dimension in the training split, the outer ones open
   resize:<s>        images to s x s, bilinear and antialiased, rounded to the nearest level
   crop:<s>          the central s x s of images
-  flatten           the event as one axis
+  flatten           the event as one axis; lengths then count its dimensions
   standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
   blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
                     other data pass unchanged
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from gdm.batches import dims_per_step
 from gdm.data import draws, images
 from gdm.data.blocks import find_blocks
 from gdm.data.dataset import MOST_ROUNDING, Dataset, column_moments, smallest_dtype
@@ -60,6 +61,7 @@ def quantize(dataset: Dataset, argument: int, seed: int) -> Dataset:
     if old * new >= 2**63:
       raise DataError(f"data.transforms: quantize:{new} of values up to {old - 1} is beyond 64 bits; shift the data.")
     return dataset.map(_on_x(lambda x: (x.astype(np.int64) * new // old).astype(dtype)), spec=spec)
+  _require_whole(dataset, "quantize")
   low, high = _column_range(dataset)
   width = np.where(high > low, high - low, 1.0)
   bins = {"low": low.ravel().tolist(), "high": high.ravel().tolist()}
@@ -92,8 +94,14 @@ def flatten(dataset: Dataset, argument: int, seed: int) -> Dataset:
   del argument, seed
   event = (dataset.spec.num_dims,)
   true_log_prob = dataset.log_prob
-  old_event = dataset.spec.event
-  return dataset.map(_on_x(lambda x: x.reshape(-1, *event)), spec=dataclasses.replace(dataset.spec, event=event),
+  old_event, per_step = dataset.spec.event, dims_per_step(dataset.spec)
+
+  def to_one_axis(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
+    del examples, epoch
+    lengths = {"length": rows["length"] * per_step} if "length" in rows else {}
+    return {**rows, "x": rows["x"].reshape(-1, *event), **lengths}
+
+  return dataset.map(to_one_axis, spec=dataclasses.replace(dataset.spec, event=event),
                      log_prob=true_log_prob and (lambda x: true_log_prob(x.reshape(-1, *old_event))))
 
 
@@ -101,6 +109,7 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
   """Continuous data only; likelihoods are then about the standardized values. A known density is carried along."""
   del argument, seed
   dataset.spec.require_continuous("standardize")
+  _require_whole(dataset, "standardize")
   mean, std = column_moments(dataset.split("train"))
   # Moments are of float64, but numbers of a float32 file that should be equal differ by what float32 rounds.
   rounding = 4.0 * np.finfo(np.float32).eps if dataset.split("train")["x"][:1].dtype.itemsize <= 4 else MOST_ROUNDING
@@ -120,7 +129,8 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
 def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
   """The data stays as it is; only `spec.blocks` is new, and only for binary data. See gdm/data/blocks.py."""
   del argument, seed
-  if dataset.spec.levels != 2:  # a categorical dimension is what a block would become: nothing to find
+  # A categorical dimension is what a block would become, and steps of a sequence are no columns: nothing to find.
+  if dataset.spec.levels != 2 or dataset.spec.has_lengths:
     return dataset
   found = find_blocks(rows["x"].reshape(len(examples), -1) for examples, rows in chunks(dataset.split("train")))
   return dataclasses.replace(dataset, spec=dataclasses.replace(dataset.spec, blocks=found))
@@ -207,4 +217,11 @@ def _require_image(dataset: Dataset, who: str, size: int) -> tuple[int, int, int
   if not dataset.spec.is_image:
     raise SpecError(f"{who} needs images (height, width, channels), but the examples of {dataset.name} have shape "
                     f"{dataset.spec.event}.")
+  _require_whole(dataset, who)
   return (size, size, dataset.spec.event[-1])
+
+
+def _require_whole(dataset: Dataset, who: str) -> None:
+  if dataset.spec.has_lengths:
+    raise SpecError(f"{who} takes every example whole, but those of {dataset.name} have lengths, and what is beyond "
+                    "them is no data; leave it out.")

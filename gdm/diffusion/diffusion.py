@@ -18,6 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
+from gdm.batches import checked
 from gdm.dataspec import DataSpec
 from gdm.diffusion import bound, likelihoods, ode, weightings
 from gdm.diffusion.networks import Sizes, network
@@ -89,6 +90,7 @@ class Diffusion(abc.ABC):
   divides_by_density: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
+    self.spec.require_whole(type(self).__name__)
     if self.class_conditional and not self.spec.num_classes:
       raise SpecError("class_conditional is True, but the data has no labels (spec.num_classes is None); set it to "
                       "False, or choose data with labels.")
@@ -277,7 +279,8 @@ class Diffusion(abc.ABC):
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """By the bound, a lower bound averaged over `num_samples` draws, or by the ODE, an estimate; given any "y"."""
-    return likelihoods.LIKELIHOODS[self.likelihood](self, params, carry, batch, key, num_samples)
+    likelihood = likelihoods.LIKELIHOODS[self.likelihood](self, params, carry, batch, key, num_samples)
+    return checked(self.spec, batch, likelihood)
 
   def scored_by(self, name: str, **settings: Any) -> "Diffusion":
     """The model with another likelihood: bound, or ode with `num_probes` and `tolerance`."""

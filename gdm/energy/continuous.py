@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
+from gdm.batches import checked, nan_unless_valid, require_no_lengths
 from gdm.dataspec import DataSpec
 from gdm.distributions.moments import moments
 from gdm.energy import continuous_chains as chains
@@ -81,6 +82,7 @@ class ContinuousEnergy(abc.ABC):
   num_leapfrog: int = 4
 
   def __post_init__(self) -> None:
+    self.spec.require_whole(type(self).__name__)
     for name, known in (("objective", LOSSES), ("normalizer", ("auto", *normalizers.NORMALIZERS))):
       if getattr(self, name) not in known:
         raise ConfigError(f"model.{name} is {getattr(self, name)!r}; {nearest(getattr(self, name), known)}")
@@ -187,8 +189,9 @@ class ContinuousEnergy(abc.ABC):
 
   def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
     """log f of the data as served, in nats, Jacobian included. Integers get noise, the same at every call."""
+    require_no_lengths(self.spec, batch)
     u = self.standardize(params, batch["x"], jax.random.key(0))
-    return -self.energy(params, carry)(u) - self._log_volume(params)
+    return nan_unless_valid(self.spec, batch, -self.energy(params, carry)(u) - self._log_volume(params))
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
     """log Z in nats; and that which noise-contrastive estimation learned, an estimate, as a second one.
@@ -216,7 +219,7 @@ class ContinuousEnergy(abc.ABC):
     # Noise and chains leave the exponential unbiased.
     found = LogLikelihood.of(of_u.nats - self._log_volume(params), self.spec.num_dims, of_u.kind + by_dequantization,
                              unbiased=True)
-    return dataclasses.replace(found, error=of_u.error)
+    return checked(self.spec, batch, dataclasses.replace(found, error=of_u.error))
 
   def scored_by(self, name: str, **settings: Any) -> "ContinuousEnergy":
     """The model with another normalizer: quadrature, or ais with `num_temperatures` and `num_chains`."""

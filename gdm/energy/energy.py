@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Num
 
+from gdm.batches import checked, nan_unless_valid, require_no_lengths
 from gdm.dataspec import DataSpec
 from gdm.energy.negatives import negatives
 from gdm.energy.normalizers import NORMALIZERS, Normalizer, normalized_by
@@ -56,6 +57,7 @@ class EnergyModel(abc.ABC):
   num_chains: int = 256
 
   def __post_init__(self) -> None:
+    self.spec.require_whole(type(self).__name__)
     negatives(self.negatives)
     for name, least in (("num_steps", 1), ("chain_shards", 1), ("chains_per_shard", 1), ("num_temperatures", 1),
                         ("num_chains", 2)):
@@ -144,7 +146,8 @@ class EnergyModel(abc.ABC):
 
   def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
     """log f_1(x) in nats."""
-    return self.log_density(params, self.flatten(batch["x"]), 1.0)
+    require_no_lengths(self.spec, batch)
+    return nan_unless_valid(self.spec, batch, self.log_density(params, self.flatten(batch["x"]), 1.0))
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
     """log Z in nats: exact, or below it on average, so that log p is too high on average."""
@@ -154,7 +157,8 @@ class EnergyModel(abc.ABC):
                      num_samples: int = 1) -> LogLikelihood:
     """log p(x) in nats: exact; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples` chains from
     each example."""
-    return self._normalizer.log_likelihood(self, params, self.flatten(batch["x"]), key, num_samples)
+    x = self.flatten(batch["x"])
+    return checked(self.spec, batch, self._normalizer.log_likelihood(self, params, x, key, num_samples))
 
   def scored_by(self, name: str, **settings: Any) -> "EnergyModel":
     """The model with another normalizer: exact, or ais with `num_temperatures` and `num_chains`."""

@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
+from gdm.batches import nan_unless_valid
 from gdm.energy.ebm import EBM
 from gdm.energy.losses import Energy
 from gdm.errors import ConfigError, SpecError
@@ -91,7 +92,8 @@ class JEM(EBM):
 
   def log_label_probs(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
     """log p(y | x) in nats, of the same values whose log f `unnormalized_log_prob` gives."""
-    return jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], jax.random.key(0))), axis=1)
+    log_probs = jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], jax.random.key(0))), axis=1)
+    return nan_unless_valid(self.spec, batch, log_probs, given=("y",))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0) -> Samples:

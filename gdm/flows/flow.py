@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from gdm.batches import checked
 from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
 from gdm.errors import ConfigError, SpecError, nearest
@@ -65,6 +66,7 @@ class Flow(abc.ABC):
   whiten: bool = False
 
   def __post_init__(self) -> None:
+    self.spec.require_whole(type(self).__name__)
     if self.base not in BASES:
       raise ConfigError(f"base is {self.base!r}; {nearest(self.base, BASES)}")
     if self.class_conditional and not self.spec.num_classes:
@@ -180,10 +182,11 @@ class Flow(abc.ABC):
 
     given = ("y",) if self.class_conditional else ()
     if not self.spec.is_discrete:
-      return LogLikelihood.of(weight(key), self.spec.num_dims, Kind.EXACT, given)
+      return checked(self.spec, batch, LogLikelihood.of(weight(key), self.spec.num_dims, Kind.EXACT, given))
     weights = jax.lax.map(weight, jax.random.split(key, num_samples))
     nats = jax.nn.logsumexp(weights, axis=0) - math.log(num_samples)
-    return LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given, unbiased=True)
+    found = LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given, unbiased=True)
+    return checked(self.spec, batch, found)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

@@ -61,7 +61,7 @@ def load(request: Request) -> Dataset:
   info = {"source": str(path), "files": len(files), "sample_rate": rate, "samples": counts, "split": by,
           "context": context}
   return Dataset(f"wav:{path.stem}" + ("#split=files" if by == "files" else ""),
-                 DataSpec(event=(context,), levels=LEVELS), splits, info, sample_rate=rate)
+                 DataSpec(event=(context,), levels=LEVELS, has_lengths=True), splits, info, sample_rate=rate)
 
 
 def read_wav(path: pathlib.Path) -> tuple[Float[np.ndarray, " samples"], int]:

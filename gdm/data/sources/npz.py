@@ -10,6 +10,9 @@ What looks like images of another form (channels first, without an axis of chann
 that says what to do; "#layout=images" makes images (height, width, channels) of the first two, and "#layout=arrays"
 takes every shape as it is. Arrays of other names are left alone, but one whose name is nearly one of ours is an error.
 
+Sequences of different lengths are padded to one, and train_length, valid_length and test_length (with folds: length)
+count what is real along the first axis of each example; padding is served as 0, whatever it is in the file.
+
 With folds, fold k is the test split of run k; a tenth of the other rows, drawn by `VALID_SEED`, is the validation
 split.
 """
@@ -21,8 +24,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from gdm.batches import check_finite, check_lengths, check_range
 from gdm.data.archive import DAMAGE, PickledError, read_npz
-from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset, check_finite, check_range
+from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
 from gdm.dataspec import DataSpec
@@ -44,22 +48,24 @@ def load(request: Request) -> Dataset:
   _refuse_near_misses(arrays, path)
   fold = request.integer("fold") if "fold" in request.options else None
   layout = request.choice("layout", tuple(LAYOUTS), "auto")
-  xs, ys, rule = _splits(arrays, path) if fold is None else _folds(arrays, path, fold)
+  xs, ys, lengths, rule = _splits(arrays, path) if fold is None else _folds(arrays, path, fold)
   xs = {name: LAYOUTS[layout](x, f"npz file {path}, array {name if fold is None else 'x'!r}") for name, x in xs.items()}
+  xs = {name: _without_padding(xs[name], length) for name, length in lengths.items()} or xs
   levels, why = _levels(arrays, xs, path)
   num_classes = _num_classes(arrays, ys, path)
-  labels = {name: {"y": y.astype(np.int32)} for name, y in ys.items()}
+  more = {key: values for key, values in (("y", ys), ("length", lengths)) if values}
   # Not cast yet: transforms work on the file's own values.
-  splits = {name: MemorySplit({"x": xs[name], **labels.get(name, {})}) for name in SPLITS}
+  splits = {name: MemorySplit({"x": xs[name], **{key: values[name].astype(np.int32) for key, values in more.items()}})
+            for name in SPLITS}
   name = f"npz:{path.stem}" + ("" if fold is None else f"#fold={fold}")
-  return Dataset(name, DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes), splits,
-                 {"source": str(path), "levels": why, **rule})
+  spec = DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes, has_lengths=bool(lengths))
+  return Dataset(name, spec, splits, {"source": str(path), "levels": why, **rule})
 
 
 def _refuse_near_misses(arrays: Arrays, path: pathlib.Path) -> None:
   """Raise a DataError for an array that nothing reads and whose name is nearly one that is read."""
   known = [*SPLITS, *(f"{name}_{part}" for name in SPLITS for part in ("label", "length")), "x", "fold", "levels",
-           "num_classes"]
+           "num_classes", "length"]
   # The usual names of labels, of which no spelling is near ours.
   aliases = {f"{name}{gap}{word}": f"{name}_label" for name in SPLITS for gap in ("_", "")
              for word in ("y", "labels", "target", "targets", "class", "classes")}
@@ -125,8 +131,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise DataError(f"npz file {path} is damaged: {error}") from error
 
 
-def _splits(arrays: Arrays, path: pathlib.Path) -> tuple[Arrays, Arrays, dict]:
-  """The arrays of the three splits and their labels ({} without any)."""
+def _splits(arrays: Arrays, path: pathlib.Path) -> tuple[Arrays, Arrays, Arrays, dict]:
+  """The arrays of the three splits, their labels and their lengths ({} without any)."""
   missing = [name for name in SPLITS if name not in arrays]
   if missing and {"x", "fold"} <= arrays.keys():
     known = ", ".join(map(str, np.unique(arrays["fold"])))
@@ -143,15 +149,22 @@ def _splits(arrays: Arrays, path: pathlib.Path) -> tuple[Arrays, Arrays, dict]:
     if (xs[name].dtype.kind == "f") != (xs["train"].dtype.kind == "f"):
       raise DataError(f"npz file {path}: {name!r} has dtype {xs[name].dtype}, 'train' {xs['train'].dtype}; all splits "
                       "must be integers or all floating-point.")
-  given = [name for name in SPLITS if f"{name}_label" in arrays]
+  ys = {name: _require_labels(y, len(xs[name]), f"npz file {path}, array '{name}_label'")
+        for name, y in _of_all_splits(arrays, "label", path).items()}
+  lengths = {name: _require_lengths(length, xs[name], f"npz file {path}, array '{name}_length'")
+             for name, length in _of_all_splits(arrays, "length", path).items()}
+  return xs, ys, lengths, {}
+
+
+def _of_all_splits(arrays: Arrays, what: str, path: pathlib.Path) -> Arrays:
+  """The arrays <split>_<what>; {} without any."""
+  given = [name for name in SPLITS if f"{name}_{what}" in arrays]
   if given and len(given) < len(SPLITS):
-    raise DataError(f"npz file {path} has labels of {', '.join(given)} only; label all splits or none.")
-  ys = {name: _require_labels(arrays[f"{name}_label"], len(xs[name]), f"npz file {path}, array '{name}_label'")
-        for name in given}
-  return xs, ys, {}
+    raise DataError(f"npz file {path} has {what}s of {', '.join(given)} only; all splits need them, or none.")
+  return {name: arrays[f"{name}_{what}"] for name in given}
 
 
-def _folds(arrays: Arrays, path: pathlib.Path, fold: int) -> tuple[Arrays, Arrays, dict]:
+def _folds(arrays: Arrays, path: pathlib.Path, fold: int) -> tuple[Arrays, Arrays, Arrays, dict]:
   """Fold `fold` as the test split; the rest cut into a validation tenth and the training split."""
   if not {"x", "fold"} <= arrays.keys():
     raise DataError(f"npz file {path} has no arrays x and fold, which #fold={fold} needs; it has: "
@@ -168,7 +181,11 @@ def _folds(arrays: Arrays, path: pathlib.Path, fold: int) -> tuple[Arrays, Array
   parts = {"train": np.sort(rest[num_valid:]), "valid": np.sort(rest[:num_valid]),
            "test": np.flatnonzero(folds == fold)}
   rule = {"fold": fold, "valid_fraction": VALID_FRACTION, "valid_seed": VALID_SEED}
-  return {name: x[rows] for name, rows in parts.items()}, {}, rule
+  lengths = {}
+  if "length" in arrays:
+    length = _require_lengths(arrays["length"], x, f"npz file {path}, array 'length'")
+    lengths = {name: length[rows] for name, rows in parts.items()}
+  return {name: x[rows] for name, rows in parts.items()}, {}, lengths, rule
 
 
 def _require_examples(x: np.ndarray, where: str) -> np.ndarray:
@@ -189,6 +206,20 @@ def _require_labels(y: np.ndarray, num: int, where: str) -> np.ndarray:
   if int(y.max()) >= MOST_LEVELS:
     raise DataError(f"{where} holds {y.max()}; it must be below {MOST_LEVELS}: number the classes from 0.")
   return y
+
+
+def _require_lengths(length: np.ndarray, x: np.ndarray, where: str) -> np.ndarray:
+  if length.dtype.kind not in "ui" or length.shape != (len(x),):
+    raise DataError(f"{where} has dtype {length.dtype} and shape {length.shape}; it must hold {len(x)} integers, one "
+                    "for each example: sequences are padded to one length, not joined.")
+  check_lengths(length, x.shape[1], where)
+  return length
+
+
+def _without_padding(x: np.ndarray, length: np.ndarray) -> np.ndarray:
+  """The examples with 0 in place of whatever fills them up."""
+  step = np.arange(x.shape[1]).reshape(1, -1, *(1,) * (x.ndim - 2))
+  return np.where(step < length.reshape(-1, *(1,) * (x.ndim - 1)), x, np.zeros((), x.dtype))
 
 
 def _num_classes(arrays: Arrays, ys: Arrays, path: pathlib.Path) -> int | None:

@@ -86,7 +86,7 @@ def load(request: Request) -> Dataset:
   shown = "&".join(f"{key}={value}" for key, (value, default) in chosen.items() if value != default)
   info = {"source": str(path), "context": context, "tokens": tokens, "unit": unit, "vocabulary": tokenizer.vocabulary}
   return Dataset(f"text:{path.stem}" + ("#" + shown if shown else ""),
-                 DataSpec(event=(context,), levels=len(tokenizer)), splits, info, tokenizer=tokenizer,
+                 DataSpec(event=(context,), levels=len(tokenizer), has_lengths=True), splits, info, tokenizer=tokenizer,
                  units={name: _units(tokenizer, parts[name], ids[name]) for name in splits})
 
 

@@ -1,5 +1,6 @@
 """Examples as a file that only the same model on the same machine opens."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from gdm.batches import dims_per_step
 from gdm.errors import DataError
 from gdm.evaluation.coding import container
 from gdm.evaluation.coding.chains import chain_of
@@ -75,7 +77,8 @@ def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_s
   """
   chain, (x, length) = chain_of(coding.model), examples
   size = coding_batch_size(chain, len(x), batch_size)
-  pad = 0 if length is None else _padding(x, length)
+  num_real = None if length is None else length * dims_per_step(chain.spec)
+  pad = 0 if num_real is None else _padding(x, num_real)
   computed_by, machine = backend()
   header = Header(
       step=coding.step, averaged=coding.averaged, num_examples=len(x), batch_size=size, dtype=x.dtype.str,
@@ -84,14 +87,14 @@ def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_s
       examples=examples_digest(x, length), machine=machine)
   coder = Coder(chain, coding.params, size)
   start = time.perf_counter()
-  payload = coder.encode(x, length).astype("<u4").tobytes()
+  payload = coder.encode(x, num_real).astype("<u4").tobytes()
   encode_seconds = time.perf_counter() - start
   decode_seconds = None
   if verify:
     start = time.perf_counter()
     _decoded(coder, header, payload)
     decode_seconds = time.perf_counter() - start
-  num_symbols = chain.num_steps * len(x) if length is None else int(length.sum())
+  num_symbols = chain.num_steps * len(x) if num_real is None else int(num_real.sum())
   return Coded(header, payload, num_symbols, encode_seconds, decode_seconds)
 
 
@@ -119,20 +122,21 @@ def decode(coding: Coding, header: Header, payload: bytes) -> Examples:
 
 
 def _decoded(coder: Coder, header: Header, payload: bytes) -> Examples:
-  x, length = coder.decode(np.frombuffer(payload, "<u4").astype(np.uint32), header.num_examples,
-                           bool(header.length_dtype), header.pad)
+  x, num_real = coder.decode(np.frombuffer(payload, "<u4").astype(np.uint32), header.num_examples,
+                             bool(header.length_dtype), header.pad)
   x = x.astype(header.dtype)
-  length = None if length is None else length.astype(header.length_dtype)
+  per_step = math.prod(header.event[1:])
+  length = None if num_real is None else (num_real // per_step).astype(header.length_dtype)
   if examples_digest(x, length) != header.examples:
     raise DataError("what was decoded is not what was encoded: the model's probabilities came out otherwise than then. "
                     "Nothing was written.")
   return Examples(x, length)
 
 
-def _padding(x: Integer[np.ndarray, "examples *event"], length: Integer[np.ndarray, " examples"]) -> int:
-  """What fills up all examples beyond their length; 0 where all are full."""
+def _padding(x: Integer[np.ndarray, "examples *event"], num_real: Integer[np.ndarray, " examples"]) -> int:
+  """What fills up all examples beyond their real values; 0 where all are full."""
   flat = x.reshape(len(x), -1)
-  beyond = np.unique(flat[np.arange(flat.shape[1]) >= length[:, None]])
+  beyond = np.unique(flat[np.arange(flat.shape[1]) >= num_real[:, None]])
   if len(beyond) > 1:
     raise DataError(f"examples are filled up with several values, {beyond[0]} and {beyond[1]} among them; padding is "
                     "not coded, so it must be one value.")

@@ -1,0 +1,182 @@
+"""What a spec promises of a batch: how many dimensions of each example are real, and which values they may have.
+
+Models turn a broken promise into NaN, which whoever reports a number makes an error that names the example; nothing is
+clamped. Readers of data refuse it with its place and value before a model sees it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
+
+from gdm.dataspec import DataSpec
+from gdm.errors import DataError
+from gdm.likelihood import LogLikelihood
+from gdm.model import Batch
+
+# For models: traced or not, nothing is raised about values.
+
+
+def num_real(spec: DataSpec, batch: Batch) -> Int[Array, " batch"]:
+  """Return how many dimensions of each example are real: all, or where there is a "length" those within it."""
+  if "length" not in batch:
+    return jnp.full(batch["x"].shape[0], spec.num_dims, jnp.int32)
+  return jnp.asarray(batch["length"]).astype(jnp.int32) * dims_per_step(spec)
+
+
+def real_dims(spec: DataSpec, batch: Batch) -> Bool[Array, "batch dims"]:
+  """Return which dimensions are no padding, in raster order."""
+  return jnp.arange(spec.num_dims) < num_real(spec, batch)[:, None]
+
+
+def are_valid(spec: DataSpec, batch: Batch, given: Sequence[str] = ()) -> Bool[Array, " batch"]:
+  """Return which examples are what the spec promises.
+
+  Real dimensions are integers in [0, levels), or finite; lengths lie between 1 and the context; the label, where "y" is
+  among `given`, is an integer in [0, num_classes). What padding holds is of no account.
+  """
+  x = _flat(batch["x"])
+  valid = _are_finite(x) if spec.levels is None else _are_below(x, spec.levels)
+  if "length" in batch:
+    length = jnp.asarray(batch["length"])
+    inside = (length >= 1) & (length <= spec.event[0])
+    valid = jnp.all(valid | ~real_dims(spec, batch), axis=1) & inside
+  else:
+    valid = jnp.all(valid, axis=1)
+  if "y" in given and "y" in batch and spec.num_classes is not None:
+    valid = valid & jnp.all(_are_below(_flat(batch["y"]), spec.num_classes), axis=1)
+  return valid
+
+
+def nan_unless_valid(spec: DataSpec, batch: Batch, values: Float[Array, "batch *more"],
+                     given: Sequence[str] = ()) -> Float[Array, "batch *more"]:
+  """Return the values, NaN for examples that are not what the spec promises (see `are_valid`)."""
+  valid = are_valid(spec, batch, given)
+  return jnp.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
+
+
+def checked(spec: DataSpec, batch: Batch, likelihood: LogLikelihood) -> LogLikelihood:
+  """Return the log-likelihood of a batch, NaN for examples that are not what the spec promises.
+
+  Raises:
+    DataError: the batch has lengths, which the likelihood of a spec without them does not heed.
+  """
+  require_no_lengths(spec, batch)
+  nats = nan_unless_valid(spec, batch, likelihood.nats, likelihood.given)
+  return dataclasses.replace(likelihood, nats=nats)
+
+
+def require_no_lengths(spec: DataSpec, batch: Batch) -> None:
+  """Raise a DataError where a batch has lengths of which the spec says nothing: a model would score its padding."""
+  if "length" in batch and not spec.has_lengths:
+    raise DataError("the batch has lengths, but the spec says nothing of them: padding would be scored as data. Set "
+                    "spec.has_lengths, and choose a model of sequences.")
+
+
+def dims_per_step(spec: DataSpec) -> int:
+  """Return how many dimensions one step of a sequence has: lengths count along the first axis of the event."""
+  return math.prod(spec.event[1:])
+
+
+# For readers of data: on the host.
+
+
+def check_rows(spec: DataSpec, rows: Mapping[str, np.ndarray], where: str,
+               examples: Integer[np.ndarray, " batch"] | None = None) -> None:
+  """Raise a DataError where rows are not what the spec promises.
+
+  Args:
+    spec: the data.
+    rows: "x" [batch, *event], and "length", "y" where there are any.
+    where: what the rows are of, for the message.
+    examples: their numbers, for the message; by default they count from 0.
+  """
+  x = np.asarray(rows["x"])
+  if x.shape[1:] != spec.event:
+    raise DataError(f"{where}: the examples have shape {x.shape[1:]}, but spec.event is {spec.event}.")
+  if len(x) == 0:
+    return
+  real = None
+  if "length" in rows:
+    length = np.asarray(rows["length"])
+    check_lengths(length, spec.event[0], where, examples)
+    real = np.arange(spec.num_dims).reshape(spec.event) < _column(length * dims_per_step(spec), x.ndim)
+  if spec.levels is None:
+    check_finite(x, where, real, examples)
+  else:
+    check_range(x, spec.levels, "levels", where, real, examples)
+  if spec.num_classes is not None and "y" in rows:
+    check_range(np.asarray(rows["y"]), spec.num_classes, "num_classes", f"{where}, labels", examples=examples)
+
+
+def check_lengths(length: Integer[np.ndarray, " batch"], context: int, where: str,
+                  examples: Integer[np.ndarray, " batch"] | None = None) -> None:
+  """Raise a DataError naming the first sequence without tokens, or with more than there is room for."""
+  if length.min() < 1 or length.max() > context:
+    row = int(np.argmax((length < 1) | (length > context)))
+    raise DataError(f"{where}: the length of example {_number(row, examples)} is {length[row]}; lengths lie between 1 "
+                    f"and the context, {context}.")
+
+
+def check_finite(x: Shaped[np.ndarray, "batch *event"], where: str,
+                 real: Bool[np.ndarray, "batch *event"] | None = None,
+                 examples: Integer[np.ndarray, " batch"] | None = None) -> None:
+  """Raise a DataError naming the index of the first NaN or infinity among the real values."""
+  finite = np.isfinite(x)
+  if not finite.all():
+    _raise_at(~finite, x, f"{where}: the value at index", "every value must be finite.", real, examples)
+
+
+def check_range(x: Shaped[np.ndarray, "batch *event"], bound: int, what: str, where: str,
+                real: Bool[np.ndarray, "batch *event"] | None = None,
+                examples: Integer[np.ndarray, " batch"] | None = None) -> None:
+  """Raise a DataError naming the index of the first real value that is no integer in [0, bound)."""
+  if x.dtype.kind == "u" and np.iinfo(x.dtype).max < bound:
+    return  # the type promises it
+  whole = x.dtype.kind != "f" or bool((x == np.floor(x)).all())
+  if not whole or x.min() < 0 or x.max() >= bound:
+    outside = ~((x >= 0) & (x < bound) & ((x == np.floor(x)) if x.dtype.kind == "f" else True))
+    _raise_at(outside, x, f"{where}: the value at index",
+              f"{what} is {bound}, so that values must be integers in [0, {bound}).", real, examples)
+
+
+def _raise_at(wrong: Bool[np.ndarray, "batch *event"], x: np.ndarray, before: str, right: str,
+              real: Bool[np.ndarray, "batch *event"] | None, examples: Integer[np.ndarray, " batch"] | None) -> None:
+  if real is not None:
+    wrong = wrong & real
+  for index in np.argwhere(wrong)[:1]:
+    place = (_number(int(index[0]), examples), *map(int, index[1:]))
+    raise DataError(f"{before} [{', '.join(map(str, place))}] is {x[tuple(index)]}, but {right}")
+
+
+def _number(row: int, examples: Integer[np.ndarray, " batch"] | None) -> int:
+  return row if examples is None else int(examples[row])
+
+
+def _column(values: np.ndarray, ndim: int) -> np.ndarray:
+  return values.reshape(-1, *(1,) * (ndim - 1))
+
+
+def _flat(x: Shaped[Array | np.ndarray, "batch *event"]) -> Shaped[Array | np.ndarray, "batch dims"]:
+  return x.reshape(x.shape[0], -1)
+
+
+def _are_below(x: Shaped[Array | np.ndarray, "batch dims"], bound: int) -> Bool[Array, "batch dims"]:
+  # Compared in the type that they have: small ones cannot hold the bound, and wide ones lose bits where JAX takes them.
+  least, most = _limits(x.dtype)
+  inside = jnp.asarray((x >= max(0, least)) & (x <= min(bound - 1, most)))
+  return inside & jnp.asarray(x == jnp.floor(x)) if jnp.issubdtype(x.dtype, jnp.floating) else inside
+
+
+def _limits(dtype) -> tuple[int | float, int | float]:
+  if jnp.issubdtype(dtype, jnp.integer):
+    info = jnp.iinfo(dtype)
+    return int(info.min), int(info.max)
+  return (-math.inf, math.inf) if jnp.issubdtype(dtype, jnp.floating) else (0, 1)
+
+
+def _are_finite(x: Shaped[Array | np.ndarray, "batch dims"]) -> Bool[Array, "batch dims"]:
+  return jnp.isfinite(jnp.asarray(x)) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.ones(x.shape, bool)
