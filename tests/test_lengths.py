@@ -21,7 +21,8 @@ KEY = jax.random.key(0)
 SETTINGS = {**SMALL, **SOLVED, **COMPOSED}
 HEEDING = ("independent", "markov", "ngram", "ensemble", "recurrent", "transformer", "wavenet")
 # Of every kind that some model takes, beside the one that its small instance has.
-KINDS = [DataSpec((4,), 3), DataSpec((4,), 2), DataSpec((4,), None, num_classes=2), DataSpec((4, 4, 1), 3, num_classes=2)]
+KINDS = [DataSpec((4,), 3), DataSpec((4,), 2), DataSpec((4,), None, num_classes=2),
+         DataSpec((4, 4, 1), 3, num_classes=2)]
 SEQUENCES = DataSpec((4,), 3, has_lengths=True)
 
 

@@ -1,7 +1,8 @@
 """Likelihood reports of many runs, ranked in tables that never mix what cannot be compared.
 
-A table is one data set, split, fingerprint of its examples and condition. Rows stand best first; a bound stands where
-its value puts it and wears its relation to the truth (≤, ≥, ≈).
+A table is one split by the fingerprint of its examples, whatever the data set is called, one condition, and one number
+of dimensions that were scored. Rows stand best first; a bound stands where its value puts it and wears its relation to
+the truth (≤, ≥, ≈).
 
 What seeds do to a number is seen below a table (`with_seed_means`): the mean over the seeds of a setting, with its
 interval over seeds, which is another thing than the interval over examples that each row has. Differences of such means
@@ -171,9 +172,14 @@ class Table:
     return notes
 
   @property
+  def names(self) -> list[str]:
+    """What the rows call their data set, in order: the same data may lie in several files."""
+    return sorted({row.report["dataset"] for row in self.rows})
+
+  @property
   def title(self) -> str:
     report = self.first
-    return " · ".join([report["dataset"], report["split"], *given_text(report), f"{report['num_examples']:,} examples",
+    return " · ".join([", ".join(self.names), report["split"], *given_text(report), f"{report['num_examples']:,} examples",
                        f"data {report['data_fingerprint'][:16]}"])
 
 
@@ -268,15 +274,18 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
   runs = _run_names([path.parent for path, _ in reports])
   groups = defaultdict(list)
   for path, report in reports:
-    # A part of a split is not comparable with the whole, so the number of examples divides tables too.
-    key = (report["dataset"], report["split"], tuple(report["given"]), report["data_fingerprint"],
-           report["num_examples"], report["bits_per_dim"] is None)
+    # A part of a split is not comparable with the whole, so the number of examples divides tables too; nor are scores
+    # of other dimensions, as where one model took padding for data. Names are of files, and one file may have several.
+    total_dims = round(report["num_dims"] * report["num_examples"])
+    key = (report["split"], tuple(report["given"]), report["data_fingerprint"], report["num_examples"], total_dims,
+           report["bits_per_dim"] is None)
     coded = read_coded(path.with_name(f"coded_{report['split']}.json"), report)
     scores = read_scores(scores_path(path), report)
     groups[key].append(Row(runs[path.parent], report, path.parent, coded, scores))
   # Within a table all rows have the same dimensions, so that the most nats are the fewest bits/dim.
-  return [Table(tuple(sorted(groups[key], key=lambda row: (-row.report["nats_mean"], row.run))))
-          for key in sorted(groups)]
+  tables = {key: Table(tuple(sorted(groups[key], key=lambda row: (-row.report["nats_mean"], row.run))))
+            for key in sorted(groups)}
+  return sorted(tables.values(), key=lambda table: table.names)  # which keeps the order of keys where names agree
 
 
 def with_differences(tables: Iterable[Table], against: str) -> list[Table]:
@@ -343,7 +352,7 @@ def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, .
   for row in table.rows:
     trial = trials.get(row.folder, Trial(row.folder, 0))
     report = row.report
-    made = (report["model"], report["kind"], report["num_draws"], report["parameters"],
+    made = (report["model"], report["dataset"], report["kind"], report["num_draws"], report["parameters"],
             json.dumps(report.get("evaluation"), sort_keys=True))
     groups[trial.setting, made][trial.seed].append(row)
   means = [_seed_mean(seeds) for seeds in groups.values()]

@@ -44,7 +44,8 @@ def test_best_stands_first(tmp_path):
 
 
 @pytest.mark.parametrize("fields", [
-    {"data_fingerprint": "cd34"}, {"given": ["y"]}, {"dataset": "mnist"}, {"split": "valid"}, {"num_examples": 299}])
+    {"data_fingerprint": "cd34"}, {"given": ["y"]}, {"split": "valid"}, {"num_examples": 299}, {"num_dims": 63},
+    {"num_dims": 64 - 1 / 300}])
 def test_what_cannot_be_compared_never_shares_a_table(tmp_path, fields):
   write(tmp_path / "a", model="first")
   write(tmp_path / "b", model="second", **fields)
@@ -53,6 +54,15 @@ def test_what_cannot_be_compared_never_shares_a_table(tmp_path, fields):
   text = render(tables)
   assert text.count("bits/dim") == 2
   assert ("log p(x | y)" in text) == ("given" in fields)
+
+
+def test_the_same_data_are_one_table_whatever_the_file_is_called(tmp_path):
+  write(tmp_path / "a", model="first", dataset="npz:digits")
+  write(tmp_path / "b", -70.0, model="second", dataset="npz:copy")
+  write(tmp_path / "c", model="third", dataset="npz:another", data_fingerprint="cd34")
+  tables = collect([tmp_path])
+  assert models(tables) == [["third"], ["second", "first"]]
+  assert render(tables[1:]).startswith("npz:copy, npz:digits · test · 300 examples · data ab12\n")
 
 
 def test_a_report_found_twice_counts_once(tmp_path):
