@@ -74,7 +74,7 @@ WINE = (
     Row("spline_autoregressive", "red_wine", "configs/flows/spline_autoregressive.py:red_wine", folds=10),
 )
 RBM = (*(Row("rbm", name, f"configs/energy/rbm.py:{name}") for name in ("adult", "dna", "mushrooms")),
-       Row("rbm", "", "configs/energy/rbm.py:digits"))
+       Row("rbm", "", "configs/energy/rbm.py:binarized_digits"))
 TABLES = {"binary": BINARY, "mnist": MNIST, "wine": WINE, "rbm": RBM}
 
 

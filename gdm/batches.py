@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
 
 from gdm.dataspec import DataSpec
-from gdm.errors import DataError
+from gdm.errors import DataError, SpecError
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch
 
@@ -74,6 +75,14 @@ def require_no_lengths(spec: DataSpec, batch: Batch) -> None:
   if "length" in batch and not spec.has_lengths:
     raise DataError("the batch has lengths, but the spec says nothing of them: padding would be scored as data. Set "
                     "spec.has_lengths, and choose a model of sequences.")
+
+
+def require_labels(spec: DataSpec, labels: Shaped[Array | np.ndarray, "..."]) -> None:
+  """Raise a SpecError where labels to draw by are not in [0, num_classes); nothing is known of traced ones."""
+  num = spec.num_classes or 0
+  if not isinstance(labels, Tracer):
+    for label in np.setdiff1d(np.asarray(labels), np.arange(num))[:1]:
+      raise SpecError(f"condition has label {label}; labels must be in [0, {num}).")
 
 
 def dims_per_step(spec: DataSpec) -> int:

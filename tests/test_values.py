@@ -90,7 +90,8 @@ def test_scoring_it_is_an_error_that_names_the_example(name):
     evaluate_likelihood(model, params, carry, [good, bad], key=KEY)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "maf")) for name in CONDITIONAL])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "maf"))
+                                  for name in CONDITIONAL])
 def test_labels_that_there_are_none_of(name):
   settings, spec = CONDITIONAL[name]
   model = build_model({"name": name, "class_conditional": True, **settings}, dataclasses.replace(spec, num_classes=3))

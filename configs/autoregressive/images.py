@@ -4,22 +4,21 @@ from typing import Any
 
 import ml_collections
 
-from configs import base
+from configs import base, data
 
 VARIANTS = {
-    "digits": {"data": {"name": "digits"}},
+    "digits": {},
     # For an accelerator.
     "binarized_mnist": {
-        "data": {"name": "tfds:binarized_mnist"},
         "training": {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 5000, "ema_decay": 0.9995},
     },
     "cifar10": {
-        "data": {"name": "tfds:cifar10", "batch_size": 64},
+        "data": {"batch_size": 64},
         "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9995},
         "evaluation": {"batch_size": 100},
     },
-    # Any images: with --config.data.path=FILE.
-    "npz": {"data": {"name": "npz"}},
+    "images": {},
+    "npz": {},
 }
 
 
@@ -33,6 +32,6 @@ def get_config(variant: str, name: str, own: dict[str, dict] | None = None, **fi
       "training": {"num_steps": 3000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
                    "checkpoint_every": 1000},
   })
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   config.update((own or {}).get(variant, {}))
   return config

@@ -8,27 +8,22 @@ validation split. An ensemble over orderings is made_orderings.py.
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.autoregressive import shared
-
-BLOCKS = {"name": "npz", "transforms": ("blocks",)}
 
 VARIANTS = {
     "digits": {
-        "data": {"name": "digits"},
         "model": {"center": True, "num_orderings": 4, "dropout": 0.5, "input_dropout": 0.15},
         "optimizer": {"learning_rate": 2e-3},
         "training": {"num_steps": 1800, "eval_every": 100, "checkpoint_every": 600, "patience": 0},
     },
     "binarized_mnist": {
-        "data": {"name": "tfds:binarized_mnist"},
         "model": {"hidden": (4000,), "direct": True, "dropout": 0.3},
         "training": {"num_steps": 10_000, "steps_per_call": 1, "eval_every": 500, "checkpoint_every": 5000,
                      "patience": 0},
         "evaluation": {"batch_size": 1000},
     },
     "npz": {
-        "data": BLOCKS,
         "model": {"hidden": (500, 500), "direct": True, "center": True, "num_orderings": 8, "dropout": 0.5,
                   "input_dropout": 0.15},
         "optimizer": {"learning_rate": 2e-3},
@@ -36,40 +31,34 @@ VARIANTS = {
         "large": {"rows": 8000, "model": {"num_orderings": 1, "dropout": 0.2, "input_dropout": 0.0}},
     },
     "adult": {
-        "data": {"name": "npz"},
         "model": {"activation": "sigmoid", "direct": True, "center": True, "dropout": 0.5},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 3000, "eval_every": 100, "ema_decay": 0.9995, "patience": 0},
     },
     "dna": {
-        "data": {"name": "npz"},
         "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "center": True, "dropout": 0.3,
                   "input_dropout": 0.2},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 1400, "eval_every": 100, "patience": 0},
     },
     "mushrooms": {
-        "data": {"name": "npz"},
         "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "center": True, "dropout": 0.3},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 2000, "eval_every": 100, "patience": 0},
     },
     "adult_blocks": {
-        "data": BLOCKS,
         "model": {"ordering": "random", "hidden": (500, 500), "direct": True, "center": True, "dropout": 0.5,
                   "input_dropout": 0.1},
         "optimizer": {"learning_rate": 2e-3},
         "training": {"num_steps": 2000, "eval_every": 100, "ema_decay": 0.9995, "patience": 0},
     },
     "dna_blocks": {
-        "data": BLOCKS,
         "model": {"ordering": "random", "num_orderings": 16, "direct": True, "center": True, "dropout": 0.5,
                   "input_dropout": 0.5},
         "optimizer": {"learning_rate": 5e-3},
         "training": {"num_steps": 2100, "eval_every": 100, "patience": 0},
     },
     "red_wine": {
-        "data": {"name": "npz", "transforms": ("standardize",)},
         "model": {"hidden": (500, 500), "dropout": 0.5},
         "training": {"num_steps": 3000, "steps_per_call": 50, "eval_every": 100, "patience": 0},
     },
@@ -83,5 +72,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
                              mixture_weights="free", scale_floor=1.0)
   config.update({"search": {"model": {"dropout": (0.0, 0.1, 0.3, 0.5), "num_orderings": (1, 8)},
                             "optimizer": {"learning_rate": (5e-4, 2e-3)}}})
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

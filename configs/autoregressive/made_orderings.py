@@ -7,7 +7,7 @@ is little. Variants: npz for any set of real numbers (with --config.data.path=..
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.autoregressive import made
 
 NUM_MEMBERS = 8
@@ -32,5 +32,5 @@ def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
       "optimizer": {"learning_rate": 2e-3},
       "training": {"num_steps": 2200, "ema_decay": 0.998},
   })
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

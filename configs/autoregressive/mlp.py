@@ -5,26 +5,24 @@ Variants: digits, binarized_mnist, npz for any binary or categorical set (with -
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.autoregressive import shared
 
 VARIANTS = {
     "digits": {
-        "data": {"name": "digits"},
         "model": {"dropout": 0.3, "input_dropout": 0.2},
         "training": {"num_steps": 2000, "eval_every": 100, "checkpoint_every": 500},
     },
     "binarized_mnist": {
-        "data": {"name": "tfds:binarized_mnist"},
         "training": {"num_steps": 25_000, "eval_every": 1000, "checkpoint_every": 5000, "steps_per_call": 1},
         "evaluation": {"batch_size": 1000},
     },
-    "npz": {"data": {"name": "npz", "transforms": ("blocks",)}},
+    "npz": {},
 }
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("mlp", hidden=(16,), activation="relu", dropout=0.2, weight_init="glorot_uniform")
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

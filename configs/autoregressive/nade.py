@@ -7,38 +7,33 @@ mushrooms are npz with binary heads as in the papers and settings chosen on the 
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.autoregressive import shared
 
 VARIANTS = {
     "digits": {
-        "data": {"name": "digits"},
         "model": {"hidden": 200, "dropout": 0.3},
         "training": {"num_steps": 2000, "eval_every": 100, "checkpoint_every": 500},
     },
     "binarized_mnist": {
-        "data": {"name": "tfds:binarized_mnist"},
         "model": {"hidden": 500},
         "optimizer": {"learning_rate": 1e-3},
         "training": {"num_steps": 100_000, "eval_every": 2500, "checkpoint_every": 2500, "steps_per_call": 1,
                      "patience": 0},
         "evaluation": {"batch_size": 1000},
     },
-    "npz": {"data": {"name": "npz", "transforms": ("blocks",)}, "model": {"hidden": 128, "dropout": 0.2}},
+    "npz": {"model": {"hidden": 128, "dropout": 0.2}},
     "adult": {
-        "data": {"name": "npz"},
         "model": {"center": True},
         "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 1250, "eval_every": 50, "log_every": 50, "patience": 0},
     },
     "dna": {
-        "data": {"name": "npz"},
         "model": {"center": True, "input_dropout": 0.2},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 420, "eval_every": 20, "log_every": 20, "patience": 0},
     },
     "mushrooms": {
-        "data": {"name": "npz"},
         "model": {"center": True},
         "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 1000, "eval_every": 50, "log_every": 50, "patience": 0},
@@ -50,5 +45,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("nade", learning_rate=2e-3, hidden=64, activation="sigmoid", dropout=0.0,
                              weight_init="glorot_uniform", block=1)
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

@@ -1,7 +1,7 @@
 """PixelCNN++.
 
-Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; npz for any images
-(with --config.data.path=...).
+Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; images, and npz, for
+any images (with --config.data.path=...).
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ OWN = {
     "digits": {"model": {"dropout": 0.2}, "training": {"num_steps": 2000}},
     # Longer windows, larger batches and dropout: within ten minutes on two CPU cores.
     "shakespeare_long": {
-        "data": {"name": f"{sequences.SHAKESPEARE}#context=128", "batch_size": 32},
+        "data": {"batch_size": 32},
         "model": {"dropout": 0.2},
         "optimizer": {"learning_rate": 4e-3, "weight_decay": 0.1},
         "training": {"num_steps": 3000, "eval_every": 500, "ema_decay": 0.0},

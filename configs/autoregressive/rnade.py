@@ -6,18 +6,16 @@ Variants: npz for any set of real numbers (with --config.data.path=...), standar
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.autoregressive import shared
 
 VARIANTS = {
-    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}, "model": {"hidden": 200, "dropout": 0.3}},
+    "npz": {"model": {"hidden": 200, "dropout": 0.3}},
     "red_wine": {
-        "data": {"name": "npz", "transforms": ("standardize",)},
         "model": {"heads": "logistic", "hidden": 300, "dropout": 0.5},
         "training": {"num_steps": 2500, "steps_per_call": 50, "eval_every": 100, "patience": 0},
     },
     "two_moons": {
-        "data": {"name": "toy2d:two_moons"},
         "model": {"hidden": 100},
         "training": {"num_steps": 3000, "eval_every": 500},
     },
@@ -29,5 +27,5 @@ def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
   config = shared.get_config("rnade", hidden=50, activation="relu", rescale=True, mixture_size=10,
                              mixture_weights="free", scale_floor=1.0, dropout=0.0, weight_init="glorot_uniform",
                              block=1)
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

@@ -4,21 +4,18 @@ from typing import Any
 
 import ml_collections
 
-from configs import base
-
-SHAKESPEARE = "text:../shared/data/tiny_shakespeare.txt"
+from configs import base, data
 
 VARIANTS = {
-    "digits": {"data": {"name": "digits"}},
+    "digits": {},
     # nanoGPT's CPU setting: batches of 12 windows of 64 characters, 2,000 steps.
     "shakespeare": {
-        "data": {"name": f"{SHAKESPEARE}#context=64", "batch_size": 12},
+        "data": {"batch_size": 12},
         "optimizer": {"learning_rate": 3e-3, "weight_decay": 0.1},
         "training": {"num_steps": 2000, "eval_every": 1000, "checkpoint_every": 1000, "ema_decay": 0.0},
     },
-    # Any text: with --config.data.path=FILE, or FILE#context=128.
     "text": {
-        "data": {"name": "text", "batch_size": 32},
+        "data": {"batch_size": 32},
         "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.1},
     },
 }
@@ -35,6 +32,6 @@ def get_config(variant: str, name: str, own: dict[str, dict] | None = None, **fi
                    "checkpoint_every": 1000},
   })
   own = own or {}
-  config.update(base.choose(variant, {**{name: {} for name in own}, **VARIANTS}))
+  config.update(data.choose(variant, {**{name: {} for name in own}, **VARIANTS}))
   config.update(own.get(variant, {}))
   return config

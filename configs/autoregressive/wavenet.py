@@ -12,7 +12,7 @@ OWN = {
     "digits": {"model": {"dropout": 0.2}, "training": {"num_steps": 2000}},
     # Sees the last 1,023 samples: 64 ms of sound at 16 kHz.
     "audio": {
-        "data": {"name": "wav", "batch_size": 4},
+        "data": {"batch_size": 4},
         "model": {"num_layers": 9, "num_stacks": 2, "width": 64, "skip_width": 128},
         "training": {"num_steps": 2000},
     },

@@ -6,16 +6,16 @@ Variants: digits, binarized_mnist, npz (with --config.data.path=...; the two pre
 
 import ml_collections
 
-from configs import base
+from configs import base, data
 
 # (row, column, channel), the most telling first: the table of a rarely seen context falls back on the first few.
 NEAREST = ((0, -1, 0), (-1, 0, 0))
 AROUND = (*NEAREST, (-1, 1, 0), (-1, -1, 0), (0, -2, 0), (-2, 0, 0), (-1, 2, 0), (-1, -2, 0))
 
 VARIANTS = {
-    "digits": {"data": {"name": "digits"}, "model": {"offsets": NEAREST, "alpha": 2.0}},
-    "binarized_mnist": {"data": {"name": "tfds:binarized_mnist"}, "model": {"offsets": AROUND}},
-    "npz": {"data": {"name": "npz"}, "model": {"offsets": ((-1,), (-2,))}},
+    "digits": {"model": {"offsets": NEAREST, "alpha": 2.0}},
+    "binarized_mnist": {"model": {"offsets": AROUND}},
+    "npz": {"model": {"offsets": ((-1,), (-2,))}},
 }
 
 
@@ -23,5 +23,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = base.get_config()
   config.model = {"name": "bayesian_network", "parents": (), "offsets": (), "alpha": 1.0}
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

@@ -5,12 +5,12 @@ Variants: digits, binarized_mnist, npz (with --config.data.path=...).
 
 import ml_collections
 
-from configs import base
+from configs import base, data
 
 VARIANTS = {
-    "digits": {"data": {"name": "digits"}},
-    "binarized_mnist": {"data": {"name": "tfds:binarized_mnist"}},
-    "npz": {"data": {"name": "npz"}},
+    "digits": {},
+    "binarized_mnist": {},
+    "npz": {},
 }
 
 
@@ -18,5 +18,5 @@ def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = base.get_config()
   config.model = {"name": "chow_liu", "alpha": 1.0}
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

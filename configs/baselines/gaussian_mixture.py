@@ -5,11 +5,11 @@ Variants: toy2d, npz (with --config.data.path=..., continuous data).
 
 import ml_collections
 
-from configs import base
+from configs import base, data
 
 VARIANTS = {
-    "toy2d": {"data": {"name": "toy2d:two_moons"}, "model": {"num_components": 40}},
-    "npz": {"data": {"name": "npz"}, "model": {"num_components": 10, "variance_floor": 1e-2}},
+    "toy2d": {"model": {"num_components": 40}},
+    "npz": {"model": {"num_components": 10, "variance_floor": 1e-2}},
 }
 
 
@@ -18,5 +18,5 @@ def get_config(variant: str = "toy2d") -> ml_collections.ConfigDict:
   config = base.get_config()
   config.model = {"name": "gaussian_mixture", "num_components": 20, "covariance": "full", "variance_floor": 1e-3,
                   "alpha": 1.0, "num_restarts": 4, "restart_iterations": 10, "num_iterations": 200, "tolerance": 1e-5}
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from configs import base
+from configs import base, data
 
 _IMAGES = {
     "model": {"dropout": 0.1},
@@ -14,20 +14,20 @@ _IMAGES = {
 
 VARIANTS = {
     # Densities in the plane that are known.
-    **{name: {"data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}, "sampling": {"num": 4000},
+    **{name: {"data": {"batch_size": 256}, "sampling": {"num": 4000},
               "evaluation": {"batch_size": 1000}}
        for name in ("two_moons", "eight_gaussians", "rings")},
     # Any set of real numbers: with --config.data.path=FILE.
-    "npz": {"data": {"name": "npz"}},
-    "digits": {**_IMAGES, "data": {"name": "digits"}, "model": {"width": 16, "num_blocks": 1, "dropout": 0.2},
+    "npz": {},
+    "digits": {**_IMAGES, "model": {"width": 16, "num_blocks": 1, "dropout": 0.2},
                "training": {"num_steps": 3000}, "evaluation": {"num_samples": 16}},
     # Any images of integers: with --config.data.path=FILE.
-    "images": {**_IMAGES, "data": {"name": "npz"}, "training": {"num_steps": 20_000, "eval_every": 1000}},
+    "images": {**_IMAGES, "training": {"num_steps": 20_000, "eval_every": 1000}},
     # For an accelerator.
-    "mnist": {**_IMAGES, "data": {"name": "tfds:mnist", "batch_size": 128},
+    "mnist": {**_IMAGES, "data": {"batch_size": 128},
               "model": {"width": 64, "multipliers": (1, 2, 2), "attention": (7,), "dropout": 0.1},
               "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9999}},
-    "cifar10": {**_IMAGES, "data": {"name": "tfds:cifar10", "batch_size": 128},
+    "cifar10": {**_IMAGES, "data": {"batch_size": 128},
                 "model": {"width": 128, "multipliers": (1, 2, 2, 2), "attention": (16,), "dropout": 0.1},
                 "optimizer": {"learning_rate": 2e-4, "warmup_steps": 5000},
                 "training": {"num_steps": 500_000, "eval_every": 10_000, "checkpoint_every": 10_000,
@@ -50,6 +50,6 @@ def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None,
                    "checkpoint_every": 1000},
       "evaluation": {"num_samples": 4},
   })
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   config.update((own or {}).get(variant, {}))
   return config

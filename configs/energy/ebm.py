@@ -7,7 +7,7 @@ of real numbers (with --config.data.path=...); digits, dequantized. Another way 
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.energy import shared
 
 _PLANE = {
@@ -19,11 +19,10 @@ _PLANE = {
 }
 
 VARIANTS = {
-    **{name: {**_PLANE, "data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}}
+    **{name: {**_PLANE, "data": {"batch_size": 256}}
        for name in ("two_moons", "rings", "spirals", "ring", "banana", "spiral")},
-    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+    "npz": {},
     "digits": {
-        "data": {"name": "digits"},
         # Steps that are accepted or not keep chains at temperature 1 in equilibrium, so that the density is that of the
         # samples; unadjusted chains hold together only when they are cold.
         "model": {"hidden": (16, 32, 32), "num_steps": 30, "adjusted": True, "restart": 0.0, "range_margin": 2.0},
@@ -37,5 +36,5 @@ VARIANTS = {
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_continuous_config("ebm", reference=1.0)
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

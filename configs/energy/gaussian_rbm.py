@@ -6,22 +6,21 @@ Variants: red_wine, which is npz with folds (with --config.data.path=...#fold=1)
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.energy import shared
 
 VARIANTS = {
     "red_wine": {  # 144 validation examples of the first fold: -13.14 nats, exact
-        "data": {"name": "npz", "transforms": ("standardize",)},
         "model": {"num_steps": 5},
         "optimizer": {"learning_rate": 5e-3},
         "training": {"num_steps": 6000, "eval_every": 1000, "checkpoint_every": 2000},
     },
-    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+    "npz": {},
 }
 
 
 def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("gaussian_rbm", num_hidden=16, init_scale=0.1)
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

@@ -5,13 +5,12 @@ Variants: digits, dequantized; npz, tables of real numbers with labels (with --c
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.energy import shared
 
 VARIANTS = {
-    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}},
+    "npz": {},
     "digits": {
-        "data": {"name": "digits"},
         # Long steps, accepted or not: chains that keep up with the energy at temperature 1.
         "model": {"network": "mlp", "hidden": (256, 256), "num_steps": 30, "step_size": 0.04, "adjusted": True,
                   "restart": 0.02, "range_margin": 2.0},
@@ -25,5 +24,5 @@ VARIANTS = {
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_continuous_config("jem", reference=1.0, classifier_weight=1.0)
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

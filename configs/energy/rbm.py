@@ -1,6 +1,6 @@
 """Restricted Boltzmann machine on binary data.
 
-Variants: digits (binarized), binarized_mnist; npz for any binary set (with --config.data.path=...); adult, dna and
+Variants: binarized_digits, binarized_mnist; npz for any binary set (with --config.data.path=...); adult, dna and
 mushrooms are npz with settings chosen on the validation split.
 
 Mean test log-likelihood in nats, three seeds: RAISE, and how far above it that by log Z is (the published RBMs have 23
@@ -14,26 +14,23 @@ hidden units):
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.energy import shared
 
 VARIANTS = {
-    "digits": {
-        "data": {"name": "digits", "transforms": ("binarize",)},
+    "binarized_digits": {
         "model": {"num_hidden": 200, "num_steps": 5},
         "optimizer": {"learning_rate": 4e-3, "weight_decay": 1e-3},
         "training": {"num_steps": 10_000},
     },
-    "binarized_mnist": {"data": {"name": "tfds:binarized_mnist"}, "model": {"num_hidden": 500}},
-    "npz": {"data": {"name": "npz"}},
+    "binarized_mnist": {"model": {"num_hidden": 500}},
+    "npz": {},
     "adult": {
-        "data": {"name": "npz"},
         "model": {"num_steps": 5},
         "optimizer": {"learning_rate": 3e-3},
         "training": {"num_steps": 20_000, "eval_every": 5000},
     },
     "dna": {
-        "data": {"name": "npz"},
         "model": {"num_hidden": 200, "num_steps": 5},
         "optimizer": {"weight_decay": 3e-3},
         "training": {"num_steps": 10_000},
@@ -41,7 +38,6 @@ VARIANTS = {
     # Few patterns, far apart: the chains between them need many temperatures. Without decay some seeds grow a mode that
     # no chain of training visits, and only annealing finds (log Z is then nats above what RAISE allows).
     "mushrooms": {
-        "data": {"name": "npz"},
         "model": {"num_hidden": 50, "num_steps": 5, "num_temperatures": 10_000, "num_chains": 1000},
         "optimizer": {"learning_rate": 3e-3, "weight_decay": 1e-3},
         "training": {"num_steps": 20_000, "eval_every": 5000},
@@ -49,8 +45,8 @@ VARIANTS = {
 }
 
 
-def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
+def get_config(variant: str = "binarized_digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("rbm", num_hidden=100, init_scale=0.01)
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

@@ -7,15 +7,15 @@ Variants: two_moons, rings and spirals, densities in the plane; npz, tables of r
 
 import ml_collections
 
-from configs import base
+from configs import data
 from configs.energy import shared
 
 VARIANTS = {
-    **{name: {"data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}, "evaluation": {"batch_size": 1000},
+    **{name: {"data": {"batch_size": 256}, "evaluation": {"batch_size": 1000},
               "sampling": {"num": 4000}}
        for name in ("two_moons", "rings", "spirals")},
     # Recorded in steps, as tables are: without noise a flow finds them.
-    "npz": {"data": {"name": "npz", "transforms": ("standardize",)}, "model": {"base": {"noise": 1.0}},
+    "npz": {"model": {"base": {"noise": 1.0}},
             "training": {"eval_every": 500, "checkpoint_every": 500}},
 }
 
@@ -25,5 +25,5 @@ def get_config(variant: str = "rings") -> ml_collections.ConfigDict:
   flow = {"name": "maf", "num_layers": 5, "hidden": (64, 64), "noise": 0.0}
   config = shared.get_continuous_config("tilted", base=flow, objective="nce")
   config.optimizer.learning_rate = 2e-3
-  config.update(base.choose(variant, VARIANTS))
+  config.update(data.choose(variant, VARIANTS))
   return config

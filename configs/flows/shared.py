@@ -5,18 +5,16 @@ from typing import Any
 
 import ml_collections
 
-from configs import base
+from configs import base, data
 
 _IMAGES = {"optimizer": {"warmup_steps": 100, "clip_norm": 1.0}, "evaluation": {"num_draws": 1}}
 
 VARIANTS = {
     # Densities in the plane that are known.
-    **{name: {"data": {"name": f"toy2d:{name}#train=50000", "batch_size": 256}, "evaluation": {"batch_size": 1000},
-              "sampling": {"num": 4000}}
+    **{name: {"data": {"batch_size": 256}, "evaluation": {"batch_size": 1000}, "sampling": {"num": 4000}}
        for name in ("two_moons", "eight_gaussians", "rings")},
     # Any set of real numbers: with --config.data.path=FILE.
     "npz": {
-        "data": {"name": "npz", "transforms": ("standardize",)},
         "model": {"noise": 1.0, "whiten": True},
         "optimizer": {"warmup_steps": 200},
         "training": {"eval_every": 100},
@@ -26,17 +24,16 @@ VARIANTS = {
     },
     # With --config.data.path=FILE#fold=1.
     "red_wine": {
-        "data": {"name": "npz", "transforms": ("standardize",)},
         "model": {"noise": 1.0},
         "training": {"num_steps": 2500, "eval_every": 100},
     },
-    "digits": {**_IMAGES, "data": {"name": "digits"}, "training": {"num_steps": 1500}},
+    "digits": {**_IMAGES, "training": {"num_steps": 1500}},
     # Any images of integers: with --config.data.path=FILE.
-    "images": {**_IMAGES, "data": {"name": "npz"}, "training": {"num_steps": 20_000, "eval_every": 1000}},
+    "images": {**_IMAGES, "training": {"num_steps": 20_000, "eval_every": 1000}},
     # For an accelerator.
-    "mnist": {**_IMAGES, "data": {"name": "tfds:mnist", "batch_size": 128},
+    "mnist": {**_IMAGES, "data": {"batch_size": 128},
               "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000}},
-    "cifar10": {**_IMAGES, "data": {"name": "tfds:cifar10", "batch_size": 64},
+    "cifar10": {**_IMAGES, "data": {"batch_size": 64},
                 "training": {"num_steps": 200_000, "eval_every": 10_000, "checkpoint_every": 10_000},
                 "evaluation": {"batch_size": 100}},
 }
@@ -44,7 +41,7 @@ VARIANTS = {
 
 def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, base_distribution: str = "normal",
                **fields: Any) -> ml_collections.ConfigDict:
-  """A config of the model `name` with its own fields, and for some variants its `own` settings."""
+  """A config of the model `name` with its own fields, and for some variants, or new ones, its `own` settings."""
   config = base.get_config()
   config.model = {"name": name, "base": base_distribution, "class_conditional": False, "dequantization": "uniform",
                   "dequantization_width": 32, "alpha": 0.05, "noise": 0.0, "whiten": False, **fields}
@@ -56,6 +53,7 @@ def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, b
   dropout = {"dropout": (0.0, 0.2, 0.5)} if "dropout" in fields else {}
   config.update({"search": {"model": {"noise": (0.0, 1.0), **dropout},
                             "optimizer": {"weight_decay": (0.0, 1e-2, 1.0), "learning_rate": (5e-4, 2e-3)}}})
-  config.update(base.choose(variant, VARIANTS))
-  config.update((own or {}).get(variant, {}))
+  own = own or {}
+  config.update(data.choose(variant, {**{name: {} for name in own}, **VARIANTS}))
+  config.update(own.get(variant, {}))
   return config

@@ -9,7 +9,7 @@ import numpy as np
 
 from gdm.autoregressive.images import ImageModel
 from gdm.autoregressive.sequence import log_prob_of
-from gdm.batches import checked
+from gdm.batches import checked, require_labels
 from gdm.errors import SpecError
 from gdm.inference.ancestral import ancestral
 from gdm.inference.generation import Choice
@@ -93,6 +93,7 @@ class GatedPixelCNN(ImageModel):
       return super().sample(params, carry, key, num, condition, temperature, top_k, top_p)
     if condition is None:
       raise SpecError(f"{type(self).__name__} is class-conditional; condition must be labels [{num}].")
+    require_labels(self.spec, condition)
     choice, y = Choice(temperature, top_k, top_p), self._labels({"y": jnp.broadcast_to(condition, (num,))})
 
     def step(cache, previous, index):

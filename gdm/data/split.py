@@ -9,6 +9,7 @@ first are read, on disk (and where epochs differ) each row as it is read, which 
 """
 
 import abc
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -119,8 +120,8 @@ class MemorySplit(Split):
     return len(self._arrays["x"])
 
   def promising(self, spec: DataSpec, where: str) -> "MemorySplit":
-    split = MemorySplit(self._arrays, self._source, self._fresh_ops)
-    split.promise, split._where = spec, where
+    split = copy.copy(self)
+    split.promise, split._where, split._is_checked = spec, where, False
     return split
 
   def check(self) -> None:
@@ -172,7 +173,7 @@ class DiskSplit(Split):
     self._where = ""
 
   def promising(self, spec: DataSpec, where: str) -> "DiskSplit":
-    split = DiskSplit(self.name, self._num_examples, self._keys, self._read, self._ops)
+    split = copy.copy(self)
     split.promise, split._where = spec, where
     return split
 

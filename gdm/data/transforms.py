@@ -1,5 +1,7 @@
 """Transforms of data sets, by the names that configs use; with an argument after a colon ("quantize:8").
 
+With a question mark at its end ("standardize?") one is left out where it does not apply to the kind of data.
+
   binarize          1 where x is at least half of the levels
   binarize_fixed    one Bernoulli draw of each pixel with probability x / (levels - 1), the same for everyone
   binarize_dynamic  such a draw afresh in every epoch of training; one fixed draw in validation and test. This is
@@ -164,7 +166,8 @@ def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Datas
   """
   if isinstance(names, str):
     raise ConfigError(f"data.transforms is the string {names!r}; it must be a tuple of names, as ({names!r},).")
-  for text in names:
+  for each in names:
+    text = each.removesuffix("?")
     name, colon, number = text.partition(":")
     if name not in TRANSFORMS:
       raise ConfigError(f"data.transforms: there is no transform {name!r}; {nearest(name, TRANSFORMS)}")
@@ -172,7 +175,12 @@ def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Datas
     if bool(colon) != bool(transform.argument) or (colon and not (number.isdecimal() and int(number) > 0)):
       right = f"{name}:<{transform.argument}>, a positive integer" if transform.argument else f"{name} alone"
       raise ConfigError(f"data.transforms: {text!r} must be {right}.")
-    before, dataset = dataset, transform.apply(dataset, int(number or 0), seed)
+    before = dataset
+    try:
+      dataset = transform.apply(dataset, int(number or 0), seed)
+    except SpecError:
+      if each == text:
+        raise
     if dataset.spec.levels != before.spec.levels:
       dataset = dataclasses.replace(dataset, info={**dataset.info, "levels": f"by {text}"})
     if any(split is not before.splits[key] for key, split in dataset.splits.items()):

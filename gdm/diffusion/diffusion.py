@@ -18,7 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from gdm.batches import checked
+from gdm.batches import checked, require_labels
 from gdm.dataspec import DataSpec
 from gdm.diffusion import bound, likelihoods, ode, weightings
 from gdm.diffusion.networks import Sizes, network
@@ -355,6 +355,8 @@ class Diffusion(abc.ABC):
     """The examples that latents stand for, by the ODE backwards. A condition is labels."""
     del key
     path = self.sampling_path(params)
+    if condition is not None:
+      require_labels(self.spec, condition)
     context = None if condition is None else self.context(condition)
     values = self._follow(params, path, prior_scale(path) * latent, context, *path.ends[::-1])
     return self.served(carry, values)
@@ -390,7 +392,10 @@ class Diffusion(abc.ABC):
       raise ConfigError(f"guidance is {guidance}, which needs labels and a model that was trained with and without "
                         f"them (label_dropout is {self.label_dropout}, labels are "
                         f"{'missing' if condition is None else 'given'}); set guidance to 1.")
-    return None if condition is None else jnp.broadcast_to(jnp.asarray(condition), (num,))
+    if condition is None:
+      return None
+    require_labels(self.spec, condition)
+    return jnp.broadcast_to(jnp.asarray(condition), (num,))
 
   def _choice(self, sampler: str | Choice, eta: float) -> Choice:
     name = sampler or self.default_sampler

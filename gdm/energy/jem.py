@@ -11,11 +11,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
-from gdm.batches import nan_unless_valid
+from gdm.batches import nan_unless_valid, require_labels
 from gdm.energy.ebm import EBM
 from gdm.energy.losses import Energy
 from gdm.errors import ConfigError, SpecError
@@ -111,9 +109,7 @@ class JEM(EBM):
     if labels.shape not in ((), (num,)) or not jnp.issubdtype(labels.dtype, jnp.integer):
       raise SpecError(f"condition has shape {labels.shape} and dtype {labels.dtype}; it must be integer labels "
                       f"[{num}], or one for all.")
-    if not isinstance(labels, Tracer):
-      for label in np.unique(labels)[~np.isin(np.unique(labels), np.arange(self.num_classes))][:1]:
-        raise SpecError(f"condition has label {label}; labels must be in [0, {self.num_classes}).")
+    require_labels(self.spec, labels)
     return jnp.broadcast_to(labels, (num,))
 
   def _network(self) -> nn.Module:

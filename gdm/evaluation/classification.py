@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from gdm import mesh as meshes
+from gdm.batches import nan_unless_valid
 from gdm.errors import DataError
 from gdm.evaluation.intervals import Interval, mean_half, share_interval
 from gdm.likelihood import require_finite
@@ -126,5 +127,6 @@ def _classified(model: Any, params: Params, carry: Carry, batch: HostBatch) -> t
   """log p(y | x), whether the likeliest label is y, its probability, and the mask: all of it on every process."""
   log_probs = model.log_label_probs(params, carry, batch)
   nats = jnp.take_along_axis(log_probs, jnp.asarray(batch["y"])[:, None], axis=1)[:, 0]
+  nats = nan_unless_valid(model.spec, batch, nats, given=("y",))
   found = (nats, jnp.argmax(log_probs, axis=1) == batch["y"], jnp.exp(jnp.max(log_probs, axis=1)), batch["mask"])
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), found)

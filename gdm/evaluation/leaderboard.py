@@ -179,8 +179,8 @@ class Table:
   @property
   def title(self) -> str:
     report = self.first
-    return " · ".join([", ".join(self.names), report["split"], *given_text(report), f"{report['num_examples']:,} examples",
-                       f"data {report['data_fingerprint'][:16]}"])
+    return " · ".join([", ".join(self.names), report["split"], *given_text(report),
+                       f"{report['num_examples']:,} examples", f"data {report['data_fingerprint'][:16]}"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from gdm.batches import checked
+from gdm.batches import checked, require_labels
 from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
 from gdm.errors import ConfigError, SpecError, nearest
@@ -201,13 +201,15 @@ class Flow(abc.ABC):
 
     Raises:
       ConfigError: the temperature is negative.
-      SpecError: labels are given or missing against `class_conditional`.
+      SpecError: labels are given or missing against `class_conditional`, or there are none such.
     """
     if temperature < 0.0:
       raise ConfigError(f"temperature is {temperature}; it must be at least 0.")
     if (condition is None) == self.class_conditional:
       raise SpecError(f"class_conditional is {self.class_conditional}, so condition must be "
                       + (f"labels [{num}]." if self.class_conditional else "None."))
+    if condition is not None:
+      require_labels(self.spec, condition)
     context = None if condition is None else self._context({"y": jnp.broadcast_to(condition, (num,))})
     event = self._latent_event(params, carry)
     z = BASES[self.base].sample(params["model"]["base"], key, num, event, temperature)
@@ -222,6 +224,8 @@ class Flow(abc.ABC):
              condition: Int[Array, " batch"] | None = None) -> Array:
     """The examples that the base's values stand for; of discrete data the integers. A condition is labels."""
     del key  # nothing is random
+    if condition is not None:
+      require_labels(self.spec, condition)
     context = None if condition is None else self._context({"y": condition})
     return self._served(self.inverse(params, carry, latent, context).value)
 

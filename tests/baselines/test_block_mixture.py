@@ -241,7 +241,7 @@ def test_settings_out_of_range_are_named(change, error, message):
     dataclasses.replace(with_blocks(), **change)
 
 
-@pytest.mark.parametrize("variant", ["digits", "binarized_mnist", "npz"])
+@pytest.mark.parametrize("variant", ["binarized_digits", "binarized_mnist", "npz"])
 def test_config_builds_the_model(variant):
   config = importlib.import_module("configs.baselines.block_mixture").get_config(variant)
   assert build_model(config.model.to_dict(), BITS).spec == BITS

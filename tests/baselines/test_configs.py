@@ -13,18 +13,19 @@ from gdm.model import HasSolve
 
 DISCRETE = ("digits", "binarized_mnist", "npz")
 VARIANTS = {
-    "independent": (*DISCRETE, "toy2d"),
-    "table": DISCRETE,
-    "markov": (*DISCRETE, "text"),
+    "independent": (*DISCRETE, "toy2d", "text"),
+    "table": ("digits_4x4", "binarized_mnist_4x4", "npz"),
+    "markov": (*DISCRETE, "text", "shakespeare"),
+    "ngram": ("text", "shakespeare"),
     "bayesian_network": DISCRETE,
     "chow_liu": DISCRETE,
     "mixture": DISCRETE,
     "gaussian_mixture": ("toy2d", "npz"),
 }
 SPECS = {"digits": DataSpec((8, 8, 1), 17), "binarized_mnist": DataSpec((28, 28, 1), 2), "npz": DataSpec((12,), 2),
-         "toy2d": DataSpec((2,), None), "text": DataSpec((64,), 65)}
-SPECIAL = {("table", "digits"): DataSpec((4, 4, 1), 2), ("table", "binarized_mnist"): DataSpec((4, 4, 1), 2),
-           ("gaussian_mixture", "npz"): DataSpec((11,), None)}
+         "toy2d": DataSpec((2,), None), **dict.fromkeys(("text", "shakespeare"), DataSpec((64,), 65, has_lengths=True)),
+         **dict.fromkeys(("digits_4x4", "binarized_mnist_4x4"), DataSpec((4, 4, 1), 2))}
+SPECIAL = {("gaussian_mixture", "npz"): DataSpec((11,), None)}
 
 
 @pytest.mark.parametrize("name, variant", [(name, variant) for name, known in VARIANTS.items() for variant in known])

@@ -11,7 +11,7 @@ from experiments.settings import check_settings
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 
-SPECS = {"digits": DataSpec((8, 8, 1), 2), "binarized_mnist": DataSpec((28, 28, 1), 2),
+SPECS = {"binarized_digits": DataSpec((8, 8, 1), 2), "binarized_mnist": DataSpec((28, 28, 1), 2),
          "red_wine": DataSpec((11,), None)}
 CASES = [(name, variant) for name in ("rbm", "ising", "gaussian_rbm")
          for variant in importlib.import_module(f"configs.energy.{name}").VARIANTS]

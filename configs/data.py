@@ -1,0 +1,48 @@
+"""What each variant of a config serves: one name is one data set, whatever the model, so that numbers share a table.
+
+The rule of transforms: tables (`npz`, `red_wine`) are served standardized where they are real numbers, and with their
+blocks where they are binary; images, text, sound and densities that are known are served as they are. A model that
+needs other data, as one of bits does, takes a variant of another name.
+"""
+
+from typing import Any
+
+from configs import base
+
+# "standardize?" leaves integers as they are, and `blocks` all that is not binary.
+TABLE = ("standardize?", "blocks")
+SHAKESPEARE = "text:../shared/data/tiny_shakespeare.txt"  # validation is the last 10 %
+
+SETS: dict[str, dict[str, Any]] = {
+    # Images.
+    "digits": {"name": "digits"},
+    "binarized_digits": {"name": "digits", "transforms": ("binarize",)},
+    "digits_4x4": {"name": "digits", "transforms": ("resize:4", "binarize")},
+    "binarized_mnist": {"name": "tfds:binarized_mnist"},
+    "binarized_mnist_4x4": {"name": "tfds:binarized_mnist", "transforms": ("resize:4",)},
+    "mnist": {"name": "tfds:mnist"},
+    "cifar10": {"name": "tfds:cifar10"},
+    "images": {"name": "npz"},  # any: with --config.data.path=FILE
+    # Tables.
+    "npz": {"name": "npz", "transforms": TABLE},  # any: with --config.data.path=FILE
+    "red_wine": {"name": "npz", "transforms": TABLE},  # with --config.data.path=FILE#fold=1
+    # Binary sets with a head for each column, as in the papers; and by blocks.
+    **{name: {"name": "npz"} for name in ("adult", "dna", "mushrooms")},
+    **{f"{name}_blocks": {"name": "npz", "transforms": TABLE} for name in ("adult", "dna")},
+    # Densities in the plane that are known.
+    "toy2d": {"name": "toy2d:two_moons"},
+    **{name: {"name": f"toy2d:{name}#train=50000"}
+       for name in ("two_moons", "eight_gaussians", "rings", "spirals", "ring", "banana", "spiral")},
+    "rings_100k": {"name": "toy2d:rings#train=100000"},
+    # Text and sound.
+    "text": {"name": "text"},  # any: with --config.data.path=FILE, or FILE#context=128
+    "shakespeare": {"name": f"{SHAKESPEARE}#context=64"},
+    "shakespeare_long": {"name": f"{SHAKESPEARE}#context=128"},
+    "audio": {"name": "wav"},  # any: with --config.data.path=FILE.wav, or a folder of WAV files
+}
+
+
+def choose(variant: str, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """The settings of a variant, and the data that it serves; a ConfigError names the nearest known one."""
+  settings = base.choose(variant, variants)
+  return {**settings, "data": {**settings.get("data", {}), **SETS[variant]}}

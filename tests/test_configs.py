@@ -1,0 +1,86 @@
+"""One variant name means one thing in all configs: the same data, transformed by one rule."""
+
+import importlib
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import configs
+from configs import data
+from experiments.registry import MODELS
+from gdm.data.load import load_dataset
+from gdm.errors import ConfigError
+
+SHARED = ("images", "sequences", "shared")  # what configs share
+MODULES = [f"configs.{path.parent.name}.{path.stem}" for path in sorted(Path(configs.__file__).parent.glob("*/*.py"))
+           if path.stem not in ("__init__", *SHARED)]
+
+
+def variants_of(module):
+  """The names that a config knows, by its error for one that it does not."""
+  with pytest.raises(ConfigError, match="has no variant") as error:
+    importlib.import_module(module).get_config("~")
+  return re.search(r"known: (.*)\.$", str(error.value))[1].split(", ")
+
+
+CASES = [(module, variant) for module in MODULES for variant in variants_of(module)]
+
+
+def test_every_model_has_a_config():
+  with_config = {importlib.import_module(module).get_config(variants_of(module)[0]).model.name for module in MODULES}
+  assert with_config == set(MODELS) - {"product"}  # which is made of runs
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_default_variant_is_one_that_is_known(module):
+  assert importlib.import_module(module).get_config().data.name
+
+
+def test_a_variant_of_one_name_serves_the_same_data_in_all_configs():
+  served = defaultdict(lambda: defaultdict(list))
+  for module, variant in CASES:
+    section = importlib.import_module(module).get_config(variant).data
+    served[variant][section.name, section.path, section.data_dir, tuple(section.transforms)].append(module)
+  several = {variant: dict(sections) for variant, sections in served.items() if len(sections) > 1}
+  assert not several
+  assert set(served) == set(data.SETS)
+
+
+def write_table(path, dtype, highest):
+  rng = np.random.default_rng(0)
+  arrays = {name: rng.integers(0, highest, (40, 3)).astype(dtype) * (1 if dtype == np.uint8 else 2.5)
+            for name in ("train", "valid", "test")}
+  np.savez(path, **{name: x.astype(dtype) for name, x in arrays.items()})
+
+
+@pytest.mark.parametrize(("dtype", "highest", "changed"), [(np.float32, 50, "+standardize"), (np.uint8, 5, ""),
+                                                           (np.uint8, 2, "")])
+def test_real_numbers_are_standardized_in_every_family_and_nothing_else_is(tmp_path, dtype, highest, changed):
+  write_table(tmp_path / "table.npz", dtype, highest)
+  prints = set()
+  for variant in ("npz", "red_wine"):
+    for module in {module for module, known in CASES if known == variant}:
+      section = importlib.import_module(module).get_config(variant).data
+      dataset = load_dataset(section.name, path=str(tmp_path / "table.npz"), transforms=section.transforms)
+      assert dataset.name == f"npz:table{changed}"
+      assert bool(dataset.spec.blocks) == (dataset.spec.levels == 2)
+      prints.add(dataset.fingerprint("test"))
+  assert len(prints) == 1
+
+
+def test_a_transform_with_a_question_mark_is_left_out_where_it_does_not_apply():
+  plain, optional = (load_dataset("digits", transforms=names) for names in ((), ("standardize?",)))
+  assert optional.name == "digits" and optional.fingerprint("test") == plain.fingerprint("test")
+  assert load_dataset("toy2d:rings", transforms=("standardize?",)).name == "toy2d:rings+standardize"
+  with pytest.raises(ConfigError, match="there is no transform 'standardise'; did you mean 'standardize'"):
+    load_dataset("digits", transforms=("standardise?",))
+
+
+@pytest.mark.parametrize(("module", "old", "new"), [("energy.rbm", "digits", "binarized_digits"),
+                                                    ("baselines.table", "digits", "digits_4x4")])
+def test_a_variant_that_a_config_has_not_is_named(module, old, new):
+  with pytest.raises(ConfigError, match=rf"has no variant '{old}'; (did you mean '{new}'|known: .*{new})"):
+    importlib.import_module(f"configs.{module}").get_config(old)
