@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Num
 
 from gdm.errors import NotFiniteError, SpecError
@@ -124,7 +125,7 @@ def mix(parts: Sequence[LogLikelihood], log_weights: Float[Array | np.ndarray, "
   error = functools.reduce(jnp.maximum, errors) if errors else None
   num_dims = jnp.stack([part.num_dims for part in parts])
   alike = jnp.all(num_dims == num_dims[0], axis=0)
-  if not isinstance(alike, jax.core.Tracer) and not bool(jnp.all(alike)):
+  if not isinstance(alike, Tracer) and not bool(jnp.all(alike)):
     index = int(jnp.argmin(alike))
     raise SpecError(f"a mixture needs parts that count the same dimensions, but of example {index} they count "
                     f"{', '.join(map(str, num_dims[:, index].tolist()))}; one takes padding for data.")

@@ -60,7 +60,8 @@ def built(name):
 def numbers_of(model):
   """What the model says of a batch, compiled: nats, or up to a constant, or of every label."""
   ways = {HasLogLikelihood: lambda *args: model.log_likelihood(*args, KEY).nats,
-          HasUnnormalized: model.unnormalized_log_prob, HasLabelProbs: model.log_label_probs}
+          HasUnnormalized: lambda *args: model.unnormalized_log_prob(*args),
+          HasLabelProbs: lambda *args: model.log_label_probs(*args)}
   return [jax.jit(way) for protocol, way in ways.items() if isinstance(model, protocol)]
 
 

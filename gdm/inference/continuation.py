@@ -102,6 +102,6 @@ def _generate(params, keys, prompt, prompt_length, *, model, max_length, **optio
   def step(cache, previous, index):
     return model.conditional_step(params, cache, previous, index)
 
+  cache = model.init_cache(params, len(prompt))
   prefill = functools.partial(model.prefill, params) if isinstance(model, HasPrefill) else None
-  return generation.generate(step, model.init_cache(params, len(prompt)), keys, prompt, prompt_length, max_length,
-                             prefill=prefill, **options)
+  return generation.generate(step, cache, keys, prompt, prompt_length, max_length, prefill=prefill, **options)
