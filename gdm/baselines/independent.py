@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.baselines import examples, tables
 from gdm.dataspec import DataSpec
@@ -64,21 +64,6 @@ class Independent:
     """Draws [num, *event]; `temperature` divides each dimension's log-probability."""
     examples.refuse_condition(condition, "Independent")
     return examples.as_samples(self.spec, self._law.sample(params["model"], key, num, temperature))
-
-  @property
-  def num_steps(self) -> int:
-    return self.spec.num_dims
-
-  def init_cache(self, params: Params, num: int) -> PyTree:
-    """Nothing but the number of examples: dimensions don't depend on those before."""
-    return jnp.zeros(num, jnp.int32)
-
-  def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, " batch"],
-                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch levels"]]:
-    """Log-probabilities of the dimension at `index`, of discrete data; see `gdm.model.HasConditionals`."""
-    self.spec.require_discrete("Independent.conditional_step")
-    logits = params["model"]["logits"][index]
-    return cache, jnp.broadcast_to(logits, (len(cache), *logits.shape))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from enumeration import Batches, all_states, log_probs
@@ -52,6 +53,19 @@ def test_full_order_is_the_full_table():
   chain, table = MarkovChain(spec, order=9, alpha=1e-7), Table(spec, alpha=1e-7)
   found, expected = (log_probs(m, *m.solve(jax.random.key(0), Batches(x)), states) for m in (chain, table))
   np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("homogeneous", [False, True])
+def test_steps_give_the_conditionals_of_one_pass(homogeneous):
+  x = np.random.default_rng(3).integers(3, size=(50, 5))
+  model = MarkovChain(DataSpec((5,), 3), order=2, homogeneous=homogeneous)
+  params, carry = model.solve(jax.random.key(0), Batches(x))
+  cache, total = model.init_cache(params, len(x)), np.zeros(len(x))
+  for index in range(5):
+    cache, logits = model.conditional_step(params, cache, jnp.asarray(x[:, max(index - 1, 0)]), jnp.int32(index))
+    total += np.asarray(logits)[np.arange(len(x)), x[:, index]]
+  np.testing.assert_allclose(total, log_probs(model, params, carry, x), rtol=1e-5)
+  assert (model.context is None) == homogeneous
 
 
 def test_order_zero_and_orders_too_high_are_refused():
