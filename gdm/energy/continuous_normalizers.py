@@ -75,7 +75,10 @@ def _integral(model: Any, params: Params, carry: Carry, data: Float[Array, "batc
   starts = jnp.concatenate([start.reshape(-1, num_dims) for start in starts])
   starts = jnp.where(jnp.isfinite(starts), starts, box.centre)
   hints = jnp.concatenate([starts, climb(log_density, starts, 0.25 * box.half_width)])
-  hints = jax.lax.stop_gradient(hints if data is None else jnp.concatenate([hints, data.reshape(-1, num_dims)]))
+  if data is not None:  # an example that is not finite has no density, and must not spoil those of others
+    flat = data.reshape(-1, num_dims)
+    hints = jnp.concatenate([hints, jnp.where(jnp.isfinite(flat), flat, box.centre)])
+  hints = jax.lax.stop_gradient(hints)
   half_width = jnp.maximum(box.half_width, 2.0 * jnp.max(jnp.abs(hints - box.centre), axis=0))
   return log_integral(log_density, num_dims, half_width, centre=box.centre, scale=box.scale, hints=hints)
 
