@@ -12,7 +12,7 @@ import numpy as np
 from configs import base
 from experiments.trained import TrainedRun
 from gdm.errors import ConfigError
-from gdm.inference.diagnostics import effective_sample_size, rank_rhat
+from gdm.inference.diagnostics import agreement, in_words
 from gdm.model import HasClasses, HasSample, Samples
 from gdm.training.streams import stream_key
 
@@ -21,6 +21,8 @@ _ASKED_OTHERWISE = ("params", "carry", "key", "num", "condition", "num_frames") 
 
 
 MIN_TRACE = 10  # values of a chain below which nothing is said of mixing
+# What samplers record along their chains, by name, in words.
+TRACES = {"log_density": "log f", "mean": "x's mean", "component": "x's first principal component"}
 
 
 class Drawn(NamedTuple):
@@ -90,12 +92,12 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
 
 
 def mixing(info: Mapping[str, Any]) -> str:
-  """What a sampler says of its chains, in a line: acceptance, and R-hat and effective sample size of log f."""
-  words = [f"{name} {float(info[name]):.3g}" for name in ("acceptance", "divergent") if name in info]
-  trace = np.asarray(info.get("log_density", np.zeros((0, 0))))
-  if trace.shape[0] > 1 and trace.shape[1] >= MIN_TRACE:
-    words.append(f"R-hat {rank_rhat(trace):.3f} and effective sample size {effective_sample_size(trace):.0f} of "
-                 f"{trace.size} values of log f")
+  """What a sampler says of its chains, in a line: acceptance, and whether they agree on log f and on where they are."""
+  words = [f"{name} {in_words(float(info[name]))}" for name in ("acceptance", "divergent") if name in info]
+  for name, subject in TRACES.items():
+    trace = np.asarray(info.get(name, np.zeros((0, 0))))
+    if trace.shape[0] > 1 and trace.shape[1] >= MIN_TRACE:
+      words.append(agreement(subject, trace))
   return ", ".join(words)
 
 

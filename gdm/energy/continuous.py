@@ -245,8 +245,8 @@ class ContinuousEnergy(abc.ABC):
     Returns:
       The draws, and of the sampler: "nfe", gradients of a chain; "divergent", the share of chains that ever left the
       finite numbers; with further steps "acceptance", their mean, 1 for Langevin which rejects nothing, and
-      "log_density" [num, num_steps], log f to the power of 1 / temperature along them, by which
-      gdm/inference/diagnostics.py says whether chains agree.
+      along them "log_density" [num, num_steps], log f to the power of 1 / temperature, and "mean" and "component" of
+      gdm/inference/watched.py, of standardized values, by which gdm/inference/diagnostics.py says whether chains agree.
 
     Raises:
       ConfigError: an unknown sampler or start, too few steps, no temperature, or chains where there are none.
@@ -269,7 +269,7 @@ class ContinuousEnergy(abc.ABC):
     nfe = annealed + (1 + each * num_steps if num_steps else 0)
     info = {"nfe": nfe, "divergent": jnp.mean(moved.divergent * 1.0)}
     if num_steps:
-      info.update(acceptance=jnp.mean(moved.acceptance), log_density=moved.trace)
+      info.update(acceptance=jnp.mean(moved.acceptance), log_density=moved.trace, **moved.watched)
     return Samples(self.as_data(params, moved.x), info)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],

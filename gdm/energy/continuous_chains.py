@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import langevin, metropolis
+from gdm.inference.watched import watch
 from gdm.model import Carry, Params
 
 KERNELS: Mapping[str, Callable[[Any, langevin.LogProb, Array], metropolis.Kernel]] = {
@@ -54,7 +55,8 @@ def sample(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: i
     return -energy(u) / temperature
 
   kernel = KERNELS[sampler](model, log_prob, jnp.sqrt(temperature) * model.spread(params))
-  walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps)
+  known = [u, *([carry["chains"].reshape(-1, *model.spec.event)] if "chains" in carry else [])]
+  walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps, watch(jnp.concatenate(known)))
   return walked._replace(divergent=walked.divergent | ~_finite(u))
 
 

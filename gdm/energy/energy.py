@@ -22,6 +22,7 @@ from gdm.energy.normalizers import NORMALIZERS, Normalizer, normalized_by
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import gibbs
+from gdm.inference.watched import watch
 from gdm.likelihood import LogLikelihood, LogNormalizer
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
 
@@ -179,8 +180,9 @@ class EnergyModel(abc.ABC):
         RAISE scores. "chains" takes persistent chains, each once before any twice.
 
     Returns:
-      The draws, and of the sampler: "nfe", steps in all, and "log_density" [num, num_steps], log f_1 along the further
-      steps, by which gdm/inference/diagnostics.py says whether chains agree.
+      The draws, and of the sampler: "nfe", steps in all; and along the further steps "log_density" [num, num_steps],
+      log f_1, and "mean" and "component" of gdm/inference/watched.py, by which gdm/inference/diagnostics.py says
+      whether chains agree.
 
     Raises:
       ConfigError: an unknown start, too few steps, or chains where there are none.
@@ -195,8 +197,8 @@ class EnergyModel(abc.ABC):
     if start == "chains" and "chains" not in carry:
       raise ConfigError(f"start is 'chains', but negatives is {self.negatives!r}, which keeps none; it must be 'base'.")
     nfe = num_steps + (self.num_temperatures if start == "base" else 0)
-    x, log_density = _sample(self, params, carry, key, num, num_steps, start)
-    return Samples(self._shaped(x), {"nfe": nfe, "log_density": log_density})
+    x, traces = _sample(self, params, carry, key, num, num_steps, start)
+    return Samples(self._shaped(x), {"nfe": nfe, **traces})
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
@@ -254,15 +256,18 @@ _STARTS: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _fr
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "start"))
 def _sample(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""], num: int, num_steps: int,
-            start: str) -> tuple[Float[Array, "num dims"], Float[Array, "num num_steps"]]:
+            start: str) -> tuple[Float[Array, "num dims"], dict[str, Float[Array, "num num_steps"]]]:
   start_key, walk_key = jax.random.split(key)
+  x = _STARTS[start](model, params, carry, start_key, num)
+  known = [x, *([carry["chains"].reshape(-1, model.num_dims).astype(x.dtype)] if "chains" in carry else [])]
+  of_states = watch(jnp.concatenate(known))
 
   def step(x, index):
     x = model.transition(params, jax.random.fold_in(walk_key, index), x, 1.0)
-    return x, model.log_density(params, x, 1.0)
+    return x, {"log_density": model.log_density(params, x, 1.0), **of_states(x)}
 
-  x, trace = jax.lax.scan(step, _STARTS[start](model, params, carry, start_key, num), jnp.arange(num_steps))
-  return x, trace.T
+  x, traces = jax.lax.scan(step, x, jnp.arange(num_steps))
+  return x, jax.tree.map(jnp.transpose, traces)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

@@ -33,7 +33,32 @@ def rank_rhat(draws: Num[ndarray, "chains draws"]) -> float:
   """
   draws = np.asarray(draws, np.float64)
   folded = np.abs(draws - np.median(draws))
-  return max(split_rhat(rank_normalize(draws)), split_rhat(rank_normalize(folded)))
+  # Draws of two values have one distance from the median, which says nothing; then the draws themselves count.
+  return float(np.fmax(split_rhat(rank_normalize(draws)), split_rhat(rank_normalize(folded))))
+
+
+def agreement(name: str, draws: Num[ndarray, "chains draws"]) -> str:
+  """Say whether chains agree on a number of theirs, in words also where there is nothing to measure.
+
+  Args:
+    name: what the number is of, as "log f".
+    draws: the number after every step, of at least 4.
+  """
+  draws = np.asarray(draws, np.float64)
+  lost = int(np.sum(~np.isfinite(draws).all(axis=1)))
+  if lost:
+    return f"{name} is not finite in {lost} of {len(draws)} chains, so that they have no R-hat"
+  if np.ptp(draws) == 0:
+    return f"{name} never changes, which says nothing of whether chains agree"
+  rhat, size = rank_rhat(draws), effective_sample_size(draws)
+  if np.isfinite(rhat) and np.isfinite(size):
+    return f"R-hat {rhat:.3f} and effective sample size {size:.0f} of {draws.size} values of {name}"
+  return f"{name} stays where each chain began, at other values in others: R-hat is infinite, the chains do not mix"
+
+
+def in_words(value: float, digits: int = 3) -> str:
+  """The number in so many digits, or "unknown" for what is none."""
+  return f"{value:.{digits}g}" if np.isfinite(value) else "unknown"
 
 
 def rank_normalize(draws: Num[ndarray, "chains draws"]) -> Num[ndarray, "chains draws"]:

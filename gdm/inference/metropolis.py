@@ -4,7 +4,7 @@ Both leave f exactly as it is and are reversible. A proposal whose energy is not
 divergent; a chain that is itself at NaN stays there, for all to see. They know no model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gdm.inference import langevin
 from gdm.inference.langevin import LogProb, value_and_gradient
+from gdm.inference.watched import Watch
 from gdm.precision import highest_precision
 
 
@@ -46,12 +47,14 @@ class Walk(NamedTuple):
     acceptance: the mean of their steps.
     divergent: whether any proposal left the finite numbers.
     trace: log f after every step.
+    watched: further numbers of the chains after every step, by name.
   """
 
   x: Float[Array, "chains *event"]
   acceptance: Float[Array, " chains"]
   divergent: Bool[Array, " chains"]
   trace: Float[Array, "chains steps"]
+  watched: Mapping[str, Float[Array, "chains steps"]] = {}
 
 
 Kernel = Callable[[Key[Array, ""], Point], Move]
@@ -114,19 +117,20 @@ def unadjusted(log_prob: LogProb, step_size: Float[Array, ""] | float, temperatu
 
 
 def walk(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogProb, kernel: Kernel,
-         num_steps: int) -> Walk:
+         num_steps: int, watch: Watch = lambda x: {}) -> Walk:
   """`num_steps` steps of a kernel of `log_prob` in one compiled loop; step i's key is `fold_in(key, i)`."""
 
   def one(state, index):
     at, acceptance, divergent = state
     moved = kernel(jax.random.fold_in(key, index), at)
     state = moved.at, acceptance + moved.acceptance / max(num_steps, 1), divergent | moved.divergent
-    return state, moved.at.value
+    return state, (moved.at.value, watch(moved.at.x))
 
   chains = x.shape[0]
   start = point(log_prob, x), jnp.zeros(chains, x.dtype), jnp.zeros(chains, bool)
-  (at, acceptance, divergent), trace = jax.lax.scan(one, start, jnp.arange(num_steps))
-  return Walk(at.x, acceptance, divergent, trace.T)
+  (at, acceptance, divergent), traces = jax.lax.scan(one, start, jnp.arange(num_steps))
+  trace, watched = jax.tree.map(jnp.transpose, traces)
+  return Walk(at.x, acceptance, divergent, trace, watched)
 
 
 def _kinetic(momentum: Float[Array, "chains *event"]) -> Float[Array, " chains"]:

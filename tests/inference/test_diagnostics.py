@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from gdm.errors import ConfigError
-from gdm.inference.diagnostics import effective_sample_size, rank_normalize, rank_rhat, split_rhat
+from gdm.inference.diagnostics import (
+    agreement,
+    effective_sample_size,
+    in_words,
+    rank_normalize,
+    rank_rhat,
+    split_rhat,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -48,3 +55,28 @@ def test_ranks_are_normal_scores():
 def test_too_few_draws_are_refused():
   with pytest.raises(ConfigError, match=r"draws has shape \(2, 3\)"):
     split_rhat(np.zeros((2, 3)))
+
+
+def test_chains_of_two_values_are_compared_by_these():
+  """Their distances from the median are all the same, which must not hide that the chains disagree."""
+  stuck = np.repeat([0.0, 1.0], 3)[:, None] * np.ones(40)
+  stuck[:, ::13] = 0.5  # so that they move a little
+  assert rank_rhat(stuck) > 2
+  fair = RNG.integers(0, 2, (6, 400)).astype(float)
+  assert rank_rhat(fair) < 1.02
+
+
+@pytest.mark.parametrize("draws, words", [
+    (np.ones((3, 10)), "log f never changes"),
+    (np.arange(3.0)[:, None] * np.ones(10), "log f stays where each chain began"),
+    (np.where(np.arange(3)[:, None] == 1, np.nan, RNG.normal(size=(3, 10))), "log f is not finite in 1 of 3 chains"),
+    (np.where(np.arange(3)[:, None] == 1, np.inf, RNG.normal(size=(3, 10))), "log f is not finite in 1 of 3 chains"),
+    (autoregression(0.0), "of 16000 values of log f"),
+])
+def test_what_cannot_be_measured_is_said_in_words(draws, words):
+  said = agreement("log f", draws)
+  assert words in said and "nan" not in said.replace("finite", "")
+
+
+def test_numbers_that_are_none_are_words():
+  assert [in_words(value) for value in (0.12345, float("nan"), float("inf"))] == ["0.123", "unknown", "unknown"]
