@@ -1,8 +1,9 @@
 """Likelihood reports of many runs, ranked in tables that never mix what cannot be compared.
 
 A table is one split by the fingerprint of its examples, whatever the data set is called, one condition, and one number
-of dimensions that were scored. Rows stand best first; a bound stands where its value puts it and wears its relation to
-the truth (≤, ≥, ≈).
+of dimensions that were scored. Rows wear their relation to the truth (≤, ≥, ≈). Exact numbers and lower bounds of the
+log-likelihood come first, best first: none of them is better than its model. Below them, best first too, stand numbers
+that may be, such as estimates, so that none wins by its error.
 
 What seeds do to a number is seen below a table (`with_seed_means`): the mean over the seeds of a setting, with its
 interval over seeds, which is another thing than the interval over examples that each row has. Differences of such means
@@ -121,6 +122,16 @@ class OverSeeds(NamedTuple):
     return cls(float(np.mean(values)), standard_error(values), mean_half(values))
 
 
+def _may_flatter(row: Row) -> bool:
+  """Whether a row's number may be better than its model, as one that is neither exact nor a lower bound may."""
+  return row.report["kind"] not in (Kind.EXACT, Kind.LOWER_BOUND)
+
+
+def _place(row: Row) -> tuple[bool, float, str]:
+  """The key that rows of a table are sorted by."""
+  return _may_flatter(row), -row.report["nats_mean"], row.run
+
+
 def _shared(lists: Sequence[Sequence[str]]) -> list[str]:
   """What all lists begin with."""
   return [same[0] for same in itertools.takewhile(lambda items: len(set(items)) == 1, zip(*lists, strict=False))]
@@ -166,6 +177,9 @@ class Table:
     doubtful = [row.run for row in self.rows if row.report.get("is_interval_doubtful")]
     if doubtful:
       notes.append(f"Scores are skewed, so that intervals cover 95 % at most: {', '.join(doubtful)}.")
+    below = [row.run for row in self.rows if _may_flatter(row)]
+    if 0 < len(below) < len(self.rows):
+      notes.append(f"Numbers that may be better than their models stand below the others: {', '.join(below)}.")
     if self.has_inexact_differences:
       notes.append("The difference of a bound or an estimate is itself no more than that: ≤, ≥ and ≈ say how the true "
                    "one stands to it, and its interval is about the numbers shown, not about the truth.")
@@ -283,8 +297,7 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
     scores = read_scores(scores_path(path), report)
     groups[key].append(Row(runs[path.parent], report, path.parent, coded, scores))
   # Within a table all rows have the same dimensions, so that the most nats are the fewest bits/dim.
-  tables = {key: Table(tuple(sorted(groups[key], key=lambda row: (-row.report["nats_mean"], row.run))))
-            for key in sorted(groups)}
+  tables = {key: Table(tuple(sorted(groups[key], key=_place))) for key in sorted(groups)}
   return sorted(tables.values(), key=lambda table: table.names)  # which keeps the order of keys where names agree
 
 
@@ -358,7 +371,7 @@ def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, .
   means = [_seed_mean(seeds) for seeds in groups.values()]
   if all(mean.num_seeds == 1 for mean in means):
     return ()
-  return tuple(sorted(means, key=lambda mean: (-mean.nats.mean, mean.run)))
+  return tuple(sorted(means, key=lambda mean: (_may_flatter(mean.rows[0]), -mean.nats.mean, mean.run)))
 
 
 def _seed_mean(seeds: Mapping[int, Sequence[Row]]) -> SeedMean:

@@ -93,6 +93,18 @@ def test_text_lines_up_and_marks_bounds(tmp_path):
   assert [line[74:].split() for line in lines[2:]] == [["61.2", "16", "ema", "a"], ["61.2", "1", "live", "b"]]
 
 
+@pytest.mark.parametrize("kind", ["estimate", "upper_bound", "lower_bound_of_sampler"])
+def test_what_may_be_better_than_its_model_wins_over_nothing_that_may_not(tmp_path, kind):
+  for name, nats, of in (("a", -60.0, kind), ("b", -90.0, "lower_bound"), ("c", -80.0, "exact"), ("d", -70.0, kind)):
+    write(tmp_path / name, nats, kind=of)
+  tables = collect([tmp_path])
+  assert [row.run for row in tables[0].rows] == ["c", "b", "a", "d"]
+  assert "Numbers that may be better than their models stand below the others: a, d." in render(tables)
+  for name in "bc":
+    (tmp_path / name / "likelihood_test.json").unlink()
+  assert "stand below" not in render(collect([tmp_path]))  # where they are alone, they are ranked as they are
+
+
 def test_continuous_tables_are_in_nats(tmp_path):
   write(tmp_path / "a", -2.5, bits_per_dim=None, bits_per_dim_stderr=None)
   text = render(collect([tmp_path]))
@@ -284,7 +296,8 @@ def test_a_difference_of_unlike_kinds_is_no_more_than_a_bound(tmp_path, kind, ba
   assert f"{relation} ± 0.0323  {words} " in text and "difference is" in text and "itself no more than that" in text
   assert f"| {relation} ± 0.0323 | {words} |" in markdown and "itself no more than that" in markdown
   assert re.search(r"  \+?0\.0000 ± 0\.0000  exact ", text)  # from itself, whatever it is
-  assert [row["difference_kind"] for row in csv.DictReader(io.StringIO(sheet))] == [words.replace(" ", "_"), "exact"]
+  kinds = {row["model"]: row["difference_kind"] for row in csv.DictReader(io.StringIO(sheet))}
+  assert kinds == {"nade": words.replace(" ", "_"), "made": "exact"}
 
 
 def test_skewed_scores_are_named_below_the_table(tmp_path):
