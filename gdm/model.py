@@ -22,7 +22,8 @@ PyTree = Any
 Batch = Mapping[str, Array | np.ndarray]
 # Parameter group -> parameters: {"generator": ..., "critic": ...}; most models have the one group "model".
 Params = Mapping[str, PyTree]
-# Non-parameter state: "statistics" (replicated, averaged with the parameters), "chains" ([shards, n, *event]).
+# Non-parameter state: "statistics" (replicated, averaged with the parameters, and over devices and micro-batches),
+# "chains" ([shards, n, *event]).
 Carry = Mapping[str, PyTree]
 
 
@@ -56,6 +57,8 @@ class LossOutput(NamedTuple):
 
 # loss(params, carry, batch, key, step): pure; its loss is the mean over the batch, so that equal micro-batches average.
 LossFn = Callable[[Params, Carry, Batch, Key[Array, ""], Array], LossOutput]
+# prepare(params, carry, batch, key): pure; the minibatch with more entries [batch, ...].
+PrepareFn = Callable[[Params, Carry, Batch, Key[Array, ""]], Batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +69,18 @@ class Objective:
     groups: the groups it moves, each by its own optimizer.
     loss: the loss, see `LossFn`.
     repeats: how often it is applied per step, each time on a minibatch of its own.
+    prepare: adds random draws to a minibatch before it is split into micro-batches, so that the micro-batches together
+      use the draws of the whole minibatch. Its key is the one that the loss of the first micro-batch gets: the two must
+      use different splits of it.
+    whole_batch: why the loss of a minibatch is not the mean of the losses of its parts, as the subject and verb of an
+      error message; "" where it is that mean, in expectation over the loss's own draws.
   """
 
   groups: tuple[str, ...]
   loss: LossFn
   repeats: int = 1
+  prepare: PrepareFn | None = None
+  whole_batch: str = ""
 
   @property
   def name(self) -> str:

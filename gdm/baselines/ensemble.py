@@ -169,7 +169,12 @@ class Ensemble:
       out = objective.loss(params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, key, step)
       return LossOutput(out.loss, out.metrics, merged_carry(carry, str(index), out.carry))
 
-    return Objective(tuple(f"{index}/{group}" for group in objective.groups), loss, objective.repeats)
+    def prepare(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Batch:
+      assert objective.prepare is not None
+      return objective.prepare(params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, key)
+
+    return dataclasses.replace(objective, groups=tuple(f"{index}/{group}" for group in objective.groups), loss=loss,
+                               prepare=objective.prepare and prepare)
 
 
 def _has_several(model: Any) -> bool:

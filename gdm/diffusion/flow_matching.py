@@ -22,7 +22,7 @@ from gdm.diffusion.samplers.named import SAMPLERS, Choice
 from gdm.diffusion.weightings import FlowMatching as VelocityWeighting
 from gdm.diffusion.weightings import Weighting
 from gdm.errors import ConfigError, nearest
-from gdm.model import Params
+from gdm.model import Objective, Params
 
 
 def independent(data: Float[Array, "batch *event"],
@@ -65,6 +65,11 @@ class FlowMatching(Diffusion):
   @property
   def default_steps(self) -> int:
     return 20
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    reason = "coupling is 'optimal', which pairs noise with data within the whole minibatch"
+    return (Objective(("model",), self.loss, whole_batch=reason if self.coupling == "optimal" else ""),)
 
   def path(self, params: Params) -> Path:
     return RectifiedFlow()

@@ -19,7 +19,7 @@ from gdm.dataspec import DataSpec
 from gdm.distributions.moments import moments
 from gdm.energy import continuous_chains as chains
 from gdm.energy import continuous_normalizers as normalizers
-from gdm.energy.losses import LOSSES, Energy
+from gdm.energy.losses import DRAWS, LOSSES, Energy
 from gdm.energy.normalizers import normalized_by
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
@@ -139,7 +139,9 @@ class ContinuousEnergy(abc.ABC):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss),)
+    reason = (f"model.kl_weight is {self.kl_weight}, whose entropy is of the chains of a whole minibatch"
+              if self.kl_weight and self.objective not in DRAWS else "")
+    return (Objective(groups=("model",), loss=self.loss, prepare=self.prepare, whole_batch=reason),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """A network of energy zero; the base, and chains from it, by the batch."""
@@ -168,8 +170,22 @@ class ContinuousEnergy(abc.ABC):
     A metric that is not finite ends the run by its name and step: chains beyond the data's range make "chain_excess"
     infinite, and a gap beyond its limit, as where chains are stuck while energies grow, "energy_gap".
     """
+    batch = self.prepare(params, carry, batch, key)
+    _, key = jax.random.split(key)
+    return LOSSES[self.objective](self, params, carry, batch["u"], batch.get("noise"), key)
+
+  def prepare(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Batch:
+    """Add "u" [batch, *event], the standardized examples, and "noise" of the same shape where the loss draws any.
+
+    A batch that has its "u" is returned as it is.
+    """
+    if "u" in batch:
+      return batch
     noise_key, key = jax.random.split(key)
-    return LOSSES[self.objective](self, params, carry, self.standardize(params, batch["x"], noise_key), key)
+    batch = {**batch, "u": self.standardize(params, batch["x"], noise_key)}
+    if self.objective in DRAWS:
+      batch["noise"] = DRAWS[self.objective](self, params, carry, batch["u"], key)
+    return batch
 
   # The density.
 

@@ -79,9 +79,9 @@ class JEM(EBM):
     """
     if "y" not in batch:
       raise SpecError(f"{type(self).__name__} is trained on labels; the batch must have labels y.")
+    batch = self.prepare(params, carry, batch, key)  # the same values for both losses: the network is computed once
     out = super().loss(params, carry, batch, key, step)
-    noise_key, _ = jax.random.split(key)  # the same noise as the objective's, so that the network is computed once
-    log_probs = jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], noise_key)), axis=1)
+    log_probs = jax.nn.log_softmax(self.logits(params)(jnp.asarray(batch["u"])), axis=1)
     y = jnp.asarray(batch["y"])
     cross_entropy = -_at(log_probs, y)
     metrics = {**out.metrics, "cross_entropy": Mean.of(cross_entropy),

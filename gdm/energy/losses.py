@@ -6,7 +6,8 @@
   sliced       sliced score matching with variance reduction (Song et al., arXiv:1905.07088, equation 8)
   nce          noise-contrastive estimation against the base, with a learned log Z (Gutmann and Hyvarinen, 2012)
 
-All are of values u [batch, *event], standardized data. Score matching and NCE run no chains.
+All are of values u [batch, *event], standardized data. Score matching and NCE run no chains; what they draw for each
+example is drawn beforehand, for the whole minibatch (`DRAWS`).
 """
 
 from collections.abc import Callable, Mapping
@@ -67,11 +68,12 @@ class Trainable(Protocol):
   def spread(self, params: Params) -> Float[Array, "*event"]: ...
 
 
-Loss = Callable[[Trainable, Params, Carry, Float[Array, "batch *event"], Key[Array, ""]], LossOutput]
+# (model, params, carry, u, noise [batch, *event] of `DRAWS` or None, key) -> loss of a minibatch.
+Loss = Callable[..., LossOutput]
 
 
 def persistent(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
-               key: Key[Array, ""]) -> LossOutput:
+               noise: None, key: Key[Array, ""]) -> LossOutput:
   """Of each part of the buffer, chains drawn without replacement go on; some start anew, within the data's range."""
   chains = carry["chains"]
   shards, held = chains.shape[:2]
@@ -93,24 +95,24 @@ def persistent(model: Trainable, params: Params, carry: Carry, u: Float[Array, "
 
 
 def contrastive(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
-                key: Key[Array, ""]) -> LossOutput:
+                noise: None, key: Key[Array, ""]) -> LossOutput:
   """Chains start at the batch."""
   return _contrast(model, params, carry, u, u, key)[0]._replace(carry=carry)
 
 
 def denoising(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
-              key: Key[Array, ""]) -> LossOutput:
+              noise: Float[Array, "batch *event"], key: Key[Array, ""]) -> LossOutput:
   """|sigma s(u + sigma z) + z|^2 / 2, so that the size of the loss does not depend on sigma."""
-  energy, noise = model.energy(params, carry), jax.random.normal(key, u.shape, u.dtype)
+  energy = model.energy(params, carry)
   value, score = langevin.value_and_gradient(lambda u: -energy(u), u + model.denoising_scale * noise)
   each = 0.5 * _total(jnp.square(model.denoising_scale * score + noise))
   return LossOutput(jnp.mean(each), {"score_error": Mean.of(each), "data_energy": Mean.of(-value)}, carry)
 
 
 def sliced(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
-           key: Key[Array, ""]) -> LossOutput:
+           noise: Float[Array, "batch *event"], key: Key[Array, ""]) -> LossOutput:
   """v' (ds/du) v + |s|^2 / 2 for a normal v; up to a constant of the data, the Fisher divergence in expectation."""
-  energy, direction = model.energy(params, carry), jax.random.normal(key, u.shape, u.dtype)
+  energy, direction = model.energy(params, carry), noise
   (value, score), (_, change) = jax.jvp(lambda u: langevin.value_and_gradient(lambda u: -energy(u), u),
                                         (u,), (direction,))
   each = _total(direction * change + 0.5 * jnp.square(score))
@@ -118,9 +120,9 @@ def sliced(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batc
 
 
 def nce(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
-        key: Key[Array, ""]) -> LossOutput:
+        noise: Float[Array, "batch *event"], key: Key[Array, ""]) -> LossOutput:
   """Logistic regression between data and as many draws of the base, by the log-ratio of their densities."""
-  energy, noise = model.energy(params, carry), model.sample_base(params, carry, key, len(u))
+  energy = model.energy(params, carry)
 
   def log_ratio(u):
     return -energy(u) - params["model"]["log_z"] - model.base_log_prob(params, carry, u)
@@ -208,5 +210,21 @@ def _total(x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
   return jnp.sum(x, axis=tuple(range(1, x.ndim)))
 
 
+def standard_normal(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+                    key: Key[Array, ""]) -> Float[Array, "batch *event"]:
+  """Draw standard normal numbers in the shape of u."""
+  return jax.random.normal(key, u.shape, u.dtype)
+
+
+def from_base(model: Trainable, params: Params, carry: Carry, u: Float[Array, "batch *event"],
+              key: Key[Array, ""]) -> Float[Array, "batch *event"]:
+  """Draw as many examples of the base as the batch has."""
+  return model.sample_base(params, carry, key, len(u))
+
+
 LOSSES: Mapping[str, Loss] = {"persistent": persistent, "contrastive": contrastive, "denoising": denoising,
                               "sliced": sliced, "nce": nce}
+
+# Objective -> what its loss draws for each example of a minibatch: (model, params, carry, u, key) -> noise.
+DRAWS: Mapping[str, Callable[..., Float[Array, "batch *event"]]] = {
+    "denoising": standard_normal, "sliced": standard_normal, "nce": from_base}

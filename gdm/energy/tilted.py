@@ -109,7 +109,12 @@ class Tilted(NetworkEnergy):
       out = objective.loss(params_of(params, BASE), _carry_of_base(carry), batch, key, step)
       return out._replace(carry={**carry, **out.carry})
 
-    return Objective(tuple(BASE + group for group in objective.groups), loss, objective.repeats)
+    def prepare(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Batch:
+      assert objective.prepare is not None
+      return objective.prepare(params_of(params, BASE), _carry_of_base(carry), batch, key)
+
+    return dataclasses.replace(objective, groups=tuple(BASE + group for group in objective.groups), loss=loss,
+                               prepare=objective.prepare and prepare)
 
 
 def _carry_of_base(carry: Carry) -> Carry:

@@ -21,6 +21,7 @@ from gdm.errors import ConfigError, SpecError, nearest
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
 from gdm.flows.bijections.elementwise import Logit, Standardize
+from gdm.flows.bijections.normalization import has_batch_statistics
 from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.dequantization import dequantizer
 from gdm.likelihood import Kind, LogLikelihood
@@ -110,7 +111,9 @@ class Flow(abc.ABC):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss),)
+    statistics = has_batch_statistics(self.bijection)
+    reason = "batch normalization takes its means and variances over the whole minibatch" if statistics else ""
+    return (Objective(groups=("model",), loss=self.loss, whole_batch=reason),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Parameters, those of normalizations from what the batch becomes at their depth."""

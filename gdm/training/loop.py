@@ -18,7 +18,7 @@ from gdm import mesh as meshes
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.training.metrics import MetricsWindow, pack
 from gdm.training.state import TrainState, state_sharding
-from gdm.training.step import TrainStep, repeat_step
+from gdm.training.step import TrainStep, is_count, repeat_step
 
 
 @runtime_checkable
@@ -94,15 +94,19 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
     The state after the last step, and why the loop ended.
 
   Raises:
-    ConfigError: steps_per_call does not divide a period.
+    ConfigError: an argument of another kind, or steps_per_call does not divide a period; a batch of other minibatches
+      than the step takes.
     NotFiniteError: a metric is NaN or infinite; names the step.
   """
+  _check_kinds(step, state, batches, key, hooks, window)
   if isinstance(step, CompiledStep):
     steps_per_call, mesh = step.steps_per_call, step.mesh
-  for name, period in [("num_steps", num_steps), *((f"the period of hook {i}", hook.every)
-                                                   for i, hook in enumerate(hooks))]:
-    if steps_per_call < 1 or period < 1 or period % steps_per_call:
-      raise ConfigError(f"training.steps_per_call is {steps_per_call}, which does not divide {name} ({period}).")
+  for name, count in [("steps_per_call", steps_per_call), ("num_steps", num_steps),
+                      *((f"the period of hook {i}", hook.every) for i, hook in enumerate(hooks))]:
+    if not is_count(count):
+      raise ConfigError(f"{name} is {count!r}; it must be an integer of at least 1.")
+    if count % steps_per_call:
+      raise ConfigError(f"training.steps_per_call is {steps_per_call}, which does not divide {name} ({count}).")
   mesh = mesh or meshes.make_mesh()
   window = window or MetricsWindow(1, lambda step, row: None)
   sharding = meshes.batch_sharding(mesh, leading_axes=2)
@@ -132,6 +136,24 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
     words = diagnose(state)
     raise NotFiniteError(f"{error} {words}" if words else str(error)) from error
   return state, Ended.FINISHED
+
+
+def _check_kinds(step: Any, state: Any, batches: Any, key: Any, hooks: Any, window: Any) -> None:
+  """Raise ConfigError for an argument of `fit` that is of another kind than it must be."""
+  if not isinstance(hooks, Sequence):
+    raise ConfigError(f"hooks is a {type(hooks).__name__}; it must be a sequence of Hooks.")
+  key_like = hasattr(key, "dtype") and (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32)
+  for name, value, right, must in (
+      ("step", step, callable(step) or isinstance(step, CompiledStep),
+       "what make_train_step or compile_step returns (of a LoweredStep, its compile())"),
+      ("state", state, isinstance(state, TrainState), "a TrainState, as init_state returns it"),
+      ("batches", batches, isinstance(batches, BatchSource),
+       "an object with next_batches(k), as gdm.data.loader.Loader"),
+      ("key", key, key_like, "a JAX key, as jax.random.key(0)"),
+      ("window", window, window is None or isinstance(window, MetricsWindow), "a MetricsWindow, or None"),
+      *((f"hooks[{i}]", hook, isinstance(hook, Hook), "a Hook(every, call)") for i, hook in enumerate(hooks))):
+    if not right:
+      raise ConfigError(f"{name} is a {type(value).__name__}; it must be {must}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,5 +239,8 @@ class _Ballot:
 
 def _whole_shape(local: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
   """Shape and dtype of the batch of which this process serves the rows [steps, minibatches, rows, ...]."""
+  if len(local.shape) < 3:
+    raise ConfigError(f"an entry of the batch has shape {list(local.shape)}; it must be [steps, minibatches, batch, "
+                      "...].")
   steps, minibatches, rows, *event = local.shape
   return jax.ShapeDtypeStruct((steps, minibatches, meshes.whole_batch_size(mesh, rows), *event), local.dtype)

@@ -58,11 +58,28 @@ def moved_groups(model: Model) -> tuple[str, ...]:
 def optimizers_for(model: Model, optimizer: optax.GradientTransformation,
                    overrides: Optimizers | None = None) -> Optimizers:
   """One optimizer per moved group: `optimizer`, or the group's own from `overrides`."""
-  overrides = dict(overrides or {})
+  if overrides is not None and not isinstance(overrides, Mapping):
+    raise ConfigError(f"overrides is a {type(overrides).__name__}; it must be a dict, parameter group -> optimizer.")
+  given = dict.fromkeys(moved_groups(model), optimizer) | dict(overrides or {})
+  check_optimizers(model, given)
+  return given
+
+
+def check_optimizers(model: Model, optimizers: Any) -> None:
+  """Raise ConfigError unless `optimizers` is a dict of one optimizer for every group that an objective moves."""
   groups = moved_groups(model)
-  if unknown := sorted(set(overrides) - set(groups)):
+  example = "{" + ", ".join(f"{group!r}: optax.adam(1e-3)" for group in groups) + "}"
+  if not isinstance(optimizers, Mapping):
+    raise ConfigError(f"optimizers is a {type(optimizers).__name__}; it must be a dict with one optimizer for each "
+                      f"parameter group: {example}.")
+  if missing := [group for group in groups if group not in optimizers]:
+    raise ConfigError(f"optimizers has none for {missing[0]!r}; there must be one per parameter group: {example}.")
+  if unknown := sorted(map(str, set(optimizers) - set(groups))):
     raise ConfigError(f"optimizers are given for {unknown}, but the model's objectives move {sorted(groups)}.")
-  return {group: overrides.get(group, optimizer) for group in groups}
+  for group, optimizer in optimizers.items():
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+      raise ConfigError(f"optimizers[{group!r}] is {optimizer!r}; it must be an optax.GradientTransformation, as "
+                        "optax.adam(1e-3).")
 
 
 def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch: Batch, *,
@@ -92,6 +109,7 @@ def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch:
 def state_shapes(model: Model, optimizers: Optimizers, batch: Batch, *, ema: bool = False,
                  mesh: Mesh | None = None) -> TrainState:
   """What `init_state` gives, as shapes with dtypes and shardings: where to restore a checkpoint to."""
+  check_optimizers(model, optimizers)
   shapes = jax.eval_shape(_initializer(model, optimizers, ema), jax.random.key(0), batch)
   return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
                       shapes, state_sharding(shapes, mesh or meshes.make_mesh()))
@@ -100,6 +118,9 @@ def state_shapes(model: Model, optimizers: Optimizers, batch: Batch, *, ema: boo
 def _initializer(model: Model, optimizers: Optimizers, ema: bool) -> Callable[[Key[Array, ""], Batch], TrainState]:
   def init(key, batch):
     params, carry = model.init(stream_key(key, "init", 0), batch)
+    if unknown := [group for group in moved_groups(model) if group not in params]:
+      raise ConfigError(f"an objective of {type(model).__name__} moves the group {unknown[0]!r}, but its parameters "
+                        f"have the groups {sorted(params)}.")
     opt_state = {group: optimizers[group].init(params[group]) for group in moved_groups(model)}
     # Copies: the step donates the state, and an aliased buffer cannot be donated twice.
     averages = jax.tree.map(jnp.copy, averages_of(params, carry)) if ema else {}

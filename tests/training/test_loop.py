@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -108,6 +109,47 @@ def test_periods_that_no_call_ends_on_are_refused(options, words):
   model, state, run = _start(ExactToy)
   with pytest.raises(ConfigError, match=words):
     run(state, Source(model), **options)
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"step": "adam"}, "step is a str; it must be what make_train_step or compile_step returns"),
+    ({"state": {"params": {}}}, "state is a dict; it must be a TrainState, as init_state returns it"),
+    ({"batches": [{}]}, r"batches is a list; it must be an object with next_batches\(k\), as gdm.data.loader.Loader"),
+    ({"batches": iter([])}, "batches is a list_iterator"),
+    ({"key": 0}, r"key is a int; it must be a JAX key, as jax.random.key\(0\)"),
+    ({"hooks": [lambda state, step: None]}, r"hooks\[0\] is a function; it must be a Hook\(every, call\)"),
+    ({"hooks": Hook(0, lambda state, step: None)}, r"hooks is a Hook; it must be a sequence of Hooks"),
+    ({"hooks": [Hook(0, lambda state, step: None)]}, r"the period of hook 0 is 0; it must be an integer of at least 1"),
+    ({"num_steps": 10.0}, r"num_steps is 10\.0; it must be an integer of at least 1"),
+    ({"steps_per_call": 0}, "steps_per_call is 0; it must be an integer"),
+    ({"window": 5}, "window is a int; it must be a MetricsWindow, or None"),
+])
+def test_arguments_of_another_kind_are_named(given, words):
+  model, state, _ = _start(ExactToy)
+  step = make_train_step(model, optimizers_for(model, optax.adam(1e-2)), ema_decay=0.9)
+  right = {"step": step, "state": state, "batches": Source(model), "key": KEY, "num_steps": NUM_STEPS}
+  jaxtyping.config.update("jaxtyping_disable", True)  # the checks of types that only tests have
+  try:
+    with pytest.raises(ConfigError, match=words):
+      fit(**{**right, **given})
+  finally:
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda x: x[:, 0], r"has shape \[16, 2\]; it must be \[1, batch, ...\]"),
+    (lambda x: x[0, 0], r"has shape \[16, 2\]; it must be \[steps, minibatches, batch, ...\]"),
+    (lambda x: np.concatenate([x, x], 1), r"has shape \[2, 16, 2\]; it must be \[1, batch, ...\]"),
+    (lambda x: np.concatenate([x, x]), r"has shape \[2, 1, 16, 2\]; it must be \[1 steps, minibatches, batch, ...\]"),
+])
+def test_batches_of_other_minibatches_are_named(change, words):
+  class Changed(Source):
+    def next_batches(self, k=None):
+      return jax.tree.map(change, super().next_batches(k))
+
+  model, state, run = _start(ExactToy)
+  with pytest.raises(ConfigError, match=words):
+    run(state, Changed(model))
 
 
 def test_the_metrics_file_is_cut_back_to_the_restored_step(tmp_path):

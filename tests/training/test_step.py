@@ -1,19 +1,24 @@
 """One train step for every way of training: exact, bound, chains, two optimizers, learned schedule, closed form."""
 
 import functools
+import logging
 
 import chex
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
+from small_models import small_batch
 from toy_models import SHARDS, TRAINED_TOYS, AdversarialToy, ChainsToy, DenoisingToy, ExactToy, SolvedToy, toy_batches
 
+from experiments.registry import build_model
+from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.mesh import batch_sharding, make_mesh
-from gdm.model import HasSolve
-from gdm.training.state import TrainState, init_state, moved_groups, optimizers_for, state_sharding
+from gdm.model import HasSolve, Objective
+from gdm.training.state import TrainState, init_state, moved_groups, optimizers_for, state_shapes, state_sharding
 from gdm.training.step import apply_objective, make_train_step, repeat_step
 
 KEY = jax.random.key(0)
@@ -84,14 +89,75 @@ def test_several_steps_per_dispatch_equal_single_steps(toy, unroll):
 @pytest.mark.parametrize("toy", [toy for toy in TRAINED_TOYS if toy is not ChainsToy])
 @pytest.mark.parametrize("unroll", [True, False])
 def test_accumulation_equals_the_whole_minibatch(toy, unroll):
+  """Parameters, optimizer state, averages, running statistics and metrics."""
   state, step, batches = _setup(toy, accumulate=4, unroll=unroll)
   end, metrics = _run(step, state, batches)
   expected, last = _plain(toy)
-  # Running statistics see four small batches instead of one, so only what gradients move must agree.
-  _assert_close((end.params, end.opt_state), (expected.params, expected.opt_state), 1e-5)
-  if toy is not ExactToy:
-    _assert_close({name: mean.value for name, mean in metrics.items()},
-                  {name: mean.value for name, mean in last.items()}, 1e-5)
+  _assert_close(end, expected, 1e-5)
+  _assert_close({name: mean.value for name, mean in metrics.items()},
+                {name: mean.value for name, mean in last.items()}, 1e-5)
+
+
+@pytest.mark.parametrize("objective", ["nce", "denoising", "sliced"])
+@pytest.mark.parametrize("spec", [DataSpec((3,), None), DataSpec((3,), 4)])
+def test_draws_of_an_objective_are_those_of_the_whole_minibatch(objective, spec):
+  """Noise of NCE and score matching, and the dequantization of integers."""
+  ends = []
+  model = build_model({"name": "ebm", "hidden": (6,), "objective": objective}, spec)
+  batch, optimizers = small_batch(model, (1,)), optimizers_for(model, optax.sgd(0.1))
+  state = init_state(model, optimizers, KEY, {"x": batch["x"][0]}, mesh=make_mesh(devices=jax.devices()[:1]))
+  for accumulate in (1, 4):
+    end, metrics = jax.jit(make_train_step(model, optimizers, accumulate=accumulate))(state, batch, KEY)
+    ends.append((end.params, {name: mean.value for name, mean in metrics.items()}))
+  _assert_close(*ends, 1e-5)
+  assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(ends[0][0]), jax.tree.leaves(state.params), strict=True))
+
+
+@pytest.mark.parametrize(("fields", "spec", "reason"), [
+    ({"name": "realnvp", "num_layers": 2, "hidden": (6,)}, DataSpec((4,), None), "batch normalization takes its means"),
+    ({"name": "realnvp", "num_scales": 1, "width": 4, "num_blocks": 1}, DataSpec((4, 4, 1), 3), "batch normalization"),
+    ({"name": "maf", "num_layers": 2, "normalization": "batch"}, DataSpec((3,), None), "batch normalization"),
+    ({"name": "ebm", "kl_weight": 0.1}, DataSpec((3,), None), r"model\.kl_weight is 0\.1"),
+    ({"name": "flow_matching", "coupling": "optimal"}, DataSpec((3,), None), "coupling is 'optimal'"),
+    ({"name": "tilted", "base": {"name": "realnvp", "num_layers": 2}}, DataSpec((3,), None), "batch normalization"),
+], ids=str)
+def test_a_loss_of_whole_minibatches_says_that_it_cannot_be_accumulated(fields, spec, reason):
+  model = build_model(fields, spec)
+  with pytest.raises(ConfigError, match=f"training.accumulate is 4, but {reason}.*; set training.accumulate to 1"):
+    make_train_step(model, optimizers_for(model, optax.sgd(0.1)), accumulate=4)
+  make_train_step(model, optimizers_for(model, optax.sgd(0.1)))
+
+
+def test_other_normalizations_and_objectives_can_be_accumulated():
+  for fields in ({"name": "realnvp", "num_layers": 2, "normalization": "act"}, {"name": "maf"}, {"name": "ebm"},
+                 {"name": "ebm", "kl_weight": 0.1, "objective": "nce"}, {"name": "flow_matching"}):
+    model = build_model(fields, DataSpec((3,), None))
+    make_train_step(model, optimizers_for(model, optax.sgd(0.1)), accumulate=4)
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+def test_the_memory_of_accumulation_does_not_grow_with_the_micro_batches(unroll):
+  """It is that of the sums and of one micro-batch's gradient, beside what a step takes anyway."""
+  model = build_model({"name": "made", "hidden": (300,)}, DataSpec((200,), 2))
+  optimizers, mesh = optimizers_for(model, optax.sgd(0.1)), make_mesh(devices=jax.devices()[:1])
+  batch = {"x": np.zeros((1, 64, 200), np.int32)}
+  shapes = state_shapes(model, optimizers, {"x": batch["x"][0]}, mesh=mesh)
+  gradient = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.params))
+
+  def temporaries(accumulate):
+    step = jax.jit(make_train_step(model, optimizers, accumulate=accumulate, unroll=unroll), donate_argnums=0)
+    return step.lower(shapes, batch, KEY).compile().memory_analysis().temp_size_in_bytes
+
+  at_1, at_2, at_16 = map(temporaries, (1, 2, 16))
+  assert at_16 <= at_1 + 2 * gradient
+  assert at_16 <= 1.1 * at_2
+
+
+def test_moving_chains_more_often_is_said(caplog):
+  with caplog.at_level(logging.INFO):
+    _, step, batches = _setup(ChainsToy, accumulate=2)
+    jax.eval_shape(step, _start(ChainsToy)[0], jax.tree.map(lambda x: x[0], batches), KEY)
+  assert "The chains move in each of the 2 micro-batches of a step (training.accumulate)." in caplog.text
 
 
 def test_accumulation_threads_the_carry():
@@ -213,10 +279,88 @@ def test_bad_options_are_named():
   optimizers = optimizers_for(model, optax.sgd(0.1))
   with pytest.raises(ConfigError, match=r"ema_decay is 1\.0"):
     make_train_step(model, optimizers, ema_decay=1.0)
-  with pytest.raises(ConfigError, match="accumulate is 0"):
-    make_train_step(model, optimizers, accumulate=0)
+  for accumulate in (0, -1, True):
+    with pytest.raises(ConfigError, match=f"accumulate is {accumulate}; it must be an integer of at least 1"):
+      make_train_step(model, optimizers, accumulate=accumulate)
   with pytest.raises(ConfigError, match="critic"):
     optimizers_for(model, optax.sgd(0.1), {"critic": optax.sgd(0.1)})
   state, step, batches = _setup(ExactToy, accumulate=3)
   with pytest.raises(ConfigError, match="accumulate is 3, which does not divide the batch of 16"):
     step(state, jax.tree.map(lambda x: jnp.asarray(x[0]), batches), KEY)
+
+
+def test_another_number_of_minibatches_is_named():
+  """Jax would drop those too many, and repeat the last in place of those too few."""
+  state, step, batches = _setup(AdversarialToy)
+  minibatches = jax.tree.map(lambda x: x[0], batches)
+  right = r"it must be \[6, batch, ...\], one minibatch for each repeat of an objective \(5 of critic, 1 of generator\)"
+  for given in (1, 5, 7):
+    batch = jax.tree.map(lambda x, given=given: np.resize(x, (given, *x.shape[1:])), minibatches)
+    with pytest.raises(ConfigError, match=rf"batch\['u'\] has shape \[{given}, 16, 2\]; {right}"):
+      jax.eval_shape(step, state, batch, KEY)
+  for batch in ({"x": minibatches["x"][0]}, {**minibatches, "u": minibatches["u"][:, :8]},
+                {**minibatches, "u": np.zeros(6)}, {"x": np.zeros((6, 0, 2), np.float32)}):
+    with pytest.raises(ConfigError, match=right):
+      jax.eval_shape(step, state, batch, KEY)
+  with pytest.raises(ConfigError, match="the batch is empty; it must be a dict of arrays"):
+    jax.eval_shape(step, state, {}, KEY)
+
+
+def test_another_number_of_steps_is_named():
+  state, step, batches = _setup(ExactToy)
+  for given in (1, 3):
+    batch = jax.tree.map(lambda x, given=given: np.resize(x, (given, *x.shape[1:])), batches)
+    with pytest.raises(ConfigError, match=rf"\[{given}, 1, 16, 2\]; it must be \[2 steps, minibatches, batch, ...\]"):
+      jax.eval_shape(repeat_step(step, 2), state, batch, KEY)
+
+
+@pytest.fixture
+def unchecked():
+  """Without the checks of types that only tests have."""
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize(("optimizers", "message"), [
+    (optax.sgd(0.1), r"optimizers is a GradientTransformation\w*; it must be a dict .*{'critic': optax.adam\(1e-3\), "
+                     r"'generator': optax.adam\(1e-3\)}"),
+    (None, "optimizers is a NoneType"),
+    ([optax.sgd(0.1), optax.sgd(0.1)], "optimizers is a list"),
+    ({"critic": optax.sgd(0.1)}, "optimizers has none for 'generator'"),
+    ({"critic": optax.sgd(0.1), "generator": "adam"}, r"optimizers\['generator'\] is 'adam'; it must be an optax"),
+    ({"critic": optax.sgd(0.1), "generator": optax.sgd}, r"optimizers\['generator'\] is <function sgd"),
+    ({group: optax.sgd(0.1) for group in ("critic", "generator", "encoder")}, r"are given for \['encoder'\]"),
+], ids=str)
+def test_optimizers_of_another_kind_are_named(unchecked, optimizers, message):
+  model = AdversarialToy()
+  batch = jax.tree.map(lambda x: x[0, 0], toy_batches(model, 1))
+  with pytest.raises(ConfigError, match=message):
+    make_train_step(model, optimizers)
+  with pytest.raises(ConfigError, match=message):
+    init_state(model, optimizers, KEY, batch)
+
+
+def test_a_state_of_other_optimizers_or_without_averages_is_named():
+  model = ExactToy()
+  batch = jax.tree.map(lambda x: x[0], toy_batches(model, 1))
+  example = jax.tree.map(lambda x: x[0], batch)
+  plain = init_state(model, optimizers_for(model, optax.sgd(0.1)), KEY, example)
+  step = make_train_step(model, optimizers_for(model, optax.adam(0.1)))
+  with pytest.raises(ConfigError, match=r"opt_state\['model'\] of the state is not of the optimizer of that group"):
+    jax.eval_shape(step, plain, batch, KEY)
+  step = make_train_step(model, optimizers_for(model, optax.sgd(0.1)), ema_decay=0.9)
+  with pytest.raises(ConfigError, match=r"ema_decay is 0\.9, but the state has no averages; make it by init_state"):
+    jax.eval_shape(step, plain, batch, KEY)
+
+
+def test_an_objective_of_a_group_without_parameters_is_named():
+  class Misspelt(ExactToy):
+    @property
+    def objectives(self):
+      return (Objective(("modle",), self.loss),)
+
+  model = Misspelt()
+  with pytest.raises(ConfigError, match=r"moves the group 'modle', but its parameters have the groups \['model'\]"):
+    init_state(model, optimizers_for(model, optax.sgd(0.1)), KEY, jax.tree.map(lambda x: x[0, 0],
+                                                                              toy_batches(model, 1)))

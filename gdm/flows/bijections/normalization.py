@@ -3,6 +3,9 @@
 A channel is an entry of the last axis; all other axes are what its mean and variance are taken over.
 """
 
+import dataclasses
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -115,3 +118,13 @@ class BatchNorm(Bijection):
     mean, log_std, gamma, beta = self.parameters(y, observe=False)
     log_scale = gamma - log_std
     return Transformed((y - beta) * jnp.exp(-log_scale) + mean, per_pixel(-jnp.sum(log_scale), y))
+
+
+def has_batch_statistics(module: Any) -> bool:
+  """Return whether a `BatchNorm` is anywhere among the fields of a module."""
+  if isinstance(module, BatchNorm):
+    return True
+  if isinstance(module, nn.Module):  # `parent` leads back to where the search came from
+    return any(has_batch_statistics(getattr(module, field.name)) for field in dataclasses.fields(module)
+               if field.name not in ("parent", "name"))
+  return isinstance(module, list | tuple) and any(map(has_batch_statistics, module))
