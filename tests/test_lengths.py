@@ -13,7 +13,7 @@ from small_models import COMPOSED, SMALL, SOLVED, some_parameters
 
 from experiments.registry import MODELS, build_model
 from gdm.dataspec import DataSpec
-from gdm.errors import DataError, SpecError
+from gdm.errors import DataError, NotFiniteError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.likelihood import Kind, LogLikelihood, mix
 
@@ -92,6 +92,29 @@ def test_a_batch_with_lengths_is_refused_by_a_model_that_knows_of_none():
       jax.eval_shape(model.log_likelihood, params, carry, batch, KEY)
   with pytest.raises(DataError, match="the batch has lengths, but the spec says nothing of them"):
     model.solve(KEY, [batch])
+
+
+@dataclasses.dataclass(frozen=True)
+class Careless:
+  """Somebody's own model, that neither looks at lengths nor at values."""
+
+  spec: DataSpec
+  objectives = ()
+
+  def init(self, key, batch):
+    return {}, {}
+
+  def log_likelihood(self, params, carry, batch, key, num_samples=1):
+    return LogLikelihood.of(-jnp.ones(len(batch["x"])), self.spec.num_dims)
+
+
+def test_evaluation_lets_no_model_score_padding_nor_values_that_there_are_none_of():
+  batch = {"x": np.zeros((3, 4), np.uint8), "length": np.array([4, 2, 4])}
+  with pytest.raises(DataError, match="scored 4 dimensions of example 1, of which 2 are real: it takes padding"):
+    evaluate_likelihood(Careless(SEQUENCES), {}, {}, [batch], key=KEY)
+  with pytest.raises(NotFiniteError, match="of example 5 is nan"):
+    good, bad = np.zeros((3, 4), np.int32), np.eye(3, 4, -2, np.int32) * 3
+    evaluate_likelihood(Careless(DataSpec((4,), 3)), {}, {}, [{"x": good}, {"x": bad}], key=KEY)
 
 
 def test_a_mixture_is_the_same_in_any_order_of_its_parts():

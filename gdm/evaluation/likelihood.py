@@ -19,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from gdm import mesh as meshes
+from gdm.batches import nan_unless_valid, num_real
 from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.evaluation.intervals import (
     NORMAL_975,
@@ -274,25 +275,32 @@ def _placed(batches: Iterable[HostBatch], mesh: Mesh) -> Iterator[HostBatch]:
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
 def _log_likelihood(model: Any, params, carry, batch, key, draw, index, num_samples) -> "_Scored":
   key = jax.random.fold_in(jax.random.fold_in(key, draw), index)
-  return _everywhere(model.log_likelihood(params, carry, batch, key, num_samples), batch["mask"])
+  return _everywhere(model, batch, model.log_likelihood(params, carry, batch, key, num_samples))
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def _unnormalized(model: Any, params, carry, batch) -> "_Scored":
   score = LogLikelihood.of(model.unnormalized_log_prob(params, carry, batch), model.spec.num_dims)
-  return _everywhere(score, batch["mask"])
+  return _everywhere(model, batch, score)
 
 
 class _Scored(NamedTuple):
-  """A batch's scores, and which rows are real."""
+  """A batch's scores, which rows are real, and where examples have lengths how many dimensions of each are."""
 
   score: LogLikelihood
   mask: Array
+  num_real: Array | None
 
 
-def _everywhere(score: LogLikelihood, mask: Array) -> _Scored:
-  """What each process fetches whole, wherever the rows were computed."""
-  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), _Scored(score, mask))
+def _everywhere(model: Any, batch: HostBatch, score: LogLikelihood) -> _Scored:
+  """What each process fetches whole, wherever the rows were computed.
+
+  Whatever the model makes of an example that its spec does not allow, it has no likelihood.
+  """
+  nats = nan_unless_valid(model.spec, batch, score.nats, score.given)
+  lengths = num_real(model.spec, batch) if "length" in batch else None
+  scored = _Scored(dataclasses.replace(score, nats=nats), batch["mask"], lengths)
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), scored)
 
 
 def _evaluate_normalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
@@ -394,6 +402,8 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
       worst = max(worst, float(np.max(error, initial=0.0)))
     nats.append(np.mean(values, axis=0))
     num_dims.append(np.asarray(draws[0].num_dims, np.int64)[real])
+    if scored[0].num_real is not None:
+      _require_real(num_dims[-1], np.asarray(scored[0].num_real)[real], count)
     kind, given, repeats = kind + draws[0].kind, draws[0].given, max(repeats, len(draws))
     dtype = str(draws[0].nats.dtype)
     count += values.shape[1]
@@ -401,6 +411,13 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
     raise DataError("the split to evaluate has no examples; it must have at least one.")
   means = {name: float(np.mean(np.concatenate(parts))) for name, parts in details.items()}
   return _Scores(np.concatenate(nats), np.concatenate(num_dims), kind, given, repeats, dtype), means, worst
+
+
+def _require_real(num_dims: Int[np.ndarray, " batch"], num_real: Int[np.ndarray, " batch"], first: int) -> None:
+  """Raises DataError naming the first example of which a model scored other dimensions than the real ones."""
+  for row in np.flatnonzero(num_dims != num_real)[:1]:
+    raise DataError(f"the model scored {num_dims[row]} dimensions of example {first + row}, of which {num_real[row]} "
+                    "are real: it takes padding for data; choose a model of sequences, which heeds their lengths.")
 
 
 def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gdm.data.dataset import Dataset, check, column_moments
+from gdm.data.loader import Loader, Passes, eval_batches
 from gdm.data.split import DiskSplit, MemorySplit
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError
@@ -94,3 +95,37 @@ def test_moments_are_those_of_numpy():
   mean, std = column_moments(MemorySplit({"x": x}))
   np.testing.assert_allclose(mean, x.astype(np.float64).mean(0))
   np.testing.assert_allclose(std, x.astype(np.float64).std(0))
+
+
+def bad_sets():
+  """Data sets whose training split has an example, number 13, that the spec does not promise."""
+  x = np.zeros((20, 3), np.uint8)
+  x[13, 1] = 2
+  spec, good = DataSpec((3,), 2), np.zeros((20, 3), np.uint8)
+
+  def to_twos(rows, examples, epoch):
+    return {**rows, "x": np.where(examples[:, None] == 13, 2, rows["x"])}
+
+  return {"memory": Dataset("set", spec, {"train": {"x": x}}), "disk": Dataset("set", spec, {"train": on_disk(x)}),
+          "transformed": Dataset("set", spec, {"train": on_disk(good).map(to_twos)}),
+          "fresh": Dataset("set", spec, {"train": MemorySplit({"x": good}, {"x": good}, (to_twos,))})}
+
+
+@pytest.mark.parametrize("kind", bad_sets())
+def test_what_is_read_is_held_to_the_spec(kind):
+  dataset = bad_sets()[kind]
+  with pytest.raises(DataError, match=r"set, split train: the value at index \[13, [01]\] is 2, but levels is 2"):
+    Loader(dataset, 10, seed=0).next_batches(2)
+  if kind != "fresh":
+    for passes in (Passes(dataset, 7), eval_batches(dataset, "train", 7)):
+      with pytest.raises(DataError, match="is 2, but levels is 2"):
+        list(passes)
+
+
+def test_a_set_with_lengths_says_so_in_its_spec():
+  rows = {"x": np.array([[0, 1, 9], [1, 9, 9]], np.uint8), "length": np.array([2, 1])}
+  dataset = Dataset("lines", DataSpec((3,), 2), {"train": rows})
+  assert dataset.spec.has_lengths
+  check(dataset)  # whatever padding holds
+  with pytest.raises(DataError, match="split valid has no lengths, but the spec promises them"):
+    check(Dataset("lines", DataSpec((3,), 2), {"train": rows, "valid": {"x": rows["x"] % 2}}))

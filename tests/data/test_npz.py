@@ -213,3 +213,26 @@ def test_other_files_are_no_archives(tmp_path):
   path.with_suffix(".npy").rename(path)
   with pytest.raises(DataError, match="no npz archive"):
     load_dataset(f"npz:{path}")
+
+
+def test_lengths_are_served_and_padding_is_zero(tmp_path):
+  x = np.full((5, 4, 2), 7)
+  x[:, :2] = np.arange(4).reshape(2, 2)
+  arrays = {"train": x, "valid": x[:2], "test": x[:3]}
+  lengths = {f"{name}_length": np.full(len(values), 2) for name, values in arrays.items()}
+  np.savez(tmp_path / "padded.npz", **arrays, **lengths)
+  dataset = load_dataset(f"npz:{tmp_path / 'padded.npz'}#layout=arrays")
+  assert dataset.spec.has_lengths and dataset.spec.levels == 4  # what padding holds is no level
+  np.testing.assert_array_equal(dataset.split("test")["length"], [2, 2, 2])
+  assert not dataset.split("train")["x"][:, 2:].any()
+  flat = load_dataset(f"npz:{tmp_path / 'padded.npz'}#layout=arrays", transforms=("flatten",))
+  np.testing.assert_array_equal(flat.split("valid")["length"], [4, 4])
+  for wrong, message in [({"train_length": np.full(5, 5)}, "the length of example 0 is 5"),
+                         ({"train_length": np.full(3, 2)}, "it must hold 5 integers, one for each example"),
+                         ({"train_length": np.full(5, 2.0)}, "has dtype float64")]:
+    np.savez(tmp_path / "wrong.npz", **{**arrays, **lengths, **wrong})
+    with pytest.raises(DataError, match=message):
+      load_dataset(f"npz:{tmp_path / 'wrong.npz'}#layout=arrays")
+  np.savez(tmp_path / "part.npz", **arrays, train_length=lengths["train_length"])
+  with pytest.raises(DataError, match="has lengths of train only; all splits need them, or none"):
+    load_dataset(f"npz:{tmp_path / 'part.npz'}#layout=arrays")
