@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
@@ -299,7 +300,7 @@ def _everywhere(model: Any, batch: HostBatch, score: LogLikelihood) -> _Scored:
   """
   nats = nan_unless_valid(model.spec, batch, score.nats, score.given)
   lengths = num_real(model.spec, batch) if "length" in batch else None
-  scored = _Scored(dataclasses.replace(score, nats=nats), batch["mask"], lengths)
+  scored = _Scored(dataclasses.replace(score, nats=nats), jnp.asarray(batch["mask"]), lengths)
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), scored)
 
 
