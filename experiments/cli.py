@@ -20,6 +20,7 @@ from tqdm import tqdm
 from configs import base
 from experiments.overrides import check_overrides
 from gdm.errors import ConfigError, UserError
+from gdm.paths import local_path
 from gdm.precision import highest_precision
 
 EXIT_BUG = 1
@@ -29,8 +30,11 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _at_end: list[Callable[[int, str], None]] = []
 
-# What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk.
-_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+# What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
+# folder in the place of a file.
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EISDIR,
+            errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ENOLCK, errno.EBUSY,
+            errno.EMFILE, errno.ENFILE}
 
 
 class _TqdmHandler(python_logging.Handler):
@@ -117,6 +121,11 @@ def require_flag(name: str):
   if not value:
     raise ConfigError(f"--{name} is missing.")
   return value
+
+
+def require_path(name: str) -> Path:
+  """The path that a flag names. Raises ConfigError where it is missing, or no path of this machine."""
+  return local_path(require_flag(name), f"--{name}")
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

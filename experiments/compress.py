@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import cli, codecs
 from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir, write_whole
+from experiments.workdir import Workdir
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.coding.chains import chain_of
@@ -27,6 +27,7 @@ from gdm.evaluation.coding.container import HEADER_BYTES, MAGIC
 from gdm.evaluation.coding.files import Coded, Coding, Examples, encode
 from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.evaluation.report import Report, write_report
+from gdm.paths import write_whole
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
@@ -39,7 +40,7 @@ cli.define_overrides("evaluation", "data")
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  workdir, out = Workdir(cli.require_flag("workdir")), Path(cli.require_flag("out"))
+  workdir, out = Workdir(cli.require_flag("workdir")), cli.require_path("out")
   _require_place(out)
   run, split = load_run(workdir, cli.overrides(), _CHECKPOINT.value), _SPLIT.value
   chain_of(run.model)  # before anything is computed

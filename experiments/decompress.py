@@ -8,17 +8,17 @@ run's own data are read too, since they say what the model is.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from experiments import cli
 from experiments.trained import load_run
-from experiments.workdir import Workdir, write_whole
+from experiments.workdir import Workdir
 from gdm.errors import CheckpointError, ConfigError, DataError
 from gdm.evaluation.coding.container import unpack
 from gdm.evaluation.coding.files import Coding, decode
+from gdm.paths import write_whole
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run that the file was made from.")
 _IN = flags.DEFINE_string("in", None, "The file to decode.")
@@ -28,7 +28,7 @@ cli.define_overrides("data")
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  workdir, path, out = Workdir(cli.require_flag("workdir")), cli.require_flag("in"), Path(cli.require_flag("out"))
+  workdir, path, out = Workdir(cli.require_flag("workdir")), cli.require_path("in"), cli.require_path("out")
   if not out.parent.is_dir():
     raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
   if out.suffix != ".npz":

@@ -11,7 +11,6 @@ lacks the data of the run needs nothing but the file; writing it needs them, sin
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -31,7 +30,7 @@ cli.define_overrides("evaluation", "data")
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  workdir, out = Workdir(cli.require_flag("workdir")), Path(cli.require_flag("out"))
+  workdir, out = Workdir(cli.require_flag("workdir")), cli.require_path("out")
   if not out.parent.is_dir():  # before the data are read
     raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)

@@ -18,7 +18,6 @@ counts samples, and `--prompt_file` is a WAV file.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -61,6 +60,9 @@ def main(argv: Sequence[str]) -> None:
     raise ConfigError("--prompt and --prompt_file are both given; give one of them.")
   Choice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong with them before anything is loaded
   workdir = Workdir(cli.require_flag("workdir"))
+  for name in ("out", "prompt_file"):
+    if flags.FLAGS[name].value:
+      cli.require_path(name)  # before the run is loaded
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
   model = require_generator(run.config.model.name, run.model, run.dataset)
   if run.dataset.tokenizer is not None:
@@ -75,7 +77,7 @@ def _generate_text(workdir: Workdir, run: TrainedRun, model: HasGenerate, tokeni
     print(f"--- {number} of {len(found)}{', ended' if item.ended else ''} ---")
     print(tokenizer.decode(item.prompt + item.drawn))
   if _OUT.value or _PROBS.value or _ALTERNATIVES.value:
-    path = Path(_OUT.value) if _OUT.value else workdir.path / "generated.json"
+    path = cli.require_path("out") if _OUT.value else workdir.path / "generated.json"
     write_json(path, {
         "model": run.config.model.name, "dataset": run.dataset.name, "step": run.step, "seed": _SEED.value,
         "temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value,
@@ -87,7 +89,7 @@ def _text_prompts(tokenizer: Tokenizer) -> list[np.ndarray]:
   """The prompts' tokens; one prompt without any where the text starts from nothing."""
   texts = _PROMPT.value or []
   if _PROMPT_FILE.value:
-    path = Path(_PROMPT_FILE.value)
+    path = cli.require_path("prompt_file")
     try:
       texts = [path.read_text(encoding="utf-8").removesuffix("\n")]
     except OSError as error:
@@ -122,7 +124,7 @@ def _generate_sound(workdir: Workdir, run: TrainedRun, model: HasGenerate, rate:
     raise ConfigError(f"--prompt, --probs and --alternatives are for text, but {run.dataset.name} is sound; it takes "
                       "--prompt_file=FILE.wav.")
   found = _continue(run, model, [_sound_prompt(rate)], eos=None)
-  folder = Path(_OUT.value) if _OUT.value else workdir.path / "generated"
+  folder = cli.require_path("out") if _OUT.value else workdir.path / "generated"
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -135,7 +137,7 @@ def _generate_sound(workdir: Workdir, run: TrainedRun, model: HasGenerate, rate:
 def _sound_prompt(rate: int) -> np.ndarray:
   if not _PROMPT_FILE.value:
     return np.zeros(0, np.int32)
-  path = Path(_PROMPT_FILE.value)
+  path = cli.require_path("prompt_file")
   if not path.is_file():
     raise DataError(f"--prompt_file {path} does not exist; name a WAV file.")
   samples, its_rate = read_wav(path)

@@ -20,6 +20,7 @@ from experiments.cli import run
 from experiments.workdir import Workdir, training_fields
 from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation import leaderboard
+from gdm.paths import local_path
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")
@@ -31,6 +32,8 @@ def main(argv: Sequence[str]) -> None:
   workdirs = argv[1:]
   if not workdirs:
     raise ConfigError("no folder given; usage: python -m experiments.leaderboard DIR... [--format=text|markdown|csv].")
+  for folder in workdirs:
+    local_path(folder, "argument")
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
   tables = leaderboard.collect(workdirs, _SPLIT.value)
   if _SEEDS.value:

@@ -20,9 +20,10 @@ from experiments import cli
 from experiments.pictures import require_shown, save_panels, save_trajectory, shown_split
 from experiments.sampling import draw, mixing
 from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir, write_whole
+from experiments.workdir import Workdir
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
+from gdm.paths import write_whole
 from gdm.training.streams import stream_key
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")

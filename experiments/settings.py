@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from gdm.errors import ConfigError
+from gdm.paths import is_local
 from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
 
@@ -21,10 +22,13 @@ def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
 # Comparisons with NaN are false, so each of these refuses it.
 _POSITIVE = (lambda value: 0 < value < float("inf"), "finite and above 0")
 _NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "finite and at least 0")
+_LOCAL = (is_local, "a path of this machine, that of a mounted bucket say; URLs as gs:// are not supported")
 _SEED = (lambda value: 0 <= value < 2**32, "in [0, 2**32)")
 
 RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _SEED,
+    "data.path": _LOCAL,
+    "data.data_dir": _LOCAL,
     "data.batch_size": _at_least(1),
     "data.init_examples": _at_least(1),
     "data.transforms": (lambda names: all(isinstance(name, str) and name for name in names),

@@ -45,6 +45,7 @@ from experiments.sizes import keep_settings
 from experiments.workdir import Workdir, read_json, training_fields
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.evaluation.report import read_report
+from gdm.paths import fault_of_folder
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
 _ROOT = flags.DEFINE_string("root", None, "Folder of the workdirs; made if absent.")
@@ -60,9 +61,11 @@ _LONGEST_NAME = 200  # file systems allow 255 bytes
 def main(argv: Sequence[str]) -> int:
   cli.refuse_arguments(argv)
   cli.require_flag("config")
-  root, split = Path(cli.require_flag("root")), _SPLIT.value
+  root, split = cli.require_path("root"), _SPLIT.value
   if root.exists() and not root.is_dir():
     raise WorkdirError(f"--root is {str(root)!r}, which is a file; name a folder.")
+  if fault := fault_of_folder(root):
+    raise WorkdirError(f"--root is {str(root)!r}, {fault}")
   source = config_flags.get_config_filename(flags.FLAGS["config"])
   points = make_points(source, _CONFIG.value, cli.overrides(), _GRID.value, root)
   for point in points:

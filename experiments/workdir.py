@@ -3,26 +3,40 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_collections
 
 from experiments.registry import model_defaults
 from experiments.settings import flatten_fields, with_defaults
-from gdm.errors import WorkdirError
+from gdm.errors import ConfigError, WorkdirError
+from gdm.paths import fault_of_folder, local_path, write_whole
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
 FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
 FREE_FIELDS = ("data.data_dir", "training.stall_seconds")
+# What training writes into a workdir, beside what `Workdir` names.
+PICTURES = ("curves.png", "samples.png", "density.png", "landscape.png", "scores.png")
+
+_logger = logging.getLogger("gdm")  # whose messages the binaries show
 
 
 class Workdir:
-  """The places of a workdir."""
+  """The places of a workdir.
+
+  Raises WorkdirError for a path in which nothing could be saved and read back.
+  """
 
   def __init__(self, path: str | Path):
-    self.path = Path(path).absolute()
+    try:
+      self.path = local_path(path, "workdir").absolute()
+    except ConfigError as error:
+      raise WorkdirError(str(error)) from error
+    if fault := fault_of_folder(self.path):
+      raise WorkdirError(f"workdir is {str(path)!r}, {fault}")
     self.config = self.path / "config.json"
     self.metrics = self.path / "metrics.jsonl"
     self.tensorboard = self.path / "tensorboard"
@@ -35,10 +49,12 @@ class Workdir:
     """Claims the workdir for one training process of this config; a fresh one is left as it was until `record`.
 
     Raises:
-      WorkdirError: it is a file, not writable, in use, foreign, or belongs to a run with another config.
+      WorkdirError: it is a file, not writable, in use, foreign, belongs to a run with another config, or holds a folder
+        where training writes a file, or the reverse.
     """
     if self.path.exists() and not self.path.is_dir():
       raise WorkdirError(f"workdir {self.path} is a file; name a folder.")
+    self._require_kinds()
     made = not self.path.exists()
     lock_file = self.path / ".lock"
     try:
@@ -52,6 +68,9 @@ class Workdir:
       except BlockingIOError as error:
         raise WorkdirError(f"workdir {self.path} is in use by another process; wait for it, or name another "
                            "folder.") from error
+      except OSError as error:  # as some network file systems answer
+        _logger.warning("Workdir %s cannot be locked (%s): see to it that no second process trains in it.", self.path,
+                        error.strerror)
       try:
         self._require_same(config)
         yield
@@ -74,7 +93,8 @@ class Workdir:
       WorkdirError: there is none, or it is damaged.
     """
     if not self.config.is_file():
-      have = ("has no config.json" if self.path.is_dir() else "is a file" if self.path.exists() else "does not exist")
+      have = ("has a folder config.json where a file must be" if self.config.is_dir() else
+              "has no config.json" if self.path.is_dir() else "is a file" if self.path.exists() else "does not exist")
       raise WorkdirError(f"workdir {self.path} {have}; name a folder that experiments.train made.")
     try:
       return with_defaults(_tuples(read_json(self.config)))
@@ -89,6 +109,16 @@ class Workdir:
     if not isinstance(record.get("step"), int):
       raise WorkdirError(f"{self.finished} names no step; delete it, and the same command finishes the run again.")
     return record["step"]
+
+  def _require_kinds(self) -> None:
+    """Raise WorkdirError where a folder lies in the place of a file that training writes, or the reverse."""
+    files = [self.config, self.metrics, self.finished, self.path / ".lock", *(self.path / name for name in PICTURES)]
+    for place in files:
+      if place.exists() and not place.is_file():
+        raise WorkdirError(f"{place} is a folder, where training writes a file; move it away, or name another workdir.")
+    for place in (self.checkpoints, self.best, self.tensorboard, self.path / "damaged"):
+      if place.exists() and not place.is_dir():
+        raise WorkdirError(f"{place} is a file, where training makes a folder; move it away, or name another workdir.")
 
   def _require_same(self, config: ml_collections.ConfigDict) -> None:
     """Raises WorkdirError unless the workdir is fresh, or was made with the same training fields."""
@@ -119,6 +149,8 @@ def read_json(path: Path) -> dict[str, Any]:
   """The object in a JSON file. Raises WorkdirError where it is damaged."""
   try:
     value = json.loads(path.read_text())
+  except OSError as error:
+    raise WorkdirError(f"{path} cannot be read: {error.strerror}.") from error
   except ValueError as error:  # not JSON, or not UTF-8
     raise WorkdirError(f"{path} is damaged, it is not valid JSON ({error}); restore it, or name another "
                        "workdir.") from error
@@ -131,18 +163,6 @@ def write_json(path: Path, value: Any) -> None:
   """Writes JSON that is there whole or not at all."""
   text = json.dumps(value, indent=2, allow_nan=False) + "\n"
   write_whole(path, lambda file: file.write(text.encode()))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-  """Writes a file by `write(file)` so that it is there whole or not at all. Raises WorkdirError where it cannot be."""
-  partial = path.with_name(f".{path.name}.partial")
-  try:
-    with partial.open("wb") as file:
-      write(file)
-    partial.replace(path)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _show(fields: Mapping[str, Any], name: str) -> str:

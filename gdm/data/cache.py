@@ -5,15 +5,17 @@ aside, then renamed), its checksums are verified on reading, and whatever goes w
 data is then decoded again. It may be deleted at any time.
 """
 
+import contextlib
 import os
 import pathlib
-import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from gdm.data.archive import DAMAGE, read_npz
+from gdm.paths import local_path
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -21,7 +23,7 @@ Arrays = Mapping[str, np.ndarray]
 def directory() -> pathlib.Path | None:
   """Where the cache lies, or None where it is turned off."""
   place = os.environ.get("GDM_CACHE_DIR", "~/.cache/gdm")
-  return pathlib.Path(place).expanduser() if place else None
+  return local_path(place, "$GDM_CACHE_DIR") if place else None
 
 
 def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
@@ -46,10 +48,12 @@ def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
   aside = None
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    with os.fdopen(descriptor, "wb") as file:
+    # A name of its own for each process and thread; tempfile's files would be closed to others who share the cache.
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    with aside.open("wb") as file:
       np.savez(file, **arrays)
     os.replace(aside, path)
   except OSError:
     if aside is not None:
-      pathlib.Path(aside).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        aside.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from gdm.data.sources import audio, digits, npz, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, nearest
+from gdm.paths import local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,8 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
     needs = f"needs {source.argument}, as {kind}:<name>" if source.argument else "takes nothing after a colon"
     raise ConfigError(f"data.name is {name!r}, but {kind} {needs}"
                       f"{' or by data.path' if source.argument == 'a path' else ''}.")
+  if source.argument == "a path":
+    argument = str(local_path(argument, "data.path" if path else "data.name"))
   options = {}
   for pair in filter(None, fragment.split("&")):
     key, _, value = pair.partition("=")

@@ -4,14 +4,12 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Num
 
 from gdm.dataspec import DataSpec
-from gdm.errors import WorkdirError
 from gdm.evaluation.kernel_distance import (
     Estimate,
     Gaussian,
@@ -21,6 +19,7 @@ from gdm.evaluation.kernel_distance import (
     Scale,
     median_bandwidth,
 )
+from gdm.paths import write_whole
 
 CUBIC, GAUSSIAN = "cubic", "gaussian"
 _SHOWN = 1000.0  # squared distances are printed times this
@@ -107,14 +106,8 @@ def write_quality(path: str | os.PathLike, about: Mapping[str, Any], rows: Seque
                   reference: str | None) -> None:
   """Writes everything as JSON, distances as they are. Raises WorkdirError where it cannot be written."""
   contents = {**about, "reference": reference, "rows": [_plain(row) for row in rows], "floor": _plain(floor)}
-  path = Path(path)
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    partial.write_text(json.dumps(contents, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise WorkdirError(f"cannot write {path}: {error.strerror}.") from error
+  text = json.dumps(contents, indent=2, allow_nan=False) + "\n"
+  write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _rate(rate: float) -> str:

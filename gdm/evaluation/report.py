@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
+from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
 from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.likelihood import Kind
+from gdm.paths import write_whole
 from gdm.precision import HIGHEST
 
 Report = dict[str, Any]
@@ -127,13 +128,7 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
   except ValueError as error:
     bad = ", ".join(name for name, value in report.items() if not _is_json(value))
     raise NotFiniteError(f"the report for {path} holds NaN or infinity in {bad}; nothing was written.") from error
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise WorkdirError(f"cannot write {path}: {error.strerror}.") from error
+  write_whole(path, lambda file: file.write(text.encode()))
 
 
 def read_report(path: str | os.PathLike) -> Report:

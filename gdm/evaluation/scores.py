@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gdm.errors import DataError, WorkdirError
+from gdm.errors import DataError
 from gdm.evaluation.intervals import NORMAL_975, Interval, combined, ratio_stderr, student_975
 from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import Report
 from gdm.likelihood import Kind
+from gdm.paths import write_whole
 
 # The mean of the examples and the mean in the report are the same sum, but for its rounding.
 _TOLERANCE = 1e-9
@@ -74,17 +75,10 @@ def scores_path(report: str | os.PathLike) -> Path:
 
 def write_scores(path: str | os.PathLike, likelihood: SplitLikelihood) -> None:
   """Writes the scores whole or not at all; raises WorkdirError where they cannot be written."""
-  path = Path(path)
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    with open(partial, "wb") as file:
-      np.savez(file, nats=likelihood.nats, num_dims=likelihood.num_dims,
-               normalizer_stderr=np.float64(likelihood.normalizer_stderr),
-               normalizer_halves=np.array(likelihood.normalizer_halves, np.float64))
-    os.replace(partial, path)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise WorkdirError(f"cannot write {path}: {error.strerror}.") from error
+  write_whole(path, lambda file: np.savez(
+      file, nats=likelihood.nats, num_dims=likelihood.num_dims,
+      normalizer_stderr=np.float64(likelihood.normalizer_stderr),
+      normalizer_halves=np.array(likelihood.normalizer_halves, np.float64)))
 
 
 def read_scores(path: str | os.PathLike, report: Report) -> Scores | None:

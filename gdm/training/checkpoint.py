@@ -1,8 +1,9 @@
 """Checkpoints one can trust: Orbax behind a thin wrapper that verifies what Orbax does not.
 
-Orbax commits a step atomically, but does not notice flipped bits and casts a changed dtype silently. So after the
-commit a manifest of file digests is written into the step's folder; restoring verifies it and falls back to the newest
-step that is whole. A committed step without a manifest died between commit and manifest and counts as damaged.
+Orbax commits a step atomically, but does not notice flipped bits, casts a changed dtype silently, and can commit what
+it cannot read. So after the commit every array is read back, and then a manifest of file digests is written into the
+step's folder; restoring verifies it and falls back to the newest step that is whole. A committed step without a
+manifest died between commit and manifest and counts as damaged.
 
 Of several processes all call the same methods in the same order; they share the directory, and the first one verifies,
 seals and deletes for all.
@@ -12,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import platform
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -22,10 +24,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from gdm.errors import CheckpointError, NotFiniteError
 from gdm.model import PyTree
+from gdm.paths import fault_of_folder
 from gdm.training import hosts
 
 FORMAT = 1
@@ -53,7 +57,10 @@ class Checkpointer:
       directory: where the steps are.
       keep: how many of the newest steps are kept; all by default.
       after: another whose save under way must be whole before one of these counts, since these refer to it.
+
+    Raises CheckpointError where checkpoints in such a folder could not be read back.
     """
+    require_usable(directory)
     self._directory = directory.absolute()
     if hosts.is_first():
       for leftover in self._directory.glob(_DELETING + "*"):
@@ -123,6 +130,7 @@ class Checkpointer:
 
   def _seal(self, step: int) -> None:
     if hosts.is_first():
+      require_readable(self._directory, step)
       write_manifest(self._directory / str(step))
 
   def steps(self) -> list[int]:
@@ -208,11 +216,61 @@ def newest_good_step(directory: Path) -> int | None:
 
 def read_meta(directory: Path, step: int) -> dict[str, Any]:
   """What was stored beside the state of `step`. Raises CheckpointError when it is of a newer format."""
-  meta = json.loads((directory / str(step) / "meta" / "metadata").read_text())
+  try:
+    meta = json.loads((directory / str(step) / "meta" / "metadata").read_text())
+  except FileNotFoundError:  # a run under way has deleted it
+    raise
+  except (OSError, ValueError) as error:
+    reason = error.strerror if isinstance(error, OSError) else "it is not valid JSON"
+    raise CheckpointError(f"checkpoint {directory / str(step)} cannot be read: {reason}.") from error
   if meta["format"] > FORMAT:
     raise CheckpointError(f"checkpoint {directory / str(step)} has format {meta['format']}; this version reads up to "
                           f"{FORMAT}: update gdm.")
   return meta
+
+
+def require_usable(directory: Path) -> None:
+  """Raise CheckpointError where checkpoints in a folder could not be read back, because of its path."""
+  if fault := fault_of_folder(directory):
+    raise CheckpointError(f"checkpoints cannot lie in {directory.absolute()}, {fault}")
+
+
+def require_readable(directory: Path, step: int) -> None:
+  """Read every array of a committed step, some at a time, and drop it.
+
+  Raises CheckpointError where one cannot be read, or has another shape or dtype than it was saved with.
+  """
+  folder, me = directory.absolute() / str(step), jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+  reader = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+  for group in _in_groups(read_meta(directory, step)["leaves"]):
+    like = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in group.items()}
+    kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in like}
+    try:
+      read = reader.restore(folder / "state", args=ocp.args.PyTreeRestore(like, restore_args=kinds,
+                                                                          partial_restore=True))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+      raise CheckpointError(f"checkpoint {folder} was written, but cannot be read back: {_storage_reason(error)}; "
+                            "what was saved before stays.") from error
+    if wrong := [name for name in group if describe(read[name]) != group[name]]:
+      raise CheckpointError(f"checkpoint {folder} was written, but {wrong[0]} is read back as "
+                            f"{describe(read[wrong[0]])} where {group[wrong[0]]} was saved; what was saved before "
+                            "stays.")
+
+
+def _in_groups(leaves: Mapping[str, list[Any]], most_bytes: int = 1 << 28) -> Iterator[dict[str, list[Any]]]:
+  """The leaves, name -> [shape, dtype], in groups that take about so many bytes each."""
+  group: dict[str, list[Any]] = {}
+  size = 0
+  for name, (shape, dtype) in leaves.items():
+    num = math.prod(shape) * jnp.dtype(dtype).itemsize
+    if group and size + num > most_bytes:
+      yield group
+      group, size = {}, 0
+    group[name] = [shape, dtype]
+    size += num
+  if group:
+    yield group
 
 
 def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> Restored:
@@ -225,8 +283,10 @@ def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> 
     partial: whether the checkpoint may hold more leaves than `like`, which are then not read.
 
   Raises:
-    CheckpointError: the step is damaged, or its leaves have other names, shapes or dtypes than `like`.
+    CheckpointError: the step is damaged, its leaves have other names, shapes or dtypes than `like`, or Orbax does not
+      take its folder's path literally.
   """
+  require_usable(directory)
   hosts.from_first(lambda: require_whole(directory, step))
   meta = read_meta(directory, step)
   wanted = flatten(like)

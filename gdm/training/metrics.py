@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gdm.errors import NotFiniteError
+from gdm.errors import NotFiniteError, WorkdirError
 from gdm.model import Mean
+from gdm.paths import write_whole
 
 Row = dict[str, float]
 _logger = logging.getLogger(__name__)
@@ -94,15 +95,18 @@ class MetricsFile:
   def __init__(self, path: Path, last_step: int):
     """Opens `path` for appending and drops rows after `last_step`, and a last line that a kill left unfinished.
 
-    A file that is damaged otherwise is kept beside, as `<name>.damaged`.
+    A file that is damaged otherwise is kept beside, as `<name>.damaged`. Raises WorkdirError where the file cannot be
+    read or written.
     """
     rows, faults = _parse(path)
-    if faults:
-      path.replace(path.with_name(path.name + ".damaged"))
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= last_step))
-    temporary.replace(path)
-    self._file = path.open("a")
+    text = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= last_step)
+    try:
+      if faults:
+        path.replace(path.with_name(path.name + ".damaged"))
+      write_whole(path, lambda file: file.write(text.encode()))
+      self._file = path.open("a")
+    except OSError as error:
+      raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
 
   def write(self, row: Mapping[str, Any]) -> None:
     self._file.write(json.dumps(row) + "\n")
@@ -115,7 +119,8 @@ class MetricsFile:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
   """The rows of a metrics file in order; none where there is no file; unreadable lines are passed over, with a warning.
 
-  An unfinished last line, which is what a kill leaves, is passed over in silence.
+  An unfinished last line, which is what a kill leaves, is passed over in silence. Raises WorkdirError where the file
+  cannot be read.
   """
   return _parse(path)[0]
 
@@ -124,7 +129,10 @@ def _parse(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
   """The rows, and the numbers of the lines that are damaged and not merely unfinished."""
   if not path.exists():
     return [], []
-  lines = path.read_bytes().split(b"\n")
+  try:
+    lines = path.read_bytes().split(b"\n")
+  except OSError as error:
+    raise WorkdirError(f"{path} cannot be read: {error.strerror}.") from error
   rows, faults = [], []
   for number, line in enumerate(lines, start=1):
     try:

@@ -5,6 +5,7 @@ was, bit for bit. The file holds no code and none is run by reading it; `safeten
 this package, as `load_weights` does without JAX.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gdm.errors import CheckpointError
+from gdm.paths import is_local
 
 if TYPE_CHECKING:
   from gdm.model import Carry, Params, PyTree
@@ -42,14 +44,20 @@ def save_weights(path: str | os.PathLike, params: "Params", carry: "Carry", meta
   path = Path(path)
   leaves = {jax.tree_util.keystr(place, simple=True, separator="/"): np.asarray(leaf, order="C")
             for place, leaf in jax.tree_util.tree_leaves_with_path({"params": params, "carry": carry})}
+  if fault := None if is_local(os.fspath(path)) else "it is no path of this machine":
+    raise CheckpointError(f"{path} cannot be written: {fault}.")
   if path.exists() and (not path.is_file() or _MARK not in _metadata_of(path)):
     raise CheckpointError(f"{path} exists and is no weights of gdm; name another file.")
   partial = path.with_name(f".{path.name}.partial")
   try:
+    partial.touch()
+    mode = partial.stat().st_mode  # by the umask; safetensors makes a file of its own, for its owner alone
     save_file(leaves, partial, {**metadata, _MARK: str(FORMAT)})
+    partial.chmod(mode)
     partial.replace(path)
   except (OSError, SafetensorError) as error:
-    partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      partial.unlink()
     reason = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2].split(" (os error")[0]
     raise CheckpointError(f"{path} cannot be written: {reason}.") from error
 

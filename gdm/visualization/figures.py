@@ -5,9 +5,7 @@ bytes: PNGs carry no date and no version.
 """
 
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import matplotlib
 from jaxtyping import UInt8
@@ -16,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from gdm.errors import WorkdirError
+from gdm.paths import write_whole
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -37,21 +35,9 @@ def style_axes(axes: Axes) -> None:
 def save_figure(path: str | os.PathLike, figure: Figure, dpi: int = 144) -> None:
   """Writes the figure as PNG, whole or not at all. Raises WorkdirError where it cannot be written."""
   with matplotlib.rc_context({"font.family": "DejaVu Sans"}):  # comes with matplotlib, so that every machine has it
-    write_whole(Path(path), lambda file: figure.savefig(file, format="png", dpi=dpi, metadata=_NO_METADATA))
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=dpi, metadata=_NO_METADATA))
 
 
 def save_pixels(path: str | os.PathLike, pixels: UInt8[ndarray, "height width 3"]) -> None:
   """Writes the pixels as PNG, one to one, whole or not at all. Raises WorkdirError where it cannot be written."""
-  write_whole(Path(path), lambda file: image.imsave(file, pixels, format="png", metadata=_NO_METADATA))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-  """Writes a file whole or not at all. Raises WorkdirError where it cannot be written."""
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    with partial.open("wb") as file:
-      write(file)
-    os.replace(partial, path)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise WorkdirError(f"cannot write {path}: {error.strerror}.") from error
+  write_whole(path, lambda file: image.imsave(file, pixels, format="png", metadata=_NO_METADATA))

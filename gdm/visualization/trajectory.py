@@ -6,7 +6,6 @@ Frames come in the data's own scale, for data of levels as real numbers that nee
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,7 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gdm.errors import SpecError
-from gdm.visualization.figures import ORANGE, save_figure, save_pixels, write_whole
+from gdm.paths import write_whole
+from gdm.visualization.figures import ORANGE, save_figure, save_pixels
 from gdm.visualization.images import grid_pixels
 from gdm.visualization.plane import frame, require_points, window_around
 
@@ -93,7 +93,7 @@ def save_gif(path: str | os.PathLike, pictures: Sequence[Picture]) -> None:
   durations = [_FRAME_MILLISECONDS] * (len(images) - 1) + [_LAST_MILLISECONDS]
   contents = io.BytesIO()
   images[0].save(contents, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
-  write_whole(Path(path), lambda file: file.write(contents.getvalue()))
+  write_whole(path, lambda file: file.write(contents.getvalue()))
 
 
 def _shares(frames: np.ndarray, levels: int | None) -> np.ndarray:

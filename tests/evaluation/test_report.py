@@ -139,7 +139,7 @@ def test_nan_is_never_written_and_leaves_the_old_file(tmp_path):
 
 
 def test_where_nothing_can_be_written_is_a_user_error(tmp_path):
-  with pytest.raises(WorkdirError, match="cannot write"):
+  with pytest.raises(WorkdirError, match="cannot be written"):
     write_report(tmp_path / "missing" / "likelihood_test.json", report_of())
 
 

@@ -18,7 +18,7 @@ def refused(result, pattern):
 
 FIELDS = {
     "training.num_step=5": "training has no field 'num_step'; did you mean 'num_steps'",
-    "foo.bar=1": "the config has no field 'foo'; known: data, evaluation, mesh, model",
+    "foo.bar=1": "the config has no field 'foo'; known: data, .*evaluation, .*mesh, model",
     "trainng.num_steps=1": "the config has no field 'trainng'; did you mean 'training'",
     "learning_rate=1": r"no field 'learning_rate'; did you mean 'optimizer\.learning_rate'",
     "model.input_dropuot=1": "model has no field 'input_dropuot'; did you mean 'input_dropout'",
@@ -53,6 +53,9 @@ FIELDS = {
     "data.name=npz:nowhere.npz": "'nowhere.npz' does not exist",
     "data.name=text:nowhere.txt": "'?nowhere.txt'? does not exist",
     "data.name=tfds:nothing_of_this_name": "tfds:nothing_of_this_name",
+    "data.path=gs://bucket/x.npz": "data.path is 'gs://bucket/x.npz'; it must be a path of this machine",
+    "data.data_dir=gs://bucket": "data.data_dir is 'gs://bucket'; it must be a path of this machine",
+    "data.name=npz:s3://bucket/x.npz": "data.name is 's3://bucket/x.npz', but places behind s3:// are not supported",
     "data.transforms=(1,)": r"data.transforms is \(1,\); it must be a tuple of names",
     "data.transforms=": r"data.transforms is \('',\); it must be a tuple of names",
     "data.transforms=binarise": "no transform 'binarise'; did you mean 'binarize'",
@@ -96,6 +99,8 @@ COMMANDS = {
     (f"{TINY}:digits", f"--workdir={__file__}"): "is a file; name a folder",
     (f"{TINY}:digits", f"--workdir={__file__}/child"): "cannot be written: Not a directory",
     (f"{TINY}:digits", "--workdir=/proc/nowhere/run"): "cannot be written: No such file",
+    (f"{TINY}:digits", "--workdir=gs://bucket/run"): "workdir is 'gs://bucket/run', but places behind gs:// are not",
+    (f"{TINY}:digits", "--workdir={}[1e-3]"): r"workdir is '.*run\[1e-3\]', whose path has '\['",
     (f"{TINY}:digits", f"--workdir={HERE}"): "holds .*, .* but no config.json; name an empty folder",
     (f"{TINY}:digits", "--workdir={}", "--config.training.eval_every=0", "--config.training.patience=2"):
         "training.patience is 2, but training.eval_every is 0",
@@ -111,6 +116,34 @@ def test_a_command_that_cannot_be_is_explained(commands, tmp_path, args):
   refused(commands.run("train", *(arg.format(workdir) if arg.startswith("--w") else arg for arg in args)),
           COMMANDS[args])
   assert not workdir.exists()
+
+
+PLACES = {
+    ("evaluate", "--workdir=s3://b/run"): "workdir is 's3://b/run', but places behind s3://",
+    ("sample", "--workdir=runs/a[1]"): r"workdir is 'runs/a\[1\]', whose path has",
+    ("export", "--workdir={}", "--out=gs://b/w.safetensors"): "--out is 'gs://b/w.safetensors', but places behind gs://",
+    ("compress", "--workdir={}", "--out=gs://b/x.gdm"): "--out is 'gs://b/x.gdm', but places",
+    ("decompress", "--workdir={}", "--in=gs://b/x.gdm", "--out=x.npz"): "--in is 'gs://b/x.gdm', but places",
+    ("generate", "--workdir={}", "--out=gs://b/x.json"): "--out is 'gs://b/x.json', but places",
+    ("sweep", f"{TINY}:digits", "--root=gs://b/sweep", "--grid=seed=0,1"): "--root is 'gs://b/sweep', but places",
+    ("sweep", f"{TINY}:digits", "--root=sweep[1]", "--grid=seed=0,1"): r"--root is 'sweep\[1\]', whose path has",
+    ("ensemble", "--workdir=gs://b/e", "a", "b"): "workdir is 'gs://b/e', but places",
+    ("ensemble", "--workdir={}", "gs://b/1", "gs://b/2"): "workdir is 'gs://b/1', but places",
+    ("compose", "--workdir=e[1]", "a", "b"): r"workdir is 'e\[1\]', whose path has",
+    ("leaderboard", "gs://b/runs"): "argument is 'gs://b/runs', but places",
+    ("latent", "--workdir=gs://b/run"): "workdir is 'gs://b/run', but places",
+    ("quality", "--workdir=gs://b/run"): "workdir is 'gs://b/run', but places",
+    ("outliers", "--workdir=gs://b/run"): "workdir is 'gs://b/run', but places",
+    ("bracket", "--workdir=gs://b/run"): "workdir is 'gs://b/run', but places",
+}
+
+
+@pytest.mark.parametrize("args", PLACES, ids=" ".join)
+def test_places_where_nothing_could_be_kept_are_refused(commands, tmp_path, monkeypatch, args):
+  binary, *flags = args
+  refused(commands.run(binary, *(flag.format(tmp_path / "run") for flag in flags)), PLACES[args])
+  assert not list(tmp_path.iterdir())
+  assert not any((ROOT / name).exists() for name in ("gs:", "s3:", "sweep[1]", "e[1]"))
 
 
 def files(folder):
@@ -173,7 +206,7 @@ LATER = {
     ("evaluate", "--workdir={}", "--config.evaluation.num_draws=x"): "num_draws is 'x'; it must be an integer",
     ("evaluate", "--workdir={}", "--config.evaluation.num_draw=3"): "did you mean 'num_draws'",
     ("evaluate", "--workdir={}", "--config.training.num_steps=3"): "training is fixed by the run",
-    ("evaluate", "--workdir={}", "--config.data.transforms=()"): "the training split is .* was trained on",
+    ("evaluate", "--workdir={}", "--config.data.transforms=()"): "the train split is .* was trained with",
     ("sample", "--workdir=/nowhere"): "workdir /nowhere does not exist",
     ("sample", "--workdir={}", "--num=0"): "--num is 0; it must be at least 1",
     ("sample", "--workdir={}", "--num=many"): "--num=many",

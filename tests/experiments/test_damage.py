@@ -1,12 +1,18 @@
 """Damage to a workdir is named, and what is whole is used; nothing is started over unasked."""
 
+import errno
+import fcntl
 import json
+import logging
+import os
 import re
 import shutil
 
 import pytest
 from commands import TINY, assert_same_runs
 
+from configs import base
+from experiments.workdir import Workdir
 from gdm.training import checkpoint
 
 ARGS = f"{TINY}:digits"
@@ -85,6 +91,56 @@ def test_a_damaged_config_is_named(commands, workdir, contents, pattern):
     assert result.status == 2 and result.err.count("\n") == 1
     assert result.err.startswith(f"error: {workdir}/config.json ")
     assert re.search(pattern, result.err), result.err
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "finished.json", ".lock", "curves.png",
+                                  "samples.png"])
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_done(commands, workdir, name):
+  (workdir / name).unlink(missing_ok=True)
+  (workdir / name).mkdir()
+  before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+  result = commands.run("train", ARGS, f"--workdir={workdir}")
+  assert (result.status, result.out) == (2, "")
+  assert result.err == (f"error: {workdir}/{name} is a folder, where training writes a file; move it away, or name "
+                        "another workdir.\n")
+  assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "best", "tensorboard", "damaged"])
+def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_done(commands, workdir, name):
+  shutil.rmtree(workdir / name, ignore_errors=True)
+  (workdir / name).write_text("mine")
+  result = commands.run("train", ARGS, f"--workdir={workdir}")
+  assert (result.status, result.out) == (2, "")
+  assert result.err == (f"error: {workdir}/{name} is a file, where training makes a folder; move it away, or name "
+                        "another workdir.\n")
+  assert (workdir / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    ("evaluate", "config.json"), ("sample", "config.json"), ("evaluate", "likelihood_test.json"),
+    ("evaluate", "scores_test.npz"), ("sample", "samples.npz"), ("sample", "samples.png")])
+def test_other_commands_name_a_folder_in_the_place_of_a_file(commands, workdir, command, name):
+  (workdir / name).unlink(missing_ok=True)
+  (workdir / name).mkdir()
+  result = commands.run(command, f"--workdir={workdir}")
+  assert result.status == 2 and result.err.startswith("error: ") and result.err.count("\n") == 1, result
+  assert name in result.err and ("folder" in result.err or "Is a directory" in result.err), result.err
+  assert not [path for path in workdir.iterdir() if path.name.endswith(".partial")]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])
+def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, caplog, code):
+  def flock(file, operation):
+    raise OSError(code, os.strerror(code))
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  workdir, config = Workdir(tmp_path / "run"), base.get_config()
+  config.model.name = "fvsbn"
+  with caplog.at_level(logging.WARNING), workdir.claim(config):
+    workdir.record(config)
+  assert f"Workdir {tmp_path}/run cannot be locked ({os.strerror(code)}): see to it that no second" in caplog.text
+  assert workdir.config.is_file()
 
 
 @pytest.mark.parametrize("contents", ["", '{"step": ', "[]", "{}"])

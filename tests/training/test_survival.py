@@ -4,13 +4,14 @@ import json
 import logging
 import resource
 import signal
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from gdm.errors import CheckpointError
+from gdm.errors import CheckpointError, WorkdirError
 from gdm.training import checkpoint
 from gdm.training.metrics import MetricsFile, read_metrics
 
@@ -72,6 +73,41 @@ def _until(condition, seconds=20.0):
   while not condition():
     assert time.monotonic() < end
     time.sleep(0.01)
+
+
+@pytest.fixture
+def echoes(monkeypatch):
+  """Keep TensorStore's calls into a closed loop, which come some time after a failed read, from other tests."""
+  monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+  yield
+  time.sleep(0.5)
+
+
+def test_a_save_whose_arrays_cannot_be_read_back_is_not_whole(tmp_path, monkeypatch, echoes):
+  """As in a folder whose name Orbax takes for a pattern; the save before stays the newest good one."""
+  monkeypatch.setattr(checkpoint, "require_usable", lambda directory: None)
+  writer = checkpoint.Checkpointer(tmp_path / "lr[1e-3]")
+  writer.save(1, state(1), {})
+  with pytest.raises(CheckpointError, match=r"lr\[1e-3\]/1 was written, but cannot be read back: .*; what was saved"):
+    writer.finish()
+  assert good_steps(tmp_path / "lr[1e-3]") == []
+
+
+@pytest.mark.parametrize("most_bytes", [1, 20, 1 << 28])
+def test_every_array_is_read_back(tmp_path, most_bytes, echoes):
+  leaves = {"a": jnp.arange(4.0), "b": {"c": jnp.zeros((2, 1), jnp.int8), "d": jnp.ones(3, jnp.bfloat16)},
+            "e": jnp.zeros((), jnp.uint32)}
+  writer = checkpoint.Checkpointer(tmp_path / "c")
+  writer.save(1, leaves, {})
+  writer.close()
+  names = [name for group in checkpoint._in_groups(checkpoint.read_meta(tmp_path / "c", 1)["leaves"], most_bytes)
+           for name in group]
+  assert names == list(checkpoint.flatten(leaves))
+  checkpoint.require_readable(tmp_path / "c", 1)
+  largest = max((tmp_path / "c" / "1" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[:8])
+  with pytest.raises(CheckpointError, match="cannot be read back"):
+    checkpoint.require_readable(tmp_path / "c", 1)
 
 
 def test_a_kill_while_a_step_is_deleted_leaves_no_half_of_it(tmp_path, monkeypatch):
@@ -141,3 +177,11 @@ def test_damaged_lines_are_named_and_the_file_is_kept(tmp_path, damage, caplog):
   assert "its lines 2 are passed over" in caplog.text
   assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3]
   assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == contents
+
+
+def test_a_folder_in_the_place_of_the_metrics_is_named(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.mkdir()
+  for call in (lambda: MetricsFile(path, last_step=0), lambda: read_metrics(path)):
+    with pytest.raises(WorkdirError, match=r"metrics\.jsonl cannot be read: Is a directory"):
+      call()

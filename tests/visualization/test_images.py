@@ -78,5 +78,5 @@ def test_what_is_no_picture_is_refused(tmp_path, images, levels, error):
 
 
 def test_where_nothing_can_be_written_is_a_user_error(tmp_path):
-  with pytest.raises(WorkdirError, match="cannot write"):
+  with pytest.raises(WorkdirError, match="cannot be written"):
     save_grid(tmp_path / "missing" / "grid.png", digits(), levels=17)

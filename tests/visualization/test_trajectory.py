@@ -78,5 +78,5 @@ def test_what_is_no_trajectory_is_refused(tmp_path):
   with pytest.raises(DataError, match="NaN"):
     save_strip(tmp_path / "a.png", np.full((1, 1, 2, 2, 1), np.nan), levels=None)
   assert not list(tmp_path.iterdir())
-  with pytest.raises(WorkdirError, match="cannot write"):
+  with pytest.raises(WorkdirError, match="cannot be written"):
     save_gif(tmp_path / "missing" / "a.gif", image_pictures(frames_of(), levels=LEVELS))

@@ -28,6 +28,7 @@ from gdm.data.sources.request import Request
 from gdm.data.split import DiskSplit, MemorySplit, Rows, Split
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, nearest
+from gdm.paths import local_path
 
 MEMORY_LIMIT = 2 << 30  # bytes of all decoded splits together
 MAX_VALID_FRACTION = 0.2
@@ -48,7 +49,8 @@ def load(request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
   """The set, in memory or on disk. Raises DataError where it is not prepared, damaged, or not a set of images."""
   import tensorflow_datasets as tfds  # here, since importing it takes a quarter of a second
 
-  root = pathlib.Path(request.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+  root = local_path(request.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
+                    "data.data_dir" if request.data_dir else "$TFDS_DATA_DIR")
   directory = find(request.argument, root)
   where = f"tfds:{request.argument} in {directory}"
   with _blaming(where, _build_hint(request.argument, root)):
