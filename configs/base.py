@@ -60,6 +60,8 @@ def get_config() -> ml_collections.ConfigDict:
           "num_draws": 1,  # repeats of what is random, averaged in nats
           "num_samples": 1,  # importance samples within one bound
           "parameters": "auto",  # auto (ema where there is one) | ema | live
+          # Of reals whose values repeat: points per cell of the record, for its probability; 0 for none.
+          "cell_points": 40,
           # Of models with several likelihoods the name of one, and settings: "ode,tolerance=1e-5"; "" is their own.
           "likelihood": "",
       },

@@ -6,13 +6,16 @@
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 Prints one line and writes `likelihood_<split>.json` into the workdir, and the score of each example beside it in
-`scores_<split>.npz`. A class-conditional model is scored given the labels, and once more as the sum over them
-(`likelihood_<split>_over_labels.json`). Of a model that tells labels, the report says how well. A model with several
-likelihoods is scored by the one that `evaluation.likelihood` names; another than that of training goes to
-`likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from those of training; they are recorded in the
-result. The split is spread over all devices, of several processes too.
+`scores_<split>.npz`. Of real numbers whose values repeat, so that densities have no upper bound, the report says so and
+gives the probability of the cells of the record beside the density. A class-conditional model is scored given the
+labels, and once more as the sum over them (`likelihood_<split>_over_labels.json`). Of a model that tells labels, the
+report says how well. A model with several likelihoods is scored by the one that `evaluation.likelihood` names; another
+than that of training goes to `likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from those of
+training; they are recorded in the result. The split is spread over all devices, of several processes too.
 """
 
+import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,9 +30,10 @@ from gdm.data.loader import HostBatch, eval_batches
 from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels, log_label_prior
-from gdm.evaluation.report import build_report, one_line, write_report
+from gdm.evaluation.recording import OverCells, Recording
+from gdm.evaluation.report import build_report, one_line, recording_report, write_report
 from gdm.evaluation.scores import scores_path, write_scores
-from gdm.model import HasLabelProbs
+from gdm.model import HasLabelProbs, HasLogLikelihood
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
 
@@ -54,18 +58,23 @@ def main(argv: Sequence[str]) -> None:
     size = meshes.round_up(mesh, settings.batch_size)
     return eval_batches(run.dataset, split, size, rows=meshes.local_rows(mesh, size))
 
+  recording = _recording(run)
+
   def score(model: Any, name: str) -> SplitLikelihood:
     key = stream_key(jax.random.key(run.config.seed), f"evaluation/{split}", run.step)
-    likelihood = evaluate_likelihood(
-        model, params, carry, batches(), key=key,
-        num_draws=settings.num_draws, num_samples=settings.num_samples, num_examples=run.dataset.num_examples(split),
-        mesh=mesh)
-    labels = None
+    evaluate = functools.partial(
+        evaluate_likelihood, params=params, carry=carry, key=key, num_samples=settings.num_samples,
+        num_examples=run.dataset.num_examples(split), mesh=mesh)
+    likelihood = evaluate(model, batches=batches(), num_draws=settings.num_draws)
+    labels = cells = None
+    if recording is not None and settings.cell_points and isinstance(model, HasLogLikelihood):
+      cells = evaluate(OverCells.of(model, recording, settings.cell_points), batches=batches())
+      cells = dataclasses.replace(cells, discrete=True)  # the data are real, the cells are counted
     if isinstance(model, HasLabelProbs):
       labels = evaluate_labels(model, params, carry, batches(), num_examples=run.dataset.num_examples(split),
                                mesh=mesh).summary
     if jax.process_index() == 0:
-      _report(workdir, run, split, likelihood, name, labels)
+      _report(workdir, run, split, likelihood, name, labels, recording and recording_report(recording, cells))
     return likelihood
 
   if score(run.model, f"{split}{way}").given == ("y",):
@@ -73,15 +82,24 @@ def main(argv: Sequence[str]) -> None:
     score(OverLabels(run.model, prior), f"{split}{way}_over_labels")
 
 
+def _recording(run: TrainedRun) -> Recording | None:
+  """How the training split was recorded, where densities of it have no upper bound."""
+  spec, train = run.dataset.spec, run.dataset.split("train")
+  if spec.is_discrete or spec.has_lengths or not train.in_memory:
+    return None
+  found = Recording.of(train["x"])
+  return found if found.is_unbounded else None
+
+
 def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
-            labels: Mapping[str, Any] | None) -> None:
+            labels: Mapping[str, Any] | None, recording: Mapping[str, Any] | None) -> None:
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(
       likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
-      units=run.dataset.units.get(split), labels=labels)
+      units=run.dataset.units.get(split), labels=labels, recording=recording)
   if run.config.searched:  # settings were chosen on the validation split before training
     report["search"] = run.config.searched.to_dict()
   path = workdir.path / f"likelihood_{name}.json"

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from gdm.errors import ConfigError
+from gdm.evaluation.recording import NUM_SIDES
 from gdm.paths import is_local
 from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
@@ -56,6 +57,8 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "evaluation.batch_size": _at_least(1),
     "evaluation.num_draws": _at_least(1),
     "evaluation.num_samples": _at_least(1),
+    "evaluation.cell_points": (lambda value: value >= 0 and value % NUM_SIDES == 0,
+                               f"a multiple of {NUM_SIDES}, or 0 for none"),
     "evaluation.parameters": (lambda value: value in ("auto", "ema", "live"), "auto, ema or live"),
     "sampling.num": _at_least(1),
     "sampling.temperature": _POSITIVE,

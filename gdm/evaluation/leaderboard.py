@@ -165,6 +165,11 @@ class Table:
     return any(row.coded is not None for row in self.rows)
 
   @property
+  def has_cells(self) -> bool:
+    """Whether some row has the probability of the cells of the record."""
+    return any(_cells(row) for row in self.rows)
+
+  @property
   def has_inexact_differences(self) -> bool:
     """Whether some difference is of a bound or an estimate."""
     return any(row.difference is not None and row.difference.kind is not Kind.EXACT
@@ -180,6 +185,10 @@ class Table:
     below = [row.run for row in self.rows if _may_flatter(row)]
     if 0 < len(below) < len(self.rows):
       notes.append(f"Numbers that may be better than their models stand below the others: {', '.join(below)}.")
+    shares = [row.report["recording"]["repeated_share"] for row in self.rows if row.report.get("recording")]
+    if shares:
+      notes.append(f"{100.0 * shares[0]:.3g} % of values repeat, so that densities have no upper bound; the cells that "
+                   "they were recorded in have probabilities, which do.")
     if self.has_inexact_differences:
       notes.append("The difference of a bound or an estimate is itself no more than that: ≤, ≥ and ≈ say how the true "
                    "one stands to it, and its interval is about the numbers shown, not about the truth.")
@@ -210,6 +219,7 @@ _MODEL = Column("model", lambda row: row.report["model"], is_number=False)
 _BITS = Column("bits/dim ± 95 %", lambda row: bits_text(row.report))
 _CODED = Column("coded bits/dim", lambda row: "" if row.coded is None else f"{row.coded:.4f}")
 _NATS = Column("nats ± 95 %", lambda row: nats_text(row.report))
+_CELLS = Column("nats of cells ± 95 %", lambda row: nats_text(cells) if (cells := _cells(row)) else "")
 _REST = (
     Column("kind", lambda row: row.report["kind"].replace("_", " "), is_number=False),
     Column("params", lambda row: f"{row.report['num_params']:,}"),
@@ -257,6 +267,7 @@ _SHEET: tuple[str, ...] = ("dataset", "split", "given", "data_fingerprint", "ran
 _MEAN_SHEET: tuple[str, ...] = ("num_seeds", "bits_per_dim_seeds_stderr", "bits_per_dim_seeds_half",
                                 "nats_seeds_stderr", "nats_seeds_half")
 _CODED_SHEET: tuple[str, ...] = ("coded_bits_per_dim",)
+_CELLS_SHEET: tuple[str, ...] = ("cells_nats_mean", "cells_low", "cells_high", "cells_kind")
 _AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr", "difference_low", "difference_high",
                                    "difference_kind")
 
@@ -410,7 +421,7 @@ def _mean_text(mean: SeedMean, text: Callable[[Report], str]) -> str:
 
 def _columns(table: Table) -> tuple[Column, ...]:
   bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
-  return (_MODEL, *bits, _NATS, *_difference_columns(table), *_REST)
+  return (_MODEL, *bits, _NATS, *[_CELLS] * table.has_cells, *_difference_columns(table), *_REST)
 
 
 def _mean_columns(table: Table) -> tuple[Column, ...]:
@@ -476,6 +487,7 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
   del width
   out = io.StringIO()
   columns = (*_SHEET, *_CODED_SHEET * any(table.has_coded for table in tables),
+             *_CELLS_SHEET * any(table.has_cells for table in tables),
              *_AGAINST_SHEET * any(table.against for table in tables),
              *_MEAN_SHEET * any(table.means for table in tables))
   writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
@@ -485,10 +497,22 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
       writer.writerow({**row.report, "given": " ".join(row.report["given"]), "rank": rank, "run": row.run,
                        **_ends("bits_per_dim", row.report["bits_per_dim_ci95"]),
                        **_ends("nats", row.report["nats_ci95"]),
-                       "coded_bits_per_dim": row.coded, **_difference_cells(table, row.difference)})
+                       "coded_bits_per_dim": row.coded, **_cells_cells(row),
+                       **_difference_cells(table, row.difference)})
     for rank, mean in enumerate(table.means, start=1):
       writer.writerow({**_mean_cells(mean, rank), **_difference_cells(table, mean.difference)})
   return out.getvalue()
+
+
+def _cells(row: Row) -> Report | None:
+  """The numbers of the cells of the record, where a report has them."""
+  return row.report.get("recording", {}).get("cells")
+
+
+def _cells_cells(row: Row) -> dict[str, Any]:
+  cells = _cells(row)
+  return {} if not cells else {"cells_nats_mean": cells["nats_mean"], "cells_kind": cells["kind"],
+                               **_ends("cells", cells["nats_ci95"])}
 
 
 def _difference_cells(table: Table, difference: Difference | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from gdm.model import Batch, Carry, Objective, Params
 MIN_REPEATED = 0.01
 # Sides of the boxes that points are drawn from, in sides of the cell: a model's peaks may be much narrower than that.
 _SIDES = (1.0, 1.0 / 4.0, 1.0 / 16.0, 1.0 / 64.0, 1.0 / 256.0)
+NUM_SIDES = len(_SIDES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

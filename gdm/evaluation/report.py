@@ -14,6 +14,7 @@ from typing import Any
 from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
 from gdm.evaluation.likelihood import LogZ, SplitLikelihood
+from gdm.evaluation.recording import Recording
 from gdm.likelihood import Kind
 from gdm.paths import write_whole
 from gdm.precision import HIGHEST
@@ -28,7 +29,7 @@ _RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ",
 def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
-                 labels: Mapping[str, Any] | None = None) -> Report:
+                 labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None) -> Report:
   """The content of `likelihood_<split>.json`.
 
   Args:
@@ -44,6 +45,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     evaluation: the evaluation settings in force: number of importance samples, a solver's tolerance, ...
     units: of text, how many "tokens", "characters" and "unknown" tokens the split has (`Dataset.units`).
     labels: of a model that tells labels, how well (`SplitClassification.summary`).
+    recording: of real numbers whose values repeat, what `recording_report` says.
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
@@ -76,6 +78,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["details"] = dict(likelihood.details)
   if labels:
     report["labels"] = dict(labels)
+  if recording:
+    report["recording"] = dict(recording)
   if likelihood.alternatives:  # the same scores under further estimates of log Z
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
   if likelihood.bracket is not None:
@@ -101,6 +105,18 @@ def _numbers(likelihood: SplitLikelihood) -> Report:
       "bits_per_dim_ci95": ends(likelihood.bits_per_dim_ci95),
       **({} if likelihood.log_z is None else {"log_z": _log_z(likelihood.log_z)}),
   }
+
+
+def recording_report(recording: Recording, cells: SplitLikelihood | None) -> Report:
+  """What a report says of real numbers whose values repeat.
+
+  Args:
+    recording: of the training split.
+    cells: the scored split's probabilities of its cells; None where the model has none.
+  """
+  found = {"unbounded": recording.is_unbounded, "repeated_share": recording.repeated_share,
+           "repeated_share_of_columns": recording.repeated.tolist(), "step": recording.step.tolist()}
+  return found if cells is None else {**found, "cells": _numbers(cells)}
 
 
 def _log_z(log_z: LogZ) -> Report:
@@ -192,7 +208,7 @@ def one_line(report: Report) -> str:
              report["parameters"], f"step {report['step']}"]
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
-  details[2:2] = [*_other_end_text(report), *_missed_text(report)]
+  details[2:2] = [*_other_end_text(report), *_missed_text(report), *_recording_text(report.get("recording"))]
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
   else:
@@ -226,6 +242,14 @@ def _missed_text(report: Report) -> list[str]:
             if "log_z" in each]
   return [f"a mode was missed: {100.0 * share:.2g} % of Z is where annealing from the base never comes"
           for share in shares[:1] if share > 0.0]
+
+
+def _recording_text(recording: Mapping[str, Any] | None) -> list[str]:
+  """[`98 % of values repeat, so that densities have no upper bound`, `cells of the record ≥ -21.12 ± 0.10 nats`]."""
+  if not recording:
+    return []
+  words = [f"{100.0 * recording['repeated_share']:.3g} % of values repeat, so that densities have no upper bound"]
+  return words if "cells" not in recording else [*words, f"cells of the record {nats_text(recording['cells'])} nats"]
 
 
 def _units_text(units: Mapping[str, Any] | None) -> list[str]:

@@ -307,6 +307,19 @@ def test_skewed_scores_are_named_below_the_table(tmp_path):
     assert render(collect([tmp_path]), style).endswith("so that intervals cover 95 % at most: a.\n")
 
 
+def test_probabilities_of_cells_stand_beside_densities(tmp_path):
+  cells = {"kind": "lower_bound", "nats_mean": -9.0, "nats_ci95": [-9.5, -8.5]}
+  fields = {"bits_per_dim": None, "bits_per_dim_stderr": None}
+  write(tmp_path / "a", 20.0, recording={"unbounded": True, "repeated_share": 0.98, "cells": cells}, **fields)
+  write(tmp_path / "b", -3.0, **fields)
+  text, markdown, sheet = (render(collect([tmp_path]), style) for style in ("text", "markdown", "csv"))
+  assert "nats of cells ± 95 %" in text and "≥ -9.0000 ± 0.5000" in text and "| ≥ -9.0000 ± 0.5000 |" in markdown
+  assert "98 % of values repeat, so that densities have no upper bound" in text
+  assert [row["cells_nats_mean"] for row in csv.DictReader(io.StringIO(sheet))] == ["-9.0", ""]
+  write(tmp_path / "plain" / "c")
+  assert "cells" not in render(collect([tmp_path / "plain"]))
+
+
 def test_differences_of_means_over_seeds(tmp_path):
   scored(tmp_path / "a0", [-80.0, -90.0, -100.0], "made")
   for seed, nats in enumerate([[-79.0, -88.0, -99.0], [-79.0, -90.0, -97.0]]):

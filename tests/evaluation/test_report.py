@@ -8,7 +8,8 @@ import pytest
 
 from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
 from gdm.evaluation.likelihood import SplitLikelihood
-from gdm.evaluation.report import build_report, one_line, read_report, write_report
+from gdm.evaluation.recording import Recording
+from gdm.evaluation.report import build_report, one_line, read_report, recording_report, write_report
 from gdm.likelihood import Kind
 
 
@@ -95,6 +96,23 @@ def test_text_has_nats_per_token_and_per_character(tmp_path):
   assert read_report(tmp_path / "r.json") == report
   characters = report_of(units={"tokens": 192, "characters": 192, "unknown": 0})
   assert "(-85.0000 nats, 1.3281 nats/character, exact" in one_line(characters)
+
+
+def test_repeated_reals_have_no_bound_and_the_probability_of_their_cells_is_beside_the_density(tmp_path):
+  recording = Recording(np.array([0.1, 1.0]), np.zeros(2), np.array([0.98, 0.5]))
+  cells = split_likelihood(nats=(-8.0, -9.0, -10.0), dims=2, kind=Kind.LOWER_BOUND)
+  report = report_of(split_likelihood(discrete=False, dims=2), recording=recording_report(recording, cells))
+  found = report["recording"]
+  assert found["unbounded"] and found["repeated_share"] == 0.74 and found["step"] == [0.1, 1.0]
+  assert found["repeated_share_of_columns"] == [0.98, 0.5]
+  assert (found["cells"]["kind"], found["cells"]["nats_mean"]) == ("lower_bound", -9.0)
+  assert found["cells"]["bits_per_dim"] == pytest.approx(9.0 / (2 * math.log(2)))
+  assert ("exact, 95 % interval, 74 % of values repeat, so that densities have no upper bound, cells of the record "
+          "≥ -9.0000 ± 2.4841 nats, 3 examples") in one_line(report)
+  write_report(tmp_path / "likelihood_test.json", report)
+  assert read_report(tmp_path / "likelihood_test.json") == report
+  without = report_of(split_likelihood(discrete=False), recording=recording_report(recording, None))
+  assert "no upper bound, 3 examples" in one_line(without)
 
 
 def test_padding_is_not_taken_for_text():

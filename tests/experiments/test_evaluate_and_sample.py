@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from commands import TINY
+from commands import ROOT, TINY
 
 from experiments import trained
 from experiments.trained import load_run
@@ -149,3 +149,22 @@ def test_requests_that_cannot_be(commands, workdir, args, message):
 def test_help_tells_how_to_call_and_what_the_flags_are(commands, binary, flag):
   said = commands.run(binary, "--help").out
   assert f"python -m experiments.{binary} --" in said and flag in said and "--workdir" in said
+
+
+def test_recorded_reals_are_told_with_the_probability_of_their_cells(commands, tmp_path):
+  rng = np.random.default_rng(0)
+  sets = {name: np.round(rng.normal(5.0, 1.0, (num, 2)), 1).astype(np.float32)
+          for name, num in (("train", 300), ("valid", 40), ("test", 60))}
+  np.savez(tmp_path / "data.npz", **sets)
+  workdir = tmp_path / "run"
+  commands.good("train", f"--config={ROOT}/configs/baselines/gaussian_mixture.py:npz", f"--workdir={workdir}",
+                f"--config.data.path={tmp_path / 'data.npz'}", "--config.model.num_components=1")
+  said = commands.good("evaluate", f"--workdir={workdir}")
+  assert "of values repeat, so that densities have no upper bound, cells of the record ≥ -" in said
+  found = report(workdir)
+  recorded = found["recording"]
+  # A density that is wide beside the cells: their probability is the density times their area.
+  by_area = found["nats_mean"] + np.sum(np.log(recorded["step"]))
+  np.testing.assert_allclose(recorded["cells"]["nats_mean"], by_area, atol=0.05)
+  assert recorded["cells"]["kind"] == "lower_bound" and recorded["repeated_share"] > 0.9
+  assert "cells" not in commands.good("evaluate", f"--workdir={workdir}", "--config.evaluation.cell_points=0")
