@@ -101,7 +101,7 @@ def test_the_data_may_have_moved_but_not_changed(commands, tmp_path):
   commands.good("evaluate", f"--workdir={tmp_path}/run", f"--config.data.path={tmp_path / 'moved.npz'}")
   np.savez(tmp_path / "data.npz", **{**sets, "train": 1 - sets["train"]})
   result = commands.run("evaluate", f"--workdir={tmp_path}/run")
-  assert result.status == 2 and "the training split is" in result.err
+  assert result.status == 2 and "the train split is" in result.err
 
 
 def test_any_family_is_compared(commands, workdir):
