@@ -74,6 +74,8 @@ def get_config() -> ml_collections.ConfigDict:
           "num_steps": 0,  # 0 is the model's own choice
           "guidance": 1.0,  # how much more than given the labels; 1 is no guidance
           "eta": 0.0,  # noise that DDIM adds: 0 none, 1 as much as ancestral sampling
+          "start": "",  # of energies, where chains start: base, smc or chains; "" is the model's own choice
+          "num_temperatures": 0,  # of energies, steps of annealing; 0 is the model's own choice
       },
   })
 

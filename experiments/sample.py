@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.pictures import require_shown, save_panels, save_trajectory, shown_split
-from experiments.sampling import draw, mixing
+from experiments.sampling import annealing_options, draw, mixing
 from experiments.trained import TrainedRun, load_run
 from experiments.workdir import Workdir
 from gdm.errors import ConfigError
@@ -86,7 +86,10 @@ def _complete(run: TrainedRun) -> tuple[Arrays, Arrays]:
   spec, original = run.dataset.spec, _examples(run)
   known = (np.arange(spec.num_dims) < round(_KNOWN.value * spec.num_dims)).reshape(spec.event)
   key = stream_key(jax.random.key(run.config.sampling.seed), "completion", 0)
-  completed = run.model.complete(run.params, run.carry, key, jax.numpy.asarray(original), jax.numpy.asarray(known))
+  completed = run.model.complete(run.params, run.carry, key, jax.numpy.asarray(original), jax.numpy.asarray(known),
+                                 **annealing_options(run, run.model.complete))
+  if words := mixing(completed.info):
+    print(words)
   x = np.asarray(completed.x)
   return {"x": x, "original": original, "known": known}, {"known": np.where(known, original, 0), "completed": x}
 
@@ -99,7 +102,11 @@ def _denoise(run: TrainedRun) -> tuple[Arrays, Arrays]:
   noise = np.random.default_rng(run.config.sampling.seed).normal(scale=_DENOISE.value, size=original.shape)
   noised = (original + noise).astype(np.float32)
   key = stream_key(jax.random.key(run.config.sampling.seed), "denoising", 0)
-  x = np.asarray(run.model.denoise(run.params, run.carry, key, jax.numpy.asarray(noised), _DENOISE.value).x)
+  cleaned = run.model.denoise(run.params, run.carry, key, jax.numpy.asarray(noised), _DENOISE.value,
+                              **annealing_options(run, run.model.denoise))
+  if words := mixing(cleaned.info):
+    print(words)
+  x = np.asarray(cleaned.x)
   before, after = (float(np.sqrt(np.mean((each - original) ** 2))) for each in (noised, x))
   print(f"root mean squared error {before:.4g} before, {after:.4g} after, in the data's units.")
   shown = {"noised": noised, "denoised": x}

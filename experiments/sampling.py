@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from configs import base
 from experiments.trained import TrainedRun
 from gdm.errors import ConfigError
-from gdm.inference.diagnostics import agreement, in_words
+from gdm.inference.diagnostics import agreement, failure, in_words
 from gdm.model import HasClasses, HasSample, Samples
 from gdm.training.streams import stream_key
 
@@ -65,6 +65,20 @@ def sampling_options(run: TrainedRun) -> dict[str, Any]:
   return options
 
 
+def annealing_options(run: TrainedRun, method: Callable[..., Samples]) -> dict[str, Any]:
+  """`num_temperatures` of the config's `sampling` section for `complete` or `denoise`.
+
+  Raises ConfigError where it is set and the method has none.
+  """
+  asked = run.config.sampling.num_temperatures
+  if not asked:
+    return {}
+  if "num_temperatures" not in inspect.signature(method).parameters:
+    raise ConfigError(f"sampling.num_temperatures is {asked}, but {run.config.model.name} anneals nothing here; it "
+                      "must be 0.")
+  return {"num_temperatures": asked}
+
+
 def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
   """`sampling.num` samples by the settings of the config's `sampling` section; classes take turns.
 
@@ -92,13 +106,25 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
 
 
 def mixing(info: Mapping[str, Any]) -> str:
-  """What a sampler says of its chains, in a line: acceptance, and whether they agree on log f and on where they are."""
+  """What is known of a sampler's chains: how they moved, and whether they agree on log f and on where they are.
+
+  Where they have failed, a second line says so.
+  """
   words = [f"{name} {in_words(float(info[name]))}" for name in ("acceptance", "divergent") if name in info]
+  if "least_acceptance" in info:
+    words.append(f"least acceptance of annealing {in_words(float(info['least_acceptance']))} at inverse temperature "
+                 f"{in_words(float(info['least_acceptance_beta']))}")
+  if "effective_sample_size" in info:
+    words.append(f"its weights are worth {in_words(float(info['effective_sample_size']))} chains")
   for name, subject in TRACES.items():
     trace = np.asarray(info.get(name, np.zeros((0, 0))))
     if trace.shape[0] > 1 and trace.shape[1] >= MIN_TRACE:
       words.append(agreement(subject, trace))
-  return ", ".join(words)
+  lines = [", ".join(words)] if words else []
+  if found := failure(info):
+    lines.append(f"the draws are not from the model: {found}. --config.sampling.num_temperatures, larger, may help; of "
+                 "samples --config.sampling.start=smc, too, or --config.sampling.num_steps for further steps.")
+  return "\n".join(lines)
 
 
 def is_conditional(model: Any) -> bool:

@@ -64,6 +64,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "sampling.temperature": _POSITIVE,
     "sampling.seed": _SEED,
     "sampling.num_steps": (lambda value: value >= 0, "at least 1, or 0 for the model's own choice"),
+    "sampling.num_temperatures": (lambda value: value >= 0, "at least 1, or 0 for the model's own choice"),
     "sampling.guidance": _NOT_NEGATIVE,
     "sampling.eta": _NOT_NEGATIVE,
 }

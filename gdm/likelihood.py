@@ -148,6 +148,7 @@ class LogNormalizer:
     effective_sample_size: how many chains of equal weight would be as good; None where there are no chains.
     missed: share of Z, in [0, 1], in states that annealing from the model's base never reaches and that were found from
       elsewhere; None where nothing was looked for.
+    acceptance: the least share of moves that annealing accepted at any temperature; None where none can be rejected.
   """
 
   nats: Float[Array, ""]
@@ -156,6 +157,7 @@ class LogNormalizer:
   interval: Float[Array, "2"] | None = None
   effective_sample_size: Float[Array, ""] | None = None
   missed: Float[Array, ""] | None = None
+  acceptance: Float[Array, ""] | None = None
 
 
 def bits_per_dim(nats: Num[Array, "*shape"] | float, num_dims: Num[Array, "*shape"] | int):

@@ -18,7 +18,7 @@ from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.ranking import scores
 from gdm.evaluation.report import build_report
 from gdm.inference import annealed_importance as annealing
-from gdm.inference import gibbs_with_gradients, metropolis
+from gdm.inference import gibbs_with_gradients, metropolis, sequential_monte_carlo, tuning
 from gdm.inference.quadrature import log_integral
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.precision import highest_precision
@@ -64,6 +64,10 @@ X = np.ones((4, 3), np.float32)
 CALLS = {
     "mala": lambda x: metropolis.walk(key(), x, log_density, metropolis.mala(log_density, 0.1), 3).x,
     "hmc": lambda x: metropolis.walk(key(), x, log_density, metropolis.hmc(log_density, 0.1, 3), 2).x,
+    "hmc of a dense mass": lambda x: metropolis.hmc_move(
+        key(), x, log_density, 0.1, 2, metropolis.Factor(jnp.asarray(W)))[0],
+    "pilot": lambda x: tuning.tune(log_density, x[None], jnp.ones(3), key(), num_leapfrog=2, longest_step=0.4).scales,
+    "smc": lambda x: sequential_monte_carlo.run(path(), np.linspace(0.0, 1.0, 4), key(), 2, 2).x + x[0, 0],
     "gibbs with gradients, binary": lambda x: gibbs_with_gradients.binary_step(key(), x, log_density).x,
     "gibbs with gradients, categorical": lambda x: gibbs_with_gradients.categorical_step(
         key(), x.astype(jnp.int32), lambda code: log_density(code[..., 0]), 2).x,

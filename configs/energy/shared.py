@@ -54,7 +54,7 @@ def get_continuous_config(name: str, **fields: Any) -> ml_collections.ConfigDict
       "normalizer": "auto",
       "num_temperatures": 200,
       "num_chains": 256,
-      "hmc_step_size": 0.2,
+      "hmc_step_size": 0.4,
       "num_leapfrog": 4,
       **fields,
   }

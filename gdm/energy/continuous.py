@@ -23,7 +23,7 @@ from gdm.energy.losses import DRAWS, LOSSES, Energy
 from gdm.energy.normalizers import normalized_by
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
-from gdm.inference import langevin, metropolis
+from gdm.inference import tuning
 from gdm.inference.quadrature import MAX_DIMS, Box
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
 from gdm.model import Batch, Carry, LossOutput, Objective, Params, PyTree, Samples
@@ -54,11 +54,12 @@ class ContinuousEnergy(abc.ABC):
     kl_weight: weight of the improved terms (Du et al., arXiv:2012.01316): the chains' energy, through their last step,
       minus their entropy.
     denoising_scale: deviation of the noise of denoising score matching, in those of the data.
-    normalizer: "quadrature" or "ais"; "auto" is quadrature in 1 and 2 dimensions.
+    normalizer: "quadrature", "ais" or "smc"; "auto" is quadrature in 1 and 2 dimensions, ais in more.
     num_temperatures: steps between the base and the model, in annealing.
     num_chains: chains that estimate log Z, in annealing.
-    hmc_step_size: of annealing's leapfrog, in deviations of each dimension.
-    num_leapfrog: leapfrog steps of a move.
+    hmc_step_size: the longest leapfrog step of annealing, in deviations of the density at each temperature, whose
+      covariance a pilot run finds; it finds shorter steps where fewer than 0.8 of the moves would be accepted.
+    num_leapfrog: leapfrog steps of a move; a path of 1.6 deviations makes a Gaussian's draw nearly independent.
   """
 
   spec: DataSpec
@@ -78,7 +79,7 @@ class ContinuousEnergy(abc.ABC):
   normalizer: str = "auto"
   num_temperatures: int = 200
   num_chains: int = 256
-  hmc_step_size: float = 0.2
+  hmc_step_size: float = 0.4
   num_leapfrog: int = 4
 
   def __post_init__(self) -> None:
@@ -238,13 +239,14 @@ class ContinuousEnergy(abc.ABC):
     return checked(self.spec, batch, dataclasses.replace(found, error=of_u.error))
 
   def scored_by(self, name: str, **settings: Any) -> "ContinuousEnergy":
-    """The model with another normalizer: quadrature, or ais with `num_temperatures` and `num_chains`."""
+    """The model with another normalizer: quadrature; or ais or smc, with `num_temperatures` and `num_chains`."""
     return normalized_by(self, name, settings)
 
   # Draws.
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0) -> Samples:
+             num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0,
+             num_temperatures: int = 0) -> Samples:
     """Draws [num, *event] in the data's values.
 
     Args:
@@ -254,15 +256,23 @@ class ContinuousEnergy(abc.ABC):
       num: how many.
       condition: must be None, but for models of labels.
       num_steps: further steps at the model itself.
-      sampler: of the further steps: "langevin" as in training, "mala" of the same step, or "hmc".
-      start: "base" anneals draws from the base over `num_temperatures` steps. "chains" takes those of the buffer.
+      sampler: of the further steps: "langevin" as in training, "mala" of the same step, or "hmc", whose step and mass a
+        pilot finds.
+      start: "base" anneals draws from the base. "smc" resamples them on the way, `num_chains` of them at least, so that
+        parts of the density get their shares where chains don't cross from one to another; draws may be copies of each
+        other. "chains" takes those of the buffer.
       temperature: draws are of f to the power of 1 / temperature; Langevin's noise comes on top.
+      num_temperatures: steps of annealing; 0 is the model's own number.
 
     Returns:
       The draws, and of the sampler: "nfe", gradients of a chain; "divergent", the share of chains that ever left the
-      finite numbers; with further steps "acceptance", their mean, 1 for Langevin which rejects nothing, and
-      along them "log_density" [num, num_steps], log f to the power of 1 / temperature, and "mean" and "component" of
-      gdm/inference/watched.py, of standardized values, by which gdm/inference/diagnostics.py says whether chains agree.
+      finite numbers, and "lost", of those that are not finite now. With further steps "acceptance", their mean, 1 for
+      Langevin which rejects nothing, and along them "log_density" [num, num_steps], log f to the power of
+      1 / temperature, and "mean" and "component" of gdm/inference/watched.py, of standardized values, by which
+      gdm/inference/diagnostics.py says whether chains agree. Of annealing "least_acceptance", "least_acceptance_beta",
+      "stuck", "least_path" and "pilot_nfe", see gdm/energy/continuous_chains.py, and "effective_sample_size" of its
+      weights; of smc "resamplings" and "ancestors" too. `diagnostics.failure` puts into words what of it shows that
+      draws are not from the model.
 
     Raises:
       ConfigError: an unknown sampler or start, too few steps, no temperature, or chains where there are none.
@@ -279,35 +289,38 @@ class ContinuousEnergy(abc.ABC):
       raise ConfigError(f"temperature is {temperature}; it must be finite and above 0.")
     if start == "chains":
       self._require_chains(params, carry)
-    annealed = self.num_temperatures * (self.num_leapfrog + 1) if start == "base" else 0
+    model = self._annealed_over(num_temperatures)
+    annealed = 0 if start == "chains" else model._annealing_nfe
     each = self.num_leapfrog if sampler == "hmc" else 1
-    moved = chains.sample(self, params, carry, key, num, condition, num_steps, sampler, start, temperature)
+    drawn, info = chains.sample(model, params, carry, key, num, condition, num_steps, sampler, start, temperature)
     nfe = annealed + (1 + each * num_steps if num_steps else 0)
-    info = {"nfe": nfe, "divergent": jnp.mean(moved.divergent * 1.0)}
-    if num_steps:
-      info.update(acceptance=jnp.mean(moved.acceptance), log_density=moved.trace, **moved.watched)
-    return Samples(self.as_data(params, moved.x), info)
+    return Samples(self.as_data(params, drawn), {"nfe": nfe, **info})
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
-               known: Bool[Array, "*event"]) -> Samples:
-    """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part."""
-    known = jnp.asarray(known)
-    drawn, info = chains.complete(self, params, carry, key, jnp.asarray(x), known)
-    return Samples(jnp.where(known, jnp.asarray(x, drawn.dtype), drawn), {"nfe": self._annealing_nfe, **info})
+               known: Bool[Array, "*event"], num_temperatures: int = 0) -> Samples:
+    """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part.
+
+    Over `num_temperatures` steps, or the model's own number for 0. Of annealing the info tells what `sample`'s does.
+    """
+    known, model = jnp.asarray(known), self._annealed_over(num_temperatures)
+    drawn, info = chains.complete(model, params, carry, key, jnp.asarray(x), known)
+    return Samples(jnp.where(known, jnp.asarray(x, drawn.dtype), drawn), {"nfe": model._annealing_nfe, **info})
 
   def denoise(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
-              deviation: float) -> Samples:
+              deviation: float, num_temperatures: int = 0) -> Samples:
     """Draws from p(clean | x) where x is clean plus Gaussian noise of `deviation`, in the data's units.
 
-    Chains start at x and are annealed from the base, given x, to the model, given x. The draws are real numbers: levels
-    are not rounded to, since noise is not.
+    Chains start at x and are annealed from the base, given x, to the model, given x, over `num_temperatures` steps, or
+    the model's own number for 0. The draws are real numbers: levels are not rounded to, since noise is not. Of
+    annealing the info tells what `sample`'s does.
 
     Raises ConfigError unless the deviation is positive.
     """
     if not 0.0 < deviation < math.inf:
       raise ConfigError(f"deviation is {deviation}; it must be positive.")
-    drawn, info = chains.denoise(self, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
-    return Samples(drawn, {"nfe": self._annealing_nfe, **info})
+    model = self._annealed_over(num_temperatures)
+    drawn, info = chains.denoise(model, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
+    return Samples(drawn, {"nfe": model._annealing_nfe, **info})
 
   def diagnose(self, params: Params, carry: Carry) -> str:
     """Names the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
@@ -327,29 +340,29 @@ class ContinuousEnergy(abc.ABC):
       raise SpecError(f"{type(self).__name__} is not conditional; condition must be None.")
     return None
 
-  def path(self, params: Params, carry: Carry, condition: Array | None = None,
-           temperature: Float[Array, ""] | float = 1.0) -> annealing.Path:
-    """From the base to the model at a temperature, geometrically, by Hamiltonian Monte Carlo."""
-    energy, scale = self.energy(params, carry, condition), self.spread(params)
+  def bridge(self, params: Params, carry: Carry, condition: Array | None = None,
+             temperature: Float[Array, ""] | float = 1.0) -> tuning.LogDensity:
+    """(u, beta) -> log f_beta(u) in nats, the geometric path from the base to the model at a temperature."""
+    energy = self.energy(params, carry, condition)
 
     def log_density(u, beta):
       return (1.0 - beta) * self.base_log_prob(params, carry, u) - beta / temperature * energy(u)
 
-    def transition(key, u, beta):
-      # What is cold is narrow, and takes short steps.
-      return self.move(key, u, lambda u: log_density(u, beta), scale / jnp.sqrt(1.0 - beta + beta / temperature))
+    return log_density
 
-    return annealing.Path(log_density, transition, lambda key, num: self.sample_base(params, carry, key, num),
-                          jnp.zeros(()))
-
-  def move(self, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, scale: Array) -> Array:
-    """A move of annealing."""
-    kernel = metropolis.hmc(log_prob, self.hmc_step_size, self.num_leapfrog, scale)
-    return kernel(key, metropolis.point(log_prob, u)).at.x
+  def path(self, params: Params, carry: Carry, condition: Array | None = None,
+           temperature: Float[Array, ""] | float = 1.0) -> annealing.Path:
+    """From the base to the model at a temperature, by Hamiltonian Monte Carlo with what a pilot run found."""
+    tuned = chains.tune(self, params, carry, condition, temperature)
+    return chains.tuned_path(self, params, carry, condition, temperature, tuned)
 
   @property
   def _annealing_nfe(self) -> int:
     return self.num_temperatures * (self.num_leapfrog + 1)
+
+  def _annealed_over(self, num_temperatures: int) -> "ContinuousEnergy":
+    """The model with so many steps of annealing; itself for 0."""
+    return dataclasses.replace(self, num_temperatures=num_temperatures) if num_temperatures else self
 
   def _require_chains(self, params: Params, carry: Carry) -> None:
     """Raises ConfigError where there are no chains, NotFiniteError where one has left the data's range."""

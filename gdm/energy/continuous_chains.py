@@ -6,99 +6,257 @@ for them as they are, and a model is hashable and holds no arrays.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.inference import annealed_importance as annealing
-from gdm.inference import langevin, metropolis
+from gdm.inference import langevin, metropolis, sequential_monte_carlo, tuning
+from gdm.inference.diagnostics import MIN_ACCEPTANCE
+from gdm.inference.sequential_monte_carlo import effective_share, normalized
 from gdm.inference.watched import watch
 from gdm.model import Carry, Params
 
-KERNELS: Mapping[str, Callable[[Any, langevin.LogProb, Array], metropolis.Kernel]] = {
-    "langevin": lambda model, log_prob, scale: metropolis.unadjusted(
+PILOT_SEED = 0  # of every pilot that starts at the base
+MAX_GROUPS = 16  # targets that a pilot looks at, where each example is a target of its own
+PROPOSALS = 64  # of neighbouring temperatures, at least, whose acceptance is averaged before the least is looked for
+
+# By name: (model, log f, scale of each dimension, a pilot's result at log f) -> a kernel of log f.
+KERNELS: Mapping[str, Callable[[Any, langevin.LogProb, Array, Callable[[], tuning.Tuning]], metropolis.Kernel]] = {
+    "langevin": lambda model, log_prob, scale, tuned: metropolis.unadjusted(
         log_prob, model.step_size, model.noise**2, scale),
-    "mala": lambda model, log_prob, scale: metropolis.mala(log_prob, model.step_size, scale),
-    "hmc": lambda model, log_prob, scale: metropolis.hmc(log_prob, model.hmc_step_size, model.num_leapfrog, scale),
+    "mala": lambda model, log_prob, scale, tuned: metropolis.mala(log_prob, model.step_size, scale),
+    "hmc": lambda model, log_prob, scale, tuned: _hmc(model, log_prob, tuned()),
 }
 
 
+def tune(model: Any, params: Params, carry: Carry, condition: Array | None,
+         temperature: Float[Array, ""] | float) -> tuning.Tuning:
+  """Kernels and temperatures of annealing, by a pilot from the base.
+
+  The pilot's key is always the same, so that draws, log Z and each example's score are of one and the same annealed
+  sampler, which is a function of the parameters.
+  """
+  base_key, key = jax.random.split(jax.random.key(PILOT_SEED))
+  rows = jnp.zeros(1, int) if condition is None else _spread_over(len(condition))
+  each = tuning.NUM_CHAINS // len(rows)
+  condition = None if condition is None else jnp.repeat(condition[rows], each, axis=0)
+  u = model.sample_base(params, carry, base_key, len(rows) * each).reshape(len(rows), each, *model.spec.event)
+  return _tuned(model, model.bridge(params, carry, condition, temperature), u, model.spread(params), key)
+
+
+def tuned_path(model: Any, params: Params, carry: Carry, condition: Array | None,
+               temperature: Float[Array, ""] | float, tuned: tuning.Tuning) -> annealing.Path:
+  """From the base to the model, by the kernels and along the temperatures of a pilot."""
+  log_density = model.bridge(params, carry, condition, temperature)
+
+  def measured(key, u, beta):
+    return _move(model, key, u, lambda u: log_density(u, beta), tuned, beta)
+
+  return annealing.Path(log_density, lambda key, u, beta: measured(key, u, beta)[0],
+                        lambda key, num: model.sample_base(params, carry, key, num), jnp.zeros(()), measured=measured,
+                        ladder=tuned.ladder)
+
+
+class Started(NamedTuple):
+  """Where chains start that are to walk at the model itself.
+
+  Attributes:
+    u: standardized values.
+    info: of how they came there, by name.
+    tuned: (log f of the model) -> a pilot's result there.
+  """
+
+  u: Array
+  info: dict[str, Array]
+  tuned: Callable[[langevin.LogProb], tuning.Tuning]
+
+
 def _from_base(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-               condition: Array | None, temperature: Float[Array, ""]) -> Array:
-  ladder = annealing.ladder(model.num_temperatures)
-  return annealing.forward(model.path(params, carry, condition, temperature), ladder, key, num).x
+               condition: Array | None, temperature: Float[Array, ""]) -> Started:
+  tuned = tune(model, params, carry, condition, temperature)
+  betas = tuned.ladder(model.num_temperatures)
+  path = tuned_path(model, params, carry, condition, temperature, tuned)
+  found = annealing.forward(path, betas, key, num)
+  info = {**acceptance_info(found.acceptance, betas), **pilot_info(model, tuned),
+          "effective_sample_size": effective_share(normalized(found.log_weights[None]))[0] * num}
+  return Started(found.x, info, lambda log_prob: tuned)
+
+
+def _by_smc(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+            condition: Array | None, temperature: Float[Array, ""]) -> Started:
+  run_key, draw_key = jax.random.split(key)
+  tuned = tune(model, params, carry, None, temperature)
+  betas = tuned.ladder(model.num_temperatures)
+  path = tuned_path(model, params, carry, None, temperature, tuned)
+  swarm = sequential_monte_carlo.run(path, betas, run_key, 1, max(num, model.num_chains))
+  info = {**acceptance_info(swarm.acceptance.reshape(len(swarm.acceptance), -1), betas), **pilot_info(model, tuned),
+          **swarm_info(swarm)}
+  return Started(sequential_monte_carlo.draws(draw_key, swarm, num), info, lambda log_prob: tuned)
 
 
 def _from_chains(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                 condition: Array | None, temperature: Float[Array, ""]) -> Array:
-  chains = carry["chains"].reshape(-1, *model.spec.event)
-  return jax.random.permutation(key, chains)[jnp.arange(num) % len(chains)]
+                 condition: Array | None, temperature: Float[Array, ""]) -> Started:
+  chains = jax.random.permutation(key, carry["chains"].reshape(-1, *model.spec.event))
+
+  def tuned(log_prob):  # where the chains are already
+    return _tuned(model, lambda u, beta: log_prob(u), chains[None, :tuning.NUM_CHAINS], model.spread(params),
+                  jax.random.key(PILOT_SEED))
+
+  return Started(chains[jnp.arange(num) % len(chains)], {}, tuned)
 
 
-STARTS: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _from_chains}
+STARTS: Mapping[str, Callable[..., Started]] = {"base": _from_base, "smc": _by_smc, "chains": _from_chains}
+
+
+class Drawn(NamedTuple):
+  """Draws, and numbers of the sampler by name."""
+
+  u: Float[Array, "num *event"]
+  info: dict[str, Array]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
 def sample(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
            condition: Array | None, num_steps: int, sampler: str, start: str,
-           temperature: Float[Array, ""]) -> metropolis.Walk:
-  """Standardized draws, after `num_steps` steps of a kernel from where a start of STARTS puts them."""
+           temperature: Float[Array, ""]) -> Drawn:
+  """Draws, after `num_steps` steps of a kernel from where a start of STARTS puts them."""
   start_key, walk_key = jax.random.split(key)
-  energy = model.energy(params, carry, condition)
-  u = STARTS[start](model, params, carry, start_key, num, condition, temperature)
-  if not num_steps:  # no gradient for a walk of none
-    return metropolis.Walk(u, jnp.ones(num, u.dtype), ~_finite(u), jnp.zeros((num, 0), u.dtype))
+  started = STARTS[start](model, params, carry, start_key, num, condition, temperature)
+  u, divergent = started.u, jnp.zeros(num, bool)
+  info = dict(started.info)
+  if num_steps:  # no gradient for a walk of none
+    energy = model.energy(params, carry, condition)
 
-  def log_prob(u):
-    return -energy(u) / temperature
+    def log_prob(u):
+      return -energy(u) / temperature
 
-  kernel = KERNELS[sampler](model, log_prob, jnp.sqrt(temperature) * model.spread(params))
-  known = [u, *([carry["chains"].reshape(-1, *model.spec.event)] if "chains" in carry else [])]
-  walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps, watch(jnp.concatenate(known)))
-  return walked._replace(divergent=walked.divergent | ~_finite(u))
+    scale = jnp.sqrt(temperature) * model.spread(params)
+    kernel = KERNELS[sampler](model, log_prob, scale, lambda: started.tuned(log_prob))
+    known = [u, *([carry["chains"].reshape(-1, *model.spec.event)] if "chains" in carry else [])]
+    walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps, watch(jnp.concatenate(known)))
+    u, divergent = walked.x, walked.divergent
+    info.update(acceptance=jnp.mean(walked.acceptance), log_density=walked.trace, **walked.watched)
+  lost = ~_finite(u)
+  return Drawn(u, {"divergent": jnp.mean(1.0 * (divergent | lost)), "lost": jnp.mean(1.0 * lost), **info})
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def complete(model: Any, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
-             known: Bool[Array, "*event"]) -> tuple[Array, dict[str, Array]]:
+             known: Bool[Array, "*event"]) -> Drawn:
   """Draws of what is unknown, in the data's values: from the base, annealed given what is known."""
-  noise_key, base_key, key = jax.random.split(key, 3)
-  path, scale = model.path(params, carry), jnp.where(known, 0.0, model.spread(params))
-  u = jnp.where(known, model.standardize(params, x, noise_key), model.sample_base(params, carry, base_key, len(x)))
-  u, info = _annealed(model, path.log_density, u, scale, key)
-  return model.as_data(params, u), info
+  noise_key, base_key, pilot_key, key = jax.random.split(key, 4)
+  seen = model.standardize(params, x, noise_key)
+  log_density, spread = model.bridge(params, carry), jnp.where(known, 0.0, model.spread(params))
+  rows = _spread_over(len(x))
+  of_pilot = jnp.repeat(seen[rows], tuning.NUM_CHAINS // len(rows), axis=0)
+  start = jnp.where(known, jnp.concatenate([seen, of_pilot]),
+                    model.sample_base(params, carry, base_key, len(x) + len(of_pilot)))
+  pilot = start[len(x):].reshape(len(rows), -1, *model.spec.event)
+  tuned = _tuned(model, log_density, pilot, spread, pilot_key)
+  u, info = _annealed(model, log_density, start[:len(x)], tuned, key)
+  return Drawn(model.as_data(params, u), info)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def denoise(model: Any, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
-            deviation: Float[Array, ""]) -> tuple[Array, dict[str, Array]]:
+            deviation: Float[Array, ""]) -> Drawn:
   """Draws of what x was before noise of a deviation, in the data's values: from x, annealed given x."""
-  base, path = params["base"], model.path(params, carry)
+  start_key, pilot_key, key = jax.random.split(key, 3)
+  base, bridge = params["base"], model.bridge(params, carry)
   middle = 0.5 * model.spec.is_discrete  # of what an integer stands for once it is dequantized
   seen, noise = (x + middle - base["centre"]) / base["scale"], deviation / base["scale"]
-
-  def log_density(u, beta):
-    return path.log_density(u, beta) - 0.5 * _total(jnp.square((seen - u) / noise))
-
   # Where the noise is narrower than the model, it is what confines the chains.
-  spread = model.spread(params)
-  u, info = _annealed(model, log_density, seen, 1.0 / jnp.sqrt(1.0 / jnp.square(spread) + 1.0 / jnp.square(noise)), key)
-  return u * base["scale"] + base["centre"] - middle, info
+  spread = 1.0 / jnp.sqrt(1.0 / jnp.square(model.spread(params)) + 1.0 / jnp.square(noise))
+
+  def given(seen):
+    return lambda u, beta: bridge(u, beta) - 0.5 * _total(jnp.square((seen - u) / noise))
+
+  rows = _spread_over(len(x))
+  of_pilot = jnp.repeat(seen[rows], tuning.NUM_CHAINS // len(rows), axis=0)
+  start = of_pilot + spread * jax.random.normal(start_key, of_pilot.shape, of_pilot.dtype)
+  tuned = _tuned(model, given(of_pilot), start.reshape(len(rows), -1, *model.spec.event), spread, pilot_key)
+  u, info = _annealed(model, given(seen), seen, tuned, key)
+  return Drawn(u * base["scale"] + base["centre"] - middle, info)
 
 
-def _annealed(model: Any, log_density: Callable[[Array, Array], Array], u: Array, scale: Array,
+def _annealed(model: Any, log_density: tuning.LogDensity, u: Array, tuned: tuning.Tuning,
               key: Key[Array, ""]) -> tuple[Array, dict[str, Array]]:
-  """One chain from each u, moved at every temperature; and the share of those that left the finite numbers."""
-  betas = jnp.asarray(annealing.ladder(model.num_temperatures)[1:], u.dtype)
+  """One chain from each u, moved at every temperature; and what is told of it."""
+  betas = tuned.ladder(model.num_temperatures)
 
   def step(u, rung):
     index, beta = rung
-    return model.move(jax.random.fold_in(key, index), u, lambda u: log_density(u, beta), scale), None
+    return _move(model, jax.random.fold_in(key, index), u, lambda u: log_density(u, beta), tuned, beta)
 
-  u = jax.lax.scan(step, u, (jnp.arange(len(betas)), betas))[0]
-  return u, {"divergent": jnp.mean(~_finite(u) * 1.0)}
+  u, acceptance = jax.lax.scan(step, u, (jnp.arange(len(betas) - 1), betas[1:]))
+  lost = jnp.mean(1.0 * ~_finite(u))
+  return u, {"divergent": lost, "lost": lost, **acceptance_info(acceptance, betas), **pilot_info(model, tuned)}
+
+
+def _tuned(model: Any, log_density: tuning.LogDensity, u: Array, spread: Array, key: Key[Array, ""]) -> tuning.Tuning:
+  return tuning.tune(log_density, u, spread, key, num_leapfrog=model.num_leapfrog, longest_step=model.hmc_step_size)
+
+
+def _hmc(model: Any, log_prob: langevin.LogProb, tuned: tuning.Tuning) -> metropolis.Kernel:
+  """At the model itself, as annealing's moves are."""
+  step_size, scale = tuned.kernel_at(jnp.ones(()), model.spec.event)
+
+  def kernel(key, at):
+    step_key, key = jax.random.split(key)
+    steps = metropolis.mixed_steps(step_key, len(at.x), step_size)
+    return metropolis.hmc(log_prob, steps, model.num_leapfrog, scale)(key, at)
+
+  return kernel
+
+
+def _move(model: Any, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, tuned: tuning.Tuning,
+          beta: Float[Array, ""]) -> tuple[Array, Float[Array, " chains"]]:
+  """Chains after a move of annealing, and its acceptance."""
+  step_size, scale = tuned.kernel_at(beta, model.spec.event)
+  step_key, key = jax.random.split(key)
+  steps = metropolis.mixed_steps(step_key, len(u), step_size)
+  return metropolis.hmc_move(key, u, log_prob, steps, model.num_leapfrog, scale)
+
+
+def _spread_over(num: int) -> np.ndarray:
+  """At most MAX_GROUPS of `num` rows, from the first to the last."""
+  return np.linspace(0, num - 1, min(num, MAX_GROUPS)).round().astype(int)
+
+
+def acceptance_info(acceptance: Float[Array, "rungs chains"], betas: Float[Array, " temperatures"]) -> dict[str, Array]:
+  """Where fewest proposals were accepted, and which chains stood still.
+
+  "least_acceptance" is the least mean over the chains, of as many neighbouring temperatures as make PROPOSALS of them,
+  and "least_acceptance_beta" the last of these temperatures; "stuck" the share of chains that accepted less than
+  MIN_ACCEPTANCE of the last quarter of their moves, eight at least.
+  """
+  rungs, num = acceptance.shape
+  window = min(rungs, -(-PROPOSALS // num))
+  sums = jnp.cumsum(jnp.concatenate([jnp.zeros(1, acceptance.dtype), jnp.mean(acceptance, axis=1)]))
+  means = (sums[window:] - sums[:-window]) / window
+  last = acceptance[-min(rungs, max(8, rungs // 4)):]
+  return {"least_acceptance": jnp.min(means), "least_acceptance_beta": betas[window:][jnp.argmin(means)],
+          "stuck": jnp.mean(1.0 * (jnp.mean(last, axis=0) < MIN_ACCEPTANCE))}
+
+
+def pilot_info(model: Any, tuned: tuning.Tuning) -> dict[str, Array]:
+  """"pilot_nfe", gradients of each of a pilot's chains; and "least_path", the shortest of the paths of all moves, in
+  deviations of what they move in."""
+  nfe = tuned.num_rungs * tuning.NUM_MOVES * (model.num_leapfrog + 1)
+  return {"pilot_nfe": nfe, "least_path": model.num_leapfrog * jnp.min(tuned.step_sizes)}
+
+
+def swarm_info(swarm: sequential_monte_carlo.Swarm) -> dict[str, Array]:
+  """"effective_sample_size", the least at any temperature; "resamplings" of an island; and "ancestors", how many of
+  the chains at the base have descendants among the last: few of them were found good."""
+  num = swarm.weights.shape[1]
+  found = jax.vmap(lambda taken: jnp.zeros(num).at[taken].set(1.0))(swarm.ancestors)
+  return {"effective_sample_size": jnp.min(jnp.mean(swarm.effective_share, axis=1)) * swarm.weights.size,
+          "resamplings": jnp.mean(jnp.sum(swarm.resampled, axis=0)), "ancestors": jnp.sum(found)}
 
 
 @jax.jit

@@ -4,6 +4,8 @@
   ais         annealed importance sampling: log Z from below by chains from the base; and by chains from each example
               back to the base (RAISE) a lower bound of the log-density of the annealed sampler, which is no bound of
               the model's own (see gdm/inference/annealed_importance.py)
+  smc         sequential Monte Carlo: log Z from below by chains that are resampled on the way, for where those of ais
+              come to be worth few (see gdm/inference/sequential_monte_carlo.py); examples' scores are those of ais
 """
 
 import dataclasses
@@ -17,6 +19,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm.energy.normalizers import annealed_log_z
 from gdm.inference import annealed_importance as annealing
+from gdm.inference import sequential_monte_carlo
 from gdm.inference.quadrature import MAX_DIMS, Integral, climb, log_integral
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Carry, Params
@@ -84,20 +87,40 @@ def _integral(model: Any, params: Params, carry: Carry, data: Float[Array, "batc
 
 
 class Annealing:
-  """By chains from the base, and back to it."""
+  """By chains from the base, and back to it; a pilot run, the same for both, finds their kernels and temperatures."""
 
   def log_normalizer(self, model, params, carry, key):
-    ladder = annealing.ladder(model.num_temperatures)
-    annealed = annealing.forward(model.path(params, carry), ladder, key, model.num_chains)
-    return annealed_log_z(annealing.estimate(annealed.log_weights))
+    path = model.path(params, carry)
+    annealed = annealing.forward(path, annealing.ladder_of(path, model.num_temperatures), key, model.num_chains)
+    return annealed_log_z(annealing.estimate(annealed.log_weights), least_acceptance(annealed.acceptance))
 
   def log_prob(self, model, params, carry, u, key, num_samples):
-    ladder = annealing.ladder(model.num_temperatures)
-    nats = annealing.lower_bound(model.path(params, carry), ladder, key, u, num_samples)
-    return LogProb(nats, Kind.SAMPLER_BOUND)
+    path = model.path(params, carry)
+    ladder = annealing.ladder_of(path, model.num_temperatures)
+    return LogProb(annealing.lower_bound(path, ladder, key, u, num_samples), Kind.SAMPLER_BOUND)
 
 
-NORMALIZERS: Mapping[str, Normalizer] = {"quadrature": Quadrature(), "ais": Annealing()}
+class Resampling(Annealing):
+  """log Z by chains in islands that are resampled on the way; examples' scores as by annealing."""
+
+  def log_normalizer(self, model, params, carry, key):
+    path = model.path(params, carry)
+    islands = min(MAX_ISLANDS, model.num_chains)
+    swarm = sequential_monte_carlo.run(path, annealing.ladder_of(path, model.num_temperatures), key, islands,
+                                       model.num_chains // islands)
+    found = annealing.estimate(swarm.log_normalizers)
+    worth = swarm.weights.size * jnp.min(jnp.mean(swarm.effective_share, axis=1))
+    acceptance = least_acceptance(swarm.acceptance.reshape(len(swarm.acceptance), -1))
+    return dataclasses.replace(annealed_log_z(found, acceptance), effective_sample_size=worth)
+
+
+def least_acceptance(acceptance: Float[Array, "rungs chains"]) -> Float[Array, ""]:
+  """Return the least share of moves that the chains accepted at any temperature."""
+  return jnp.min(jnp.mean(acceptance, axis=1))
+
+
+MAX_ISLANDS = 8  # whose spread is the error of log Z
+NORMALIZERS: Mapping[str, Normalizer] = {"quadrature": Quadrature(), "ais": Annealing(), "smc": Resampling()}
 
 
 def normalizer_of(name: str, num_dims: int) -> Normalizer:

@@ -94,12 +94,13 @@ class JEM(EBM):
     return nan_unless_valid(self.spec, batch, log_probs, given=("y",))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0) -> Samples:
+             num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0,
+             num_temperatures: int = 0) -> Samples:
     """Draws x [num, *event]; given labels [num], or one for all, of p(x | y). See ContinuousEnergy for the rest."""
-    if condition is not None and start == "chains":
-      raise ConfigError("start is 'chains', but those of the buffer are of no class; to draw given labels it must be "
-                        "'base'.")
-    return super().sample(params, carry, key, num, condition, num_steps, sampler, start, temperature)
+    why = {"chains": "those of the buffer are of no class", "smc": "chains of one class cannot take another's place"}
+    if condition is not None and start in why:
+      raise ConfigError(f"start is {start!r}, but {why[start]}; to draw given labels it must be 'base'.")
+    return super().sample(params, carry, key, num, condition, num_steps, sampler, start, temperature, num_temperatures)
 
   def checked_condition(self, condition: Array | None, num: int) -> Int[Array, " num"] | None:
     """Labels of `num` draws, one for all repeated. Raises SpecError where they are no labels."""

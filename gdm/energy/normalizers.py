@@ -77,9 +77,15 @@ class Annealed:
     return LogLikelihood.of(nats, model.num_dims, Kind.SAMPLER_BOUND, unbiased=True)
 
 
-def annealed_log_z(found: annealing.Estimate) -> LogNormalizer:
-  """Return the log Z of annealing, below the truth on average, with its interval and effective sample size."""
-  return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND, found.interval, found.effective_sample_size)
+def annealed_log_z(found: annealing.Estimate, acceptance: Float[Array, ""] | None = None) -> LogNormalizer:
+  """Return the log Z of annealing, below the truth on average, with its interval and effective sample size.
+
+  Args:
+    found: by the log-weights.
+    acceptance: the least share of moves that were accepted at any temperature; None where none can be rejected.
+  """
+  return LogNormalizer(found.nats, found.stderr, Kind.LOWER_BOUND, found.interval, found.effective_sample_size,
+                       acceptance=acceptance)
 
 
 def normalized_by(model: Any, name: str, settings: Mapping[str, Any]) -> Any:

@@ -51,6 +51,7 @@ class LogZ(NamedTuple):
     kind: how it relates to the true log Z.
     effective_sample_size: how many chains of equal weight would be as good; None where there are no chains.
     missed: share of Z found in states that annealing from the model's base never reaches; None where not looked for.
+    acceptance: the least share of moves that annealing accepted at any temperature; None where none can be rejected.
   """
 
   nats: float
@@ -59,6 +60,7 @@ class LogZ(NamedTuple):
   kind: Kind
   effective_sample_size: float | None = None
   missed: float | None = None
+  acceptance: float | None = None
 
   @classmethod
   def of(cls, normalizer: LogNormalizer) -> "LogZ":
@@ -73,7 +75,7 @@ class LogZ(NamedTuple):
         raise NotFiniteError(f"log Z is {nats}, in an interval from {low} to {high}; both ends must be finite.")
       ends = (min(low, nats), max(high, nats))
     optional = (None if value is None else float(value)
-                for value in (normalizer.effective_sample_size, normalizer.missed))
+                for value in (normalizer.effective_sample_size, normalizer.missed, normalizer.acceptance))
     return cls(nats, stderr, ends, normalizer.kind.within(stderr), *optional)
 
 

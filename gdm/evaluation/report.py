@@ -15,6 +15,7 @@ from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
 from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.evaluation.recording import Recording
+from gdm.inference.diagnostics import MIN_ACCEPTANCE
 from gdm.likelihood import Kind
 from gdm.paths import write_whole
 from gdm.precision import HIGHEST
@@ -122,7 +123,8 @@ def recording_report(recording: Recording, cells: SplitLikelihood | None) -> Rep
 def _log_z(log_z: LogZ) -> Report:
   """What all scores have in common, with what is known of it."""
   known = {"nats": log_z.nats, "stderr": log_z.stderr, "ci95": list(log_z.ci95), "kind": str(log_z.kind),
-           "effective_sample_size": log_z.effective_sample_size, "missed_share": log_z.missed}
+           "effective_sample_size": log_z.effective_sample_size, "missed_share": log_z.missed,
+           "least_acceptance": log_z.acceptance}
   return {name: value for name, value in known.items() if value is not None}
 
 
@@ -208,7 +210,8 @@ def one_line(report: Report) -> str:
              report["parameters"], f"step {report['step']}"]
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
-  details[2:2] = [*_other_end_text(report), *_missed_text(report), *_recording_text(report.get("recording"))]
+  details[2:2] = [*_other_end_text(report), *_missed_text(report), *_acceptance_text(report),
+                  *_recording_text(report.get("recording"))]
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
   else:
@@ -234,6 +237,14 @@ def _other_end_text(report: Report) -> list[str]:
   if "bracket_nats" in report:
     return [f"the other end {side}"]
   return [f"log p itself is bounded from above only, by log Z, {side}"]
+
+
+def _acceptance_text(report: Report) -> list[str]:
+  """[`log Z is not to be trusted: ...`] where annealing's chains stood still."""
+  least = min((each["log_z"].get("least_acceptance", 1.0) for each in (report, *report.get("alternatives", []))
+               if "log_z" in each), default=1.0)
+  return [f"log Z is not to be trusted: annealing accepted only {least:.2g} of its moves at one temperature"
+          ] if least < MIN_ACCEPTANCE else []
 
 
 def _missed_text(report: Report) -> list[str]:

@@ -12,13 +12,14 @@ from, to the target, f_1. Knows no model: a path is four functions.
 """
 
 import dataclasses
-import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key, Num
 
 from gdm.errors import ConfigError
@@ -29,6 +30,8 @@ from gdm.precision import highest_precision
 SHARPNESS = 1.0
 
 Transition = Callable[[Key[Array, ""], Num[Array, "chains *event"], Float[Array, ""]], Num[Array, "chains *event"]]
+MeasuredTransition = Callable[[Key[Array, ""], Num[Array, "chains *event"], Float[Array, ""]],
+                              tuple[Num[Array, "chains *event"], Float[Array, " chains"]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Path:
     sample_base: (key, num) -> exact draws from the base.
     log_base_normalizer: log Z_0, in nats.
     reversal: the time reversal of `transition` under f_beta; None where that is `transition` itself.
+    measured: `transition` with the probability at which each proposal was accepted; None where none is ever rejected.
+    ladder: (number of steps) -> temperatures from 0 to 1 that suit this path; None for those of the function `ladder`.
   """
 
   log_density: Callable[[Num[Array, "chains *event"], Float[Array, ""]], Float[Array, " chains"]]
@@ -48,13 +53,29 @@ class Path:
   sample_base: Callable[[Key[Array, ""], int], Num[Array, "chains *event"]]
   log_base_normalizer: Float[Array, ""]
   reversal: Transition | None = None
+  measured: MeasuredTransition | None = None
+  ladder: Callable[[int], Float[Array, " rungs"]] | None = None
+
+  def move(self, key: Key[Array, ""], x: Num[Array, "chains *event"],
+           beta: Float[Array, ""]) -> tuple[Num[Array, "chains *event"], Float[Array, " chains"]]:
+    """Return the chains after a transition, and the probability with which each proposal was accepted."""
+    if self.measured is not None:
+      return self.measured(key, x, beta)
+    return self.transition(key, x, beta), jnp.ones(len(x), jnp.result_type(float))
 
 
 class Annealed(NamedTuple):
-  """Chains at the target, and the log-weights, log Z_0 included, whose mean weight estimates Z."""
+  """Chains at the target.
+
+  Attributes:
+    x: the chains.
+    log_weights: of each, log Z_0 included; the mean weight estimates Z.
+    acceptance: the probability with which each proposal was accepted, at every temperature but the first.
+  """
 
   x: Num[Array, "chains *event"]
   log_weights: Float[Array, " chains"]
+  acceptance: Float[Array, "rungs chains"]
 
 
 class Estimate(NamedTuple):
@@ -86,8 +107,19 @@ def ladder(num_temperatures: int, sharpness: float = SHARPNESS) -> Float[np.ndar
   return betas
 
 
-def check_ladder(betas: Float[np.ndarray, " rungs"]) -> None:
-  """Raises a ConfigError unless the temperatures rise from 0, the base, to 1, the target."""
+def ladder_of(path: Path, num_temperatures: int) -> Float[Array | np.ndarray, " rungs"]:
+  """`num_temperatures` steps from 0 to 1: the path's own ladder, where it has one. Raises ConfigError for none."""
+  usual = ladder(num_temperatures)
+  return usual if path.ladder is None else path.ladder(num_temperatures)
+
+
+def check_ladder(betas: Float[Array | np.ndarray, " rungs"]) -> None:
+  """Raises a ConfigError unless the temperatures rise from 0, the base, to 1, the target.
+
+  A ladder that is computed while compiling, as by a pilot run, is taken as it is.
+  """
+  if isinstance(betas, Tracer):
+    return
   betas = np.asarray(betas)
   if betas.ndim != 1 or len(betas) < 2:
     raise ConfigError(f"betas has shape {betas.shape}; a ladder is a list of at least 2 inverse temperatures.")
@@ -100,7 +132,7 @@ def check_ladder(betas: Float[np.ndarray, " rungs"]) -> None:
 
 
 @highest_precision()
-def forward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""], num_chains: int) -> Annealed:
+def forward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""], num_chains: int) -> Annealed:
   """Anneals `num_chains` chains from the base to the target; pure, one compiled loop over temperatures.
 
   Raises ConfigError unless the ladder leads from 0 to 1.
@@ -113,15 +145,16 @@ def forward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""],
     index, before, beta = rung
     log_weight = log_weight + path.log_density(x, beta) - path.log_density(x, before)
     # The last transition changes no weight, but makes x a draw of the distribution that `backward` scores.
-    return (path.transition(jax.random.fold_in(key, index), x, beta), log_weight), None
+    x, acceptance = path.move(jax.random.fold_in(key, index), x, beta)
+    return (x, log_weight), acceptance
 
   start = path.sample_base(base_key, num_chains)
-  (x, log_weights), _ = jax.lax.scan(step, (start, jnp.zeros(num_chains)), _rungs(betas))
-  return Annealed(x, log_weights + path.log_base_normalizer)
+  (x, log_weights), acceptance = jax.lax.scan(step, (start, jnp.zeros(num_chains)), rungs_of(betas))
+  return Annealed(x, log_weights + path.log_base_normalizer, acceptance)
 
 
 @highest_precision()
-def backward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""],
+def backward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""],
              x: Num[Array, "batch *event"]) -> Float[Array, " batch"]:
   """Anneals a chain from each example back to the base; pure, one compiled loop over temperatures.
 
@@ -140,12 +173,12 @@ def backward(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""]
     return (x, log_weight + path.log_density(x, before) - path.log_density(x, beta)), None
 
   start = path.log_density(x, jnp.ones(())) - path.log_base_normalizer
-  (_, log_weights), _ = jax.lax.scan(step, (x, start), _rungs(betas), reverse=True)
+  (_, log_weights), _ = jax.lax.scan(step, (x, start), rungs_of(betas), reverse=True)
   return log_weights
 
 
-def lower_bound(path: Path, betas: Float[np.ndarray, " rungs"], key: Key[Array, ""], x: Num[Array, "batch *event"],
-                num_samples: int = 1) -> Float[Array, " batch"]:
+def lower_bound(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""],
+                x: Num[Array, "batch *event"], num_samples: int = 1) -> Float[Array, " batch"]:
   """A stochastic lower bound of log p_ann(x), in nats: the log of the mean weight of `num_samples` chains each."""
   log_weights = backward(path, betas, key, jnp.concatenate([x] * num_samples))
   return jax.nn.logsumexp(log_weights.reshape(num_samples, -1), axis=0) - jnp.log(num_samples)
@@ -169,15 +202,14 @@ def estimate(log_weights: Float[Array, " chains"], confidence: float = 0.95) -> 
   stderr = jnp.sqrt(jnp.var(relative, ddof=1) / num)
   variance = jnp.var(log_weights, ddof=1)
   centre = jnp.mean(log_weights) + 0.5 * variance
-  z = statistics.NormalDist().inv_cdf(0.5 + 0.5 * confidence)
+  z = float(scipy.stats.t.ppf(0.5 + 0.5 * confidence, num - 1))  # few islands of chains are few
   half = jnp.stack([z * stderr, z * jnp.sqrt(variance / num + jnp.square(variance) / (2.0 * (num - 1)))])
   middle = jnp.stack([nats, centre])
   interval = jnp.stack([jnp.min(middle - half), jnp.max(middle + half)])
   return Estimate(nats, stderr, interval, jnp.square(jnp.sum(relative)) / jnp.sum(jnp.square(relative)))
 
 
-def _rungs(betas: Float[np.ndarray, " rungs"]) -> tuple[Array, Array, Array]:
+def rungs_of(betas: Float[Array | np.ndarray, " rungs"]) -> tuple[Array, Array, Array]:
   """Of each step: its index, the beta before it, its beta."""
-  betas = np.asarray(betas)
-  dtype = jnp.result_type(float)
-  return jnp.arange(len(betas) - 1), jnp.asarray(betas[:-1], dtype), jnp.asarray(betas[1:], dtype)
+  betas = jnp.asarray(betas, jnp.result_type(float))
+  return jnp.arange(len(betas) - 1), betas[:-1], betas[1:]

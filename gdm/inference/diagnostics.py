@@ -1,7 +1,11 @@
-"""Whether chains have mixed: split R-hat and effective sample size of a scalar (Vehtari et al., arXiv:1903.08008).
+"""Whether chains have mixed: split R-hat and effective sample size of a scalar (Vehtari et al., arXiv:1903.08008);
+and whether they moved at all.
 
 On the host, in float64: chains are looked at once, after they ran.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -10,6 +14,38 @@ from jaxtyping import Num
 from numpy import ndarray
 
 from gdm.errors import ConfigError
+
+MIN_ACCEPTANCE = 0.05  # of proposals, below which chains don't move to speak of
+MIN_PATH = 0.05  # deviations, below which a move goes nowhere
+MAX_STUCK = 0.01  # share of chains
+
+
+def failure(info: Mapping[str, Any]) -> str:
+  """Say what shows that draws are not from their model, by what its sampler tells of them; "" where nothing does.
+
+  What is not found here may still be wrong: a part of the density that no chain comes to shows nowhere.
+
+  Args:
+    info: of `Samples`; of it "least_acceptance" with "least_acceptance_beta", "stuck", "least_path", "lost" and
+      "acceptance" count, as far as they are there.
+  """
+  found = []
+  if _number(info, "lost", 0.0) > 0.0:
+    found.append(f"{_number(info, 'lost'):.2g} of the chains have left the finite numbers")
+  if _number(info, "least_acceptance", 1.0) < MIN_ACCEPTANCE:
+    found.append(f"annealing accepted only {_number(info, 'least_acceptance'):.2g} of its moves at inverse temperature "
+                 f"{_number(info, 'least_acceptance_beta'):.3g}")
+  if _number(info, "stuck", 0.0) > MAX_STUCK:
+    found.append(f"{_number(info, 'stuck'):.2g} of the chains stood still towards the end of annealing")
+  if _number(info, "least_path", 1.0) < MIN_PATH:
+    found.append(f"annealing's moves were as short as {_number(info, 'least_path'):.2g} deviations")
+  if _number(info, "acceptance", 1.0) < MIN_ACCEPTANCE:
+    found.append(f"only {_number(info, 'acceptance'):.2g} of the further steps were accepted")
+  return "; ".join(found)
+
+
+def _number(info: Mapping[str, Any], name: str, default: float = float("nan")) -> float:
+  return float(info.get(name, default))
 
 
 def split_rhat(draws: Num[ndarray, "chains draws"]) -> float:

@@ -4,6 +4,7 @@ Both leave f exactly as it is and are reversible. A proposal whose energy is not
 divergent; a chain that is itself at NaN stays there, for all to see. They know no model.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from gdm.inference import langevin
 from gdm.inference.langevin import LogProb, value_and_gradient
 from gdm.inference.watched import Watch
 from gdm.precision import highest_precision
+
+SHORT_SHARE, SHORTEST = 0.25, 1.0 / 32.0  # of mixed steps: how many are short, and the shortest
 
 
 class Point(NamedTuple):
@@ -57,6 +60,20 @@ class Walk(NamedTuple):
   watched: Mapping[str, Float[Array, "chains steps"]] = {}
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Factor:
+  """A scale of all dimensions together: a matrix A, best one with A A' the covariance of f, whose inverse is the mass.
+
+  A row of zeros holds its dimension where it is.
+  """
+
+  matrix: Float[Array, "dims dims"]
+
+
+# One scale for all dimensions, one for each, or one of all together.
+Scale = Float[Array, "*event"] | float | Factor
+
 Kernel = Callable[[Key[Array, ""], Point], Move]
 
 
@@ -66,36 +83,97 @@ def point(log_prob: LogProb, x: Float[Array, "chains *event"]) -> Point:
   return Point(x, *value_and_gradient(log_prob, x))
 
 
-def hmc(log_prob: LogProb, step_size: Float[Array, ""] | float, num_leapfrog: int,
-        scale: Float[Array, "*event"] | float = 1.0) -> Kernel:
+def stretch(scale: Scale, p: Float[Array, "chains *event"]) -> Float[Array, "chains *event"]:
+  """Return A p of every chain."""
+  if not isinstance(scale, Factor):
+    return scale * p
+  return jnp.matmul(p.reshape(len(p), -1), scale.matrix.T, precision="highest").reshape(p.shape)
+
+
+def stretch_transposed(scale: Scale, p: Float[Array, "chains *event"]) -> Float[Array, "chains *event"]:
+  """Return A' p of every chain."""
+  if not isinstance(scale, Factor):
+    return scale * p
+  return jnp.matmul(p.reshape(len(p), -1), scale.matrix, precision="highest").reshape(p.shape)
+
+
+def hmc(log_prob: LogProb, step_size: Float[Array, "*chains"] | float, num_leapfrog: int,
+        scale: Scale = 1.0) -> Kernel:
   """Hamiltonian Monte Carlo (Neal, arXiv:1206.1901, section 3): fresh momenta, a leapfrog path, a decision.
+
+  With a scale A the path is that of z with x = A z, which is the same as a mass matrix of (A A')^-1.
 
   Args:
     log_prob: log f(x) in nats up to a constant.
-    step_size: of the leapfrog, in units of `scale`.
+    step_size: of the leapfrog, in units of `scale`; of all chains, or of each.
     num_leapfrog: leapfrog steps, of a gradient each.
-    scale: of each dimension, its spread under f at best (section 4.1); where it is 0 nothing moves.
+    scale: of each dimension, its spread under f at best (section 4.1), or a factor of their covariance; where it is 0
+      nothing moves.
   """
-
-  def leapfrog(state, _):
-    at, p = state
-    p = p + 0.5 * step_size * scale * at.gradient
-    at = point(log_prob, at.x + step_size * scale * p)
-    return (at, p + 0.5 * step_size * scale * at.gradient), None
+  leapfrog = _leapfrog(log_prob, scale)
 
   def kernel(key, at):
     momentum_key, accept_key = jax.random.split(key)
     momentum = jax.random.normal(momentum_key, at.x.shape, at.x.dtype)
     state = (at, momentum)
-    there, end = (leapfrog(state, None)[0] if num_leapfrog == 1
-                  else jax.lax.scan(leapfrog, state, None, length=num_leapfrog)[0])
+    there, end = (leapfrog(state, step_size)[0] if num_leapfrog == 1
+                  else jax.lax.scan(leapfrog, state, _repeated(step_size, jnp.ones(num_leapfrog, at.x.dtype)))[0])
     return _accept(accept_key, at, there, there.value - _kinetic(end) - at.value + _kinetic(momentum))
 
   return kernel
 
 
-def mala(log_prob: LogProb, step_size: Float[Array, ""] | float,
-         scale: Float[Array, "*event"] | float = 1.0) -> Kernel:
+def hmc_move(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogProb,
+             step_size: Float[Array, "*chains"] | float, num_leapfrog: int,
+             scale: Scale = 1.0) -> tuple[Float[Array, "chains *event"], Float[Array, " chains"]]:
+  """Return the chains after one move of `hmc`, and its acceptance, where neither log f nor its gradient is known yet.
+
+  It is the kernel's own move, with the gradient in one place of the program, which then compiles in half the time.
+  """
+  momentum_key, accept_key = jax.random.split(key)
+  momentum = jax.random.normal(momentum_key, x.shape, x.dtype)
+  leapfrog = _leapfrog(log_prob, scale)
+
+  def step(state, size):
+    state, _ = leapfrog(state, size)
+    return state, state[0].value
+
+  # A first step of size 0 finds the gradient at the start.
+  nowhere = Point(x, jnp.zeros(len(x), x.dtype), jnp.zeros_like(x))
+  sizes = _repeated(step_size, jnp.ones(num_leapfrog + 1, x.dtype).at[0].set(0.0))
+  (there, end), values = jax.lax.scan(step, (nowhere, momentum), sizes)
+  at = nowhere._replace(value=values[0])
+  moved = _accept(accept_key, at, there, there.value - _kinetic(end) - at.value + _kinetic(momentum))
+  return moved.at.x, moved.acceptance
+
+
+def mixed_steps(key: Key[Array, ""], num: int, step_size: Float[Array, ""]) -> Float[Array, " chains"]:
+  """Return a step size for each of `num` chains: most a little shorter than `step_size`, one in four by far.
+
+  The former lets no path close upon itself, as all of one length would on some Gaussian (Neal, section 3.2). The latter
+  moves chains in places that are narrower than most of f, such as a funnel's neck or the smaller of two modes, where a
+  step that suits the rest is always rejected. Drawn without regard to where chains are, they leave f as it is.
+  """
+  u = jax.random.uniform(key, (num,), jnp.result_type(float))
+  usual = 1.0 - SHORT_SHARE
+  share = jnp.where(u < usual, 0.8 + 0.2 * u / usual, jnp.power(SHORTEST, (u - usual) / SHORT_SHARE))
+  return share * step_size
+
+
+def _leapfrog(log_prob: LogProb, scale: Scale) -> Callable:
+  """(a point and a momentum, a step size) -> those after the step, for a scan."""
+
+  def step(state, size):
+    at, p = state
+    size = jnp.reshape(size, (-1, *(1,) * (p.ndim - 1)))
+    p = p + 0.5 * size * stretch_transposed(scale, at.gradient)
+    at = point(log_prob, at.x + size * stretch(scale, p))
+    return (at, p + 0.5 * size * stretch_transposed(scale, at.gradient)), None
+
+  return step
+
+
+def mala(log_prob: LogProb, step_size: Float[Array, ""] | float, scale: Scale = 1.0) -> Kernel:
   """The Metropolis-adjusted Langevin algorithm (Roberts and Tweedie, 1996): a Langevin step, accepted or not.
 
   Its proposal is that of gdm/inference/langevin.py with the same step size. It is Hamiltonian Monte Carlo of a single
@@ -131,6 +209,11 @@ def walk(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogPro
   (at, acceptance, divergent), traces = jax.lax.scan(one, start, jnp.arange(num_steps))
   trace, watched = jax.tree.map(jnp.transpose, traces)
   return Walk(at.x, acceptance, divergent, trace, watched)
+
+
+def _repeated(step_size: Float[Array, "*chains"] | float, times: Float[Array, " steps"]) -> Float[Array, "steps _"]:
+  """Step sizes of every leapfrog step, of all chains or of each."""
+  return times[:, None] * jnp.reshape(jnp.asarray(step_size, times.dtype), (1, -1))
 
 
 def _kinetic(momentum: Float[Array, "chains *event"]) -> Float[Array, " chains"]:

@@ -17,9 +17,31 @@ def gaussian(x):
   return -0.5 * jnp.sum(((x - MEAN) @ PRECISION) * (x - MEAN), axis=-1)
 
 
+# A scale that is not the density's own: kernels must be right with any.
+FACTOR = metropolis.Factor(jnp.array([[0.8, 0.0], [0.9, 1.1]]))
+
+
+def dense(log_prob):
+  return metropolis.hmc(log_prob, 0.5, 3, FACTOR if log_prob is gaussian else metropolis.Factor(jnp.eye(1)))
+
+
+def mixed(log_prob):
+  """Each chain of a step size of its own, in one place of the program."""
+
+  def kernel(key, at):
+    step_key, key = jax.random.split(key)
+    steps = metropolis.mixed_steps(step_key, len(at.x), jnp.asarray(0.8))
+    x, acceptance = metropolis.hmc_move(key, at.x, log_prob, steps, 3)
+    return metropolis.Move(metropolis.point(log_prob, x), acceptance, jnp.zeros(len(x), bool))
+
+  return kernel
+
+
 KERNELS = {
     "mala": lambda log_prob: metropolis.mala(log_prob, 0.25),
     "hmc": lambda log_prob: metropolis.hmc(log_prob, 0.6, 3),
+    "dense": dense,
+    "mixed": mixed,
 }
 
 
@@ -82,7 +104,31 @@ def test_proposals_that_are_not_finite_are_rejected_and_told_and_lost_chains_sta
   assert np.isnan(moved.x[500, 0]) and moved.acceptance[500] == 0.0
 
 
+def test_a_move_from_where_no_gradient_is_known_is_the_kernel_s():
+  x = jax.random.normal(jax.random.key(3), (200, 2))
+  for scale in (jnp.array([1.0, 0.5]), FACTOR):
+    moved = metropolis.hmc(gaussian, 0.7, 3, scale)(KEY, metropolis.point(gaussian, x))
+    there, acceptance = metropolis.hmc_move(KEY, x, gaussian, 0.7, 3, scale)
+    np.testing.assert_allclose(there, moved.at.x, atol=1e-5)
+    np.testing.assert_allclose(acceptance, moved.acceptance, atol=1e-5)
+
+
+def test_a_factor_is_a_mass_matrix():
+  """Of a Gaussian's own factor a path of pi / 2 is a fresh draw, however correlated it is."""
+  covariance = 0.999 * np.ones((10, 10)) + 0.001 * np.eye(10)
+  factor, precision = np.linalg.cholesky(covariance), jnp.asarray(np.linalg.inv(covariance), jnp.float32)
+  start = jnp.zeros((4000, 10))
+  x, acceptance = metropolis.hmc_move(KEY, start, lambda x: -0.5 * jnp.sum((x @ precision) * x, axis=1), np.pi / 16, 8,
+                                      metropolis.Factor(jnp.asarray(factor, jnp.float32)))
+  assert np.mean(acceptance) > 0.95
+  of_axes = np.linalg.solve(factor, np.asarray(x, np.float64).T)
+  np.testing.assert_allclose(np.cov(of_axes), np.eye(10), atol=0.12)
+
+
 def test_what_has_no_scale_stays():
   kernel = metropolis.hmc(gaussian, 0.3, 2, jnp.array([0.0, 1.0]))
   moved = kernel(KEY, metropolis.point(gaussian, jnp.ones((20, 2)))).at
   assert np.all(moved.x[:, 0] == 1.0) and np.any(moved.x[:, 1] != 1.0)
+  still = metropolis.Factor(jnp.array([[0.0, 0.0], [0.5, 1.0]]))
+  x, _ = metropolis.hmc_move(KEY, jnp.ones((20, 2)), gaussian, 0.3, 2, still)
+  assert np.all(x[:, 0] == 1.0) and np.any(x[:, 1] != 1.0)
