@@ -101,6 +101,8 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], re
     if chosen:
       tell(f"drawing {num:,} samples by {choice.name}")
     samples = draw_many(run, num, {**options, **chosen}, choice.name, run.config.evaluation.batch_size)
+    if samples.failure:
+      tell(f"warning: samples by {choice.name} are not from the model: {samples.failure}.")
     moments = yardstick.moments(samples.x)
     drawn.append((Row(choice.name, num, yardstick.squared(moments), None, choice.sampler, choice.steps, samples.nfe,
                       samples.samples_per_second), moments))

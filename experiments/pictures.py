@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from experiments.comparison import Comparison
@@ -19,6 +20,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.initial import sample_examples
 from gdm.data.split import Split
 from gdm.errors import ConfigError
+from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind
 from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, HasUnnormalized, Params
 from gdm.training.metrics import read_metrics
@@ -52,8 +54,14 @@ class HasNoised(Protocol):
 
 
 def draw_samples(run: TrainedRun) -> np.ndarray:
-  """`sampling.num` samples [num, *event] by the settings of the config's `sampling` section."""
-  return np.asarray(draw(run).x)
+  """`sampling.num` samples [num, *event] by the settings of the config's `sampling` section.
+
+  Warns where they are not from the model.
+  """
+  drawn = draw(run)
+  if words := failure(drawn.info):
+    logging.warning("the samples that are shown are not from the model: %s.", words)
+  return np.asarray(drawn.x)
 
 
 def draw_model(workdir: Workdir, run: TrainedRun) -> None:

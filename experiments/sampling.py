@@ -12,7 +12,7 @@ import numpy as np
 from configs import base
 from experiments.trained import TrainedRun
 from gdm.errors import ConfigError
-from gdm.inference.diagnostics import agreement, failure, in_words
+from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words
 from gdm.model import HasClasses, HasSample, Samples
 from gdm.training.streams import stream_key
 
@@ -26,11 +26,19 @@ TRACES = {"log_density": "log f", "mean": "x's mean", "component": "x's first pr
 
 
 class Drawn(NamedTuple):
-  """Samples [num, *event] on the host, network evaluations spent on each (None where not told), and how fast."""
+  """Samples [num, *event] on the host.
+
+  Attributes:
+    x: the samples.
+    nfe: network evaluations spent on each; None where that is not known.
+    samples_per_second: how fast they were drawn.
+    failure: what shows that they are not from the model, in words; "" where nothing does.
+  """
 
   x: np.ndarray
   nfe: float | None
   samples_per_second: float
+  failure: str = ""
 
 
 def options_taken(model: Any) -> tuple[str, ...]:
@@ -151,7 +159,8 @@ def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, 
   def sample(params, carry, key, labels):
     given = {} if labels is None else {"condition": labels}
     drawn = model.sample(params, carry, key, size, **given, **options)
-    return drawn.x, drawn.info.get("nfe"), drawn.info.get("solved")
+    return drawn.x, drawn.info.get("nfe"), drawn.info.get("solved"), {
+        name: drawn.info[name] for name in FAILURES if name in drawn.info}
 
   labels = None
   if is_conditional(model):
@@ -159,14 +168,15 @@ def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, 
     labels = np.random.default_rng(run.config.sampling.seed).choice(of_data, (-(-num // size), size)).astype(np.int32)
   first = None if labels is None else labels[0]
   compiled = jax.jit(sample).lower(run.params, run.carry, root, first).compile()
-  parts, spent, start = [], [], time.perf_counter()
+  parts, spent, words, start = [], [], "", time.perf_counter()
   for index in range(-(-num // size)):
-    x, nfe, solved = compiled(run.params, run.carry, jax.random.fold_in(root, index),
-                              None if labels is None else jnp.asarray(labels[index]))
+    x, nfe, solved, chains = compiled(run.params, run.carry, jax.random.fold_in(root, index),
+                                      None if labels is None else jnp.asarray(labels[index]))
     if solved is not None and not solved:  # under jit a model cannot raise
       raise ConfigError(f"{name} did not reach its tolerance with {int(nfe)} evaluations; name another sampler.")
     parts.append(np.asarray(x))  # waits, so that no more than a batch is under way
     spent.append(nfe)
+    words = words or failure(chains)
   seconds = time.perf_counter() - start
   nfe = None if spent[0] is None else float(np.mean(np.asarray(spent)))
-  return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds)
+  return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds, words)

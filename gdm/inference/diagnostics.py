@@ -18,6 +18,8 @@ from gdm.errors import ConfigError
 MIN_ACCEPTANCE = 0.05  # of proposals, below which chains don't move to speak of
 MIN_PATH = 0.05  # deviations, below which a move goes nowhere
 MAX_STUCK = 0.01  # share of chains
+# What `failure` looks at.
+FAILURES = ("lost", "least_acceptance", "least_acceptance_beta", "stuck", "least_path", "acceptance")
 
 
 def failure(info: Mapping[str, Any]) -> str:
@@ -26,8 +28,7 @@ def failure(info: Mapping[str, Any]) -> str:
   What is not found here may still be wrong: a part of the density that no chain comes to shows nowhere.
 
   Args:
-    info: of `Samples`; of it "least_acceptance" with "least_acceptance_beta", "stuck", "least_path", "lost" and
-      "acceptance" count, as far as they are there.
+    info: of `Samples`; of it those of FAILURES count that are there.
   """
   found = []
   if _number(info, "lost", 0.0) > 0.0:
