@@ -15,6 +15,19 @@ def fit(x: Float[Array, "batch dims"]) -> dict[str, Float[Array, " dims"]]:
   return {"logits": jnp.log(ones) - jnp.log(x.shape[0] + 2.0 * PSEUDO_COUNT - ones)}
 
 
+def fit_weighted(x: Float[Array, "states dims"], weights: Float[Array, " states"]) -> dict[str, Float[Array, " dims"]]:
+  """The smoothed marginals' logits of weighted states."""
+  ones, total = weights @ x + PSEUDO_COUNT, jnp.sum(weights)
+  return {"logits": jnp.log(ones) - jnp.log(total + 2.0 * PSEUDO_COUNT - ones)}
+
+
+def elsewhere(base: dict[str, Float[Array, " dims"]], key: Key[Array, ""], num: int) -> list[Float[Array, "num dims"]]:
+  """States far from the base's: its draws with all bits inverted, and fair coins."""
+  opposite_key, fair_key = jax.random.split(key)
+  fair = {"logits": jnp.zeros_like(base["logits"])}
+  return [1.0 - sample(base, opposite_key, num), sample(fair, fair_key, num)]
+
+
 def mean(base: dict[str, Float[Array, " dims"]]) -> Float[Array, " dims"]:
   return jax.nn.sigmoid(base["logits"])
 

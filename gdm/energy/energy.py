@@ -102,6 +102,14 @@ class EnergyModel(abc.ABC):
     """Draws from the base."""
 
   @abc.abstractmethod
+  def sample_elsewhere(self, params: Params, key: Key[Array, ""], num: int) -> list[Float[Array, "num dims"]]:
+    """States of several kinds that are far from the base's, `num` of each."""
+
+  @abc.abstractmethod
+  def fit_base(self, params: Params, x: Float[Array, "states dims"], weights: Float[Array, " states"]) -> PyTree:
+    """Parameters of a base that stands near weighted states, of the model's own form."""
+
+  @abc.abstractmethod
   def enumerated_log_normalizer(self, params: Params) -> Float[Array, ""]:
     """log Z in nats, exactly."""
 
@@ -151,8 +159,9 @@ class EnergyModel(abc.ABC):
     return nan_unless_valid(self.spec, batch, self.log_density(params, self.flatten(batch["x"]), 1.0))
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
-    """log Z in nats: exact, or below it on average, so that log p is too high on average."""
-    return (_log_normalizer(self, params, key),)
+    """log Z in nats: exact; or below it on average, so that log p is too high on average, with what share of Z lies in
+    modes that annealing from the base misses and that were found from elsewhere."""
+    return (_log_normalizer(self, params, carry, key),)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
@@ -206,6 +215,28 @@ class EnergyModel(abc.ABC):
     drawn = _complete(self, params, key, self.flatten(x), jnp.ravel(jnp.asarray(known)))
     return Samples(self._shaped(drawn), {"nfe": self.num_temperatures})
 
+  def start_of(self, params: Params) -> PyTree:
+    """Parameters of the base that a path starts from: "start" among the groups where there is one, else "base".
+
+    The base's mean centres the model's own energy as well, so that it can't be exchanged itself.
+    """
+    return params["start"] if "start" in params else params["base"]
+
+  def path_from(self, params: Params, x: Float[Array, "states dims"],
+                weights: Float[Array, " states"]) -> annealing.Path:
+    """From a base that is fitted to weighted states to the model."""
+    return self.path({**params, "start": self.fit_base(params, x, weights)})
+
+  def scale_of_states(self, params: Params) -> Float[Array, " dims"] | float:
+    """The unit of every dimension, in which states are near or far."""
+    return 1.0
+
+  def starts(self, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> list[Float[Array, "num dims"]]:
+    """Where modes that annealing misses are looked for: persistent chains, and far from the base."""
+    pick_key, key = jax.random.split(key)
+    held = [_from_chains(self, params, carry, pick_key, num)] if "chains" in carry else []
+    return held + self.sample_elsewhere(params, key, num)
+
   def path(self, params: Params) -> annealing.Path:
     """From the base to the model."""
     return annealing.Path(
@@ -238,8 +269,8 @@ class EnergyModel(abc.ABC):
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def _log_normalizer(model: EnergyModel, params: Params, key: Key[Array, ""]) -> LogNormalizer:
-  return model._normalizer.log_normalizer(model, params, key)
+def _log_normalizer(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
+  return model._normalizer.log_normalizer(model, params, carry, key)
 
 
 def _from_base(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Array:

@@ -19,6 +19,8 @@ from gdm.energy.rbm import HIDDEN_OFFSET, check_hidden
 from gdm.inference import gibbs
 from gdm.model import Params
 
+FAR = 3.0  # deviations of the base, as far as modes that it may miss are looked for
+
 
 @dataclasses.dataclass(frozen=True)
 class GaussianRBM(EnergyModel):
@@ -52,7 +54,7 @@ class GaussianRBM(EnergyModel):
 
   def log_density(self, params, x, beta):
     """log f_beta(v): the geometric path between two Gaussians, hidden units summed out."""
-    model, base = params["model"], params["base"]
+    model, base = params["model"], self.start_of(params)
     fields = beta * self._fields(params, x)
     return ((1.0 - beta) * _log_bell(x, base["mean"], base["log_scale"])
             + beta * _log_bell(x, model["visible_bias"], model["log_scale"])
@@ -60,7 +62,7 @@ class GaussianRBM(EnergyModel):
 
   def transition(self, params, key, x, beta, known=None):
     """Block Gibbs: hidden units given the visible ones, and back."""
-    model, base = params["model"], params["base"]
+    model, base = params["model"], self.start_of(params)
 
     def draw_hidden(key, x):
       return jax.random.bernoulli(key, jax.nn.sigmoid(beta * self._fields(params, x))).astype(x.dtype)
@@ -75,11 +77,28 @@ class GaussianRBM(EnergyModel):
     return gibbs.block_sweep(key, x, draw_hidden, draw_visible, known)
 
   def base_log_normalizer(self, params):
-    return _log_bell_integral(params["base"]["log_scale"]) + self.num_hidden * jnp.log(2.0)
+    return _log_bell_integral(self.start_of(params)["log_scale"]) + self.num_hidden * jnp.log(2.0)
 
   def sample_base(self, params, key, num):
-    base = params["base"]
+    base = self.start_of(params)
     return base["mean"] + jnp.exp(base["log_scale"]) * jax.random.normal(key, (num, self.num_dims))
+
+  def sample_elsewhere(self, params, key, num):
+    """The base's draws mirrored about the model's own bias, and spread out three times as wide."""
+    mirror_key, wide_key = jax.random.split(key)
+    centre = params["base"]["mean"]
+    mirrored = 2.0 * params["model"]["visible_bias"] - self.sample_base(params, mirror_key, num)
+    return [mirrored, centre + FAR * (self.sample_base(params, wide_key, num) - centre)]
+
+  def scale_of_states(self, params):
+    return jnp.exp(params["base"]["log_scale"])
+
+  def fit_base(self, params, x, weights):
+    """By moments, with the base's own variance counted as one state's, so that few states have a spread."""
+    total = jnp.sum(weights)
+    mean = weights @ x / jnp.maximum(total, 1.0)
+    squares = weights @ jnp.square(x - mean) + jnp.exp(2.0 * params["base"]["log_scale"])
+    return {"mean": mean, "log_scale": 0.5 * jnp.log(squares / (total + 1.0))}
 
   def enumerated_log_normalizer(self, params):
     """By the states of the hidden units; the Gaussians' integrals are known."""

@@ -54,16 +54,22 @@ class Ising(EnergyModel):
     return SAMPLERS[self.sampler](self, params, key, x, beta, known)
 
   def base_log_normalizer(self, params):
-    return bernoulli_base.log_normalizer(params["base"])
+    return bernoulli_base.log_normalizer(self.start_of(params))
 
   def sample_base(self, params, key, num):
-    return bernoulli_base.sample(params["base"], key, num)
+    return bernoulli_base.sample(self.start_of(params), key, num)
+
+  def sample_elsewhere(self, params, key, num):
+    return bernoulli_base.elsewhere(params["base"], key, num)
+
+  def fit_base(self, params, x, weights):
+    return bernoulli_base.fit_weighted(x, weights)
 
   def enumerated_log_normalizer(self, params):
     return log_sum_over_states(lambda x: self.log_density(params, x, 1.0), self.num_dims)
 
   def _bias(self, params: Params, beta: Float[Array, ""] | float) -> Float[Array, " dims"]:
-    return (1.0 - beta) * params["base"]["logits"] + beta * params["model"]["bias"]
+    return (1.0 - beta) * self.start_of(params)["logits"] + beta * params["model"]["bias"]
 
   def _sweep(self, params: Params, key: Key[Array, ""], x: Float[Array, "*lead dims"], beta: Float[Array, ""] | float,
              known: Bool[Array, " dims"] | None) -> Float[Array, "*lead dims"]:

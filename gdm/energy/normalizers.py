@@ -10,13 +10,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance as annealing
+from gdm.inference import missed_modes
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
-from gdm.model import Params
+from gdm.model import Carry, Params
+
+NUM_STARTS = 64  # chains from each place where missed modes are looked for
 
 
 @runtime_checkable
@@ -34,6 +38,14 @@ class Annealable(Protocol):
 
   def path(self, params: Params) -> annealing.Path: ...
 
+  def path_from(self, params: Params, x: Float[Array, "states dims"],
+                weights: Float[Array, " states"]) -> annealing.Path: ...
+
+  def scale_of_states(self, params: Params) -> Float[Array, " dims"] | float: ...
+
+  def starts(self, params: Params, carry: Carry, key: Key[Array, ""],
+             num: int) -> list[Float[Array, "num dims"]]: ...
+
   def log_density(self, params: Params, x: Float[Array, "*lead dims"],
                   beta: Float[Array, ""] | float) -> Float[Array, "*lead"]: ...
 
@@ -44,7 +56,7 @@ class Annealable(Protocol):
 class Normalizer(Protocol):
   """A way to normalize."""
 
-  def log_normalizer(self, model: Annealable, params: Params, key: Key[Array, ""]) -> LogNormalizer:
+  def log_normalizer(self, model: Annealable, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
     """log Z in nats."""
     ...
 
@@ -57,7 +69,7 @@ class Normalizer(Protocol):
 class Exact:
   """By enumeration."""
 
-  def log_normalizer(self, model, params, key):
+  def log_normalizer(self, model, params, carry, key):
     return LogNormalizer(model.enumerated_log_normalizer(params), jnp.zeros(()), Kind.EXACT)
 
   def log_likelihood(self, model, params, x, key, num_samples):
@@ -68,9 +80,13 @@ class Exact:
 class Annealed:
   """By annealing to and from the base."""
 
-  def log_normalizer(self, model, params, key):
-    annealed = annealing.forward(model.path(params), annealing.ladder(model.num_temperatures), key, model.num_chains)
-    return annealed_log_z(annealing.estimate(annealed.log_weights))
+  def log_normalizer(self, model, params, carry, key):
+    start_key, key = jax.random.split(key)
+    found = missed_modes.log_normalizer(
+        model.path(params), annealing.ladder(model.num_temperatures), key, model.num_chains,
+        model.starts(params, carry, start_key, NUM_STARTS),
+        lambda x, weights: model.path_from(params, x, weights), model.scale_of_states(params))
+    return dataclasses.replace(annealed_log_z(found.log_z), missed=found.missed)
 
   def log_likelihood(self, model, params, x, key, num_samples):
     nats = annealing.lower_bound(model.path(params), annealing.ladder(model.num_temperatures), key, x, num_samples)

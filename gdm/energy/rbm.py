@@ -68,10 +68,16 @@ class RBM(EnergyModel):
 
   def base_log_normalizer(self, params):
     # Hidden units at beta 0 are fair coins: each contributes log 2.
-    return bernoulli_base.log_normalizer(params["base"]) + self.num_hidden * jnp.log(2.0)
+    return bernoulli_base.log_normalizer(self.start_of(params)) + self.num_hidden * jnp.log(2.0)
 
   def sample_base(self, params, key, num):
-    return bernoulli_base.sample(params["base"], key, num)
+    return bernoulli_base.sample(self.start_of(params), key, num)
+
+  def sample_elsewhere(self, params, key, num):
+    return bernoulli_base.elsewhere(params["base"], key, num)
+
+  def fit_base(self, params, x, weights):
+    return bernoulli_base.fit_weighted(x, weights)
 
   def enumerated_log_normalizer(self, params):
     """By the states of the smaller side, the other summed out."""
@@ -93,7 +99,7 @@ class RBM(EnergyModel):
     return (x - bernoulli_base.mean(params["base"])) @ model["weights"] + model["hidden_bias"]
 
   def _bias(self, params: Params, beta: Float[Array, ""] | float) -> Float[Array, " dims"]:
-    return (1.0 - beta) * params["base"]["logits"] + beta * params["model"]["visible_bias"]
+    return (1.0 - beta) * self.start_of(params)["logits"] + beta * params["model"]["visible_bias"]
 
 
 def check_hidden(num_hidden: int, init_scale: float) -> None:
