@@ -48,7 +48,8 @@ def test_the_same_examples_go_together_whatever_they_are_called():
 @pytest.mark.parametrize("other, words", [
     (run("b.npz", {"train": ROWS[20:80]}), "run_1 is on npz:a, run_0 on npz:a, and their splits train differ .*"
      "20 of the 20 valid examples of run_0 are in the training split of run_1"),
-    (run("b.npz", {"train": ROWS[20:60], "test": ROWS[:20]}), "20 of the 20 test examples of run_1 are in the training split of run_0"),
+    (run("b.npz", {"train": ROWS[20:60], "test": ROWS[:20]}),
+     "20 of the 20 test examples of run_1 are in the training split of run_0"),
     (run("b.npz", {"valid": ROWS[60:70]}), "splits valid differ"),
     (run("b.npz", {"valid": ROWS[60:80][::-1]}), "splits valid differ"),
     (run("b.npz", {"test": ROWS[81:]}), "splits test differ"),

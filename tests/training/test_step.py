@@ -331,7 +331,7 @@ def unchecked():
     ({"critic": optax.sgd(0.1), "generator": "adam"}, r"optimizers\['generator'\] is 'adam'; it must be an optax"),
     ({"critic": optax.sgd(0.1), "generator": optax.sgd}, r"optimizers\['generator'\] is <function sgd"),
     ({group: optax.sgd(0.1) for group in ("critic", "generator", "encoder")}, r"are given for \['encoder'\]"),
-], ids=str)
+])
 def test_optimizers_of_another_kind_are_named(unchecked, optimizers, message):
   model = AdversarialToy()
   batch = jax.tree.map(lambda x: x[0, 0], toy_batches(model, 1))
