@@ -147,10 +147,13 @@ def composed_config(runs: Sequence[TrainedRun], fields: Mapping[str, Any]) -> ml
   """Return the first run's config, with `fields` and the runs' model sections, as "components", in place of its model.
 
   Settings of sampling that differ between runs, or that some run's model does not take, are left at their defaults.
+  What searches came to is kept of every run, by its index.
   """
   config = runs[0].config.copy_and_resolve_references()
   config.model = {**fields, "components": tuple(run.config.model.to_dict() for run in runs)}
   config.evaluation.parameters = "auto"  # each run's choice is made already
+  config.search, config.searched = {}, {str(index): run.config.searched.to_dict() for index, run in enumerate(runs)
+                                        if run.config.searched}
   own, neutral = config.sampling.to_dict(), base.get_config().sampling.to_dict()
   options = [options_taken(run.model) if isinstance(run.model, HasSample) else () for run in runs]
   shared = {field: value for field, value in own.items() if field in MEANT_FOR_ALL or all(

@@ -5,7 +5,7 @@ It mixes joint probabilities, so it is a distribution again; averaging logits or
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -142,8 +142,9 @@ class Ensemble:
       options: of every component's `sample`.
 
     Returns:
-      The draws; "component", the index of each one's component; "nfe", network evaluations of all components, where
-      all give theirs; "solved", whether every solver among them reached its tolerance, where there are any.
+      The draws; "picked", the index of each one's component; "nfe", network evaluations of all components, where all
+      give theirs; "solved", whether every solver among them reached its tolerance, where there are any; and of chains
+      the worst of what `gdm.inference.diagnostics.failure` looks at.
 
     Raises:
       SpecError: a component cannot sample, or not given or without labels.
@@ -156,7 +157,7 @@ class Ensemble:
     drawn = [cast(HasSample, component).sample(params_of(params, f"{index}/"), carry_of(carry, str(index)),
                                                jax.random.fold_in(draw_key, index), num, condition, **options)
              for index, component in enumerate(self.components)]
-    info: dict[str, Any] = {"component": pick}
+    info: dict[str, Any] = {"picked": pick, **_worst([each.info for each in drawn])}
     nfe = [each.info["nfe"] for each in drawn if "nfe" in each.info]
     if len(nfe) == len(drawn):
       info["nfe"] = sum(nfe)
@@ -182,3 +183,20 @@ def _has_several(model: Any) -> bool:
   if isinstance(model, Ensemble):
     return any(map(_has_several, model.components))
   return isinstance(model, HasLikelihoods)
+
+
+_LARGEST, _LEAST = ("lost", "stuck", "divergent"), ("least_path", "acceptance")  # the worst of facts about chains
+
+
+def _worst(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The worst of what the components' samplers tell of their chains, so that a failure of one is seen."""
+  worst = {}
+  for names, pick in ((_LARGEST, jnp.max), (_LEAST, jnp.min)):
+    for name in names:
+      if values := [info[name] for info in infos if name in info]:
+        worst[name] = pick(jnp.stack([jnp.asarray(value) for value in values]))
+  if annealed := [info for info in infos if "least_acceptance" in info]:
+    least = jnp.argmin(jnp.stack([jnp.asarray(info["least_acceptance"]) for info in annealed]))
+    for name in ("least_acceptance", "least_acceptance_beta"):
+      worst[name] = jnp.stack([jnp.asarray(info[name]) for info in annealed])[least]
+  return worst

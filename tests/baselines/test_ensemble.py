@@ -17,6 +17,7 @@ from gdm.energy.ebm import EBM
 from gdm.energy.jem import JEM
 from gdm.errors import ConfigError, SpecError
 from gdm.flows.maf import MAF
+from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import HasClasses, HasComplete, HasSolve, LossOutput, Mean, Model, Objective, Samples
 from gdm.training.state import init_state
@@ -134,10 +135,11 @@ class Marked(Coins):
   spec: DataSpec = LABELLED
   mark: float = 0.0
   class_conditional: bool = True
+  chains: tuple[tuple[str, float], ...] = ()
 
   def sample(self, params, carry, key, num, condition=None, scale=1.0):
     return Samples(jnp.broadcast_to(scale * (jnp.asarray(condition) + self.mark)[:, None], (num, 2)),
-                   {"nfe": 3, "solved": jnp.asarray(self.mark < 100.0)})
+                   {"nfe": 3, "solved": jnp.asarray(self.mark < 100.0), **dict(self.chains)})
 
 
 def test_models_given_labels_are_sampled_given_labels():
@@ -145,11 +147,26 @@ def test_models_given_labels_are_sampled_given_labels():
   assert isinstance(model, HasClasses) and model.class_conditional
   y, marks = jnp.arange(4000) % 3, jnp.asarray([10.0, 20.0])
   drawn = model.sample({}, {}, jax.random.key(1), 4000, condition=y, scale=2.0)
-  np.testing.assert_array_equal(drawn.x[:, 0], 2.0 * (y + marks[drawn.info["component"]]))
-  np.testing.assert_allclose(np.mean(drawn.info["component"]), 0.75, atol=0.03)
+  np.testing.assert_array_equal(drawn.x[:, 0], 2.0 * (y + marks[drawn.info["picked"]]))
+  np.testing.assert_allclose(np.mean(drawn.info["picked"]), 0.75, atol=0.03)
   assert drawn.info["nfe"] == 6 and drawn.info["solved"]
   failed = Ensemble(LABELLED, (Marked(), Marked(mark=100.0))).sample({}, {}, jax.random.key(1), 3, condition=y[:3])
   assert not failed.info["solved"]
+
+
+def test_a_failure_of_one_components_chains_is_seen():
+  good = {"least_acceptance": 0.9, "least_acceptance_beta": 0.5, "stuck": 0.0, "lost": 0.0, "least_path": 1.0,
+          "acceptance": 0.8}
+  for name, value in (("least_acceptance", 0.0), ("stuck", 0.5), ("lost", 0.1), ("least_path", 0.0),
+                      ("acceptance", 0.0)):
+    bad = {**good, name: value, "least_acceptance_beta": 0.1}
+    parts = (*(Marked(chains=tuple(facts.items())) for facts in (good, bad, good)), Marked())
+    drawn = Ensemble(LABELLED, parts).sample({}, {}, jax.random.key(0), 3, condition=jnp.zeros(3))
+    assert failure(drawn.info), name
+    if name == "least_acceptance":
+      np.testing.assert_allclose(drawn.info["least_acceptance_beta"], 0.1)
+  healthy = Ensemble(LABELLED, (Marked(chains=tuple(good.items())), Marked()))
+  assert not failure(healthy.sample({}, {}, jax.random.key(0), 3, condition=jnp.zeros(3)).info)
 
 
 def test_draws_need_labels_only_where_all_components_do():

@@ -87,3 +87,11 @@ def test_settings_of_sampling_are_kept_where_all_runs_have_and_take_them():
   assert differ == {**neutral, "sampler": "ddim", "num": 5}
   mixed = Ensemble(plane, (path, flow))
   assert sampling(run(model=mixed, sampling=steps), run(model=flow)) == {**neutral, "num": 5}
+
+
+def test_searches_of_all_runs_are_told():
+  runs = [run(), run(), run()]
+  for index in (0, 2):
+    runs[index].config.searched = {"best": {"alpha": float(index)}}
+  config = composed_config(runs, {"name": "ensemble"})
+  assert config.searched.to_dict() == {str(k): {"best": {"alpha": float(k)}} for k in (0, 2)}
