@@ -35,6 +35,7 @@ CASES = {
     "independent": ("independent", {}, TERNARY),
     "table": ("table", {}, BITS),
     "markov": ("markov", {"order": 2}, TERNARY),
+    "ngram": ("ngram", {"order": 2, "capacity": 100}, TERNARY),
     "bayesian_network": ("bayesian_network", {"parents": ((), (0,), (0, 1))}, TERNARY),
     "chow_liu": ("chow_liu", {}, TERNARY),
     "mixture": ("mixture", {"num_components": 3, "num_restarts": 1, "num_iterations": 5}, TERNARY),
