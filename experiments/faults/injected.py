@@ -2,8 +2,8 @@
 
   python -m experiments.faults.injected --inject=nan@37 -- --config=... --workdir=...
 
-nan@STEP: the parameters become NaN before that step. stall@STEP: the data source never gives that step's batch, and
-says "stalled." first. Everything after the two dashes are flags of `experiments.train`.
+nan@STEP: the parameters become NaN before that step. bug@STEP: the data source raises an error of Python's there.
+stall@STEP: the data source never gives that step's batch, and says "stalled." first. Everything after the two dashes are flags of `experiments.train`.
 """
 
 import runpy
@@ -58,7 +58,21 @@ def stall(step: int) -> None:
   Loader.next_batches = next_or_never
 
 
-INJECTORS: dict[str, Callable[[int], None]] = {"nan": poison, "stall": stall}
+def bug(step: int) -> None:
+  """Lets the data source divide by zero instead of giving the batch of `step`."""
+  from gdm.data.loader import Loader
+
+  next_batches, calls = Loader.next_batches, 0
+
+  def next_or_error(self, k=None):
+    nonlocal calls
+    calls += k or 1
+    return next_batches(self, k if calls < step else k // 0)
+
+  Loader.next_batches = next_or_error
+
+
+INJECTORS: dict[str, Callable[[int], None]] = {"nan": poison, "bug": bug, "stall": stall}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -54,9 +54,8 @@ def tamper(scene):
 
 
 def crash(scene):
-  """A run whose logs are a folder, which is a bug to the command."""
-  scene.workdir.metrics.mkdir(parents=True)
-  scene.workdir.config.write_text((scene.unbroken.workdir / "config.json").read_text())
+  """A run that ends by a bug."""
+  scene.end(scene.start(inject="bug@2"), {0, 2, 75})
 
 
 def hang(scene):
@@ -131,7 +130,7 @@ def test_bad_input_is_one_line(commands, tmp_path, args, message):
 @pytest.mark.parametrize("args", [[], ["--inject=nan@x", "--"], ["--inject=fire@3", "--"], ["--inject=nan@3"]])
 def test_an_unknown_injection_is_one_line(commands, args):
   result = commands.run("faults.injected", *args)
-  assert result == Result(2, "", "error: usage: --inject=nan|stall@STEP -- <flags of experiments.train>\n")
+  assert result == Result(2, "", "error: usage: --inject=nan|bug|stall@STEP -- <flags of experiments.train>\n")
 
 
 @pytest.mark.slow
