@@ -3,8 +3,8 @@
   python -m experiments.faults.injected --inject=nan@37 -- --config=... --workdir=...
 
 nan@STEP: the parameters become NaN before that step. bug@STEP: the data source raises an error of Python's there.
-stall@STEP: the data source never gives that step's batch, and says "stalled." first. Everything after the two dashes are
-flags of `experiments.train`.
+stall@STEP: the data source never gives that step's batch, and says "stalled." first. Everything after the two dashes
+are flags of `experiments.train`.
 """
 
 import runpy
