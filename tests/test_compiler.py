@@ -11,7 +11,7 @@ import pytest
 from gdm import compiler
 from gdm.mesh import make_mesh
 
-FLAG = compiler.FLAG
+FLAG, VALUE = compiler.FLAG, compiler.VALUE
 
 SUMS = """
 import gdm
@@ -71,8 +71,10 @@ def run(program, **environment):
 
 
 @pytest.mark.parametrize("program", [SUMS, CONSTANTS], ids=["sums", "constants"])
-def test_programs_are_right(program):
-  assert "CompilerWarning" not in run(program)
+@pytest.mark.parametrize("value", [None, *compiler.RIGHT], ids=["set_by_gdm", "empty", "single_products"])
+def test_programs_are_right(program, value):
+  environment = {} if value is None else {"XLA_FLAGS": f"{FLAG}={value}"}
+  assert "CompilerWarning" not in run(program, **environment)
 
 
 @pytest.mark.parametrize("program, environment", [
@@ -84,7 +86,7 @@ def test_programs_are_right(program):
 def test_an_import_too_late_warns_and_names_the_remedy(program, environment):
   stderr = run(program, **environment)
   assert "CompilerWarning: this process compiles some sums wrongly" in stderr
-  assert f"start Python with XLA_FLAGS={FLAG}=" in stderr
+  assert f"start Python with XLA_FLAGS={FLAG}={VALUE} " in stderr
 
 
 def test_a_late_import_leaves_xla_flags_which_are_part_of_the_key_of_cached_programs():
@@ -92,13 +94,14 @@ def test_a_late_import_leaves_xla_flags_which_are_part_of_the_key_of_cached_prog
       "assert 'XLA_FLAGS' not in os.environ")
 
 
-def test_a_late_import_into_a_process_that_started_with_the_flag_is_silent():
-  assert run("import jax; jax.devices(); import gdm, gdm.mesh; gdm.mesh.make_mesh()", XLA_FLAGS=f"{FLAG}=") == ""
+@pytest.mark.parametrize("value", compiler.RIGHT)
+def test_a_late_import_into_a_process_that_started_with_the_flag_is_silent(value):
+  assert run("import jax; jax.devices(); import gdm, gdm.mesh; gdm.mesh.make_mesh()", XLA_FLAGS=f"{FLAG}={value}") == ""
 
 
 def test_an_import_of_jax_alone_is_not_too_late():
   assert run("import jax, gdm, os; from gdm import compiler; "
-             f"assert os.environ['XLA_FLAGS'] == '{FLAG}=' and not compiler.miscompiled()") == ""
+             f"assert os.environ['XLA_FLAGS'] == '{FLAG}={VALUE}' and not compiler.miscompiled()") == ""
 
 
 def test_products_under_a_dangerous_value_are_found_wrong_also_where_nan_is_an_error():
@@ -126,8 +129,8 @@ def fresh(monkeypatch):
 
 @pytest.mark.parametrize("version", ["0.10.0", "0.10.1", "0.10.2", "0.11.0", "0.11.1", "0.12.0", "0.12.0.1"])
 def test_every_version_that_the_project_allows_gets_the_flag(fresh, version):
-  assert fresh("", version) == (f"{FLAG}=", [])
-  assert fresh("--xla_cpu_enable_fast_math=false", version) == (f"--xla_cpu_enable_fast_math=false {FLAG}=", [])
+  assert fresh("", version) == (f"{FLAG}={VALUE}", [])
+  assert fresh("--xla_cpu_enable_fast_math=false", version) == (f"--xla_cpu_enable_fast_math=false {FLAG}={VALUE}", [])
 
 
 @pytest.mark.parametrize("version", ["0.9.2", "0.13.0", "1.0.0"])
@@ -136,8 +139,9 @@ def test_a_version_that_may_not_know_the_flag_does_not_get_it(fresh, version):
   assert fresh("", version) == ("", [])
 
 
-@pytest.mark.parametrize("flags", [f"{FLAG}=", f"{FLAG}=LIBRARY_FUSION_TYPE_DOT {FLAG}=", f"{FLAG}=''"])
-def test_an_empty_value_is_left_alone(fresh, flags):
+@pytest.mark.parametrize("flags", [
+    f"{FLAG}=", f"{FLAG}=LIBRARY_FUSION_TYPE_DOT {FLAG}=", f"{FLAG}=''", f"{FLAG}={VALUE}"])
+def test_a_right_value_is_left_alone(fresh, flags):
   assert fresh(flags) == (flags, [])
 
 
@@ -147,11 +151,11 @@ def test_another_value_is_named_in_a_warning(fresh, value):
   kept, (message,) = fresh(flags)
   assert kept == flags
   assert f"{FLAG}={value.strip(chr(39))} " in message
-  assert f"Set {FLAG}= or leave it out" in message
+  assert f"Set {FLAG}={VALUE} or leave it out" in message
 
 
 def test_a_flag_whose_name_only_begins_alike_is_another(fresh):
-  assert fresh(f"{FLAG}_of_tomorrow=x")[0] == f"{FLAG}_of_tomorrow=x {FLAG}="
+  assert fresh(f"{FLAG}_of_tomorrow=x")[0] == f"{FLAG}_of_tomorrow=x {FLAG}={VALUE}"
 
 
 def test_xla_flags_that_name_a_file_are_not_spoilt(fresh, tmp_path):
@@ -159,7 +163,7 @@ def test_xla_flags_that_name_a_file_are_not_spoilt(fresh, tmp_path):
   file.write_text("--xla_cpu_enable_fast_math=false\n")
   kept, (message,) = fresh(str(file))
   assert kept == str(file)
-  assert f"Add the line {FLAG}= to it" in message
+  assert f"Add the line {FLAG}={VALUE} to it" in message
   file.write_text(f"--xla_cpu_enable_fast_math=false\n{FLAG}=\n")
   assert fresh(str(file)) == (str(file), [])
 

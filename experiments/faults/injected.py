@@ -68,7 +68,9 @@ def bug(step: int) -> None:
   def next_or_error(self, k=None):
     nonlocal calls
     calls += k or 1
-    return next_batches(self, k if calls < step else k // 0)
+    if calls >= step:
+      divmod(calls, 0)
+    return next_batches(self, k)
 
   Loader.next_batches = next_or_error
 
