@@ -191,7 +191,7 @@ def write_run(workdir: Workdir, config: ml_collections.ConfigDict, runs: Sequenc
       return False
     workdir.record(config)
     with Run(config, workdir, runs[0].dataset, model, None, make_mesh(devices=jax.devices()[:1])) as saved:
-      saved.progress.best_nats, saved.progress.best_step = best_nats, 1
+      saved.progress.best_nats, saved.progress.best_step, saved.progress.validated = best_nats, 1, 1
       saved.progress.train_seconds = sum(run.train_seconds for run in runs)
       state = TrainState(jax.numpy.ones((), jax.numpy.int32), params, carry, {}, {})
       saved.best.save(1, state, saved.meta(state))

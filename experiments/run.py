@@ -16,7 +16,7 @@ from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
-from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.model import Model
 from gdm.training import checkpoint, hosts
 from gdm.training.metrics import MetricsFile, MetricsWindow
@@ -31,6 +31,7 @@ class Progress:
   best_nats: float | None = None  # best `pessimistic_nats` of the validation split so far, mean nats per example
   best_step: int = 0
   worse: int = 0  # validations since
+  validated: int = 0  # step of the newest validation
   train_seconds: float = 0.0
 
 
@@ -97,13 +98,15 @@ class Run:
       print(f"resuming from step {step}.")
     self.checkpoints.set_aside_damaged()
     self.best.set_aside_damaged()
-    self.best.retain([kept for kept in self.best.steps() if kept <= (step or 0)])  # later ones will be found again
+    validated = self.progress.validated
+    self.best.retain([kept for kept in self.best.steps() if kept <= validated])  # later ones will be found again
     if self.progress.best_step not in self.best.steps():
       self.progress.best_nats, self.progress.best_step = None, 0  # it was damaged: the next validation sets a new best
     # EM logs a row 0, before its first step.
     first = 0 if step is None else step + 1
     if hosts.is_first():
-      self._files = MetricsFile(self.workdir.metrics, last_step=first - 1), Events(self.workdir.tensorboard, first)
+      self._files = (MetricsFile(self.workdir.metrics, last_step=first - 1, last_validation=validated),
+                     Events(self.workdir.tensorboard, first))
     self._since = time.monotonic()
     return state
 
@@ -111,22 +114,25 @@ class Run:
     """Saves a checkpoint."""
     self._save_to(self.checkpoints, state, step)
 
-  def validate(self, state: TrainState, step: int) -> bool:
-    """Scores the validation split; keeps the best state; true when patience is spent."""
+  def score(self, state: TrainState, step: int) -> SplitLikelihood:
+    """Scores the validation split, and changes nothing."""
     settings = self.config.evaluation
     params, carry = state.averaged
     size = meshes.round_up(self.mesh, settings.batch_size)
     batches = eval_batches(self.dataset, "valid", size, rows=meshes.local_rows(self.mesh, size))
     try:
-      score = evaluate_likelihood(
+      return evaluate_likelihood(
           self.model, params, carry, batches, key=stream_key(jax.random.key(self.config.seed), "validation", step),
           num_draws=settings.num_draws, num_samples=settings.num_samples, mesh=self.mesh)
     except NotFiniteError as error:
       raise NotFiniteError(f"validation at step {step}: {error}") from error
+
+  def judge(self, score: SplitLikelihood, state: TrainState, step: int) -> bool:
+    """Logs a validation; keeps the best state; true when patience is spent."""
     by_log_z = None if score.upper_end is None else score.upper_end.nats_mean
     self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim,
                      "valid/nats_by_log_z": by_log_z})
-    nats = score.pessimistic_nats
+    nats, self.progress.validated = score.pessimistic_nats, step
     if self.progress.best_nats is None or nats > self.progress.best_nats:
       self._drop_old_bests()  # now, since after the save it would wait for it
       self.progress.best_nats, self.progress.best_step, self.progress.worse = nats, step, 0

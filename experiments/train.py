@@ -12,14 +12,17 @@ TensorBoard, curves.png and samples.png. With --search the settings that the con
 tried for so long on the validation split (experiments/search.py), and reports name what was chosen. Several processes,
 one per host, share a workdir; a cluster that JAX knows needs no --coordinator.
 
+Ctrl-C, SIGTERM (of a queue, or a machine that is taken away) and --max_seconds end it within a step. Before each
+validation the state is saved, so that validations and pictures are cut at once; the next start does them again.
+
 Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to resume.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +53,7 @@ from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.initial import initial_batch
 from gdm.data.loader import Loader, Passes
-from gdm.errors import ConfigError, NotFiniteError
+from gdm.errors import ConfigError, NotFiniteError, UserError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
 from gdm.precision import highest_precision
 from gdm.training import hosts
@@ -112,18 +115,13 @@ def main(argv: Sequence[str]) -> int:
       limit_threads(_THREADS.value)
   run_hosts.join()
   _require_same_config(config)
-  # Outside the loop of steps both signals stop at once.
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, frame: _stop())
-  try:
+  with Interruption(_stop, _MAX_SECONDS.value, _START) as interruption:
     if budget is not None:
       if jax.process_count() > 1:
         raise ConfigError(f"--search is given to {jax.process_count()} processes; a search takes one.")
-      config = searched(config, workdir, budget, _trial)
+      config = searched(config, workdir, budget, functools.partial(_trial, interruption))
     with _claimed(workdir, config):
-      return _train(config, workdir, profile or None, _finish)
-  except KeyboardInterrupt:  # a second Ctrl-C within the loop
-    _stop()
+      return _train(config, workdir, profile or None, interruption, _finish)
 
 
 @contextlib.contextmanager
@@ -154,22 +152,24 @@ def _stop(line: str = "interrupted; the same command resumes from the last check
   """
   with contextlib.suppress(RuntimeError):  # the signal came in the middle of a print
     sys.stdout.flush()
+  if sys.stderr.isatty():
+    os.write(2, b"\n")  # after the progress bar
   os.write(1, line.encode() + b"\n")
   cli.ended(cli.EXIT_RESUME_ME, line)
   os._exit(cli.EXIT_RESUME_ME)
 
 
-def _trial(config: ml_collections.ConfigDict, workdir: Workdir) -> float | None:
+def _trial(interruption: Interruption, config: ml_collections.ConfigDict, workdir: Workdir) -> float | None:
   """Trains a setting of a search; returns its best validation in nats. What it prints is dropped."""
   ended: list[float | None] = []
   with _claimed(workdir, config), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-    _train(config, workdir, None, lambda run, step, how: ended.append(run.progress.best_nats))
+    _train(config, workdir, None, interruption, lambda run, step, how: ended.append(run.progress.best_nats))
   if not ended:
-    raise KeyboardInterrupt  # it was told to stop, and has saved
+    _stop()  # it was told to, and has saved
   return ended[0]
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None,
+def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None, interruption: Interruption,
            finish: Callable[[Run, int, Ended], None]) -> int:
   if (step := hosts.from_first(workdir.finished_step)) is not None:
     print(f"{workdir.path} is finished already, at step {step}.")
@@ -178,7 +178,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   config, as_given = sized(config, dataset.num_examples("train")), config
   check_settings(config)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
-  plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model, profile)
+  plan = (_plan_solve if isinstance(model, HasSolve) else _plan_fit)(config, dataset, model, profile, interruption)
   hosts.from_first(lambda: workdir.record(as_given))
   with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
     state = run.resume(plan.like, plan.begin)
@@ -193,11 +193,13 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   if ended is Ended.INTERRUPTED:
     print(f"interrupted and saved at step {int(state.step)}; the same command resumes.")
     return cli.EXIT_RESUME_ME
-  finish(run, int(state.step), ended)
+  with interruption.at_once():  # also for what came after the last step
+    finish(run, int(state.step), ended)
   return 0
 
 
-def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model, profile: Profile | None) -> Plan:
+def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model, profile: Profile | None,
+              interruption: Interruption) -> Plan:
   """Training by gradient steps."""
   training, key, mesh = config.training, jax.random.key(config.seed), meshes.make_mesh(config.mesh.fsdp)
   meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
@@ -218,6 +220,11 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
     return model.diagnose(state.params, state.carry) if isinstance(model, HasDiagnosis) else ""
 
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
+    validates = isinstance(model, HasLogLikelihood) and training.eval_every > 0
+    begin = int(state.step)
+    if validates and begin and begin % training.eval_every == 0 and run.progress.validated < begin:
+      with interruption.deferred():
+        _validate(run, interruption, state, begin)  # which was cut
     if run.out_of_patience:  # it was killed between its last save and the end
       return state, Ended.STOPPED
     compiled = lowered.compile()
@@ -234,26 +241,43 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
       return call
 
     hooks = [Hook(training.log_every, lambda state, step: display.show(step))]
-    if isinstance(model, HasLogLikelihood) and training.eval_every:
-      hooks.append(Hook(training.eval_every, untimed(run.validate)))
+    if validates:
+      hooks.append(Hook(training.eval_every, untimed(functools.partial(_validate, run, interruption))))
     hooks.append(Hook(training.checkpoint_every, untimed(run.save)))
     if profile is not None:
       profile.start(int(state.step))
       hooks.append(profile.hook)
     # Within the loop, signals let the step end, and the state be saved.
-    with display, Interruption() as interruption, StallGuard(loader, training.stall_seconds, _stalled) as batches:
+    with display, interruption.deferred(), StallGuard(loader, training.stall_seconds, _stalled) as batches:
+      if begin < training.num_steps:
+        interruption.start_clock()
       state, ended = fit(compiled, state, batches, key=key, num_steps=training.num_steps, window=run.window,
-                         hooks=hooks, interrupted=lambda: interruption() or _out_of_time(), diagnose=diagnose)
+                         hooks=hooks, interrupted=interruption, diagnose=diagnose)
       if profile is not None:
         profile.stop()
       run.save(state, int(state.step))
+      run.checkpoints.finish()
     return state, ended
 
   return Plan(mesh, shapes, lambda: init_state(model, optimizers, key, example, ema=ema, mesh=mesh), loader, train)
 
 
-def _out_of_time() -> bool:
-  return _MAX_SECONDS.value is not None and time.monotonic() - _START > _MAX_SECONDS.value
+def _validate(run: Run, interruption: Interruption, state: TrainState, step: int) -> bool:
+  """Save, then validate, which signals cut at once; return whether patience is spent."""
+  def stop() -> None:
+    line = f"interrupted and saved at step {step}; the same command resumes."
+    try:
+      run.checkpoints.finish()
+    except UserError as error:
+      line = f"interrupted; {error}"
+    _stop(line)
+
+  run.save(state, step)
+  if jax.process_count() > 1:
+    run.checkpoints.finish()  # one process alone cannot
+  with interruption.at_once(stop):
+    score = run.score(state, step)
+  return run.judge(score, state, step)
 
 
 def _stalled(seconds: float) -> NoReturn:
@@ -261,7 +285,8 @@ def _stalled(seconds: float) -> NoReturn:
         "last checkpoint.")
 
 
-def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any, profile: Profile | None) -> Plan:
+def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any, profile: Profile | None,
+                interruption: Interruption) -> Plan:
   """A fit in closed form or by EM; an interrupted one starts again, since it takes seconds."""
   if jax.process_count() > 1:
     raise ConfigError(f"{config.model.name} is fitted by one process, and {jax.process_count()} were started; start "
@@ -274,11 +299,7 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
     return TrainState(jax.numpy.asarray(step, jax.numpy.int32), params, carry, {}, {})
 
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
-    iterations = int(state.step)
-    if iterations:  # it was killed between its last save and the end
-      run.save(state, iterations)
-      return state, Ended.FINISHED
-    iterations = 1
+    iterations, is_new = 1, not int(state.step)
 
     def report(iteration: int, metrics: Mapping[str, float]) -> None:
       nonlocal iterations
@@ -286,12 +307,17 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
       run.log_training(iteration, metrics)
       display.show(iteration)
 
-    with Display(run) as display, highest_precision():  # nothing is configured: a fit is a computation of numbers
-      params, carry = model.solve(stream_key(key, "solve", 0), Passes(dataset, config.evaluation.batch_size), report)
-    state = state_at(iterations, params, carry)
-    with Interruption():  # from here on it is as good as done
-      run.validate(state, iterations)
-      run.save(state, iterations)
+    if is_new:
+      with Display(run) as display, highest_precision():  # nothing is configured: a fit is a computation of numbers
+        params, carry = model.solve(stream_key(key, "solve", 0), Passes(dataset, config.evaluation.batch_size), report)
+      state = state_at(iterations, params, carry)
+    with interruption.deferred():
+      if is_new:
+        interruption.start_clock()
+      if run.progress.validated < int(state.step):
+        _validate(run, interruption, state, int(state.step))
+      run.save(state, int(state.step))
+      run.checkpoints.finish()
     return state, Ended.FINISHED
 
   first = state_at(0, *model.init(key, dataset.split("train").rows(slice(0, 1))))

@@ -84,9 +84,11 @@ class Checkpointer:
       NotFiniteError: a leaf of the state is NaN or infinite; what was saved before stays.
       CheckpointError: it or the save before cannot be written; what was saved before stays.
     """
+    if step == self._unverified:
+      return  # the same step of the same run is the same state
     self.finish()
     if step in self.steps():
-      return  # the same step of the same run is the same state
+      return
     leaves = flatten(state)
     require_finite_state(leaves, step)
     record = {**meta, "format": FORMAT, "step": step, "versions": versions(),

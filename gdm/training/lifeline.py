@@ -18,7 +18,7 @@ import jax
 
 from gdm.training import hosts
 
-EXIT_VANISHED = 75  # as for an interrupted run: what is saved is whole, the same command resumes
+EXIT_INTERRUPTED = EXIT_VANISHED = 75  # what is saved is whole, the same command resumes
 _BYE = {"bye": True}
 
 
@@ -76,9 +76,13 @@ class Lifeline:
       return
     self._ending.acquire()  # never released: the first to come ends the process
     self._tell(message)
-    who = "" if "vanished" in message["message"] else f"process {message['process']}: "
     sys.stdout.flush()
-    os.write(2, f"error: {who}{message['message']}\n".encode())
+    if "vanished" in message["message"]:
+      os.write(2, f"error: {message['message']}\n".encode())
+    elif message["code"] != EXIT_INTERRUPTED:
+      os.write(2, f"error: process {message['process']}: {message['message']}\n".encode())
+    elif hosts.is_first():  # which speaks for all
+      os.write(1, f"{message['message']}\n".encode())
     os._exit(message["code"])
 
 

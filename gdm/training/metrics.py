@@ -92,14 +92,19 @@ class MetricsWindow:
 class MetricsFile:
   """`metrics.jsonl`: one JSON object per line, {"step": ..., metric: value}; cut back to the restored step."""
 
-  def __init__(self, path: Path, last_step: int):
+  def __init__(self, path: Path, last_step: int, last_validation: int | None = None):
     """Opens `path` for appending and drops rows after `last_step`, and a last line that a kill left unfinished.
+
+    Rows of validations, whose metrics are named "valid/...", are dropped after `last_validation`, by default too after
+    `last_step`: a validation comes after the save of its step, and may have been cut.
 
     A file that is damaged otherwise is kept beside, as `<name>.damaged`. Raises WorkdirError where the file cannot be
     read or written.
     """
     rows, faults = _parse(path)
-    text = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= last_step)
+    last_validation = last_step if last_validation is None else last_validation
+    text = "".join(json.dumps(row) + "\n" for row in rows
+                   if row["step"] <= (last_validation if any(name.startswith("valid/") for name in row) else last_step))
     try:
       if faults:
         path.replace(path.with_name(path.name + ".damaged"))

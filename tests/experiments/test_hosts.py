@@ -115,6 +115,24 @@ def test_an_interrupted_pair_is_resumed_by_one(commands, pair, unbroken, tmp_pat
   assert_near(workdir, unbroken("digits"))
 
 
+@pytest.mark.slow
+def test_a_pair_interrupted_in_a_validation_is_resumed_by_one(commands, pair, unbroken, tmp_path):
+  """However little the other one heard of it, both stop there, and what was saved before is whole."""
+  workdir, flow = tmp_path / "run", f"{TINY}:flow"
+  processes = pair("train", flow, f"--workdir={workdir}", "--config.evaluation.num_draws=1000000")
+  processes[0].until(lambda: (workdir / "checkpoints" / "3" / checkpoint.MANIFEST).exists())
+  time.sleep(0.5)
+  start = time.monotonic()
+  processes[1].kill(signal.SIGTERM)
+  results = [process.wait() for process in processes]
+  assert time.monotonic() - start < 10
+  assert [result.status for result in results] == [RESUME_ME, RESUME_ME], results
+  assert "interrupted and saved at step 3; the same command resumes." in results[0].out
+  assert "error" not in results[0].err + results[1].err
+  assert "resuming from step 3." in commands.good("train", flow, f"--workdir={workdir}")
+  assert_near(workdir, unbroken("flow"))
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_process_that_vanishes_ends_the_other(commands, pair, unbroken, tmp_path, gone):
   workdir = tmp_path / "run"

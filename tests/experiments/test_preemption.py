@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import signal
 
 import pytest
 from commands import TINY, assert_same_runs
@@ -21,6 +22,47 @@ def test_a_time_limit_saves_and_is_resumed(commands, unbroken, tmp_path):
   assert "interrupted and saved at step 1; the same command resumes." in result.out
   assert "resuming from step 1." in commands.good("train", DIGITS, f"--workdir={workdir}")
   assert_same_runs(workdir, unbroken("digits"))
+
+
+FLOW = f"{TINY}:flow"
+LONG = "--config.evaluation.num_draws=1000000"  # of a validation that would take minutes
+
+
+def test_a_validation_is_cut_at_once_and_done_on_resume(commands, unbroken, tmp_path):
+  workdir, good = tmp_path / "run", unbroken("flow")
+  running = commands.start("train", FLOW, f"--workdir={workdir}", LONG)
+  running.until(lambda: (workdir / "checkpoints" / "3").exists())  # the save before the first validation
+  assert running.kill(signal.SIGTERM).ends_within(10.0)
+  result = running.wait()
+  assert (result.status, result.err) == (RESUME_ME, "")
+  assert result.out.endswith("interrupted and saved at step 3; the same command resumes.\n")
+  assert "resuming from step 3." in commands.good("train", FLOW, f"--workdir={workdir}")
+  assert_same_runs(workdir, good)
+
+
+def test_a_validation_is_not_begun_when_time_is_up(commands, tmp_path):
+  workdir, every = tmp_path / "run", "--config.training.eval_every=1"
+  result = commands.run("train", FLOW, f"--workdir={workdir}", LONG, every, "--max_seconds=0.001")
+  assert (result.status, result.err) == (RESUME_ME, "")
+  assert result.out.endswith("interrupted and saved at step 1; the same command resumes.\n")
+  # The validation that is due is done whatever the time is: a start that did nothing would never end.
+  result = commands.run("train", FLOW, f"--workdir={workdir}", every, "--max_seconds=0.001")
+  assert result.out.endswith("interrupted and saved at step 2; the same command resumes.\n")
+  assert [row["step"] for row in read_metrics(workdir / "metrics.jsonl") if "valid/nats" in row] == [1]
+
+
+def test_pictures_are_cut_at_once_and_drawn_on_resume(commands, unbroken, tmp_path):
+  workdir, good = tmp_path / "run", unbroken("digits")
+  running = commands.start("train", DIGITS, f"--workdir={workdir}", "--config.sampling.num=1000000")
+  running.until((workdir / "curves.png").exists)
+  assert running.kill(signal.SIGTERM).ends_within(10.0)
+  result = running.wait()
+  assert result.status == RESUME_ME
+  assert result.out.splitlines()[-1].startswith("interrupted; the same command resumes") and "finished" not in result.out
+  assert not (workdir / "samples.png").exists()
+  assert "finished at step 30" in commands.good("train", DIGITS, f"--workdir={workdir}")
+  assert_same_runs(workdir, good)
+  assert (workdir / "samples.png").read_bytes() == (good / "samples.png").read_bytes()
 
 
 def test_a_profile_can_be_opened(commands, unbroken, tmp_path):
