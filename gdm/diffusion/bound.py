@@ -13,6 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from gdm.diffusion.paths.path import Path, prior_scale
 from gdm.diffusion.weightings import VLB
+from gdm.distributions import discretized_normal
+
+# Levels from which integers are as real numbers for the control variate of the bound.
+MIN_LEVELS = 64
+# The noise tells levels apart where this many standard deviations of it lie between two neighbouring ones.
+TOLD_APART = 4.0
 
 
 def prior_loss(path: Path, data: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
@@ -23,29 +29,56 @@ def prior_loss(path: Path, data: Float[Array, "batch *event"]) -> Float[Array, "
   return 0.5 * _total((path.alpha(end) / scale * data) ** 2 + variance - 1.0 - jnp.log(variance))
 
 
-def squared_error(path: Path, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
-                  predicted: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """||noise - predicted||^2, less what is known of it: the same mean over the noise, with less spread.
+def control_variate(path: Path, t: Float[Array, " batch"], levels: int | None) -> Float[Array, " batch"]:
+  """Return the coefficient c of the control variate at each time, by what kind of data it is.
 
-  Where there is little noise it cannot be told from the data, and the error is about ||noise||^2, a draw of mean D.
-  Of normal data with variance one the part of it is SNR^2 / (1 + SNR)^2; so much of ||noise||^2 - D is subtracted, a
-  control variate.
+  Where there is little noise it cannot be told from real data, and ||noise - predicted||^2 is about ||noise||^2, a draw
+  of mean D. Of normal data with variance one the share of it is c = SNR^2 / (1 + SNR)^2; then c (||noise||^2 - D) is
+  subtracted. Integers are told apart by little noise, and many of their dimensions follow from the others: there is
+  less of the noise in the error, and the same c adds spread. So c is 0 below MIN_LEVELS levels, and with more where
+  the noise tells neighbouring levels apart.
+
+  Measured: the variance at a given time, its mean over log-SNRs, divided by D, by a small trained network on examples
+  held out (digits: 8 x 8 pixels) or the exact denoiser (moons on a grid of levels):
+
+                           c = 0    Gaussian c    best c of each time
+    two moons, real        1.22     0.13          0.13
+    two moons, 128 levels  1.03     0.53          0.30    (0.44 with c = 0 where levels are told apart)
+    two moons, 64 levels   1.00     0.63          0.39    (0.62)
+    digits, 17 levels      0.62     0.86          0.46
+    digits, 2 levels       0.24     0.39          0.20
   """
-  part = jax.nn.sigmoid(path.log_snr(t)) ** 2
-  return _total((noise - predicted) ** 2) - part * _total(noise**2 - 1.0)
+  gaussian = jax.nn.sigmoid(path.log_snr(t)) ** 2
+  if levels is None:
+    return gaussian
+  if levels < MIN_LEVELS:
+    return jnp.zeros_like(gaussian)
+  spacing = 2.0 / (levels - 1)
+  return jnp.where(path.log_snr(t) < 2.0 * math.log(TOLD_APART / spacing), gaussian, 0.0)
+
+
+def squared_error(path: Path, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
+                  predicted: Float[Array, "batch *event"], levels: int | None = None) -> Float[Array, " batch"]:
+  """Return ||noise - predicted||^2 less a `control_variate`: the same mean over the noise, with no more spread.
+
+  `levels` are the data's, None of real numbers; with fewer than MIN_LEVELS nothing is subtracted, so that the error of
+  each draw is at least 0.
+  """
+  return _total((noise - predicted) ** 2) - control_variate(path, t, levels) * _total(noise**2 - 1.0)
 
 
 def diffusion_loss(path: Path, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
                    predicted: Float[Array, "batch *event"],
-                   density: Float[Array, " batch"] | float = 1.0) -> Float[Array, " batch"]:
+                   density: Float[Array, " batch"] | float = 1.0,
+                   levels: int | None = None) -> Float[Array, " batch"]:
   """An unbiased estimate of the continuous-time diffusion loss by one time each, drawn from `density` (equation 17)."""
-  return VLB()(path, t) / density * squared_error(path, t, noise, predicted)
+  return VLB()(path, t) / density * squared_error(path, t, noise, predicted, levels)
 
 
 def step_loss(path: Path, s: Float[Array, " batch"], t: Float[Array, " batch"], noise: Float[Array, "batch *event"],
-              predicted: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+              predicted: Float[Array, "batch *event"], levels: int | None = None) -> Float[Array, " batch"]:
   """The term of one step from t to s < t in discrete time (equation 13)."""
-  return 0.5 * jnp.expm1(path.log_snr(s) - path.log_snr(t)) * squared_error(path, t, noise, predicted)
+  return 0.5 * jnp.expm1(path.log_snr(s) - path.log_snr(t)) * squared_error(path, t, noise, predicted, levels)
 
 
 def reconstruction_loss(path: Path, data: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
@@ -74,6 +107,19 @@ def discrete_reconstruction_loss(path: Path, x: Float[Array, "batch *event"], da
   logits = -0.5 * jnp.exp(path.log_snr(start)) * (x[..., None] / path.alpha(start) - jnp.asarray(values, x.dtype)) ** 2
   log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), data[..., None], axis=-1)
   return -_total(log_probs[..., 0])
+
+
+def discretized_gaussian_loss(mean: Float[Array, "batch *event"], log_variance: Float[Array, "batch *event"],
+                              data: Int[Array, "batch *event"], levels: int) -> Float[Array, " batch"]:
+  """Return -log p(data) of integers under a normal integrated over each level's bin (arXiv:2006.11239, equation 13).
+
+  Args:
+    mean: the prediction of the data, levels as points of [-1, 1].
+    log_variance: of the normal.
+    data: integers in [0, levels).
+    levels: how many.
+  """
+  return -_total(discretized_normal.log_bin(mean, 0.5 * log_variance, data, levels))
 
 
 def _total(values: Float[Array, "batch *event"]) -> Float[Array, " batch"]:

@@ -268,7 +268,19 @@ class Diffusion(abc.ABC):
     """The bound's term of the step from t to s < t, in nats."""
     sample = noised(path, data, noise, t)
     predicted = self.predicted_noise(params, path, sample.level.like(data), sample.x, t, context)
-    return bound.step_loss(path, s, t, noise, predicted)
+    return bound.step_loss(path, s, t, noise, predicted, self.spec.levels)
+
+  def reconstruction(self, params: Params, path: Path, x: Float[Array, "batch *event"],
+                     data: Float[Array, "batch *event"], batch: Batch,
+                     context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
+    """Return -log p(data | x) in nats, given x at the path's first time; `data` are values, the batch is as served."""
+    del params, context  # the path alone decodes
+    return likelihoods.reconstruction(self, path, x, data, batch)
+
+  @property
+  def reconstruction_name(self) -> str:
+    """Name of the reconstruction among the parts of the bound."""
+    return "reconstruction"
 
   def scaling(self, carry: Carry) -> Scaling:
     """How data becomes values."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from gdm.diffusion import bound
 from gdm.diffusion.discrete_time import DiscreteTime
 from gdm.diffusion.likelihoods import total
 from gdm.diffusion.paths.discrete import discretize
@@ -27,11 +29,12 @@ class ImprovedDDPM(DiscreteTime):
   """The network predicts the noise and, between its two extremes, the log-variance of each step.
 
   The loss is the simple one plus `vlb_weight` T times the bound's term, which moves the variances alone (section 3.1);
-  both are means over dimensions.
+  both are means over dimensions, and the term is in bits, as in the paper's code. At t = 1 / T the term is L_0, the
+  decoder's -log p(data | x), where the decoder is the discretized normal; else there is none.
 
   Attributes:
     offset: of the cosine schedule.
-    vlb_weight: lambda.
+    vlb_weight: lambda, for a bound in bits/dim.
   """
 
   offset: float = 0.008
@@ -73,13 +76,37 @@ class ImprovedDDPM(DiscreteTime):
              key: Key[Array, ""]) -> Float[Array, " batch"]:
     noise, v = self.predict_both(params, path, sample.x, sample.t, context, key)
     simple = jnp.mean((noise - sample.noise).reshape(len(noise), -1) ** 2, axis=-1)
-    # From time 1 / T there is no step of the bound: its level is the reconstruction's.
-    s = sample.t - 1.0 / self.num_noise_steps
-    inner = s > 0.5 / self.num_noise_steps
-    safe = jnp.where(inner, s, 1.0 / self.num_noise_steps), jnp.where(inner, sample.t, 2.0 / self.num_noise_steps)
-    term = self._divergence(path, *safe, sample, jax.lax.stop_gradient(noise), v)
-    vlb = jnp.where(inner, term, 0.0) * self.num_noise_steps / self.spec.num_dims
-    return simple + self.vlb_weight * vlb
+    vlb = self._bound_term(path, sample, jax.lax.stop_gradient(noise), v) / (self.spec.num_dims * math.log(2.0))
+    return simple + self.vlb_weight * self.num_noise_steps * vlb
+
+  def _bound_term(self, path: Path, sample: PathSample, noise: Array, v: Array) -> Float[Array, " batch"]:
+    """The bound's term at the times of a sample, i / T, in nats of an example (equations 4 to 6)."""
+    unit = 1.0 / self.num_noise_steps
+    is_first = sample.t < 1.5 * unit
+    # Each of the two terms is computed at all times, and where it does not apply, in a place where it is finite.
+    t = jnp.where(is_first, 2.0 * unit, sample.t)
+    inner = self._divergence(path, t - unit, t, sample, noise, v)
+    if not self.predicts_levels:
+      return jnp.where(is_first, 0.0, inner)
+    x, level = sample.x, sample.level.like(sample.x)
+    mean = sample.data + expand(is_first.astype(x.dtype), x) * (self.prediction.data(level, x, noise) - sample.data)
+    decoded = bound.discretized_gaussian_loss(mean, self._last_log_variance(path, v), self.served({}, sample.data),
+                                              self.spec.require_discrete("a decoder"))
+    return jnp.where(is_first, decoded, inner)
+
+  def last_step(self, params: Params, path: Path, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
+                context: Float[Array, "batch width"] | None
+                ) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
+    noise, v = self.predict_both(params, path, x, t, context)
+    return self.prediction.data(path.level(t).like(x), x, noise), self._last_log_variance(path, v)
+
+  def _last_log_variance(self, path: Path, v: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
+    """The log-variance of the step from 1 / T: equation 15, whose posterior variance, 0, is the next step's instead.
+
+    So it is in the paper's code.
+    """
+    first, second = (jnp.asarray(i / self.num_noise_steps, v.dtype) for i in (1, 2))
+    return log_variance(posterior(path, first, second)._replace(forward_variance=path.sigma(first) ** 2), v)
 
   def step_loss(self, params: Params, path: Path, s: Float[Array, " batch"], t: Float[Array, " batch"],
                 data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],

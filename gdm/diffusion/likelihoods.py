@@ -44,7 +44,7 @@ def variational(model: Any, params: Params, carry: Carry, batch: Batch, key: Key
       t, density = LogSNRUniform().at(path, ranks)
       sample = noised(path, data, noise, t)
       predicted = model.predicted_noise(params, path, sample.level.like(data), sample.x, t, context)
-      diffusion = bound.diffusion_loss(path, t, noise, predicted, density)
+      diffusion = bound.diffusion_loss(path, t, noise, predicted, density, model.spec.levels)
     else:
       start, end = path.ends
       step = jnp.clip(jnp.floor(ranks * steps), 0, steps - 1)
@@ -52,10 +52,10 @@ def variational(model: Any, params: Params, carry: Carry, batch: Batch, key: Key
       diffusion = steps * model.step_loss(params, path, s, jnp.minimum(t, 1.0), data, noise, context)
     first = jnp.full(len(data), path.ends[0], data.dtype)
     x = noised(path, data, _normal(first_key, data), first).x
-    return diffusion, reconstruction(model, path, x, data, batch)
+    return diffusion, model.reconstruction(params, path, x, data, batch, context)
 
   means = [jnp.mean(part, axis=0) for part in jax.lax.map(draw, jax.random.split(key, num_samples))]
-  parts = {"prior": bound.prior_loss(path, data), "diffusion": means[0], "reconstruction": means[1]}
+  parts = {"prior": bound.prior_loss(path, data), "diffusion": means[0], model.reconstruction_name: means[1]}
   nats = -sum(parts.values()) + _log_det(model, scaling)
   return LogLikelihood.of(nats, model.spec.num_dims, Kind.LOWER_BOUND, _given(model), parts)
 
@@ -70,8 +70,8 @@ def probability_flow(model: Any, params: Params, carry: Carry, batch: Batch, key
   Where the solver did not reach its tolerance the log-likelihoods are NaN, and `solved` is 0.
   """
   path, scaling = model.sampling_path(params), model.scaling(carry)
-  data = scaling.values(jnp.asarray(batch["x"]))
-  denoise = model.denoiser(params, path, model.context(batch.get("y")))
+  data, context = scaling.values(jnp.asarray(batch["x"])), model.context(batch.get("y"))
+  denoise = model.denoiser(params, path, context)
   trace: Divergence = Hutchinson(model.num_probes) if model.num_probes else Exact()
   tolerance = ode.Tolerance(model.tolerance, model.tolerance)
 
@@ -85,7 +85,8 @@ def probability_flow(model: Any, params: Params, carry: Carry, batch: Batch, key
     x = noised(path, data, noise, first).x
     out = ode.log_likelihood(denoise, path, x, probe_key, trace, tolerance)
     log_q = total(jax.scipy.stats.norm.logpdf(noise) - jnp.log(path.sigma(first[0])))
-    return out.log_prob - log_q - reconstruction(model, path, x, data, batch), out.nfe, out.solved
+    decoded = model.reconstruction(params, path, x, data, batch, context)
+    return out.log_prob - log_q - decoded, out.nfe, out.solved
 
   keys = jax.random.split(key, num_samples if model.spec.is_discrete or model.num_probes else 1)
   nats, nfe, solved = (jnp.mean(part, axis=0) for part in jax.lax.map(draw, keys))
@@ -103,7 +104,10 @@ LIKELIHOODS: dict[str, Callable[..., LogLikelihood]] = {"bound": variational, "o
 
 def reconstruction(model: Any, path: Path, x: Float[Array, "batch *event"], data: Float[Array, "batch *event"],
                    batch: Batch) -> Float[Array, " batch"]:
-  """-log p(data | x) in nats, given x at the path's first time; `data` are values, the batch is as served."""
+  """Return -log p(data | x) in nats, given x at the path's first time, without the network.
+
+  `data` are values, the batch is as served.
+  """
   if not model.spec.is_discrete:
     return bound.reconstruction_loss(path, data)
   levels = model.spec.require_discrete("a diffusion model")

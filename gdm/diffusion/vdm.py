@@ -164,4 +164,4 @@ class VDM(Diffusion):
     sample = noised(path, data, jax.random.normal(noise_key, data.shape, data.dtype), t)
     context = self._dropped(self.context(batch.get("y")), label_key)
     value = self.predict(params, path, sample.x, t, context, dropout_key)
-    return bound.diffusion_loss(path, t, sample.noise, value, density)
+    return bound.diffusion_loss(path, t, sample.noise, value, density, self.spec.levels)

@@ -147,18 +147,48 @@ def test_the_gap_of_discrete_time_shrinks_with_its_steps():
   assert prior + float(bound(4000)) + reconstruction == pytest.approx(entropy, abs=0.02)
 
 
-def test_the_control_variate_changes_the_spread_alone():
-  """Of a step's loss too, which is the weight of discrete time over its steps."""
-  path, num, rng = LogSNRLinear(10.0, -8.0), 20_000, np.random.default_rng(0)
-  noise = jnp.asarray(rng.normal(size=(num, 3)), jnp.float32)
-  t = jnp.full(num, 0.15)
-  predicted = 0.1 * noise + 0.1
-  plain = jnp.sum((noise - predicted) ** 2, axis=1)
-  error = np.asarray(squared_error(path, t, noise, predicted))
-  assert abs(error.mean() - float(plain.mean())) < 4.0 * math.sqrt(6.0 / num)
-  assert error.std() < 0.5 * float(plain.std())
-  step = step_loss(path, t - 1e-2, t, noise, predicted)
-  np.testing.assert_allclose(step, DiscreteVLB(100)(path, t) * error / 100, rtol=1e-4)
+def exact_noise(path, sample, levels):
+  """E[noise | x_t] of independent numbers: each of `levels` values as often, or normal where that is None."""
+  level = sample.level.like(sample.x)
+  if levels is None:
+    data = level.alpha * sample.x / (level.alpha**2 + level.sigma**2)
+  else:
+    values = jnp.linspace(-1.0, 1.0, levels)
+    error = (sample.x[..., None] - level.alpha[..., None] * values) / level.sigma[..., None]
+    data = jax.nn.softmax(-0.5 * error**2) @ values
+  return (sample.x - level.alpha * data) / level.sigma
+
+
+@pytest.mark.parametrize(("levels", "gain"), [(None, 0.2), (64, 0.5), (17, 1.0)])
+def test_the_control_variate_changes_the_spread_alone(levels, gain):
+  """At each time, over log-SNRs to where the levels are apart; below MIN_LEVELS it is none, so no error is negative.
+
+  Of a step's loss too, which is the weight of discrete time over its steps.
+  """
+  path, num, dims = LogSNRLinear(2.0 * math.log(4.0 * ((levels or 64) - 1)), -5.0), 4000, 2
+
+  @jax.jit
+  def errors(t, key):
+    data_key, noise_key = jax.random.split(key)
+    data = (jax.random.normal(data_key, (num, dims)) if levels is None
+            else jax.random.randint(data_key, (num, dims), 0, levels) * (2.0 / (levels - 1)) - 1.0)
+    t = jnp.full(num, t)
+    sample = noised(path, data, jax.random.normal(noise_key, data.shape), t)
+    predicted = exact_noise(path, sample, levels)
+    step = step_loss(path, t - 1e-2, t, sample.noise, predicted, levels)
+    error = squared_error(path, t, sample.noise, predicted, levels)
+    return jnp.sum((sample.noise - predicted) ** 2, axis=1), error, step - DiscreteVLB(100)(path, t) * error / 100
+
+  plain, least = [], []
+  for i, t in enumerate(np.linspace(0.02, 1.0, 12)):
+    before, after, off = (np.asarray(a, np.float64) for a in errors(t, jax.random.key(i)))
+    assert abs(np.mean(after - before)) <= 4.0 * np.std(after - before) / math.sqrt(num), "unbiased"
+    np.testing.assert_allclose(off, 0.0, atol=1e-3)
+    if levels == 17:
+      assert after.min() >= 0.0
+    plain.append(before.var())
+    least.append(after.var())
+  assert np.mean(least) <= gain * np.mean(plain)
 
 
 @pytest.mark.slow
