@@ -17,9 +17,13 @@ from enumeration import states_of
 
 from experiments.registry import MODELS, build_model, model_defaults
 from gdm.baselines.ensemble import Ensemble
+from gdm.data.dataset import Dataset
+from gdm.data.loader import eval_batches
 from gdm.dataspec import DataSpec
+from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels
 from gdm.likelihood import Kind, LogLikelihood
+from gdm.mesh import make_mesh
 from gdm.model import HasSolve
 
 BITS, TERNARY, IMAGE = DataSpec((4,), 2), DataSpec((3,), 3), DataSpec((2, 2, 1), 3)
@@ -270,3 +274,23 @@ def test_parameters_closed_over_give_what_parameters_passed_in_do(case):
         part.params, part.carry, batch, jax.random.key(1)).nats)(batch)
     passed = scorer(part.model)(part.params, part.carry, batch, key)[0]
     np.testing.assert_allclose(closed, passed, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", tiered(EVERY, fast=("made_orderings",)))
+def test_a_space_scored_on_eight_devices_in_any_order_is_that_scored_on_one(case):
+  """As the evaluator does it, in batches of which the last is smaller, with the same randomness on every mesh."""
+  part, devices = trained(case), jax.devices()
+  spec = part.model.spec
+  x = space(spec)[0][:90].astype(np.uint8 if spec.is_discrete else np.float32)
+  y = {"y": np.zeros(len(x), np.int32)} if spec.num_classes else {}
+  data = Dataset("space", spec, {"test": {"x": x, **y}})
+
+  def nats(mesh):
+    return evaluate_likelihood(part.model, part.params, part.carry, eval_batches(data, "test", 40),
+                               key=jax.random.key(1), mesh=mesh).nats
+
+  expected = nats(make_mesh(devices=devices[:1]))
+  for fsdp, order in ((1, range(8)), (1, (0, 5, 3, 6, 2, 7, 1, 4)), (4, (0, 5, 3, 6, 2, 7, 1, 4))):
+    np.testing.assert_allclose(nats(make_mesh(fsdp, [devices[i] for i in order])), expected, rtol=1e-4, atol=1e-4)
+  if spec.is_discrete and what_it_says(part, {"x": jnp.asarray(x)}).kind is Kind.EXACT:
+    np.testing.assert_allclose(np.exp(np.float64(expected)).sum(), 1.0, rtol=1e-4)
