@@ -191,7 +191,7 @@ def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
   return True
 
 
-def draw_curves(workdir: Workdir, title: str) -> None:
-  """`curves.png`: every metric of the run against its step."""
+def draw_curves(workdir: Workdir, title: str, units: Mapping[str, str]) -> None:
+  """`curves.png`: every metric of the run against its step; `units` of losses, by their names."""
   rows: list[dict[str, Any]] = read_metrics(workdir.metrics)
-  save_curves(workdir.path / "curves.png", rows, title)
+  save_curves(workdir.path / "curves.png", rows, title, units)

@@ -62,7 +62,7 @@ from gdm.training.optimizer import make_optimizer
 from gdm.training.preemption import Interruption
 from gdm.training.stall import StallGuard
 from gdm.training.state import TrainState, count_parameters, init_state, optimizers_for, state_shapes
-from gdm.training.step import make_train_step
+from gdm.training.step import loss_units, make_train_step
 from gdm.training.streams import stream_key
 from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
 
@@ -347,7 +347,7 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
   trained = load_run(run.workdir, {}, dataset=run.dataset)
   if not hosts.is_first():
     return
-  draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}")
+  draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}", loss_units(run.model))
   with highest_precision():
     draw_model(run.workdir, trained)
   write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})

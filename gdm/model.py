@@ -74,6 +74,7 @@ class Objective:
       use different splits of it.
     whole_batch: why the loss of a minibatch is not the mean of the losses of its parts, as the subject and verb of an
       error message; "" where it is that mean, in expectation over the loss's own draws.
+    unit: of the loss, for the axis of a plot; "" where it has none.
   """
 
   groups: tuple[str, ...]
@@ -81,6 +82,7 @@ class Objective:
   repeats: int = 1
   prepare: PrepareFn | None = None
   whole_batch: str = ""
+  unit: str = ""
 
   @property
   def name(self) -> str:

@@ -141,7 +141,7 @@ class Autoregressive(abc.ABC):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss),)
+    return (Objective(groups=("model",), loss=self.loss, unit="nats per example"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     params, x = self.init_network(key), self._flatten(batch["x"])

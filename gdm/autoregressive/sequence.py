@@ -108,7 +108,7 @@ class SequenceModel(abc.ABC):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss),)
+    return (Objective(groups=("model",), loss=self.loss, unit="nats per token"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     del batch  # initialization sees no data

@@ -184,7 +184,7 @@ class Diffusion(abc.ABC):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss),)
+    return (Objective(groups=("model",), loss=self.loss, unit="weighted squared error"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Parameters; the carry keeps how real data is standardized, by the batch."""

@@ -69,7 +69,8 @@ class FlowMatching(Diffusion):
   @property
   def objectives(self) -> tuple[Objective, ...]:
     reason = "coupling is 'optimal', which pairs noise with data within the whole minibatch"
-    return (Objective(("model",), self.loss, whole_batch=reason if self.coupling == "optimal" else ""),)
+    return (Objective(("model",), self.loss, whole_batch=reason if self.coupling == "optimal" else "",
+                      unit="squared error of the velocity"),)
 
   def path(self, params: Params) -> Path:
     return RectifiedFlow()

@@ -95,8 +95,9 @@ class VDM(Diffusion):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    moves_all = Objective(groups=("model", "ends"), loss=self.loss)
-    return (moves_all,) if self.schedule == "line" else (moves_all, Objective(("interior",), self.variance))
+    moves_all = Objective(groups=("model", "ends"), loss=self.loss, unit="nats per dim")
+    variance = Objective(groups=("interior",), loss=self.variance, unit="squared nats per dim")
+    return (moves_all,) if self.schedule == "line" else (moves_all, variance)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     params, carry = super().init(key, batch)

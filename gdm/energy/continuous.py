@@ -19,7 +19,7 @@ from gdm.dataspec import DataSpec
 from gdm.distributions.moments import moments
 from gdm.energy import continuous_chains as chains
 from gdm.energy import continuous_normalizers as normalizers
-from gdm.energy.losses import DRAWS, LOSSES, Energy
+from gdm.energy.losses import DRAWS, LOSSES, UNITS, Energy
 from gdm.energy.normalizers import normalized_by
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
@@ -142,7 +142,8 @@ class ContinuousEnergy(abc.ABC):
   def objectives(self) -> tuple[Objective, ...]:
     reason = (f"model.kl_weight is {self.kl_weight}, whose entropy is of the chains of a whole minibatch"
               if self.kl_weight and self.objective not in DRAWS else "")
-    return (Objective(groups=("model",), loss=self.loss, prepare=self.prepare, whole_batch=reason),)
+    return (Objective(groups=("model",), loss=self.loss, prepare=self.prepare, whole_batch=reason,
+                      unit=UNITS[self.objective]),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """A network of energy zero; the base, and chains from it, by the batch."""

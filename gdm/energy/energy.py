@@ -121,7 +121,7 @@ class EnergyModel(abc.ABC):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss),)
+    return (Objective(groups=("model",), loss=self.loss, unit="nats"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Parameters by the batch's marginals; chains that are draws from the base."""

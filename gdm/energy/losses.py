@@ -224,6 +224,8 @@ def from_base(model: Trainable, params: Params, carry: Carry, u: Float[Array, "b
 
 LOSSES: Mapping[str, Loss] = {"persistent": persistent, "contrastive": contrastive, "denoising": denoising,
                               "sliced": sliced, "nce": nce}
+UNITS: Mapping[str, str] = {"persistent": "nats", "contrastive": "nats", "denoising": "half squared error of the noise",
+                            "sliced": "Fisher divergence but for a constant", "nce": "nats"}
 
 # Objective -> what its loss draws for each example of a minibatch: (model, params, carry, u, key) -> noise.
 DRAWS: Mapping[str, Callable[..., Float[Array, "batch *event"]]] = {

@@ -113,7 +113,7 @@ class Flow(abc.ABC):
   def objectives(self) -> tuple[Objective, ...]:
     statistics = has_batch_statistics(self.bijection)
     reason = "batch normalization takes its means and variances over the whole minibatch" if statistics else ""
-    return (Objective(groups=("model",), loss=self.loss, whole_batch=reason),)
+    return (Objective(groups=("model",), loss=self.loss, whole_batch=reason, unit="nats per dim"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Parameters, those of normalizations from what the batch becomes at their depth."""

@@ -169,7 +169,7 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
       last = first + objective.repeats
       minibatches = (jnp.arange(objective.repeats), jax.tree.map(lambda x, a=first, b=last: x[a:b], batch))
       state, metrics = _loop(update, state, minibatches, objective.repeats, unroll)
-      prefix = f"{objective.name}/" if len(objectives) > 1 else ""
+      prefix = _prefix(objectives, objective)
       all_metrics |= {prefix + name: jax.tree.map(lambda m: jnp.sum(m, axis=0), mean)
                       for name, mean in metrics.items()}
       first = last
@@ -182,6 +182,15 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
     return TrainState(state.step + 1, state.params, state.carry, state.opt_state, averages), all_metrics
 
   return step
+
+
+def loss_units(model: Model) -> dict[str, str]:
+  """Return the unit of each objective's loss by the name that the loss has among a step's metrics."""
+  return {f"{_prefix(model.objectives, objective)}loss": objective.unit for objective in model.objectives}
+
+
+def _prefix(objectives: Sequence[Objective], objective: Objective) -> str:
+  return f"{objective.name}/" if len(objectives) > 1 else ""
 
 
 def repeat_step(step: TrainStep, num_steps: int, unroll: bool = True) -> TrainStep:

@@ -1,9 +1,13 @@
-"""Curves of a run from the rows of its `metrics.jsonl`: training and validation of one metric share axes and unit."""
+"""Curves of a run from the rows of its `metrics.jsonl`: training and validation of one metric share axes and unit.
+
+A metric that is another one in another unit is no panel of its own, but a second scale of the other's.
+"""
 
 import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,23 +31,28 @@ _NATS = "nats per example"
 _QUANTITIES = {
     "nll": Quantity(f"negative log-likelihood ({_NATS})", less_is_better=True),
     "bits_per_dim": Quantity("negative log-likelihood (bits/dim)", less_is_better=True),
-    "loss": Quantity(f"loss ({_NATS})"),
+    "loss": Quantity("loss"),
     "grad_norm": Quantity("norm of the gradient", log=True),
+    "nats_by_log_z": Quantity(f"log-likelihood by log Z ({_NATS})"),
 }
 _NEGATED = {"nats": "nll", "nats_mean": "nll"}  # log-likelihoods, drawn upside down beside the training loss
+_SAME = 1e-3  # relative difference of values that count as the same
 _COLORS = {"train": BLUE, "valid": ORANGE}
 _MAX_PANELS = 6
+_LEAST_DECADE = 10.0  # from the least value to the greatest, for a logarithmic axis: it has ticks at 1, 2 and 5 then
 
 Series = tuple[np.ndarray, np.ndarray]  # steps and values
 
 
-def save_curves(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], title: str = "") -> bool:
+def save_curves(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], title: str = "",
+                units: Mapping[str, str] = MappingProxyType({})) -> bool:
   """Draws every metric against the step, one panel each.
 
   Args:
     path: the PNG file.
     rows: dicts with "step" and scalars named "train/<metric>" and "valid/<metric>"; in any order of steps.
     title: a heading, for instance the model and its data.
+    units: metric -> its unit, of losses, which each model has its own of; "" for none.
 
   Returns:
     Whether there was a curve: with fewer than two points in every metric no file is written.
@@ -52,14 +61,17 @@ def save_curves(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], titl
     WorkdirError: the file cannot be written.
   """
   panels = _panels(rows)
-  bits_per_nat = _bits_per_nat(panels)
-  if bits_per_nat is not None:
-    del panels["bits_per_dim"]  # the same curve in another unit, which the right-hand axis shows
-  if _same(panels.get("loss", {}), panels.get("nll", {})):
-    del panels["loss"]
-  names = sorted((name for name, series in panels.items() if any(len(steps) > 1 for steps, _ in series.values())),
-                 key=lambda name: (list(_QUANTITIES).index(name) if name in _QUANTITIES else len(_QUANTITIES), name))
-  names = names[:_MAX_PANELS]
+  scales: dict[str, list[tuple[str, float]]] = {}  # panel -> other metrics that are its curves, and their factor
+  for name in sorted(panels, key=_rank):
+    for first, others in scales.items():
+      factor = _factor(panels[first], panels[name]) if _prefix(first) == _prefix(name) else None
+      if factor is not None and (np.isclose(factor, 1.0, rtol=_SAME) or _unit(name, units)):
+        others.append((name, factor))
+        break
+    else:
+      if any(len(steps) > 1 for steps, _ in panels[name].values()):
+        scales[name] = []
+  names = list(scales)[:_MAX_PANELS]
   if not names:
     return False
 
@@ -68,9 +80,10 @@ def save_curves(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], titl
   figure = Figure(figsize=(5.2 * columns, 3.6 * num_rows), facecolor="white", layout="constrained")
   for index, name in enumerate(names, start=1):
     axes = figure.add_subplot(num_rows, columns, index)
-    _draw(axes, _QUANTITIES.get(name, Quantity(name.replace("_", " "))), panels[name])
-    if name == "nll" and bits_per_nat is not None:
-      _add_bits_axis(axes, bits_per_nat)
+    _draw(axes, _quantity(name, units), panels[name])
+    for other, factor in scales[name][:1]:
+      if not np.isclose(factor, 1.0, rtol=_SAME):
+        _add_scale(axes, factor, _unit(other, units))
   if title:
     figure.suptitle(title, color=INK, fontsize=12)
   save_figure(path, figure)
@@ -97,18 +110,38 @@ def _series(points: Mapping[int, float]) -> Series:
   return np.array(steps), np.array([points[step] for step in steps])
 
 
-def _bits_per_nat(panels: Mapping[str, Mapping[str, Series]]) -> float | None:
-  """The constant that turns nats per example into bits/dim, where the rows hold both for the same steps."""
-  nats, bits = (panels.get(name, {}).get("valid") for name in ("nll", "bits_per_dim"))
-  if nats is None or bits is None or "train" not in panels["nll"] or not np.array_equal(nats[0], bits[0]):
+def _rank(name: str) -> tuple[bool, int, str]:
+  """Order of the panels: of the whole model first, then by quantity, then by name."""
+  metric = name.rpartition("/")[2]
+  return bool(_prefix(name)), list(_QUANTITIES).index(metric) if metric in _QUANTITIES else len(_QUANTITIES), name
+
+
+def _quantity(name: str, units: Mapping[str, str]) -> Quantity:
+  known = _QUANTITIES.get(name, Quantity(name.replace("_", " ")))
+  return dataclasses.replace(known, label=f"{known.label} ({units[name]})") if units.get(name) else known
+
+
+def _prefix(name: str) -> str:
+  """The objective that a metric is of, where there are several."""
+  return name.rpartition("/")[0]
+
+
+def _unit(name: str, units: Mapping[str, str]) -> str:
+  """The unit of a scale beside another; "" where a metric has none."""
+  return "bits/dim" if name.rpartition("/")[2] == "bits_per_dim" else units.get(name, "")
+
+
+def _factor(of: Mapping[str, Series], other: Mapping[str, Series]) -> float | None:
+  """The positive constant by which one metric's curves become another's; None where they are no multiples of them."""
+  if not all(split in of and np.array_equal(of[split][0], steps) for split, (steps, _) in other.items()):
     return None
-  ratio = bits[1][-1] / nats[1][-1] if nats[1][-1] else 0.0
-  return float(ratio) if ratio > 0 and np.allclose(bits[1], ratio * nats[1], rtol=1e-3) else None
-
-
-def _same(a: Mapping[str, Series], b: Mapping[str, Series]) -> bool:
-  return bool(a) and all(split in b and len(b[split][0]) == len(steps) and np.allclose(values, b[split][1], rtol=1e-4)
-                         for split, (steps, values) in a.items())
+  values, others = (np.concatenate([series[split][1] for split in other]) for series in (of, other))
+  if not np.any(values):
+    return None if np.any(others) else 1.0
+  factor = float(values @ others / (values @ values))
+  if np.ptp(values) == 0 and len(values) > 1 and not np.isclose(factor, 1.0, rtol=_SAME):
+    return None  # constants are multiples of each other whatever they are
+  return factor if factor > 0 and np.allclose(factor * values, others, rtol=_SAME, atol=0.0) else None
 
 
 def _draw(axes: Axes, quantity: Quantity, series: Mapping[str, Series]) -> None:
@@ -121,12 +154,13 @@ def _draw(axes: Axes, quantity: Quantity, series: Mapping[str, Series]) -> None:
                 markeredgewidth=1.6, zorder=3)
     axes.plot(steps, values, color=_COLORS[split], linewidth=1.6, label=label,
               marker="." if len(steps) <= 30 else None, markersize=6)
-  if quantity.log and all(np.all(values > 0) for _, values in series.values()):
+  every = np.concatenate([values for _, values in series.values()])
+  if quantity.log and every.min() > 0 and every.max() >= _LEAST_DECADE * every.min():
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(_few_labels))
     axes.yaxis.set_minor_formatter(FuncFormatter(_few_labels))
   else:
-    _limit(axes, np.concatenate([values for _, values in series.values()]))
+    _limit(axes, every)
   style_axes(axes)
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
   axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -135,15 +169,16 @@ def _draw(axes: Axes, quantity: Quantity, series: Mapping[str, Series]) -> None:
   axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
-def _add_bits_axis(axes: Axes, bits_per_nat: float) -> None:
-  def to_bits(nats: Any) -> Any:
-    return nats * bits_per_nat
+def _add_scale(axes: Axes, factor: float, label: str) -> None:
+  """Adds on the right the scale of the curves times `factor`."""
+  def forward(left: Any) -> Any:
+    return left * factor
 
-  def to_nats(bits: Any) -> Any:
-    return bits / bits_per_nat
+  def backward(right: Any) -> Any:
+    return right / factor
 
-  right = axes.secondary_yaxis("right", functions=(to_bits, to_nats))
-  right.set_ylabel("bits/dim", color=INK)
+  right = axes.secondary_yaxis("right", functions=(forward, backward))
+  right.set_ylabel(label, color=INK)
   right.tick_params(labelcolor=INK, color=FAINT, labelsize=9)
   right.spines["right"].set_visible(False)
 

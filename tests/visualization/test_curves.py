@@ -62,7 +62,38 @@ def test_continuous_data_has_no_bits_axis(figures):
 def test_a_loss_that_is_no_likelihood_gets_its_panel(figures):
   rows = [{"step": i, "train/nll": 2.0 / i, "train/loss": 3.0 / i} for i in range(1, 5)]
   save_curves("curves.png", rows)
-  assert labels(figures[0]) == ["negative log-likelihood (nats per example)", "loss (nats per example)"]
+  assert labels(figures[0]) == ["negative log-likelihood (nats per example)", "loss"]
+
+
+def test_each_loss_has_its_own_unit_and_no_curve_is_drawn_twice(figures):
+  rows = [{"step": i, "train/nll": 64.0 / i, "train/loss": 1.0 / i, "train/bits_per_dim": 1.0 / i / math.log(2),
+           "train/accuracy": 1.0, "train/acceptance": 0.5} for i in range(1, 5)]
+  units = {"loss": "nats per dim"}
+  save_curves("curves.png", rows, units=units)  # the loss is the nll in another unit, and so are bits
+  assert labels(figures[0]) == ["negative log-likelihood (nats per example)", "acceptance", "accuracy"]
+  [secondary] = figures[0].axes[0].child_axes
+  assert secondary.get_ylabel() == "bits/dim"
+  others = [{**row, "train/nll": row["train/nll"] + 1 / row["step"] ** 2} for row in rows]
+  save_curves("curves.png", others, units=units)
+  [secondary] = figures[1].axes[1].child_axes
+  assert labels(figures[1])[1] == "negative log-likelihood (bits/dim)" and secondary.get_ylabel() == "nats per dim"
+  gap = [{"step": i, "train/loss": 1.0 - i, "train/energy_gap": 1.0 - i} for i in range(1, 5)]
+  save_curves("curves.png", gap, units={"loss": "nats"})
+  assert labels(figures[2]) == ["loss (nats)"]
+
+
+@pytest.mark.parametrize("values", [
+    (2.1, 4.9), (3.0, 30.0), (0.3, 0.31), (1e-8, 3.0), (6.0, 6.0), (1e5, 1e5 + 1.0), (7.1e-7, 9.9e-7), (0.9, 9.1),
+    (5e-300, 8e-300)])
+@pytest.mark.parametrize("name", ["grad_norm", "loss"])
+def test_both_axes_have_labelled_ticks(figures, name, values):
+  save_curves("curves.png", [{"step": 10_000 + i, f"train/{name}": value} for i, value in enumerate(values)])
+  axes = figures[0].axes[0]
+  figures[0].draw_without_rendering()
+  for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+    ticks = [*zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True),
+             *zip(axis.get_minorticklocs(), axis.get_minorticklabels(), strict=True)]
+    assert sum(low <= place <= high and label.get_text() != "" for place, label in ticks) >= 2
 
 
 def test_metrics_of_several_objectives_keep_their_names(figures):
