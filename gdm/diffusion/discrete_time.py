@@ -11,7 +11,9 @@ from gdm.diffusion import bound
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.paths.between import Between
 from gdm.diffusion.paths.discrete import require_steps
-from gdm.diffusion.paths.path import Path, expand
+from gdm.diffusion.paths.path import Path, expand, noised
+from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.times import DiscreteUniform, Times
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.model import Batch, Params
@@ -72,6 +74,23 @@ class DiscreteTime(Diffusion):
   def bound_steps(self) -> int:
     return self.num_noise_steps - 1
 
+  def clipped(self, params: Params, path: Path, context: Float[Array, "batch width"] | None) -> Denoise:
+    """Return the prediction of the data that samples and the bound are made of; integers' is kept in [-1, 1].
+
+    The papers' code evaluates the bound so. Where hardly any data is left in x, an error of the predicted noise would
+    else be divided by a small alpha: the last step of a cosine schedule weighs it by 1,000.
+    """
+    denoise = self.denoiser(params, path, context)
+    return Clipped(denoise) if self.spec.is_discrete else denoise
+
+  def step_loss(self, params: Params, path: Path, s: Float[Array, " batch"], t: Float[Array, " batch"],
+                data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
+                context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
+    sample = noised(path, data, noise, t)
+    level = sample.level.like(data)
+    predicted = self.clipped(params, path, context)(sample.x, t)
+    return bound.step_loss(path, s, t, noise, (sample.x - level.alpha * predicted) / level.sigma, self.spec.levels)
+
   @property
   def predicts_levels(self) -> bool:
     """Whether integers are decoded by the discretized normal around the predicted data."""
@@ -101,5 +120,5 @@ class DiscreteTime(Diffusion):
     The mean of equation 7 is the predicted data, since nothing of x is left in it. The variance is the step's beta
     (section 3.2), which is right where the first noise hides which of several levels a value has.
     """
-    mean = self.denoiser(params, path, context)(x, t)
+    mean = self.clipped(params, path, context)(x, t)
     return mean, jnp.broadcast_to(expand(2.0 * jnp.log(path.sigma(t)), x), x.shape)

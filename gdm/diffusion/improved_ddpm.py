@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,11 +86,11 @@ class ImprovedDDPM(DiscreteTime):
     is_first = sample.t < 1.5 * unit
     # Each of the two terms is computed at all times, and where it does not apply, in a place where it is finite.
     t = jnp.where(is_first, 2.0 * unit, sample.t)
-    inner = self._divergence(path, t - unit, t, sample, noise, v)
+    data = self.prediction.data(sample.level.like(sample.x), sample.x, noise)
+    inner = self._divergence(path, t - unit, t, sample.data, data, v)
     if not self.predicts_levels:
       return jnp.where(is_first, 0.0, inner)
-    x, level = sample.x, sample.level.like(sample.x)
-    mean = sample.data + expand(is_first.astype(x.dtype), x) * (self.prediction.data(level, x, noise) - sample.data)
+    mean = sample.data + expand(is_first.astype(data.dtype), data) * (data - sample.data)
     decoded = bound.discretized_gaussian_loss(mean, self._last_log_variance(path, v), self.served({}, sample.data),
                                               self.spec.require_discrete("a decoder"))
     return jnp.where(is_first, decoded, inner)
@@ -97,8 +98,9 @@ class ImprovedDDPM(DiscreteTime):
   def last_step(self, params: Params, path: Path, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
                 context: Float[Array, "batch width"] | None
                 ) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
-    noise, v = self.predict_both(params, path, x, t, context)
-    return self.prediction.data(path.level(t).like(x), x, noise), self._last_log_variance(path, v)
+    denoise: Any = self.clipped(params, path, context)
+    mean, v = denoise.with_variance(x, t)
+    return mean, self._last_log_variance(path, v)
 
   def _last_log_variance(self, path: Path, v: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
     """The log-variance of the step from 1 / T: equation 15, whose posterior variance, 0, is the next step's instead.
@@ -111,18 +113,15 @@ class ImprovedDDPM(DiscreteTime):
   def step_loss(self, params: Params, path: Path, s: Float[Array, " batch"], t: Float[Array, " batch"],
                 data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
                 context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
-    sample = noised(path, data, noise, t)
-    predicted, v = self.predict_both(params, path, sample.x, t, context)
-    return self._divergence(path, s, t, sample, predicted, v)
+    denoise: Any = self.clipped(params, path, context)
+    return self._divergence(path, s, t, data, *denoise.with_variance(noised(path, data, noise, t).x, t))
 
-  def _divergence(self, path: Path, s: Array, t: Array, sample: PathSample, noise: Array, v: Array) -> Array:
+  def _divergence(self, path: Path, s: Array, t: Array, data: Array, predicted: Array, v: Array) -> Array:
     """KL between the posterior of a step from t to s and the model's normal, in nats of an example (equation 4)."""
-    x = sample.x
-    level = sample.level.like(x)
-    q = jax.tree.map(lambda a: expand(a, x), posterior(path, s, t))
+    q = jax.tree.map(lambda a: expand(a, data), posterior(path, s, t))
     log_p = log_variance(q, v)
     log_q = jnp.log(q.variance)
-    mean = q.of_data * (self.prediction.data(level, x, noise) - sample.data)
+    mean = q.of_data * (predicted - data)
     return 0.5 * total(log_p - log_q + jnp.exp(log_q - log_p) + mean**2 * jnp.exp(-log_p) - 1.0)
 
 

@@ -194,15 +194,14 @@ def test_sliced_score_matching_is_the_trace_and_the_square():
 
 
 def test_the_divergence_of_a_step_is_none_for_the_truth():
-  """Of Improved DDPM: zero for the true noise and the posterior's variance, else above."""
+  """Of Improved DDPM: zero for the true data and the posterior's variance, else above."""
   model, params, _ = build("improved_ddpm", PLANE)
   path, data = model.sampling_path(params), jnp.asarray(some(PLANE, 4)["x"])
   t = jnp.asarray([0.1, 0.3, 0.5, 0.7])
-  sample = noised(path, data, jax.random.normal(KEY, data.shape), t)
-  divergence = functools.partial(model._divergence, path, t - 0.05, t, sample)
-  np.testing.assert_allclose(divergence(sample.noise, jnp.zeros_like(data)), 0.0, atol=1e-4)
-  assert np.all(divergence(sample.noise, jnp.full_like(data, 0.7)) > 1e-3)
-  assert np.all(divergence(sample.noise + 0.5, jnp.zeros_like(data)) > 1e-3)
+  divergence = jax.jit(functools.partial(model._divergence, path, t - 0.05, t, data))
+  np.testing.assert_allclose(divergence(data, jnp.zeros_like(data)), 0.0, atol=1e-4)
+  assert np.all(divergence(data, jnp.full_like(data, 0.7)) > 1e-3)
+  assert np.all(divergence(data + 0.5, jnp.zeros_like(data)) > 1e-3)
 
 
 class Perfect:
@@ -230,6 +229,25 @@ class PerfectImprovedDDPM(Perfect, ImprovedDDPM):
 
 class PerfectLowest(PerfectImprovedDDPM):
   v = 0.0
+
+
+class Overshooting(PerfectImprovedDDPM):
+  """A network that predicts twice the data."""
+
+  def predict_both(self, params, path, x, t, context=None, key=None):
+    level = path.level(t).like(x)
+    data = 2.0 * self.scaling({}).values(jnp.asarray(self.data))
+    return (x - level.alpha * data) / level.sigma, jnp.zeros_like(x)
+
+
+def test_the_bound_is_of_the_clipped_predictions_that_samples_are_made_of():
+  """At the lowest and the highest level, which twice the data lies beyond."""
+  model = Overshooting(DataSpec((1,), 256), num_noise_steps=50)
+  path, data = model.sampling_path({}), model.scaling({}).values(jnp.asarray(Perfect.data))
+  s, t = (jnp.full(256, i / 50) for i in (48, 49))
+  step = jax.jit(lambda: model.step_loss({}, path, s, t, data, jax.random.normal(KEY, data.shape), None))()
+  np.testing.assert_allclose(step[jnp.asarray([0, -1])], 0.0, atol=1e-5)
+  assert step[20] > step[1] > 0.0
 
 
 @pytest.mark.parametrize(("build", "num_steps", "decoder", "floor"), [
@@ -269,10 +287,18 @@ def test_a_decoder_is_a_distribution_and_named_in_the_report(name, decoder):
   assert dataclasses.replace(model, spec=PLANE, decoder="auto").reconstruction_name == "reconstruction"
 
 
+class Unclipped(ImprovedDDPM):
+  """As in training."""
+
+  def clipped(self, params, path, context):
+    return self.denoiser(params, path, context)
+
+
 @pytest.mark.parametrize("spec", [PAIR, pytest.param(PLANE, marks=pytest.mark.slow)])
 def test_the_hybrid_loss_adds_the_bounds_terms_in_bits(spec):
   """At each time T times the bound's term, L_0 of integers at the first, over D log 2; it moves the variances alone."""
-  model, params, carry = build("improved_ddpm", spec, vlb_weight=1.0)
+  model, params, carry = build("improved_ddpm", spec)
+  model = Unclipped(**{field.name: getattr(model, field.name) for field in dataclasses.fields(model)})
   path, batch, num_steps = model.sampling_path(params), some(spec, 6), model.num_noise_steps
   data = model.scaling(carry).values(jnp.asarray(batch["x"]))
   noise = jax.random.normal(KEY, data.shape)
