@@ -22,7 +22,7 @@ from gdm.batches import checked, require_labels
 from gdm.dataspec import DataSpec
 from gdm.diffusion import bound, likelihoods, ode, weightings
 from gdm.diffusion.networks import Sizes, network
-from gdm.diffusion.paths.between import from_log_snr
+from gdm.diffusion.paths.between import from_log_snr, within
 from gdm.diffusion.paths.path import Level, Path, PathSample, expand, noised, prior_scale
 from gdm.diffusion.predictions import PREDICTIONS, Denoise, Prediction, denoiser
 from gdm.diffusion.samplers.clipping import Clipped
@@ -39,6 +39,9 @@ from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
 
 # Noise that leaves levels apart: this many standard deviations of it lie between two neighbouring levels.
 LEVELS_APART = 8.0
+# The log-SNRs to sample between: VP's at its ends, about a thousandth of noise, and a 150th of data. With less data
+# the prediction of the noise leaves open what the data is, by its error times sigma / alpha, which a large step keeps.
+SAMPLED_LOG_SNR = (13.9, -10.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +172,11 @@ class Diffusion(abc.ABC):
       return path
     spacing = 2.0 / (self.spec.require_discrete("a diffusion model") - 1)
     return from_log_snr(path, 2.0 * math.log(LEVELS_APART / spacing))
+
+  def stepping_path(self, params: Params) -> Path:
+    """Return the part of `sampling_path` that samplers can take in any number of steps (`SAMPLED_LOG_SNR`)."""
+    most, least = SAMPLED_LOG_SNR
+    return within(self.sampling_path(params), math.inf if self.spec.is_discrete else most, least)
 
   # What follows.
 
@@ -433,7 +441,7 @@ class Diffusion(abc.ABC):
 def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None, num: int,
           choice: Choice, num_steps: int, guidance: float, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
   """Samples as served; compiled once for each model and each way to sample."""
-  path = model.sampling_path(params)
+  path = model.stepping_path(params)
   noise_key, key = jax.random.split(key)
   x = prior_scale(path) * jax.random.normal(noise_key, (num, *model.spec.event))
   denoise = model.guided(params, path, labels, num, guidance)

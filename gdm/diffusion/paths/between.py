@@ -1,12 +1,14 @@
 """A part of a path: the same noise, between other times."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from gdm.diffusion.paths.path import Level, Path
+from gdm.diffusion.paths.path import Level, Path, Time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +16,11 @@ class Between:
   """`path` from time `first` to `last`."""
 
   path: Path
-  first: float
-  last: float
+  first: Time
+  last: Time
 
   @property
-  def ends(self) -> tuple[float, float]:
+  def ends(self) -> tuple[Time, Time]:
     return (self.first, self.last)
 
   def alpha(self, t: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -48,7 +50,22 @@ class Between:
 
 def from_log_snr(path: Path, log_snr: float) -> Between:
   """The path from the time of a log-SNR on; all of it where it has no such time."""
-  with jax.ensure_compile_time_eval():
-    start, end = path.ends
-    first = float(path.time(jnp.asarray(min(log_snr, float(path.log_snr(jnp.asarray(start)))))))
-  return Between(path, min(max(first, start), end), end)
+  return within(path, log_snr, -math.inf)
+
+
+def within(path: Path, most: float, least: float) -> Between:
+  """Return the part of a path whose log-SNR is at most `most` and at least `least`.
+
+  An end of the path that is already there stays as it is. A learned path's ends are traced where its parameters are.
+  """
+  with jax.ensure_compile_time_eval():  # a path without parameters has ends that are known, inside jax.jit too
+    inside = tuple(_end(path, end, most, least) for end in path.ends)
+  return Between(path, *inside)
+
+
+def _end(path: Path, end: Time, most: float, least: float) -> Time:
+  log_snr = path.log_snr(jnp.asarray(end))
+  outside, nearest = (log_snr > most) | (log_snr < least), path.time(jnp.clip(log_snr, least, most))
+  if isinstance(outside, Tracer):
+    return jnp.where(outside, nearest, end)
+  return float(nearest) if outside else end

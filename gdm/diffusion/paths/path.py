@@ -20,6 +20,9 @@ from jaxtyping import Array, ArrayLike, Float, Num
 
 from gdm.errors import ConfigError
 
+# A time of a path; an array where it depends on parameters.
+Time = float | Array
+
 
 class Level(NamedTuple):
   """A path at some time: the scales of data and noise, and their derivatives by time (None where nobody asks)."""
@@ -57,7 +60,7 @@ class Path(Protocol):
   """A noise path. All functions are of each entry of their argument, in its floating type."""
 
   @property
-  def ends(self) -> tuple[float, float]:
+  def ends(self) -> tuple[Time, Time]:
     """The times to train and sample between: closer to 0 or 1 something is infinite, or nothing is left to gain."""
     ...
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.paths.path import Path, transition
 from gdm.diffusion.predictions import Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
 from gdm.errors import ConfigError, nearest
 
 
@@ -55,8 +55,8 @@ class Ancestral(Stepwise):
     if self.variance not in VARIANCES:
       raise ConfigError(f"variance is {self.variance!r}; {nearest(self.variance, VARIANCES)}")
 
-  def nfe(self, num_steps: int) -> int:
-    return num_steps
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+    return num_steps(times)
 
   def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
            now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
@@ -85,8 +85,8 @@ class LearnedAncestral(Stepwise):
   v log(forward) + (1 - v) log(posterior). The last step adds no noise.
   """
 
-  def nfe(self, num_steps: int) -> int:
-    return num_steps
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+    return num_steps(times)
 
   def step(self, denoise: Any, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
            memory: tuple, now: Step) -> tuple[Float[Array, "batch *event"], tuple]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 from gdm.diffusion.paths.path import Path
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.ancestral import posterior
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
 from gdm.errors import ConfigError
 
 
@@ -30,8 +30,8 @@ class DDIM(Stepwise):
     if not 0.0 <= self.eta <= 1.0:
       raise ConfigError(f"eta is {self.eta}; it must be 0 (the ODE) to 1 (ancestral sampling).")
 
-  def nfe(self, num_steps: int) -> int:
-    return num_steps
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+    return num_steps(times)
 
   def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
            now: Step) -> tuple[Float[Array, "batch *event"], tuple]:

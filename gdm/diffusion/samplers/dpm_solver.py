@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.paths.path import Path
 from gdm.diffusion.predictions import Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +17,8 @@ class DPMSolver(Stepwise):
   The first step is of first order, and so is one to no noise at all, where the log-SNR is infinite.
   """
 
-  def nfe(self, num_steps: int) -> int:
-    return num_steps
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+    return num_steps(times)
 
   def memory(self, x: Float[Array, "batch *event"]) -> tuple[Float[Array, "batch *event"], Float[Array, ""]]:
     """The prediction of the data at the step before, and that step's size in half log-SNR: at first infinite."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.paths.path import Level, Path
 from gdm.diffusion.predictions import PREDICTIONS, Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
 from gdm.errors import ConfigError, nearest
 
 
@@ -36,7 +36,9 @@ CLOCKS: dict[str, Clock] = {
 
 @dataclasses.dataclass(frozen=True)
 class Heun(Stepwise):
-  """Karras et al. (arXiv:2206.00364), algorithms 1 (no churn) and 2; the last step is Euler's.
+  """Karras et al. (arXiv:2206.00364), algorithms 1 (no churn) and 2.
+
+  A step to no noise at all is Euler's, since the slope there is unknown; all others are corrected, the last one too.
 
   Attributes:
     clock: the ODE's variable: "sigma" (x / alpha against sigma / alpha, as in EDM; alpha must not be 0) or "time"
@@ -58,8 +60,8 @@ class Heun(Stepwise):
     if self.churn < 0.0:
       raise ConfigError(f"churn is {self.churn}; it must be at least 0 (0 for none).")
 
-  def nfe(self, num_steps: int) -> int:
-    return 2 * num_steps - 1
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int | Array:
+    return 2 * num_steps(times) - (path.sigma(times[-1]) == 0.0)
 
   def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
            now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
@@ -73,8 +75,8 @@ class Heun(Stepwise):
     def corrected(euler):
       return clock.scale(after) * (y + 0.5 * by * (slope + self._slope(denoise, after, euler, now.s)))
 
-    # A condition and not a select: the last step must not evaluate the network at no noise.
-    return jax.lax.cond(now.is_last, lambda euler: euler, corrected, euler), ()
+    # A condition and not a select: the network must not be evaluated at no noise.
+    return jax.lax.cond(after.sigma > 0.0, corrected, lambda euler: euler, euler), ()
 
   def _slope(self, denoise, level, x, t):
     data = call(denoise, x, t)

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.paths.path import Path
 from gdm.diffusion.predictions import Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call
+from gdm.diffusion.samplers.ddim import DDIM
+from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
 from gdm.errors import ConfigError
 
 
@@ -34,10 +35,13 @@ def langevin(denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, 
 class AnnealedLangevin(Stepwise):
   """Song & Ermon (arXiv:1907.05600), algorithm 1: some Langevin steps at each time but the first, where x is noise.
 
-  Between times x is scaled as the data's share is; a path with alpha = 1, as theirs, leaves it.
+  The first evaluation of each level takes x there along the predicted noise, as in consistent annealed sampling
+  (Jolicoeur-Martineau et al., arXiv:2009.05475, section 3); the others are Langevin steps. The published algorithm
+  leaves x as it is between levels, and its Langevin steps remove the noise of the level before only where levels are
+  close: 5 steps at each of 10 levels from 20 to 0.01 leave 4 times the deviation of the data.
 
   Attributes:
-    steps_per_level: T.
+    steps_per_level: T, evaluations at each level.
     size: of a step, over sigma^2: epsilon / sigma_L^2, 0.2 in the paper.
   """
 
@@ -50,10 +54,10 @@ class AnnealedLangevin(Stepwise):
     if not self.size > 0.0:
       raise ConfigError(f"size of a Langevin step is {self.size}; it must be above 0.")
 
-  def nfe(self, num_steps: int) -> int:
-    return num_steps * self.steps_per_level
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+    return num_steps(times) * self.steps_per_level
 
   def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
            now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
-    x = x * (path.alpha(now.s) / path.alpha(now.t))
-    return langevin(denoise, path, key, x, now.s, self.size, self.steps_per_level), ()
+    x, _ = DDIM().step(denoise, path, key, x, (), now)
+    return langevin(denoise, path, key, x, now.s, self.size, self.steps_per_level - 1), ()

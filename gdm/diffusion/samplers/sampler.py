@@ -37,8 +37,8 @@ class Stepwise(abc.ABC):
   """A sampler that goes from each time to the next."""
 
   @abc.abstractmethod
-  def nfe(self, num_steps: int) -> int:
-    """How often it calls the denoising function."""
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int | Array:
+    """Return how often it calls the denoising function; an array if that depends on the times' values."""
 
   @abc.abstractmethod
   def step(self, denoise: Callable[..., Any], path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
@@ -79,7 +79,7 @@ class Stepwise(abc.ABC):
     times = jnp.asarray(times, x.dtype)
     steps = (jnp.arange(num), times[:-1], times[1:], jnp.asarray(slots))
     (x, _, frames), _ = jax.lax.scan(body, (x, self.memory(x), frames), steps)
-    info = {"nfe": self.nfe(num) * cost(denoise)}
+    info = {"nfe": self.nfe(path, times) * cost(denoise)}
     return Samples(x, {**info, "trajectory": frames} if num_frames else info)
 
 
@@ -136,7 +136,7 @@ def cost(denoise: Denoise) -> int:
 
 def require_times(times: Float[Array, " times"]) -> int:
   """The number of steps between times; a ConfigError if there is none or, where values are known, a time rises."""
-  num = times.shape[0] - 1
+  num = num_steps(times)
   if num < 1:
     raise ConfigError(f"times has {num + 1} entries; a sampler takes at least one step, so at least two times.")
   if not isinstance(times, Tracer):
@@ -147,6 +147,11 @@ def require_times(times: Float[Array, " times"]) -> int:
       raise ConfigError(f"times[{i}] is {values[i]} and times[{i + 1}] is {values[i + 1]}; a sampler's times fall from "
                         "noise to data.")
   return num
+
+
+def num_steps(times: Float[Array, " times"]) -> int:
+  """Return the number of steps between times."""
+  return times.shape[0] - 1
 
 
 def frame_slots(num_steps: int, num_frames: int) -> np.ndarray:

@@ -10,25 +10,37 @@ from jaxtyping import Array, Float, Key
 from gdm.diffusion.paths.path import Path
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.langevin import langevin, score
-from gdm.diffusion.samplers.sampler import Step, Stepwise
+from gdm.diffusion.samplers.sampler import Step, Stepwise, num_steps
 from gdm.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class EulerMaruyama(Stepwise):
-  """dx = (f x - g^2 score) dt + g dw, backwards (Song et al., arXiv:2011.13456, equation 6).
+  """Exponential Euler-Maruyama for dx = (f x - g^2 score) dt + g dw backwards (arXiv:2011.13456, equation 6).
 
-  f and g must be finite over the times: a grid for rectified flow or a cosine path ends a little before t = 1.
+  In y = x / hypot(alpha, sigma), whose path a = alpha / hypot(alpha, sigma), b = sigma / hypot(alpha, sigma) preserves
+  variance, the score of standard normal data is -y. That part of the drift and the noise are integrated exactly over a
+  step, with r = a_t / a_s; only the rest of the score is frozen, as by Euler-Maruyama:
+
+    y_s = r y_t + 2 (1 - r) (score + y_t) + sqrt(1 - r^2) noise.
+
+  To first order in the step this is Euler-Maruyama, and with r = sqrt(1 - beta) nearly the paper's reverse diffusion
+  sampler (appendix E). It needs neither f nor g, which are infinite at some paths' ends, and a step multiplies an error
+  by a number in [0, 1) for data of any variance up to one: it is stable in any number of steps.
   """
 
-  def nfe(self, num_steps: int) -> int:
-    return num_steps
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+    return num_steps(times)
 
   def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
            now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
-    by, diffusion = now.t - now.s, path.diffusion(now.t)
-    mean = x - by * (path.drift(now.t) * x - diffusion * score(denoise, path, x, now.t))
-    return mean + jnp.sqrt(by * diffusion) * jax.random.normal(key, x.shape, x.dtype), ()
+    before, after = (jnp.hypot(path.alpha(t), path.sigma(t)) for t in (now.t, now.s))
+    # log r, and 1 - r and 1 - r^2 from it without cancellation: log a = -log(1 + 1 / snr) / 2.
+    log_ratio = 0.5 * (jax.nn.softplus(-path.log_snr(now.s)) - jax.nn.softplus(-path.log_snr(now.t)))
+    y, rest = x / before, x / before + before * score(denoise, path, x, now.t)
+    mean = jnp.exp(log_ratio) * y - 2.0 * jnp.expm1(log_ratio) * rest
+    noise = jnp.sqrt(-jnp.expm1(2.0 * log_ratio)) * jax.random.normal(key, x.shape, x.dtype)
+    return after * (mean + noise), ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +66,8 @@ class PredictorCorrector(Stepwise):
     if not self.signal_to_noise > 0.0:
       raise ConfigError(f"signal_to_noise is {self.signal_to_noise}; it must be above 0.")
 
-  def nfe(self, num_steps: int) -> int:
-    return self.predictor.nfe(num_steps) + num_steps * self.num_corrections
+  def nfe(self, path: Path, times: Float[Array, " times"]) -> int | Array:
+    return self.predictor.nfe(path, times) + num_steps(times) * self.num_corrections
 
   def memory(self, x: Float[Array, "batch *event"]) -> Any:
     return self.predictor.memory(x)
