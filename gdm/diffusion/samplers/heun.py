@@ -21,17 +21,23 @@ class Clock(NamedTuple):
   Attributes:
     value: c of a level and its time.
     scale: what x is divided by.
-    slope: by which prediction's target it is given.
+    slope: dy / dc of a level, data and noise.
   """
 
   value: Callable[[Level, Array], Array]
   scale: Callable[[Level], Array]
-  slope: str
+  slope: Callable[[Level, Array, Array], Array]
+
+
+def _hypot(level: Level) -> Array:
+  return jnp.hypot(level.alpha, level.sigma)
 
 
 CLOCKS: dict[str, Clock] = {
-    "sigma": Clock(lambda level, t: level.sigma / level.alpha, lambda level: level.alpha, "noise"),
-    "time": Clock(lambda level, t: t, lambda level: jnp.ones_like(level.alpha), "velocity")}
+    "sigma": Clock(lambda level, t: level.sigma / level.alpha, lambda level: level.alpha, PREDICTIONS["noise"].target),
+    "angle": Clock(lambda level, t: jnp.arctan2(level.sigma, level.alpha), _hypot,
+                   lambda level, data, noise: PREDICTIONS["v"].target(level, data, noise) / _hypot(level)),
+    "time": Clock(lambda level, t: t, lambda level: jnp.ones_like(level.alpha), PREDICTIONS["velocity"].target)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +47,11 @@ class Heun(Stepwise):
   A step to no noise at all is Euler's, since the slope there is unknown; all others are corrected, the last one too.
 
   Attributes:
-    clock: the ODE's variable: "sigma" (x / alpha against sigma / alpha, as in EDM; alpha must not be 0) or "time"
-      (straight lines of a rectified flow; with EDM's path both are the same).
+    clock: the ODE's variable: "sigma" (x / alpha against sigma / alpha, as in EDM; alpha must not be 0), "angle"
+      (x / hypot(alpha, sigma) against arctan(sigma / alpha)) or "time" (straight lines of a rectified flow; with EDM's
+      path the same as "sigma"). Where steps are large, "sigma" leaves half of a step's noise, however much that is: in
+      5 steps of EDM's path 2.7 times the deviation of the data; "angle" does not move standard normal data at all, and
+      is more accurate in any number of steps up to at least 18.
     churn: S_churn: noise put back before each step, spread over all steps.
     churn_min, churn_max: S_tmin and S_tmax: the sigma / alpha between which it is.
     churn_noise: S_noise: its standard deviation.
@@ -81,7 +90,7 @@ class Heun(Stepwise):
   def _slope(self, denoise, level, x, t):
     data = call(denoise, x, t)
     noise = PREDICTIONS["data"].noise(level, x, data)
-    return PREDICTIONS[CLOCKS[self.clock].slope].target(level, data, noise)
+    return CLOCKS[self.clock].slope(level, data, noise)
 
   def _churned(self, path, key, x, now: Step):
     """x at a time before now.t, with more noise; never before the path's last time."""

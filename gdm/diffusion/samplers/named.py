@@ -24,7 +24,7 @@ SAMPLERS: dict[str, Choice] = {
     "ancestral": Choice(Ancestral(), Uniform()),
     "ddim": Choice(DDIM(), Uniform()),
     "dpm_solver": Choice(DPMSolver(), LogSNR()),
-    "heun": Choice(Heun(), Rho(to_zero=False)),
+    "heun": Choice(Heun("angle"), Rho(to_zero=False)),
     "euler_maruyama": Choice(EulerMaruyama(), Uniform()),
     "predictor_corrector": Choice(PredictorCorrector(), Uniform()),
     "annealed_langevin": Choice(AnnealedLangevin(), Uniform()),

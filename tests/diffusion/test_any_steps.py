@@ -1,0 +1,154 @@
+"""Every diffusion model with every sampler in any number of steps: mean and deviations of a known density.
+
+The denoising function is the true one, or has an error of 2 % in what the model's network predicts. Steps go along
+tables of each model's path at the times of each sampler's grid, so that a sampler compiles once for all models.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.registry import build_model
+from gdm.dataspec import DataSpec
+from gdm.diffusion.paths.path import Level, prior_scale
+from gdm.diffusion.samplers.sampler import Step, Stepwise
+
+KEY = jax.random.key(0)
+NUM = 1000
+MODELS: dict[str, dict[str, Any]] = {
+    "ncsn": {}, "ddpm": {}, "improved_ddpm": {}, "vdm": {}, "score_sde": {}, "edm": {"sigma_data": 1.0},
+    "flow_matching": {}, "ve": {"name": "score_sde", "sde": "ve"}, "sub_vp": {"name": "score_sde", "sde": "sub_vp"}}
+SAMPLERS = ("ancestral", "ddim", "dpm_solver", "heun", "euler_maruyama", "predictor_corrector", "annealed_langevin")
+STEPS = (5, 10, 20, 50, 250)
+# How far mean and deviations are from the data's, whose overall deviation is about one, at most: the error of the
+# steps, and four standard errors of the draws.
+TOLERANCE = {5: 0.6, 10: 0.4, 20: 0.25, 50: 0.15, 250: 0.12}
+# Weights, means and deviations of mixtures, and the error of the prediction.
+NORMAL = ([0.5, 0.5], [[0.1, -0.1], [0.1, -0.1]], [[1.0, 0.3], [1.0, 0.3]])
+TWO = ([0.5, 0.5], [[-0.9, -0.5], [0.9, 0.5]], [[0.1, 0.1], [0.1, 0.1]])
+DATA = {"normal": (*NORMAL, 0.0), "two": (*TWO, 0.0), "two, 2 % off": (*TWO, 0.02)}
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("times", "levels", "snr", "gain"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A path at some times, padded with the last one: a `Path` as far as the steps of samplers ask.
+
+  `gain` is the error of the predicted data over that of the model's prediction.
+  """
+
+  times: Any
+  levels: Level
+  snr: Any
+  gain: Any
+
+  def _at(self, values, t):
+    return values[jnp.argmin(jnp.abs(self.times - t))]
+
+  @property
+  def ends(self):
+    return 0.0, 1.0
+
+  def alpha(self, t):
+    return self._at(self.levels.alpha, t)
+
+  def sigma(self, t):
+    return self._at(self.levels.sigma, t)
+
+  def log_snr(self, t):
+    return self._at(self.snr, t)
+
+  def level(self, t):
+    return jax.tree.map(lambda a: self._at(a, t), self.levels)
+
+  log_snr_rate = time = drift = diffusion = lambda self, t: pytest.fail("not asked by steps")
+
+
+@functools.cache
+def built(name):
+  model: Any = build_model({"name": name, "hidden": (2,), **MODELS[name]}, DataSpec((2,), None))
+  module = getattr(model, "schedule_module", None)
+  return model, {} if module is None else {"ends": module.init(KEY, jnp.zeros(1))["params"]}
+
+
+@functools.cache
+def tables(name):
+  """For each grid of the model's samplers and each number of steps a table; and the deviation of the first noise."""
+  model, params = built(name)
+  grids = list(dict.fromkeys(model.samplers[sampler].grid for sampler in SAMPLERS))
+
+  @jax.jit
+  def made(params):
+    path = model.stepping_path(params)
+    # The last evaluation predicts the data itself.
+    rows = [jnp.pad(grid.times(path, num - 1), (0, max(STEPS) - num), mode="edge") for grid in grids for num in STEPS]
+    times = jnp.stack(rows)
+    level = path.level(times)
+    gain = level.sigma / level.alpha / model.prediction.noise_scale(level)
+    return Table(times, level, path.log_snr(times), gain), prior_scale(path)
+
+  table, scale = made(params)
+  keys = [(grid, num) for grid in grids for num in STEPS]
+  return {key: jax.tree.map(lambda a, i=i: a[i], table) for i, key in enumerate(keys)}, scale
+
+
+class Denoise:
+  """E[x_0 | x_t] of a mixture, and an error of given size in the model's prediction."""
+
+  def __init__(self, table, data):
+    self.table, self.data = table, data
+
+  def __call__(self, x, t):
+    weights, means, stds, error = self.data
+    alpha, sigma = self.table.alpha(t[0]), self.table.sigma(t[0])
+    total, off = (alpha * stds) ** 2 + sigma**2, x[:, None] - alpha * means
+    log_parts = jnp.log(weights) - 0.5 * jnp.sum(off**2 / total + jnp.log(total), axis=-1)
+    data = jnp.einsum("bk,bkd->bd", jax.nn.softmax(log_parts), means + alpha * stds**2 / total * off)
+    seen = x / jnp.hypot(alpha, sigma)
+    wrong = jnp.sqrt(2.0) * jnp.sin(3.0 * seen + 2.0 * seen[:, ::-1] + 20.0 * t[:, None] + jnp.arange(2.0))
+    return data + error * self.table._at(self.table.gain, t[0]) * wrong
+
+  def with_variance(self, x, t):
+    return self(x, t), jnp.full_like(x, 0.5)
+
+
+@functools.partial(jax.jit, static_argnames="sampler")
+def run(sampler: Stepwise, table, num_steps, scale, data):
+  denoise = Denoise(table, data)
+  x = scale * jax.random.normal(KEY, (NUM, 2))
+
+  def body(i, state):
+    now = Step(table.times[i], table.times[i + 1], i, num_steps)
+    return sampler.step(denoise, table, jax.random.fold_in(KEY, i), *state, now)
+
+  x, _ = jax.lax.fori_loop(0, num_steps, body, (x, sampler.memory(x)))
+  return denoise(x, jnp.broadcast_to(table.times[num_steps], NUM))
+
+
+def errors(name, sampler, num_steps):
+  """For each data set the distance of mean and deviations, each number's, from the data's."""
+  choice = built(name)[0].samplers[sampler]
+  found, scale = tables(name)
+  out = {}
+  for what, data in DATA.items():
+    weights, means, stds, _ = (np.asarray(a) for a in data)
+    x = np.asarray(run(choice.sampler, found[choice.grid, num_steps], num_steps - 1, scale,
+                       tuple(jnp.asarray(a, jnp.float32) for a in data)))
+    mean = weights @ means
+    std = np.sqrt(weights @ (stds**2 + (means - mean) ** 2))
+    out[what] = np.concatenate([x.mean(axis=0) - mean, x.std(axis=0) - std])
+  return out
+
+
+@pytest.mark.parametrize("num_steps", [pytest.param(num, marks=() if num in (5, 20) else pytest.mark.slow)
+                                       for num in STEPS])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_mean_and_deviations_of_every_model(sampler, num_steps):
+  for name in MODELS:
+    for what, error in errors(name, sampler, num_steps).items():
+      assert np.all(np.abs(error) < TOLERANCE[num_steps]), (name, what, error)
