@@ -65,7 +65,7 @@ def within(path: Path, most: float, least: float) -> Between:
 
 def _end(path: Path, end: Time, most: float, least: float) -> Time:
   log_snr = path.log_snr(jnp.asarray(end))
-  outside, nearest = (log_snr > most) | (log_snr < least), path.time(jnp.clip(log_snr, least, most))
-  if isinstance(outside, Tracer):
-    return jnp.where(outside, nearest, end)
-  return float(nearest) if outside else end
+  nearest = jnp.clip(log_snr, least, most)
+  if isinstance(log_snr, Tracer):
+    return jnp.where(log_snr == nearest, end, path.time(nearest))
+  return end if log_snr == nearest else float(path.time(nearest))

@@ -98,7 +98,7 @@ class Heun(Stepwise):
       return x, now.t
     sigma = path.sigma(now.t) / path.alpha(now.t)
     grows = (sigma >= self.churn_min) & (sigma <= self.churn_max)
-    gamma = jnp.where(grows, min(self.churn / now.num, math.sqrt(2.0) - 1.0), 0.0)
+    gamma = jnp.where(grows, jnp.minimum(self.churn / now.num, math.sqrt(2.0) - 1.0), 0.0)
     last = jnp.asarray(path.ends[1], x.dtype)
     most = path.sigma(last) / path.alpha(last)
     more = jnp.maximum(jnp.minimum(sigma * (1.0 + gamma), most), sigma)

@@ -90,7 +90,7 @@ class Step:
   t: Float[Array, ""]
   s: Float[Array, ""]
   index: Array
-  num: int
+  num: int | Array
 
   @property
   def is_last(self) -> Array:
