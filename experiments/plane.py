@@ -53,13 +53,13 @@ def learned(run: TrainedRun, num: int = 512) -> Learned:
   if spec.event != (2,) or spec.is_discrete or not isinstance(model, HasUnnormalized):
     raise ConfigError(f"{run.config.model.name} on {run.dataset.name} is no energy of points of the plane.")
   key = stream_key(jax.random.key(run.config.seed), "plane", run.step)
-  log_z = model.log_normalizer(run.params, run.carry, key)[0]
+  points = initial_batch(run.dataset, _POINTS)["x"]
+  log_z = model.log_normalizer(run.params, run.carry, key, points)[0]
 
   @jax.jit
   def log_prob(x):
     return model.unnormalized_log_prob(run.params, run.carry, {"x": x}) - log_z.nats
 
-  points = initial_batch(run.dataset, _POINTS)["x"]
   grid = Grid.around(points, num)
   found = grid.table(lambda x: log_prob(x.astype(np.float32)))
   if run.dataset.log_prob is None:

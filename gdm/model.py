@@ -136,7 +136,11 @@ class HasUnnormalized(Protocol):
 
   def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]: ...
 
-  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]: ...
+  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
+                     examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
+    """log Z in nats, by one or several ways. At examples, in the data's values, mass is looked for too: a model may
+    have a narrow peak or a mode there that nothing else shows."""
+    ...
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from gdm.distributions.moments import moments
 from gdm.energy import continuous_chains as chains
 from gdm.energy import continuous_normalizers as normalizers
 from gdm.energy.losses import DRAWS, LOSSES, UNITS, Energy
-from gdm.energy.normalizers import normalized_by
+from gdm.energy.normalizers import normalized_by, spread_over
 from gdm.errors import ConfigError, NotFiniteError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import tuning
@@ -211,13 +211,17 @@ class ContinuousEnergy(abc.ABC):
     u = self.standardize(params, batch["x"], jax.random.key(0))
     return nan_unless_valid(self.spec, batch, -self.energy(params, carry)(u) - self._log_volume(params))
 
-  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
+  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
+                     examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
     """log Z in nats; and that which noise-contrastive estimation learned, an estimate, as a second one.
 
     By quadrature it is exact up to the cells' error, which stands as its standard error; by annealing it is below the
-    truth on average. Of integers the bound by dequantization enters here, on the other side.
+    truth on average, with what share of Z lies in modes that annealing from the base misses and that were found from
+    elsewhere. Examples are places where either looks for mass, too. Of integers the bound by dequantization enters
+    here, on the other side.
     """
-    found = normalizers.log_normalizer(self, params, carry, key)
+    u = None if examples is None else self.standardize(params, examples, jax.random.key(0))
+    found = normalizers.log_normalizer(self, params, carry, key, u)
     if "log_z" not in params.get("model", {}):
       return (found,)
     return found, LogNormalizer(jnp.asarray(params["model"]["log_z"]), jnp.zeros(()), Kind.ESTIMATE)
@@ -341,21 +345,49 @@ class ContinuousEnergy(abc.ABC):
       raise SpecError(f"{type(self).__name__} is not conditional; condition must be None.")
     return None
 
+  def own_base(self, params: Params, carry: Carry) -> chains.Base:
+    """Where the model's own path starts."""
+    return chains.Base(lambda u: self.base_log_prob(params, carry, u),
+                       lambda key, num: self.sample_base(params, carry, key, num), self.spread(params))
+
   def bridge(self, params: Params, carry: Carry, condition: Array | None = None,
-             temperature: Float[Array, ""] | float = 1.0) -> tuning.LogDensity:
-    """(u, beta) -> log f_beta(u) in nats, the geometric path from the base to the model at a temperature."""
-    energy = self.energy(params, carry, condition)
+             temperature: Float[Array, ""] | float = 1.0, base: chains.Base | None = None) -> tuning.LogDensity:
+    """(u, beta) -> log f_beta(u) in nats, the geometric path from a base, the model's own for None, to the model at a
+    temperature."""
+    energy, start = self.energy(params, carry, condition), self.own_base(params, carry) if base is None else base
 
     def log_density(u, beta):
-      return (1.0 - beta) * self.base_log_prob(params, carry, u) - beta / temperature * energy(u)
+      return (1.0 - beta) * start.log_prob(u) - beta / temperature * energy(u)
 
     return log_density
 
   def path(self, params: Params, carry: Carry, condition: Array | None = None,
-           temperature: Float[Array, ""] | float = 1.0) -> annealing.Path:
-    """From the base to the model at a temperature, by Hamiltonian Monte Carlo with what a pilot run found."""
-    tuned = chains.tune(self, params, carry, condition, temperature)
-    return chains.tuned_path(self, params, carry, condition, temperature, tuned)
+           temperature: Float[Array, ""] | float = 1.0, base: chains.Base | None = None) -> annealing.Path:
+    """From a base, the model's own for None, to the model at a temperature, by Hamiltonian Monte Carlo with what a
+    pilot run found."""
+    tuned = chains.tune(self, params, carry, condition, temperature, base)
+    return chains.tuned_path(self, params, carry, condition, temperature, tuned, base)
+
+  def starts(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+             examples: Float[Array, "examples *event"] | None = None) -> list[Float[Array, "num *event"]]:
+    """Standardized values where modes that annealing misses are looked for.
+
+    The buffer's chains, examples, or draws of the base where there is neither; their mirror images; and uniform states
+    as far as f reaches.
+    """
+    pick_key, base_key, box_key = jax.random.split(key, 3)
+    held = []
+    if "chains" in carry:
+      buffer = carry["chains"].reshape(-1, *self.spec.event)
+      held.append(jax.random.permutation(pick_key, buffer)[jnp.arange(num) % len(buffer)])
+    if examples is not None:
+      held.append(spread_over(examples, num))
+    box, middle = self.box(params), params["base"]["mean"]
+    one = held[-1] if held else self.sample_base(params, carry, base_key, num)
+    ends = jax.random.uniform(box_key, one.shape, one.dtype, -1.0, 1.0)
+    # A box is twice as wide as what holds f.
+    found = [*held, 2.0 * middle - one, box.centre + 0.5 * box.half_width * ends]
+    return [jnp.where(jnp.isfinite(u), u, middle) for u in found]
 
   @property
   def _annealing_nfe(self) -> int:

@@ -33,32 +33,82 @@ KERNELS: Mapping[str, Callable[[Any, langevin.LogProb, Array, Callable[[], tunin
 }
 
 
+class Base(NamedTuple):
+  """Where a path starts, of standardized values.
+
+  Attributes:
+    log_prob: its log-density in nats, normalized.
+    sample: (key, num) -> draws.
+    spread: deviation of every dimension.
+  """
+
+  log_prob: Callable[[Array], Array]
+  sample: Callable[[Key[Array, ""], int], Array]
+  spread: Float[Array, "*event"]
+
+
+def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " states"],
+                   spread: Float[Array, "*event"]) -> Base:
+  """A Gaussian of independent dimensions with the moments of weighted states.
+
+  The spread of all the model counts as one state's, so that few states have a variance.
+  """
+  total = jnp.sum(weights)
+  mean = jnp.tensordot(weights, u, 1) / jnp.maximum(total, 1.0)
+  squares = jnp.tensordot(weights, jnp.square(u - mean), 1) + jnp.square(spread)
+  deviation = jnp.sqrt(squares / (total + 1.0))
+  return Base(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
+              lambda key, num: mean + deviation * jax.random.normal(key, (num, *mean.shape), mean.dtype), deviation)
+
+
 def tune(model: Any, params: Params, carry: Carry, condition: Array | None,
-         temperature: Float[Array, ""] | float) -> tuning.Tuning:
-  """Kernels and temperatures of annealing, by a pilot from the base.
+         temperature: Float[Array, ""] | float, base: Base | None = None) -> tuning.Tuning:
+  """Kernels and temperatures of annealing, by a pilot from a base, the model's own for None.
 
   The pilot's key is always the same, so that draws, log Z and each example's score are of one and the same annealed
   sampler, which is a function of the parameters.
   """
+  base = model.own_base(params, carry) if base is None else base
   base_key, key = jax.random.split(jax.random.key(PILOT_SEED))
   rows = jnp.zeros(1, int) if condition is None else _spread_over(len(condition))
   each = tuning.NUM_CHAINS // len(rows)
   condition = None if condition is None else jnp.repeat(condition[rows], each, axis=0)
-  u = model.sample_base(params, carry, base_key, len(rows) * each).reshape(len(rows), each, *model.spec.event)
-  return _tuned(model, model.bridge(params, carry, condition, temperature), u, model.spread(params), key)
+  u = base.sample(base_key, len(rows) * each).reshape(len(rows), each, *model.spec.event)
+  return _tuned(model, model.bridge(params, carry, condition, temperature, base), u, base.spread, key)
 
 
 def tuned_path(model: Any, params: Params, carry: Carry, condition: Array | None,
-               temperature: Float[Array, ""] | float, tuned: tuning.Tuning) -> annealing.Path:
-  """From the base to the model, by the kernels and along the temperatures of a pilot."""
-  log_density = model.bridge(params, carry, condition, temperature)
+               temperature: Float[Array, ""] | float, tuned: tuning.Tuning, base: Base | None = None) -> annealing.Path:
+  """From a base, the model's own for None, to the model, by the kernels and along the temperatures of a pilot."""
+  base = model.own_base(params, carry) if base is None else base
+  log_density = model.bridge(params, carry, condition, temperature, base)
 
   def measured(key, u, beta):
     return _move(model, key, u, lambda u: log_density(u, beta), tuned, beta)
 
-  return annealing.Path(log_density, lambda key, u, beta: measured(key, u, beta)[0],
-                        lambda key, num: model.sample_base(params, carry, key, num), jnp.zeros(()), measured=measured,
-                        ladder=tuned.ladder)
+  return annealing.Path(log_density, lambda key, u, beta: measured(key, u, beta)[0], base.sample, jnp.zeros(()),
+                        measured=measured, ladder=tuned.ladder)
+
+
+def settle(model: Any, params: Params, carry: Carry, key: Key[Array, ""], u: Float[Array, "chains *event"],
+           num_steps: int) -> Float[Array, "chains *event"]:
+  """Where chains come to that move at the model itself, each with a step that it finds by itself.
+
+  Modes may be of many widths, which no pilot has seen. Steps that adapt move chains from where they are into a mode,
+  and within it, but do not leave f as it is to the last digit: these states are places to look at, no draws.
+  """
+  energy, spread = model.energy(params, carry), model.spread(params)
+  longest = jnp.log(jnp.asarray(model.hmc_step_size, u.dtype))
+
+  def step(state, index):
+    u, log_steps = state
+    u, acceptance = metropolis.hmc_move(jax.random.fold_in(key, index), u, lambda u: -energy(u), jnp.exp(log_steps),
+                                        model.num_leapfrog, spread)
+    longer = log_steps + tuning.STEP_GAIN * (acceptance - tuning.TARGET_ACCEPTANCE)
+    return (u, jnp.minimum(longer, longest)), None
+
+  start = u, jnp.full(len(u), longest)
+  return jax.lax.scan(step, start, jnp.arange(num_steps))[0][0]
 
 
 class Started(NamedTuple):

@@ -10,16 +10,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.energy.normalizers import annealed_log_z
+from gdm.energy import continuous_chains as chains
+from gdm.energy.normalizers import NUM_STARTS, SETTLING_STEPS, annealed_log_z, annealed_run, least_acceptance
 from gdm.inference import annealed_importance as annealing
-from gdm.inference import sequential_monte_carlo
+from gdm.inference import missed_modes, sequential_monte_carlo
 from gdm.inference.quadrature import MAX_DIMS, Integral, climb, log_integral
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Carry, Params
@@ -29,8 +30,9 @@ from gdm.model import Carry, Params
 class Normalizer(Protocol):
   """A way to normalize log f of standardized values; `model` is a ContinuousEnergy."""
 
-  def log_normalizer(self, model: Any, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
-    """log Z in nats."""
+  def log_normalizer(self, model: Any, params: Params, carry: Carry, key: Key[Array, ""],
+                     examples: Float[Array, "examples *event"] | None) -> LogNormalizer:
+    """log Z in nats; mass is looked for at standardized examples, too."""
     ...
 
   def log_prob(self, model: Any, params: Params, carry: Carry, u: Float[Array, "batch *event"], key: Key[Array, ""],
@@ -50,8 +52,8 @@ class LogProb(NamedTuple):
 class Quadrature:
   """Over cells that are small where the mass is, looked for also at draws of the base, at chains and at data."""
 
-  def log_normalizer(self, model, params, carry, key):
-    return LogNormalizer(*_integral(model, params, carry, None), Kind.EXACT)
+  def log_normalizer(self, model, params, carry, key, examples):
+    return LogNormalizer(*_compiled_integral(model, params, carry, examples), Kind.EXACT)
 
   def log_prob(self, model, params, carry, u, key, num_samples):
     log_z = _integral(model, params, carry, u)
@@ -86,13 +88,24 @@ def _integral(model: Any, params: Params, carry: Carry, data: Float[Array, "batc
   return log_integral(log_density, num_dims, half_width, centre=box.centre, scale=box.scale, hints=hints)
 
 
-class Annealing:
-  """By chains from the base, and back to it; a pilot run, the same for both, finds their kernels and temperatures."""
+_compiled_integral = jax.jit(_integral, static_argnames=("model",))
 
-  def log_normalizer(self, model, params, carry, key):
-    path = model.path(params, carry)
-    annealed = annealing.forward(path, annealing.ladder_of(path, model.num_temperatures), key, model.num_chains)
-    return annealed_log_z(annealing.estimate(annealed.log_weights), least_acceptance(annealed.acceptance))
+
+@dataclasses.dataclass(frozen=True)
+class Annealing:
+  """By chains from the base, and back to it; a pilot run, the same for both, finds their kernels and temperatures.
+
+  Attributes:
+    run: (model, path, key) -> the model's number of chains, annealed along a path over its number of temperatures.
+  """
+
+  run: Callable[[Any, annealing.Path, Key[Array, ""]], missed_modes.Run]
+
+  def log_normalizer(self, model, params, carry, key, examples):
+    look_key, key = jax.random.split(key)
+    return annealed_log_z(missed_modes.log_normalizer(
+        _look(self, model, params, carry, look_key, examples), key,
+        lambda key, u, weights: _anneal_from(self, model, params, carry, key, u, weights)), rejects=True)
 
   def log_prob(self, model, params, carry, u, key, num_samples):
     path = model.path(params, carry)
@@ -100,27 +113,45 @@ class Annealing:
     return LogProb(annealing.lower_bound(path, ladder, key, u, num_samples), Kind.SAMPLER_BOUND)
 
 
-class Resampling(Annealing):
-  """log Z by chains in islands that are resampled on the way; examples' scores as by annealing."""
-
-  def log_normalizer(self, model, params, carry, key):
-    path = model.path(params, carry)
-    islands = min(MAX_ISLANDS, model.num_chains)
-    swarm = sequential_monte_carlo.run(path, annealing.ladder_of(path, model.num_temperatures), key, islands,
-                                       model.num_chains // islands)
-    found = annealing.estimate(swarm.log_normalizers)
-    worth = swarm.weights.size * jnp.min(jnp.mean(swarm.effective_share, axis=1))
-    acceptance = least_acceptance(swarm.acceptance.reshape(len(swarm.acceptance), -1))
-    return dataclasses.replace(annealed_log_z(found, acceptance), effective_sample_size=worth)
+# Compiled piece by piece, since a piece may not be needed; a model is hashable and holds no arrays.
 
 
-def least_acceptance(acceptance: Float[Array, "rungs chains"]) -> Float[Array, ""]:
-  """Return the least share of moves that the chains accepted at any temperature."""
-  return jnp.min(jnp.mean(acceptance, axis=1))
+@functools.partial(jax.jit, static_argnames=("way", "model"))
+def _look(way: Annealing, model: Any, params: Params, carry: Carry, key: Key[Array, ""],
+          examples: Float[Array, "examples *event"] | None) -> missed_modes.Look:
+  start_key, key = jax.random.split(key)
+  return missed_modes.look(
+      model.path(params, carry), key, model.starts(params, carry, start_key, NUM_STARTS, examples),
+      anneal=functools.partial(way.run, model), scale=model.spread(params),
+      settle=lambda key, u: chains.settle(model, params, carry, key, u, SETTLING_STEPS))
+
+
+@functools.partial(jax.jit, static_argnames=("way", "model"))
+def _anneal_from(way: Annealing, model: Any, params: Params, carry: Carry, key: Key[Array, ""],
+                 u: Float[Array, "states *event"], weights: Float[Array, " states"]) -> missed_modes.Run:
+  base = chains.gaussian_about(u, weights, model.spread(params))
+  return way.run(model, model.path(params, carry, base=base), key)
+
+
+def _by_weights(model: Any, path: annealing.Path, key: Key[Array, ""]) -> missed_modes.Run:
+  """Chains that know nothing of each other."""
+  return annealed_run(annealing.forward(path, annealing.ladder_of(path, model.num_temperatures), key, model.num_chains))
+
+
+def _in_islands(model: Any, path: annealing.Path, key: Key[Array, ""]) -> missed_modes.Run:
+  """Chains that are resampled on the way, so that only islands are independent."""
+  islands = min(MAX_ISLANDS, model.num_chains)
+  swarm = sequential_monte_carlo.run(path, annealing.ladder_of(path, model.num_temperatures), key, islands,
+                                     model.num_chains // islands)
+  log_weights = swarm.log_normalizers[:, None] + jnp.log(swarm.weights * swarm.weights.shape[1])
+  acceptance = least_acceptance(swarm.acceptance.reshape(len(swarm.acceptance), -1))
+  worth = swarm.weights.size * jnp.min(jnp.mean(swarm.effective_share, axis=1))
+  return missed_modes.Run(swarm.x.reshape(-1, *model.spec.event), log_weights, acceptance, worth)
 
 
 MAX_ISLANDS = 8  # whose spread is the error of log Z
-NORMALIZERS: Mapping[str, Normalizer] = {"quadrature": Quadrature(), "ais": Annealing(), "smc": Resampling()}
+NORMALIZERS: Mapping[str, Normalizer] = {"quadrature": Quadrature(), "ais": Annealing(_by_weights),
+                                          "smc": Annealing(_in_islands)}
 
 
 def normalizer_of(name: str, num_dims: int) -> Normalizer:
@@ -129,9 +160,9 @@ def normalizer_of(name: str, num_dims: int) -> Normalizer:
   return NORMALIZERS[automatic if name == "auto" else name]
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def log_normalizer(model: Any, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
-  """log Z of the data as served: of integers the bound by dequantization enters here, on the other side. Compiled."""
-  found = normalizer_of(model.normalizer, model.spec.num_dims).log_normalizer(model, params, carry, key)
+def log_normalizer(model: Any, params: Params, carry: Carry, key: Key[Array, ""],
+                   examples: Float[Array, "examples *event"] | None = None) -> LogNormalizer:
+  """log Z of the data as served: of integers the bound by dequantization enters here, on the other side."""
+  found = normalizer_of(model.normalizer, model.spec.num_dims).log_normalizer(model, params, carry, key, examples)
   by_dequantization = Kind.UPPER_BOUND if model.spec.is_discrete else Kind.EXACT
   return dataclasses.replace(found, kind=found.kind + by_dequantization)

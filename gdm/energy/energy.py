@@ -13,12 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.batches import checked, nan_unless_valid, require_no_lengths
 from gdm.dataspec import DataSpec
 from gdm.energy.negatives import negatives
-from gdm.energy.normalizers import NORMALIZERS, Normalizer, normalized_by
+from gdm.energy.normalizers import NORMALIZERS, Normalizer, normalized_by, spread_over
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import gibbs
@@ -158,10 +159,12 @@ class EnergyModel(abc.ABC):
     require_no_lengths(self.spec, batch)
     return nan_unless_valid(self.spec, batch, self.log_density(params, self.flatten(batch["x"]), 1.0))
 
-  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""]) -> tuple[LogNormalizer, ...]:
+  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
+                     examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
     """log Z in nats: exact; or below it on average, so that log p is too high on average, with what share of Z lies in
-    modes that annealing from the base misses and that were found from elsewhere."""
-    return (_log_normalizer(self, params, carry, key),)
+    modes that annealing from the base misses and that were found from elsewhere, as from examples."""
+    flat = None if examples is None else self.flatten(examples)
+    return (self._normalizer.log_normalizer(self, params, carry, key, flat),)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
@@ -231,11 +234,13 @@ class EnergyModel(abc.ABC):
     """The unit of every dimension, in which states are near or far."""
     return 1.0
 
-  def starts(self, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> list[Float[Array, "num dims"]]:
-    """Where modes that annealing misses are looked for: persistent chains, and far from the base."""
+  def starts(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+             examples: Float[Array, "examples dims"] | None = None) -> list[Float[Array, "num dims"]]:
+    """Where modes that annealing misses are looked for: persistent chains, examples, and far from the base."""
     pick_key, key = jax.random.split(key)
     held = [_from_chains(self, params, carry, pick_key, num)] if "chains" in carry else []
-    return held + self.sample_elsewhere(params, key, num)
+    seen = [] if examples is None else [spread_over(examples, num)]
+    return held + seen + self.sample_elsewhere(params, key, num)
 
   def path(self, params: Params) -> annealing.Path:
     """From the base to the model."""
@@ -266,11 +271,6 @@ class EnergyModel(abc.ABC):
 
 
 # Compiled, since callers ask for these as they are; a model is hashable and holds no arrays.
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _log_normalizer(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""]) -> LogNormalizer:
-  return model._normalizer.log_normalizer(model, params, carry, key)
 
 
 def _from_base(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Array:

@@ -115,8 +115,8 @@ class _UpToConstant:
   def unnormalized_log_prob(self, params, carry, batch):
     return self.model.unnormalized_log_prob(params, carry, batch)
 
-  def log_normalizer(self, params, carry, key):
-    return self.model.log_normalizer(params, carry, key)
+  def log_normalizer(self, params, carry, key, examples=None):
+    return self.model.log_normalizer(params, carry, key, examples)
 
 
 def evaluate_bracket(model: Model, params: Params, carry: Carry, batches: Callable[[], Iterable[HostBatch]],

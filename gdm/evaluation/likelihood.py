@@ -39,6 +39,7 @@ from gdm.precision import highest_precision
 
 T = TypeVar("T")
 HostBatch = Mapping[str, np.ndarray | Array]
+MAX_EXAMPLES = 2048  # that log Z is held against; up to twice as many where a split has more
 
 
 class LogZ(NamedTuple):
@@ -284,15 +285,18 @@ def _log_likelihood(model: Any, params, carry, batch, key, draw, index, num_samp
 @functools.partial(jax.jit, static_argnames=("model",))
 def _unnormalized(model: Any, params, carry, batch) -> "_Scored":
   score = LogLikelihood.of(model.unnormalized_log_prob(params, carry, batch), model.spec.num_dims)
-  return _everywhere(model, batch, score)
+  whole = jax.lax.with_sharding_constraint(jnp.asarray(batch["x"]), PartitionSpec())
+  return _everywhere(model, batch, score)._replace(x=whole)
 
 
 class _Scored(NamedTuple):
-  """A batch's scores, which rows are real, and where examples have lengths how many dimensions of each are."""
+  """A batch's scores, which rows are real, and where examples have lengths how many dimensions of each are; with the
+  examples themselves where log Z is to be held against them."""
 
   score: LogLikelihood
   mask: Array
   num_real: Array | None
+  x: Array | None = None
 
 
 def _everywhere(model: Any, batch: HostBatch, score: LogLikelihood) -> _Scored:
@@ -342,10 +346,46 @@ def normalizer_kinds(model: HasUnnormalized, params: Params, carry: Carry, key: 
 def _evaluate_unnormalized(model: Any, params: Params, carry: Carry, batches: Iterable[HostBatch], key: Key[Array, ""],
                            num_draws: int, num_samples: int) -> SplitLikelihood:
   del num_draws, num_samples  # the scores are deterministic, and log Z has settings of its own
-  scores, _, _ = _score(lambda batch, draw, index: _unnormalized(model, params, carry, batch), batches, num_draws=1)
-  normalizers = model.log_normalizer(params, carry, jax.random.fold_in(key, zlib.crc32(b"log_normalizer")))
+  highest = _Highest()
+
+  def score(batch, draw, index):
+    return _unnormalized(model, params, carry, batch)
+
+  scores, _, _ = _score(score, batches, num_draws=1, look=highest.add)
+  normalizers = model.log_normalizer(params, carry, jax.random.fold_in(key, zlib.crc32(b"log_normalizer")), highest.x)
   first, *others = (_normalize(scores, normalizer, model) for normalizer in normalizers)
   return dataclasses.replace(first, alternatives=tuple(others))
+
+
+class _Highest:
+  """Examples of all of a split at which log Z is held against it: all of a few; of more the higher of neighbours.
+
+  One log Z is for all examples, so that no batch's may be left out: a peak at any of them that log Z does not count
+  makes its score too high, and all others too.
+  """
+
+  def __init__(self) -> None:
+    self._held: list[tuple[np.ndarray, np.ndarray]] = []
+    self._num = 0
+
+  def add(self, nats: Float[np.ndarray, " batch"], x: np.ndarray) -> None:
+    """Take examples with their log f."""
+    self._held.append((nats, x))
+    self._num += len(nats)
+    while self._num > 2 * MAX_EXAMPLES:
+      nats, x = self._joined()
+      pairs = nats[:len(nats) // 2 * 2].reshape(-1, 2)
+      taken = np.concatenate([2 * np.arange(len(pairs)) + np.argmax(pairs, axis=1),
+                              np.arange(2 * len(pairs), len(nats))])
+      self._held, self._num = [(nats[taken], x[taken])], len(taken)
+
+  @property
+  def x(self) -> np.ndarray:
+    """The examples, in the split's order; at most 2 MAX_EXAMPLES."""
+    return self._joined()[1]
+
+  def _joined(self) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([nats for nats, _ in self._held]), np.concatenate([x for _, x in self._held])
 
 
 def _normalize(scores: "_Scores", normalizer: LogNormalizer, model: Any) -> SplitLikelihood:
@@ -383,11 +423,12 @@ class _Scores(NamedTuple):
     return SplitLikelihood(**self._asdict(), discrete=model.spec.is_discrete, **fields)
 
 
-def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],
-           num_draws: int) -> tuple[_Scores, dict[str, float], float]:
+def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch], num_draws: int,
+           look: Callable[[np.ndarray, np.ndarray], None] | None = None) -> tuple[_Scores, dict[str, float], float]:
   """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out.
 
-  With the scores come the means of their details, and the largest numerical error of any.
+  With the scores come the means of their details, and the largest numerical error of any. `look` is given each batch's
+  scores and examples.
   """
   nats, num_dims, kind, given, repeats, dtype, count, worst = [], [], Kind.EXACT, (), 1, "", 0, 0.0
   details: dict[str, list[np.ndarray]] = {}
@@ -404,6 +445,8 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
       require_finite(error, count, "numerical error of the log-likelihood")
       worst = max(worst, float(np.max(error, initial=0.0)))
     nats.append(np.mean(values, axis=0))
+    if look is not None and scored[0].x is not None:
+      look(nats[-1], np.asarray(scored[0].x)[real])
     num_dims.append(np.asarray(draws[0].num_dims, np.int64)[real])
     if scored[0].num_real is not None:
       _require_real(num_dims[-1], np.asarray(scored[0].num_real)[real], count)

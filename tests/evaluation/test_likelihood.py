@@ -71,7 +71,7 @@ class Exp:
   def unnormalized_log_prob(self, params, carry, batch):
     return params["theta"] * jnp.sum(batch["x"], axis=1)
 
-  def log_normalizer(self, params, carry, key):
+  def log_normalizer(self, params, carry, key, examples=None):
     carry["calls"].add()
     nats = self.spec.num_dims * jnp.log1p(jnp.exp(params["theta"])) + self.offset
     return tuple(LogNormalizer(nats, jnp.asarray(self.stderr), kind) for kind in self.kinds)

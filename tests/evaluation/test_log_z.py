@@ -43,7 +43,7 @@ class Unnormalized(Given):
   def unnormalized_log_prob(self, params, carry, batch):
     return jnp.zeros(len(batch["x"]))
 
-  def log_normalizer(self, params, carry, key):
+  def log_normalizer(self, params, carry, key, examples=None):
     return (self.log_z,)
 
 
@@ -76,6 +76,26 @@ def test_an_exact_number_that_is_off_by_more_than_a_hundredth_is_an_estimate(err
   mixed = jax.jit(lambda own: mix([own, raised(np.zeros(6), Kind.EXACT)], np.log([0.5, 0.5])))(own)
   assert mixed.kind is Kind.EXACT and float(mixed.error.max()) == pytest.approx(error)
   assert scored(Normalized(own=mixed)).kind is kind
+
+
+class Looking(Unnormalized):
+  """Its log f is the first value of an example, and its log Z the highest at which it looked."""
+
+  def unnormalized_log_prob(self, params, carry, batch):
+    return jnp.asarray(batch["x"])[:, 0]
+
+  def log_normalizer(self, params, carry, key, examples=None):
+    return (log_z(np.max(examples, initial=-np.inf)),)
+
+
+@pytest.mark.parametrize("peak", [0, 150, 4999])
+def test_log_z_is_held_against_the_whole_split_not_the_first_batch(peak, monkeypatch):
+  monkeypatch.setattr("gdm.evaluation.likelihood.MAX_EXAMPLES", 100)
+  x = np.random.default_rng(0).normal(size=(5000, 2)).astype(np.float32)
+  x[peak] = 50.0
+  padded = np.concatenate([x, np.full((500, 2), 99.0, np.float32)]).reshape(11, 500, 2)  # padding is no example
+  batches = [{"x": part, "mask": np.full(500, index < 10, np.float32)} for index, part in enumerate(padded)]
+  assert evaluate_likelihood(Looking(), {}, {}, batches, key=KEY).log_z.nats == 50.0
 
 
 def test_padding_has_no_error():

@@ -35,7 +35,7 @@ class Bowl:
   def unnormalized_log_prob(self, params, carry, batch):
     return 3.0 - 0.5 * jnp.sum(jnp.square((batch["x"] - SHIFT) / SCALE), axis=1)
 
-  def log_normalizer(self, params, carry, key):
+  def log_normalizer(self, params, carry, key, examples=None):
     return (LogNormalizer(jnp.asarray(3.0 + np.log(2 * np.pi * SCALE.prod())), jnp.asarray(1e-6), Kind.EXACT),)
 
   def sample(self, params, carry, key, num, condition=None):
