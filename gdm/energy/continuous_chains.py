@@ -22,6 +22,8 @@ from gdm.model import Carry, Params
 
 PILOT_SEED = 0  # of every pilot that starts at the base
 MAX_GROUPS = 16  # targets that a pilot looks at, where each example is a target of its own
+# Of a Gaussian about states: how much wider it is, and the least width in units of the model's spread.
+WIDER, LEAST_WIDTH = 1.25, 1e-3
 PROPOSALS = 64  # of neighbouring temperatures, at least, whose acceptance is averaged before the least is looked for
 
 # By name: (model, log f, scale of each dimension, a pilot's result at log f) -> a kernel of log f.
@@ -49,14 +51,16 @@ class Base(NamedTuple):
 
 def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " states"],
                    spread: Float[Array, "*event"]) -> Base:
-  """A Gaussian of independent dimensions with the moments of weighted states.
+  """A Gaussian of independent dimensions about weighted states, a little wider than these.
 
-  The spread of all the model counts as one state's, so that few states have a variance.
+  The spread of all the model counts as one state's, by logarithms: from a base far wider than a narrow mode annealing
+  would seldom come into it.
   """
   total = jnp.sum(weights)
   mean = jnp.tensordot(weights, u, 1) / jnp.maximum(total, 1.0)
-  squares = jnp.tensordot(weights, jnp.square(u - mean), 1) + jnp.square(spread)
-  deviation = jnp.sqrt(squares / (total + 1.0))
+  variance = jnp.tensordot(weights, jnp.square(u - mean), 1) / jnp.maximum(total - 1.0, 1.0)
+  share = 1.0 / (total + 1.0)
+  deviation = WIDER * spread * jnp.sqrt(variance / jnp.square(spread) + LEAST_WIDTH**2) ** (1.0 - share)
   return Base(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
               lambda key, num: mean + deviation * jax.random.normal(key, (num, *mean.shape), mean.dtype), deviation)
 
@@ -68,25 +72,25 @@ def tune(model: Any, params: Params, carry: Carry, condition: Array | None,
   The pilot's key is always the same, so that draws, log Z and each example's score are of one and the same annealed
   sampler, which is a function of the parameters.
   """
-  base = model.own_base(params, carry) if base is None else base
+  start: Base = model.own_base(params, carry) if base is None else base
   base_key, key = jax.random.split(jax.random.key(PILOT_SEED))
   rows = jnp.zeros(1, int) if condition is None else _spread_over(len(condition))
   each = tuning.NUM_CHAINS // len(rows)
   condition = None if condition is None else jnp.repeat(condition[rows], each, axis=0)
-  u = base.sample(base_key, len(rows) * each).reshape(len(rows), each, *model.spec.event)
-  return _tuned(model, model.bridge(params, carry, condition, temperature, base), u, base.spread, key)
+  u = start.sample(base_key, len(rows) * each).reshape(len(rows), each, *model.spec.event)
+  return _tuned(model, model.bridge(params, carry, condition, temperature, start), u, start.spread, key)
 
 
 def tuned_path(model: Any, params: Params, carry: Carry, condition: Array | None,
                temperature: Float[Array, ""] | float, tuned: tuning.Tuning, base: Base | None = None) -> annealing.Path:
   """From a base, the model's own for None, to the model, by the kernels and along the temperatures of a pilot."""
-  base = model.own_base(params, carry) if base is None else base
-  log_density = model.bridge(params, carry, condition, temperature, base)
+  start: Base = model.own_base(params, carry) if base is None else base
+  log_density = model.bridge(params, carry, condition, temperature, start)
 
   def measured(key, u, beta):
     return _move(model, key, u, lambda u: log_density(u, beta), tuned, beta)
 
-  return annealing.Path(log_density, lambda key, u, beta: measured(key, u, beta)[0], base.sample, jnp.zeros(()),
+  return annealing.Path(log_density, lambda key, u, beta: measured(key, u, beta)[0], start.sample, jnp.zeros(()),
                         measured=measured, ladder=tuned.ladder)
 
 

@@ -53,7 +53,8 @@ class Quadrature:
   """Over cells that are small where the mass is, looked for also at draws of the base, at chains and at data."""
 
   def log_normalizer(self, model, params, carry, key, examples):
-    return LogNormalizer(*_compiled_integral(model, params, carry, examples), Kind.EXACT)
+    log_z: Integral = _compiled_integral(model, params, carry, examples)
+    return LogNormalizer(log_z.nats, log_z.error, Kind.EXACT)
 
   def log_prob(self, model, params, carry, u, key, num_samples):
     log_z = _integral(model, params, carry, u)
@@ -88,7 +89,10 @@ def _integral(model: Any, params: Params, carry: Carry, data: Float[Array, "batc
   return log_integral(log_density, num_dims, half_width, centre=box.centre, scale=box.scale, hints=hints)
 
 
-_compiled_integral = jax.jit(_integral, static_argnames=("model",))
+@functools.partial(jax.jit, static_argnames=("model",))
+def _compiled_integral(model: Any, params: Params, carry: Carry,
+                       data: Float[Array, "batch *event"] | None) -> Integral:
+  return _integral(model, params, carry, data)
 
 
 @dataclasses.dataclass(frozen=True)

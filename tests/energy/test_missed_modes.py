@@ -190,31 +190,22 @@ def test_a_far_mode_of_a_density_of_real_numbers_is_found():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalizer", ["ais", "smc"])
-def test_narrow_modes_on_both_sides_are_found_where_chains_or_examples_are(normalizer):
+def test_narrow_modes_on_both_sides_are_found_where_chains_are():
+  """A hundredth and a twentieth as wide as the near one, which alone is found without the chains."""
   log_f = gaussians([0.0, 3.0, -3.0], [1.0, 0.01, 0.05], [0.3, 0.5, 0.2])
   model, params = given(log_f, np.ones(10), num_temperatures=200, num_chains=256)
-  model = dataclasses.replace(model, normalizer=normalizer)
-  places = 3.0 + 0.01 * np.random.default_rng(0).normal(size=(1, 40, 10)).astype(np.float32)
-  nowhere, = model.log_normalizer(params, {}, KEY)
-  assert float(nowhere.nats) < -0.8  # only the near one
-  for carry, examples in (({"chains": jnp.asarray(places)}, None), ({}, np.concatenate([places[0], 0.0 * places[0]]))):
-    found, = model.log_normalizer(params, carry, KEY, examples)
-    require_found(found, 0.7)
+  chains = 3.0 + 0.01 * np.random.default_rng(0).normal(size=(1, 40, 10)).astype(np.float32)
+  require_found(model.log_normalizer(params, {"chains": jnp.asarray(chains)}, KEY)[0], 0.7)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalizer", ["ais", "smc"])
-@pytest.mark.parametrize("width", [0.5, 1.0])
-def test_one_mode_has_nothing_that_is_missed(normalizer, width):
-  """Tails are no modes, over ten keys, in as many dimensions as make them far apart."""
-  model, params = given(gaussians([0.1], [width], [1.0]), np.ones(30), num_temperatures=100, num_chains=128)
-  model = dataclasses.replace(model, normalizer=normalizer)
-  for seed in range(10):
+def test_one_mode_has_nothing_that_is_missed():
+  """Tails are no modes, in as many dimensions as make them far apart."""
+  model, params = given(gaussians([0.1], [0.5], [1.0]), np.ones(30), num_temperatures=100, num_chains=128)
+  for seed in range(4):
     found, = model.log_normalizer(params, {}, jax.random.key(seed))
-    assert found.missed == 0.0
     low, high = np.asarray(found.interval)
-    assert low - 0.05 < 0.0 < high + 0.05
+    assert found.missed == 0.0 and low < 0.0 < high
 
 
 @pytest.mark.slow
