@@ -184,6 +184,7 @@ def require_found(found, missed):
   np.testing.assert_allclose(found.missed, missed, atol=0.08)
 
 
+@pytest.mark.slow
 def test_a_far_mode_of_a_density_of_real_numbers_is_found():
   model, params = given(gaussians([0.0, 5.0], [1.0, 0.7], [0.2, 0.8]), np.ones(3), num_temperatures=50, num_chains=100)
   require_found(model.log_normalizer(params, {}, KEY)[0], 0.8)
