@@ -68,8 +68,8 @@ class Continuation:
 
 def continue_prompts(model: HasGenerate, params: Params, key: Key[Array, ""],
                      prompts: Sequence[Integer[np.ndarray, " _prompt"]], length: int, levels: int,
-                     eos: int | None = None, **options: Any) -> list[Continuation]:
-  """Draws up to `length` tokens after each prompt, all at once.
+                     eos: int | None = None, batch_size: int = 500, **options: Any) -> list[Continuation]:
+  """Draws up to `length` tokens after each prompt.
 
   Args:
     model: a model of sequences.
@@ -79,6 +79,7 @@ def continue_prompts(model: HasGenerate, params: Params, key: Key[Array, ""],
     length: how many tokens to draw, fewer where `eos` comes.
     levels: size of the vocabulary.
     eos: the token that ends a sequence.
+    batch_size: how many sequences at a time; what is drawn does not depend on it.
     options: of `model.generate`: how tokens are drawn, and what is told about them.
 
   Raises:
@@ -100,9 +101,13 @@ def continue_prompts(model: HasGenerate, params: Params, key: Key[Array, ""],
     # After the first round always the whole context: other lengths would have to be compiled.
     size = needed if context is None else min(needed, context) if turn == 0 else context
     prompt, prompt_length = _padded(windows)
-    given = {"prompt": prompt, "prompt_length": prompt_length} if prompt.size else {"num": len(found)}
-    out = model.generate(params, stream_key(key, "generation", turn), max_length=size, eos=eos, **given, **options)
-    _extend(found, prompt_length, jax.device_get(out), length, eos)
+    keys = jax.random.split(stream_key(key, "generation", turn), len(found))
+    for start in range(0, len(found), batch_size):
+      rows = slice(start, start + batch_size)
+      given = {"prompt": prompt[rows], "prompt_length": prompt_length[rows]}
+      out = model.generate(params, keys[rows], max_length=size, eos=eos,
+                           **given if prompt.size else {"num": len(found[rows])}, **options)
+      _extend(found[rows], prompt_length[rows], jax.device_get(out), length, eos)
     turn += 1
   return found
 

@@ -151,7 +151,8 @@ def _continue(run: TrainedRun, model: HasGenerate, prompts: list[np.ndarray], eo
   """`--num` continuations of each prompt, by the flags."""
   return continue_prompts(
       model, run.params, jax.random.key(_SEED.value), [prompt for prompt in prompts for _ in range(_NUM.value)],
-      _LENGTH.value, run.dataset.spec.require_discrete(run.config.model.name), eos, temperature=_TEMPERATURE.value,
+      _LENGTH.value, run.dataset.spec.require_discrete(run.config.model.name), eos,
+      run.config.evaluation.batch_size, temperature=_TEMPERATURE.value,
       top_k=_TOP_K.value, top_p=_TOP_P.value, with_log_probs=_PROBS.value or _ALTERNATIVES.value > 0,
       num_alternatives=_ALTERNATIVES.value)
 

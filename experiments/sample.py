@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.pictures import require_shown, save_panels, save_trajectory, shown_split
-from experiments.sampling import annealing_options, draw, mixing
+from experiments.sampling import annealing_options, draw, in_batches, mixing
 from experiments.trained import TrainedRun, load_run
 from experiments.workdir import Workdir
 from gdm.errors import ConfigError
@@ -86,8 +86,9 @@ def _complete(run: TrainedRun) -> tuple[Arrays, Arrays]:
   spec, original = run.dataset.spec, _examples(run)
   known = (np.arange(spec.num_dims) < round(_KNOWN.value * spec.num_dims)).reshape(spec.event)
   key = stream_key(jax.random.key(run.config.sampling.seed), "completion", 0)
-  completed = run.model.complete(run.params, run.carry, key, jax.numpy.asarray(original), jax.numpy.asarray(known),
-                                 **annealing_options(run, run.model.complete))
+  model, options, given = run.model, annealing_options(run, run.model.complete), jax.numpy.asarray(known)
+  completed = in_batches(run, lambda params, carry, key, rows: model.complete(
+      params, carry, key, rows, given, **options), key, len(original), original)
   if words := mixing(completed.info):
     print(words)
   x = np.asarray(completed.x)
@@ -102,8 +103,9 @@ def _denoise(run: TrainedRun) -> tuple[Arrays, Arrays]:
   noise = np.random.default_rng(run.config.sampling.seed).normal(scale=_DENOISE.value, size=original.shape)
   noised = (original + noise).astype(np.float32)
   key = stream_key(jax.random.key(run.config.sampling.seed), "denoising", 0)
-  cleaned = run.model.denoise(run.params, run.carry, key, jax.numpy.asarray(noised), _DENOISE.value,
-                              **annealing_options(run, run.model.denoise))
+  model, options, deviation = run.model, annealing_options(run, run.model.denoise), _DENOISE.value
+  cleaned = in_batches(run, lambda params, carry, key, rows: model.denoise(
+      params, carry, key, rows, deviation, **options), key, len(noised), noised)
   if words := mixing(cleaned.info):
     print(words)
   x = np.asarray(cleaned.x)

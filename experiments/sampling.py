@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from configs import base
 from experiments.trained import TrainedRun
 from gdm.errors import ConfigError
-from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words
-from gdm.model import HasClasses, HasSample, Samples
+from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
+from gdm.model import Carry, HasClasses, HasSample, Params, Samples
 from gdm.training.streams import stream_key
 
 _OURS = ("num", "seed")  # fields of the sampling section that are no options of models
@@ -103,14 +104,56 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
     raise ConfigError(f"{run.config.model.name} draws samples in no steps from noise, so there are no frames.")
   if num_frames:
     options["num_frames"] = num_frames - 1
-  if is_conditional(model):
-    options["condition"] = np.arange(settings.num) % (run.dataset.spec.num_classes or 1)
+  labels = np.arange(settings.num) % (run.dataset.spec.num_classes or 1) if is_conditional(model) else None
+  size = min(settings.num, run.config.evaluation.batch_size)
+
+  def sample(params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None) -> Samples:
+    given = {} if labels is None else {"condition": labels}
+    return model.sample(params, carry, key, size, **given, **options)
+
   key = stream_key(jax.random.key(settings.seed), "sampling", 0)
-  drawn = model.sample(run.params, run.carry, key, settings.num, **options)
+  drawn = in_batches(run, sample, key, settings.num, labels)
   if not num_frames:
     return drawn
-  trajectory = jnp.concatenate([drawn.info["trajectory"], drawn.x[None].astype(jnp.float32)])
+  trajectory = np.concatenate([drawn.info["trajectory"], np.asarray(drawn.x, np.float32)[None]])
   return Samples(drawn.x, {**drawn.info, "trajectory": trajectory})
+
+
+def in_batches(run: TrainedRun, call: Callable[[Params, Carry, Key[Array, ""], Any], Samples], key: Key[Array, ""],
+               num: int, rows: np.ndarray | None = None) -> Samples:
+  """Draws `num` samples, `evaluation.batch_size` at a time, so that their memory is that of one batch.
+
+  A batch's numbers depend on its place, so that the first samples are the same however many there are.
+
+  Args:
+    run: whose parameters are used.
+    call: (params, carry, key, rows) -> samples of one batch, as many as it has rows or as its caller knows.
+    key: of the first batch; further ones fold their number in.
+    num: how many.
+    rows: what each sample is drawn given, [num, ...]; None for nothing.
+
+  Returns:
+    The samples on the host, and what `diagnostics.of_batches` makes of the sampler's facts.
+
+  Raises ConfigError where a solver did not reach its tolerance, and what the model raises.
+  """
+  size = min(num, run.config.evaluation.batch_size)
+  compiled, parts, infos = jax.jit(call), [], []
+  for index, start in enumerate(range(0, num, size)):
+    given = None if rows is None else rows[start:start + size]
+    if given is not None and len(given) < size:
+      given = np.concatenate([given, np.repeat(given[-1:], size - len(given), axis=0)])
+    # The first batch not compiled as a whole: there a model can still say what is wrong.
+    drawn = (compiled if index else call)(run.params, run.carry, jax.random.fold_in(key, index) if index else key,
+                                          None if given is None else jnp.asarray(given))
+    info = jax.device_get(dict(drawn.info))
+    if not np.all(info.get("solved", True)):
+      raise ConfigError(f"the sampler did not reach its tolerance with {int(info['nfe'])} evaluations; name another.")
+    if "trajectory" in info:
+      info["trajectory"] = info["trajectory"][:, :num - start]
+    parts.append(np.asarray(drawn.x)[:num - start])
+    infos.append(info)
+  return Samples(jnp.asarray(np.concatenate(parts)), of_batches(infos))
 
 
 def mixing(info: Mapping[str, Any]) -> str:

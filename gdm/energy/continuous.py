@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.batches import checked, nan_unless_valid, require_no_lengths
@@ -401,7 +402,7 @@ class ContinuousEnergy(abc.ABC):
     """Raises ConfigError where there are no chains, NotFiniteError where one has left the data's range."""
     if "chains" not in carry:
       raise ConfigError(f"start is 'chains', but objective is {self.objective!r}, which keeps none; it must be 'base'.")
-    if words := self.diagnose(params, carry):
+    if not isinstance(carry["chains"], Tracer) and (words := self.diagnose(params, carry)):
       raise NotFiniteError(words)
 
   # Data and values.

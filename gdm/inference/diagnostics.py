@@ -4,7 +4,7 @@ and whether they moved at all.
 On the host, in float64: chains are looked at once, after they ran.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,31 @@ def failure(info: Mapping[str, Any]) -> str:
   if _number(info, "acceptance", 1.0) < MIN_ACCEPTANCE:
     found.append(f"only {_number(info, 'acceptance'):.2g} of the further steps were accepted")
   return "; ".join(found)
+
+
+def of_batches(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Return what samplers tell of several batches, each of as many chains, as if of one batch.
+
+  Arrays by chain are joined along the chains, "trajectory" along its second axis. Of numbers, what counts chains is
+  summed, the least is taken of what is a least of its kind, and the mean of all others.
+  """
+  if len(infos) == 1:
+    return dict(infos[0])
+  of_all = {}
+  for name in infos[0]:
+    values = [np.asarray(info[name]) for info in infos]
+    if values[0].ndim:
+      of_all[name] = np.concatenate(values, axis=1 if name == "trajectory" else 0)
+    else:
+      of_all[name] = _SUMMARIES.get(name, np.mean)(np.stack(values))
+  if "least_acceptance" in of_all:
+    least = int(np.argmin([info["least_acceptance"] for info in infos]))
+    of_all["least_acceptance_beta"] = infos[least]["least_acceptance_beta"]
+  return of_all
+
+
+_SUMMARIES = {"effective_sample_size": np.sum, "ancestors": np.sum, "least_acceptance": np.min, "least_path": np.min,
+              "solved": np.all}
 
 
 def _number(info: Mapping[str, Any], name: str, default: float = float("nan")) -> float:

@@ -53,6 +53,20 @@ def counted(model, prompts, length, **options):
                           LEVELS, **options)
 
 
+def test_many_sequences_are_drawn_in_batches_each_by_its_own_key():
+  keys = []
+
+  class Keyed(Counting):
+    def generate(self, params, key, *args, **options):
+      keys.append(jax.random.key_data(key))
+      return super().generate(params, key, *args, **options)
+
+  prompts = [[3], [7, 8], [1], [2], [5]]
+  whole, parts = (counted(Keyed(10), prompts, 6, batch_size=size) for size in (5, 2))
+  assert whole == parts and [len(each) for each in keys] == [5, 2, 2, 1]
+  np.testing.assert_array_equal(np.concatenate(keys[1:]), keys[0])
+
+
 def test_within_the_context_one_call_is_enough():
   model = Counting(10)
   found = counted(model, [[3], [7, 8]], 6)

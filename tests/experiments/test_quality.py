@@ -229,3 +229,25 @@ def test_scores_and_trajectories_of_the_plane_are_drawn_but_no_density_of_a_boun
     assert film.n_frames == 2
   with pytest.raises(ConfigError, match=r"--frames shows images and points of the plane, but normal has events \(3,\)"):
     pictures.require_shown(dataclasses.replace(run.dataset, spec=DataSpec((3,), None)))
+
+
+def test_draws_come_in_batches_and_the_first_ones_are_the_same_however_many():
+  """Memory is that of one batch; classes go on taking turns."""
+  sizes = []
+
+  class Spied(Plain):
+    def sample(self, params, carry, key, num, condition=None, temperature=1.0):
+      sizes.append(num)
+      drawn = super().sample(params, carry, key, num, condition, temperature)
+      return Samples(drawn.x, {"nfe": 3, "mean": drawn.x[:, :1], "least_acceptance": drawn.x[0, 0],
+                               "least_acceptance_beta": drawn.x[0, 0] + 1.0, "effective_sample_size": 1.0 * num})
+
+  many, few = (draw(run_of(Spied, num=num)) for num in (150, 64))
+  assert many.x.shape == (150, 2) and len(np.unique(many.x, axis=0)) == 150 and set(sizes) == {64}
+  np.testing.assert_array_equal(many.x[:64], few.x)
+  assert many.info["nfe"] == 3 and many.info["effective_sample_size"] == 192 and many.info["mean"].shape == (192, 1)
+  assert many.info["least_acceptance"] == min(many.info["mean"][[0, 64, 128], 0])
+  np.testing.assert_allclose(many.info["least_acceptance_beta"], many.info["least_acceptance"] + 1.0, rtol=1e-6)
+  assert draw(run_of(num=100), num_frames=3).info["trajectory"].shape == (3, 100, 2)
+  seen = np.asarray(draw(labelled(num=70, num_steps=10_000)).x)
+  np.testing.assert_array_equal(np.round(seen / 100).astype(int)[:, 0], np.arange(70) % 3)
