@@ -143,6 +143,18 @@ def test_one_step_is_enough_to_run_and_evaluations_are_counted(sampler):
   assert np.isfinite(out.x).all()
 
 
+@pytest.mark.parametrize("sampler", [PredictorCorrector(), AnnealedLangevin(3)], ids=str)
+def test_langevin_steps_at_no_noise_leave_what_came_there(sampler):
+  """A network may be infinite there."""
+  path = VPLinear()
+
+  def denoise(x, t):
+    return jnp.where(t[:, None] > 0.0, GAUSSIAN.denoise(path)(x, t), jnp.nan)
+
+  out = jax.jit(lambda key: sample(sampler, denoise, path, Uniform(last=0.0), 5, key, (500, 2)))(KEY)
+  assert np.abs(np.asarray(out.x).mean(axis=0) - np.asarray(GAUSSIAN.means[0])).max() < 0.2
+
+
 @pytest.mark.slow
 def test_a_trajectory_ends_in_the_sample_and_memory_does_not_grow():
   path = VPLinear()

@@ -21,12 +21,16 @@ def score(denoise: Denoise, path: Path, x: Float[Array, "batch *event"],
 
 def langevin(denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], t: Float[Array, ""],
              size: float, num: int) -> Float[Array, "batch *event"]:
-  """`num` steps x + (a / 2) score + sqrt(a) noise with a = size sigma_t^2, which leave p_t nearly as it is."""
-  a = size * path.sigma(t) ** 2
+  """`num` steps x + (a / 2) score + sqrt(a) noise with a = size sigma_t^2, which leave p_t nearly as it is.
+
+  Where there is no noise, x stays as it is: steps have no length, and a network need not be finite.
+  """
+  sigma = path.sigma(t)
 
   def body(i, x):
     noise = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
-    return x + 0.5 * a * score(denoise, path, x, t) + jnp.sqrt(a) * noise
+    pull = path.alpha(t) * call(denoise, x, t) - x  # sigma^2 score
+    return jnp.where(sigma > 0.0, x + 0.5 * size * pull + jnp.sqrt(size) * sigma * noise, x)
 
   return jax.lax.fori_loop(0, num, body, x)
 

@@ -48,7 +48,7 @@ class PredictorCorrector(Stepwise):
   """A step of any sampler, then Langevin steps at the time it came to (arXiv:2011.13456, algorithms 1 to 5).
 
   The paper's step size 2 r^2 (|noise| / |score|)^2 takes batch means of both norms; here their expectation where noise
-  prevails stands for them, sigma_t^2, so that no example depends on another. The times must end where noise is left.
+  prevails stands for them, sigma_t^2, so that no example depends on another.
 
   Attributes:
     predictor: the sampler; Euler-Maruyama by default.
