@@ -15,7 +15,7 @@ install_import_hook("gdm", "beartype.beartype")
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
-from slow_cases import SLOW_CASES  # noqa: E402
+from fast_cases import FAST_CASES  # noqa: E402
 
 # Compiling takes most of the tests' time, and a program that runs once need not be a fast one.
 QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -29,8 +29,11 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+  """Of costly tests the fast tier runs the cases that `fast_cases` names."""
   for item in items:
-    if item.nodeid in SLOW_CASES:
+    test, _, case = item.nodeid.partition("[")
+    fast = FAST_CASES.get(test.removeprefix("tests/"))
+    if fast is not None and case.removesuffix("]") not in fast:
       item.add_marker(pytest.mark.slow)
 
 

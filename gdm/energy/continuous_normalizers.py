@@ -24,6 +24,7 @@ from gdm.inference import missed_modes, sequential_monte_carlo
 from gdm.inference.quadrature import MAX_DIMS, Integral, climb, log_integral
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Carry, Params
+from gdm.precision import highest_precision
 
 
 @runtime_checkable
@@ -65,6 +66,7 @@ class Quadrature:
 _BASE_HINTS, _CHAIN_HINTS = 64, 128  # draws and chains from which peaks are looked for
 
 
+@highest_precision()
 def _integral(model: Any, params: Params, carry: Carry, data: Float[Array, "batch *event"] | None) -> Integral:
   """log Z by quadrature; the same whenever it is asked for, but for data where f is unexpectedly large."""
   energy, event, num_dims = model.energy(params, carry), model.spec.event, model.spec.num_dims
@@ -164,6 +166,7 @@ def normalizer_of(name: str, num_dims: int) -> Normalizer:
   return NORMALIZERS[automatic if name == "auto" else name]
 
 
+@highest_precision()
 def log_normalizer(model: Any, params: Params, carry: Carry, key: Key[Array, ""],
                    examples: Float[Array, "examples *event"] | None = None) -> LogNormalizer:
   """log Z of the data as served: of integers the bound by dequantization enters here, on the other side."""

@@ -23,6 +23,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.inference.annealed_importance import Estimate, Path, estimate
+from gdm.precision import highest_precision
 
 MIN_SHARE = 0.01  # of chains from elsewhere that must be in unknown places
 MARGIN = 0.1  # where a region begins, between what annealing reaches (0) and the middle of what it does not (1)
@@ -87,6 +88,7 @@ class Found(NamedTuple):
   acceptance: Float[Array, ""]
 
 
+@highest_precision()
 def look(path: Path, key: Key[Array, ""], starts: Sequence[States], *,
          anneal: Callable[[Path, Key[Array, ""]], Run], settle: Callable[[Key[Array, ""], States], States],
          scale: Float[Array, "*event"] | float = 1.0) -> Look:
@@ -114,6 +116,7 @@ def look(path: Path, key: Key[Array, ""], starts: Sequence[States], *,
   return Look(main, settled, jax.tree.map(lambda *leaves: jnp.stack(leaves), *regions), jnp.stack(members))
 
 
+@highest_precision()
 def log_normalizer(seen: Look, key: Key[Array, ""],
                    anneal_from: Callable[[Key[Array, ""], States, Float[Array, " _"]], Run]) -> Found:
   """Estimate log Z by annealing from the base, and to what else chains from other starts come to.
