@@ -42,8 +42,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _flag() -> Iterator[str]:
   value = compiler.given(os.environ.get("XLA_FLAGS", ""))
-  wrong = value != "" and jax.default_backend() == "cpu"
-  print(f"{_verdict(wrong)}      {compiler.FLAG}{' is not set' if value is None else f'={value}'}")
+  wrong = value not in compiler.RIGHT and jax.default_backend() == "cpu"
+  print(f"{_verdict(wrong)}      {compiler.FLAG}{' is not set' if value is None else '='}")
+  if value:
+    print(f"{'':10}{value}")
   if wrong:
     yield f"XLA_FLAGS lacks the flag that keeps XLA right on CPUs: {compiler.REMEDY}."
 
