@@ -7,7 +7,7 @@ needs other data, as one of bits does, takes a variant of another name.
 
 from typing import Any
 
-from configs import base
+from gdm.runs import defaults
 
 # "standardize?" leaves integers as they are, and `blocks` all that is not binary.
 TABLE = ("standardize?", "blocks")
@@ -44,5 +44,5 @@ SETS: dict[str, dict[str, Any]] = {
 
 def choose(variant: str, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
   """The settings of a variant, and the data that it serves; a ConfigError names the nearest known one."""
-  settings = base.choose(variant, variants)
+  settings = defaults.choose(variant, variants)
   return {**settings, "data": {**settings.get("data", {}), **SETS[variant]}}

@@ -18,8 +18,6 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir, write_json
 from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
@@ -27,6 +25,8 @@ from gdm.evaluation.bracket import evaluate_bracket
 from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
 from gdm.model import HasUnnormalized
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.workdir import Workdir, write_json
 from gdm.training.streams import stream_key
 from gdm.visualization.bracket import save_bracket
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib
 import io
 import logging as python_logging
 import os
@@ -17,11 +16,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from configs import base
-from experiments.overrides import check_overrides
+from experiments.overrides import check_overrides, chosen_names
 from gdm.errors import ConfigError, UserError
 from gdm.paths import local_path
 from gdm.precision import highest_precision
+from gdm.runs import defaults, registry
 
 EXIT_BUG = 1
 EXIT_BAD_INPUT = 2
@@ -108,9 +107,10 @@ def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """absl's parsing, with every failure of a flag or config as one line."""
   try:
-    if "config" in flags.FLAGS and flags.FLAGS["config"].default is None:  # a config file, not `define_overrides`
-      check_overrides(argv[1:])
-    return flags.FLAGS(list(argv))
+    with registry.chosen(chosen_names(argv[1:])):
+      if "config" in flags.FLAGS and flags.FLAGS["config"].default is None:  # a config file, not `define_overrides`
+        check_overrides(argv[1:])
+      return flags.FLAGS(list(argv))
   except (UserError, flags.Error) as error:
     sys.exit(_fail(error))
 
@@ -136,7 +136,7 @@ def refuse_arguments(argv: Sequence[str]) -> None:
 
 def define_overrides(*sections: str) -> None:
   """Defines `--config.<section>.<field>=...` for sections of the base config, to override what a workdir recorded."""
-  config = base.get_config()
+  config = defaults.get_config()
   config = ml_collections.ConfigDict({name: config[name] for name in sections})
   try:
     check_overrides(sys.argv[1:], config)  # here, since config_flags reads them when it is defined
@@ -166,11 +166,6 @@ def use_compilation_cache() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):
       jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def load_object(module: str, name: str):
-  """The attribute `name` of `module`, imported when asked for, so that a binary pays only for what it uses."""
-  return getattr(importlib.import_module(module), name)
 
 
 def _route_logs() -> None:

@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from experiments.composition import (
-    composed_config,
-    load_runs,
-    require_free,
-    require_same_spec,
-    require_unseen,
-    write_run,
-)
-from experiments.pictures import draw_model
-from experiments.trained import load_run
-from experiments.workdir import Workdir
 from gdm.energy.product import Product
 from gdm.errors import ConfigError
+from gdm.runs.composition import (
+  composed_config,
+  load_runs,
+  require_free,
+  require_same_spec,
+  require_unseen,
+  write_run,
+)
+from gdm.runs.load import load_run
+from gdm.runs.plotting import draw_model
+from gdm.runs.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the product; made if absent.")
 _WEIGHTS = flags.DEFINE_string("weights", "", "A positive weight of each run's energy, as 1,0.5; all 1 by default.")

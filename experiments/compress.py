@@ -17,9 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli, codecs
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir
+from experiments import cli
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.coding.chains import chain_of
@@ -28,6 +26,9 @@ from gdm.evaluation.coding.files import Coded, Coding, Examples, encode
 from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.evaluation.report import Report, write_report
 from gdm.paths import write_whole
+from gdm.runs import codecs
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")

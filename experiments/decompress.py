@@ -13,12 +13,12 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.trained import load_run
-from experiments.workdir import Workdir
 from gdm.errors import CheckpointError, ConfigError, DataError
 from gdm.evaluation.coding.container import unpack
 from gdm.evaluation.coding.files import Coding, decode
 from gdm.paths import write_whole
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run that the file was made from.")
 _IN = flags.DEFINE_string("in", None, "The file to decode.")

@@ -21,16 +21,16 @@ from absl import flags
 from jaxtyping import Float
 
 from experiments import cli
-from experiments.composition import composed_config, load_runs, require_free, require_same_data, write_run
-from experiments.registry import build_model
-from experiments.scoring import scored_by
-from experiments.trained import TrainedRun
-from experiments.workdir import Workdir
 from gdm.baselines.ensemble import Ensemble
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.model import Carry, HasLogLikelihood, Model, Params
+from gdm.runs.composition import composed_config, load_runs, require_free, require_same_data, write_run
+from gdm.runs.load import TrainedRun
+from gdm.runs.registry import build_model
+from gdm.runs.scoring import scored_by
+from gdm.runs.workdir import Workdir
 from gdm.training.streams import stream_key
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ensemble; made if absent.")

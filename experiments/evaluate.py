@@ -23,8 +23,6 @@ import jax
 from absl import flags
 
 from experiments import cli, hosts
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir
 from gdm import mesh as meshes
 from gdm.data.loader import HostBatch, eval_batches
 from gdm.evaluation.classification import evaluate_labels
@@ -34,6 +32,8 @@ from gdm.evaluation.recording import OverCells, Recording
 from gdm.evaluation.report import build_report, one_line, recording_report, write_report
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.model import HasLabelProbs, HasLogLikelihood
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.workdir import Workdir
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
 

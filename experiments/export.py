@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from experiments.trained import load_run
-from experiments.workdir import Workdir
 from gdm.errors import ConfigError
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 from gdm.training.checkpoint import versions
 from gdm.training.state import count_parameters
 from gdm.training.weights import save_weights

@@ -7,7 +7,7 @@
 
 Prints each prompt with its continuation, `--num` of each; `--prompt` may be repeated. A text ends at [EOS], where the
 data have it, or after `--length` tokens (characters or words, as the model was trained). Beyond the model's context it
-goes on from the last half of it (see experiments/continuation.py).
+goes on from the last half of it (see gdm/runs/continuation.py).
 
 `--out` also writes JSON, by default `generated.json` in the workdir where `--probs` or `--alternatives` ask for it: for
 each drawn token its log-probability in nats under the model itself (before temperature, top_k and top_p), and the
@@ -25,14 +25,14 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.continuation import Continuation, HasGenerate, continue_prompts, require_generator
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir, write_json
 from gdm.data.mu_law import mu_law_decode, mu_law_encode
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.inference.generation import Choice
+from gdm.runs.continuation import Continuation, HasGenerate, continue_prompts, require_generator
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.workdir import Workdir, write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")

@@ -18,10 +18,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from experiments.plane import Learned, describe, learned, panels, table
-from experiments.trained import load_run
-from experiments.workdir import Workdir, write_json
 from gdm.errors import ConfigError
+from gdm.runs.load import load_run
+from gdm.runs.plane import Learned, describe, learned, panels, table
+from gdm.runs.workdir import Workdir, write_json
 from gdm.visualization.landscapes import Row, save_landscapes
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/landscapes", "Folder of the runs.")

@@ -17,11 +17,11 @@ from absl import flags
 from jaxtyping import Array
 
 from experiments import cli
-from experiments.interpolation import great_circle
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir
 from gdm.errors import ConfigError
 from gdm.model import HasClasses, HasLatent
+from gdm.runs.interpolation import great_circle
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.workdir import Workdir
 from gdm.training.streams import stream_key
 from gdm.visualization.images import save_grid, save_side_by_side
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from absl import flags, logging
 
 from experiments.cli import run
-from experiments.workdir import Workdir, training_fields
 from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation import leaderboard
 from gdm.paths import local_path
+from gdm.runs.workdir import Workdir, training_fields
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")

@@ -16,14 +16,14 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.pictures import save_panels
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir, write_json
 from gdm.data.load import load_dataset
 from gdm.errors import ConfigError, nearest
 from gdm.evaluation.intervals import brackets
 from gdm.evaluation.outliers import MADE_OF_DATA, patches, separation
 from gdm.evaluation.ranking import scores
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.plotting import save_panels
+from gdm.runs.workdir import Workdir, write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")

@@ -11,8 +11,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import configs
-from configs import base
 from gdm.errors import ConfigError, nearest
+from gdm.runs import defaults
 
 _READERS: Mapping[type, tuple[flags.ArgumentParser, str]] = {
     bool: (flags.BooleanParser(), "true or false"),
@@ -35,6 +35,13 @@ def check_overrides(argv: Sequence[str], config: ConfigDict | None = None) -> No
     if config is None:
       raise ConfigError(f"--config is missing; --config.{name} can only follow it.")
     _check(config, name, text)
+
+
+def chosen_names(argv: Sequence[str]) -> dict[str, str]:
+  """Return what the arguments set `--config.<section>.name` to, by section: the section's fields follow from it."""
+  given = {name: text for name, text in _overrides(argv) if text}
+  return {name.removesuffix(".name"): text.strip("'\"") for name, text in given.items() if name.count(".") > 1
+          and name.endswith(".name")}
 
 
 def _config_path(argv: Sequence[str]) -> str | None:
@@ -79,7 +86,7 @@ def _load(text: str) -> ConfigDict:
     raise ConfigError(f"--config is {text!r}, but {path} makes no config: {reason}.") from error
   if not isinstance(config, ConfigDict):
     raise ConfigError(f"--config is {text!r}, but its get_config returns {type(config).__name__}; it must return a "
-                      "ConfigDict, as configs.base.get_config() does.")
+                      "ConfigDict, as configs.defaults.get_config() does.")
   return config
 
 
@@ -109,7 +116,7 @@ def _check(config: ConfigDict, name: str, text: str | None) -> None:
 def _unknown(config: ConfigDict, section: ConfigDict, parts: list[str], depth: int) -> str:
   """Says that parts[depth] is no field of `section`, and what was probably meant."""
   where, part = ".".join(parts[:depth]), parts[depth]
-  if depth == 0 and part in base.get_config():
+  if depth == 0 and part in defaults.get_config():
     return f"{part} is fixed by the run; what can be set here is in {', '.join(sorted(config))}."
   elsewhere = [f"{name}.{part}" for name, fields in config.items()
                if isinstance(fields, ConfigDict) and part in fields and depth == len(parts) - 1]

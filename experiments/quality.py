@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from experiments.comparison import DEFAULT_SAMPLERS, choose, compare
-from experiments.pictures import draw_nfe
-from experiments.trained import load_run
-from experiments.workdir import Workdir
 from gdm.evaluation.quality import table, write_quality
+from gdm.runs.comparison import DEFAULT_SAMPLERS, choose, compare
+from gdm.runs.load import load_run
+from gdm.runs.plotting import draw_nfe
+from gdm.runs.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")

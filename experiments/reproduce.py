@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import cli, unseen
+from experiments import cli
 from gdm.errors import ConfigError
 from gdm.evaluation.report import read_report
+from gdm.runs import unseen
 
 _TABLE = flags.DEFINE_enum("table", "binary", ["binary", "mnist", "wine", "rbm"], "Which table.")
 _DATA = flags.DEFINE_string("data", "../shared/data", "Folder of the npz files.")

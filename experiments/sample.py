@@ -17,13 +17,13 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.pictures import require_shown, save_panels, save_trajectory, shown_split
-from experiments.sampling import annealing_options, draw, in_batches, mixing
-from experiments.trained import TrainedRun, load_run
-from experiments.workdir import Workdir
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
+from gdm.runs.sampling import annealing_options, draw, in_batches, mixing
+from gdm.runs.workdir import Workdir
 from gdm.training.streams import stream_key
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")

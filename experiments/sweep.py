@@ -40,12 +40,12 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import cli
 from experiments.overrides import check_overrides
-from experiments.settings import check_settings, with_defaults
-from experiments.sizes import keep_settings
-from experiments.workdir import Workdir, read_json, training_fields
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.evaluation.report import read_report
 from gdm.paths import fault_of_folder
+from gdm.runs.settings import check_settings, with_defaults
+from gdm.runs.sizes import keep_settings
+from gdm.runs.workdir import Workdir, read_json, training_fields
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
 _ROOT = flags.DEFINE_string("root", None, "Folder of the workdirs; made if absent.")

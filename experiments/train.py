@@ -5,11 +5,11 @@
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 After the colon stands the data set, one of the config's variants. Every field of the config can be overridden as
---config.<section>.<field>=<value>; the fields are listed in configs/base.py and in the config's own file.
+--config.<section>.<field>=<value>; the fields are listed in gdm/runs/defaults.py and in the config's own file.
 
 The workdir gets config.json, checkpoints (the last ones, and the best by validation), metrics.jsonl, events for
 TensorBoard, curves.png and samples.png. With --search the settings that the config's section `search` lists are first
-tried for so long on the validation split (experiments/search.py), and reports name what was chosen. Several processes,
+tried for so long on the validation split (gdm/runs/search.py), and reports name what was chosen. Several processes,
 one per host, share a workdir; a cluster that JAX knows needs no --coordinator.
 
 Ctrl-C, SIGTERM (of a queue, or a machine that is taken away) and --max_seconds end it within a step. Before each
@@ -36,19 +36,6 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments import hosts as run_hosts
-from experiments.allocation import keep_freed_memory, limit_threads, will_run_on_cpu
-from experiments.pictures import draw_curves, draw_model
-from experiments.profile import Profile
-from experiments.progress import Display
-from experiments.registry import build_model
-from experiments.run import Run
-from experiments.scoring import scored_by
-from experiments.search import parse_budget, searched
-from experiments.settings import check_settings, flatten_fields, with_defaults
-from experiments.sizes import keep_settings, sized
-from experiments.trained import load_data, load_run
-from experiments.utilization import utilization
-from experiments.workdir import Workdir, write_json
 from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.initial import initial_batch
@@ -56,6 +43,19 @@ from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, NotFiniteError, UserError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
 from gdm.precision import highest_precision
+from gdm.runs.allocation import keep_freed_memory, limit_threads, will_run_on_cpu
+from gdm.runs.load import load_data, load_run
+from gdm.runs.plotting import draw_curves, draw_model
+from gdm.runs.profile import Profile
+from gdm.runs.progress import Display
+from gdm.runs.registry import build_model
+from gdm.runs.run import Run
+from gdm.runs.scoring import scored_by
+from gdm.runs.search import parse_budget, searched
+from gdm.runs.settings import check_settings, flatten_fields, with_defaults
+from gdm.runs.sizes import keep_settings, sized
+from gdm.runs.utilization import utilization
+from gdm.runs.workdir import Workdir, write_json
 from gdm.training import hosts
 from gdm.training.loop import Ended, Hook, fit, lower_step
 from gdm.training.optimizer import make_optimizer
@@ -72,7 +72,7 @@ _MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Save and exit with 75 af
 _THREADS = flags.DEFINE_integer("threads", None, "Of a CPU; one for each core by default. Small models are faster with "
                                 "1.")
 _SEARCH = flags.DEFINE_string("search", None, "First choose settings on the validation split for so long: 90s, 5m, "
-                              "1h; see experiments/search.py.")
+                              "1h; see gdm/runs/search.py.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()

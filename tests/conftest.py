@@ -1,6 +1,7 @@
 """Eight simulated devices, and shapes checked at run time, for all tests."""
 
 import os
+import pkgutil
 
 # Before the backend starts; jax.config.update would do, but subprocesses of a test must not inherit eight devices.
 import jax
@@ -11,11 +12,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("gdm", "beartype.beartype")
+import gdm  # noqa: E402
+
+# All but gdm.runs, whose tests stand simpler things in for models and runs.
+install_import_hook([f"gdm.{module.name}" for module in pkgutil.iter_modules(gdm.__path__) if module.name != "runs"],
+                    "beartype.beartype")
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
-from fast_cases import FAST_CASES  # noqa: E402
+from helpers.commands import TINY, Commands  # noqa: E402
 
 # Compiling takes most of the tests' time, and a program that runs once need not be a fast one.
 QUICK = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -29,14 +34,37 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Of costly tests the fast tier runs the cases that `fast_cases` names."""
+  """Of a test marked `fast_cases(...)` the fast tier runs the cases named, as many as a second of a processor pays for.
+
+  Costs were measured with an empty cache of compiled programs, where most of a test is compiling.
+  """
   for item in items:
-    test, _, case = item.nodeid.partition("[")
-    fast = FAST_CASES.get(test.removeprefix("tests/"))
-    if fast is not None and case.removesuffix("]") not in fast:
+    marker = item.get_closest_marker("fast_cases")
+    if marker is not None and item.nodeid.partition("[")[2].removesuffix("]") not in marker.args:
       item.add_marker(pytest.mark.slow)
 
 
 # The first example of a property compiles, which takes as long as the machine is busy.
 hypothesis.settings.register_profile("gdm", deadline=None)
 hypothesis.settings.load_profile("gdm")
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+  server = Commands(tmp_path_factory.mktemp("commands"))
+  yield server
+  server.close()
+
+
+@pytest.fixture(scope="session")
+def unbroken(commands, tmp_path_factory):
+  """Workdirs of finished runs, by the arguments after the config; each is made once and must not be changed."""
+  made = {}
+
+  def make(variant, *args):
+    if (variant, args) not in made:
+      made[variant, args] = workdir = tmp_path_factory.mktemp("unbroken") / "run"
+      commands.good("train", f"{TINY}:{variant}", f"--workdir={workdir}", *args)
+    return made[variant, args]
+
+  return make

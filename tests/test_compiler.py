@@ -70,6 +70,7 @@ def run(program, **environment):
   return process.stderr
 
 
+@pytest.mark.fast_cases("single_products-sums")
 @pytest.mark.parametrize("program", [SUMS, CONSTANTS], ids=["sums", "constants"])
 @pytest.mark.parametrize("value", [None, *compiler.RIGHT], ids=["set_by_gdm", "empty", "single_products"])
 def test_programs_are_right(program, value):
@@ -77,6 +78,7 @@ def test_programs_are_right(program, value):
   assert "CompilerWarning" not in run(program, **environment)
 
 
+@pytest.mark.fast_cases("late_and_set_late")
 @pytest.mark.parametrize("program, environment", [
     ("import jax; jax.devices(); import gdm", {}),
     ("import jax, os; jax.devices(); os.environ['XLA_FLAGS'] = '" + FLAG + "='; import gdm", {}),
@@ -94,6 +96,7 @@ def test_a_late_import_leaves_xla_flags_which_are_part_of_the_key_of_cached_prog
       "assert 'XLA_FLAGS' not in os.environ")
 
 
+@pytest.mark.fast_cases("")
 @pytest.mark.parametrize("value", compiler.RIGHT)
 def test_a_late_import_into_a_process_that_started_with_the_flag_is_silent(value):
   assert run("import jax; jax.devices(); import gdm, gdm.mesh; gdm.mesh.make_mesh()", XLA_FLAGS=f"{FLAG}={value}") == ""

@@ -10,9 +10,11 @@ import pytest
 
 import configs
 from configs import data
-from experiments.registry import MODELS
 from gdm.data.load import load_dataset
 from gdm.errors import ConfigError
+from gdm.runs import registry
+from gdm.runs.registry import MODELS
+from gdm.runs.settings import flatten_fields
 
 SHARED = ("images", "sequences", "shared")  # what configs share
 MODULES = [f"configs.{path.parent.name}.{path.stem}" for path in sorted(Path(configs.__file__).parent.glob("*/*.py"))
@@ -56,6 +58,7 @@ def write_table(path, dtype, highest):
   np.savez(path, **{name: x.astype(dtype) for name, x in arrays.items()})
 
 
+@pytest.mark.fast_cases("uint8-5-")
 @pytest.mark.parametrize(("dtype", "highest", "changed"), [(np.float32, 50, "+standardize"), (np.uint8, 5, ""),
                                                            (np.uint8, 2, "")])
 def test_real_numbers_are_standardized_in_every_family_and_nothing_else_is(tmp_path, dtype, highest, changed):
@@ -84,3 +87,17 @@ def test_a_transform_with_a_question_mark_is_left_out_where_it_does_not_apply():
 def test_a_variant_that_a_config_has_not_is_named(module, old, new):
   with pytest.raises(ConfigError, match=rf"has no variant '{old}'; (did you mean '{new}'|known: .*{new})"):
     importlib.import_module(f"configs.{module}").get_config(old)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_config_has_every_field_of_its_model_and_repeats_no_default(monkeypatch, module):
+  get_config = importlib.import_module(module).get_config
+  for variant in variants_of(module):
+    full = get_config(variant).model.to_dict()
+    plain = registry.complete({"name": full["name"]})
+    assert set(full) >= set(plain)
+    with monkeypatch.context() as patch:
+      patch.setattr(registry, "complete", lambda settings: settings)  # leaves what the config itself says
+      own = get_config(variant).model.to_dict()
+    repeated = {field for field, value in flatten_fields(own).items() if flatten_fields(plain).get(field) == value}
+    assert repeated <= {"name"}, variant

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import states_of
-from small_models import COMPOSED, SMALL, SOLVED, some_parameters
+from helpers.enumeration import states_of
+from helpers.small_models import COMPOSED, SMALL, SOLVED, some_parameters
 
-from experiments.registry import MODELS, build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.likelihood import Kind, LogLikelihood, mix
+from gdm.runs.registry import MODELS, build_model
 
 KEY = jax.random.key(0)
 SETTINGS = {**SMALL, **SOLVED, **COMPOSED}
@@ -30,6 +30,45 @@ def test_every_model_is_among_them():
   assert set(SETTINGS) == set(MODELS)
 
 
+@pytest.mark.fast_cases(
+    "bayesian_network",
+    "block_mixture",
+    "chow_liu",
+    "ddpm",
+    "diagonal_bilstm",
+    "ebm",
+    "edm",
+    "flow_matching",
+    "fvsbn",
+    "gated_pixelcnn",
+    "gaussian_mixture",
+    "gaussian_rbm",
+    "glow",
+    "iaf",
+    "ising",
+    "jem",
+    "made",
+    "maf",
+    "mixture",
+    "mlp",
+    "nade",
+    "ncsn",
+    "nice",
+    "pixelcnn",
+    "pixelcnn_pp",
+    "pixelsnail",
+    "product",
+    "rbm",
+    "realnvp",
+    "rnade",
+    "row_lstm",
+    "score_sde",
+    "spline_autoregressive",
+    "spline_coupling",
+    "table",
+    "tilted",
+    "vdm",
+)
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(HEEDING)))
 def test_other_models_refuse_lengths_when_they_are_made(name):
   settings, spec = SETTINGS[name]
@@ -55,6 +94,7 @@ def score(model, params, carry, batch):
   return model.log_likelihood(params, carry, batch, KEY)
 
 
+@pytest.mark.fast_cases("markov")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("transformer", "wavenet")))
                                   for name in HEEDING])
 def test_the_others_score_what_is_real(name):
@@ -117,6 +157,7 @@ def test_evaluation_lets_no_model_score_padding_nor_values_that_there_are_none_o
     evaluate_likelihood(Careless(DataSpec((4,), 3)), {}, {}, [{"x": good}, {"x": bad}], key=KEY)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_the_same_in_any_order_of_its_parts():
   rng = np.random.default_rng(0)
   parts = [LogLikelihood(jnp.asarray(rng.normal(size=4), jnp.float32), jnp.arange(1, 5), Kind.EXACT) for _ in range(3)]
@@ -127,6 +168,7 @@ def test_a_mixture_is_the_same_in_any_order_of_its_parts():
     np.testing.assert_array_equal(other.num_dims, [1, 2, 3, 4])
 
 
+@pytest.mark.slow
 def test_parts_that_count_other_dimensions_are_not_mixed():
   whole, real = LogLikelihood.of(jnp.zeros(3), 4), LogLikelihood(jnp.zeros(3), jnp.array([4, 2, 4]), Kind.EXACT)
   with pytest.raises(SpecError, match="of example 1 they count 4, 2; one takes padding for data"):

@@ -35,6 +35,17 @@ def test_only_exact_numbers_and_unbiased_bounds_stay_what_they_are(parts, kind, 
     assert (mixed.kind, mixed.unbiased) == (kind, unbiased)
 
 
+@pytest.mark.fast_cases(
+    "False-lower_bound",
+    "False-upper_bound",
+    "False-estimate",
+    "False-lower_bound_of_sampler",
+    "True-exact",
+    "True-lower_bound",
+    "True-upper_bound",
+    "True-estimate",
+    "True-lower_bound_of_sampler",
+)
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_one_part_is_no_mixture(kind, unbiased):
@@ -52,6 +63,7 @@ def test_numbers_are_those_of_the_weighted_sum():
     mix([*parts, number(Kind.EXACT)], np.zeros(4))
 
 
+@pytest.mark.slow
 def test_noise_lifts_a_mixture_unless_exponentials_are_unbiased():
   """Draws of a bound with deviation s: centred at log p - s^2 / 2 its exponential is unbiased, at log p it is not."""
   log_p, s, draws = -3.0, 2.0, 200_000

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from permuted import ORDER, free_port, permuted, results, run_two
+from helpers.permuted import ORDER, free_port, permuted, results, run_two
 
 from gdm.mesh import batch_sharding, local_rows, make_mesh, put_batch, whole_batch_size
 
@@ -13,6 +13,7 @@ def assert_equal_results(found, expected):
     np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [1, 2, 4])
 def test_a_permuted_mesh_computes_what_one_device_does(fsdp):
   devices = jax.devices()

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.workdir import Workdir
 from gdm.errors import CheckpointError, ConfigError, WorkdirError
 from gdm.paths import is_local, local_path, write_whole
+from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint
 from gdm.training.weights import save_weights
 
@@ -21,6 +21,7 @@ UNUSABLE = ("lr[1e-3]", "a[b", "a]b", "a*b", "a?b", "a\\b", "new\nline", "tab\tb
 URLS = ("gs://bucket/run", "s3://b/k", "file:///tmp/x", "HTTP://h/x", "gs:/bucket", "az+x://y")
 
 
+@pytest.mark.fast_cases("with space", "a%20b", "{a,b}", "$HOME", "a'b\"c", "a:b", "~")
 @pytest.mark.parametrize("name", [name for name in USABLE if name != "C:"])
 def test_a_state_comes_back_from_every_path_that_is_taken(tmp_path, name):
   folder = Workdir(tmp_path / name / "run").checkpoints

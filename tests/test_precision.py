@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.small_models import small_batch, small_model
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from small_models import small_batch, small_model
 
 from experiments import cli
 from gdm.dataspec import DataSpec
@@ -78,11 +78,23 @@ CALLS = {
 }
 
 
+@pytest.mark.fast_cases(
+    "mala",
+    "hmc",
+    "hmc of a dense mass",
+    "smc",
+    "gibbs with gradients, binary",
+    "gibbs with gradients, categorical",
+    "annealing",
+    "raise",
+    "quadrature",
+)
 @pytest.mark.parametrize("name", CALLS)
 def test_what_decides_or_integrates_is_precise_by_itself(name):
   assert set(precisions(CALLS[name], X)) == {HIGHEST}
 
 
+@pytest.mark.fast_cases("realnvp")
 @pytest.mark.parametrize("name", ["realnvp", "maf", "glow"])
 def test_inverses_of_flows_are_precise(name):
   model = small_model(name)
@@ -175,6 +187,7 @@ def normalizers(name):
   return precisions(lambda state: [found.nats for found in model.log_normalizer(*state, key())], state)
 
 
+@pytest.mark.fast_cases("rbm", "ising")
 @pytest.mark.parametrize("name", ["rbm", "ising", "ebm", pytest.param("gaussian_rbm", marks=pytest.mark.slow),
                                   pytest.param("jem", marks=pytest.mark.slow),
                                   pytest.param("tilted", marks=pytest.mark.slow)])

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import states_of
+from helpers.enumeration import states_of
 
-from experiments.registry import MODELS, build_model, model_defaults
 from gdm.baselines.ensemble import Ensemble
 from gdm.data.dataset import Dataset
 from gdm.data.loader import eval_batches
@@ -25,6 +24,7 @@ from gdm.evaluation.marginal import OverLabels
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.mesh import make_mesh
 from gdm.model import HasSolve
+from gdm.runs.registry import MODELS, build_model, complete
 
 BITS, TERNARY, IMAGE = DataSpec((4,), 2), DataSpec((3,), 3), DataSpec((2, 2, 1), 3)
 FEW, PLANE = DataSpec((2,), 4), DataSpec((2,), None)
@@ -85,7 +85,7 @@ CASES = {
     "tilted": ("tilted", {**ENERGY, "base": {"name": "maf", **FLOW}}, PLANE),
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),
 }
-CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in model_defaults(name)]
+CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]
 EVERY = tuple(CASES)
 NOISY = ("ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")
 DRAWS = 400
@@ -225,12 +225,14 @@ def test_every_registered_model_is_here():
   assert {name for name, _, _ in CASES.values()} == set(MODELS)
 
 
+@pytest.mark.fast_cases("independent")
 @pytest.mark.parametrize("case", tiered(EVERY))
 def test_alone(case):
   """All but bounds by diffusion may be mixed."""
   assert assert_is_what_it_says(trained(case)).found.is_mixable == (case.partition("_density")[0] not in NOISY)
 
 
+@pytest.mark.fast_cases("independent-2")
 @pytest.mark.parametrize("copies", [2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", tiered(EVERY))
 def test_copies(case, copies):
@@ -244,6 +246,7 @@ def test_copies(case, copies):
     assert mixed.nats.mean() > alone.nats.mean() + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", tiered(EVERY, fast=("made_orderings", "vdm")))
 def test_with_others(case):
   part, again = trained(case), trained(case, seed=1)
@@ -252,6 +255,7 @@ def test_with_others(case):
   assert_mixes([part, again, other], mixture(mixture(part, other), again))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", tiered(CONDITIONAL, fast=("nice",)))
 def test_given_labels_and_over_them(case):
   part, again = (trained(case, seed, class_conditional=True) for seed in (0, 1))
@@ -266,6 +270,7 @@ def test_given_labels_and_over_them(case):
     assert over.found.kind is (given.kind if given.is_mixable else Kind.ESTIMATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", tiered(EVERY, fast=("made_orderings",)))
 def test_parameters_closed_over_give_what_parameters_passed_in_do(case):
   for part in (trained(case), mixture(trained(case), trained(case, seed=1))):
@@ -276,6 +281,7 @@ def test_parameters_closed_over_give_what_parameters_passed_in_do(case):
     np.testing.assert_allclose(closed, passed, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", tiered(EVERY, fast=("made_orderings",)))
 def test_a_space_scored_on_eight_devices_in_any_order_is_that_scored_on_one(case):
   """As the evaluator does it, in batches of which the last is smaller, with the same randomness on every mesh."""

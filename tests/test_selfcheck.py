@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_models import SMALL, small_batch, small_model
+from helpers.small_models import SMALL, small_batch, small_model
 
 from gdm import selfcheck
 from gdm.model import HasLogLikelihood, HasUnnormalized
@@ -19,6 +19,7 @@ def compiled_alone(x):
   return isinstance(x, jax.core.Tracer)
 
 
+@pytest.mark.fast_cases("shape", "nan", "finite", "sign", "nan_both")
 @pytest.mark.parametrize("function, expected", [
     (lambda x: 2 * x, 0.0),
     (lambda x: x + compiled_alone(x), 1 / 8),

@@ -6,14 +6,14 @@ import functools
 import jax
 import numpy as np
 import pytest
-from small_models import COMPOSED, FAST, SMALL, SOLVED, small_batch, small_model, some_parameters
+from helpers.small_models import COMPOSED, FAST, SMALL, SOLVED, small_batch, small_model, some_parameters
 
-from experiments.registry import MODELS, build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError
 from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
+from gdm.runs.registry import MODELS, build_model
 
 KEY = jax.random.key(0)
 BATCH = 6
@@ -69,6 +69,7 @@ def test_every_model_is_among_them():
   assert {*SMALL, *SOLVED, *COMPOSED} == set(MODELS)
 
 
+@pytest.mark.fast_cases("bayesian_network")
 @each((*SMALL, *SOLVED, *COMPOSED))
 def test_what_is_not_allowed_is_nan_and_the_rest_is_as_it_was(name):
   model, (params, carry) = built(name)
@@ -81,6 +82,7 @@ def test_what_is_not_allowed_is_nan_and_the_rest_is_as_it_was(name):
     np.testing.assert_allclose(after[0], before[0], rtol=1e-5)
 
 
+@pytest.mark.fast_cases("gaussian_mixture")
 @pytest.mark.parametrize("name", ["independent", "markov", "made", "ising", "gaussian_mixture"])
 def test_scoring_it_is_an_error_that_names_the_example(name):
   model, (params, carry) = built(name)

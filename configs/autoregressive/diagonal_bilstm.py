@@ -18,5 +18,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return images.get_config(variant, "diagonal_bilstm", OWN, width=64, num_layers=7, first_size=7, head_width=128,
-                           located=False, input_dropout=0.0, dropout=0.0)
+  return images.get_config(variant, "diagonal_bilstm", OWN)

@@ -18,6 +18,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return images.get_config(variant, "gated_pixelcnn", OWN, width=64, skip_width=128, num_layers=8, first_size=7,
-                           kernel_size=3, located=False, class_conditional=False,
-                           input_dropout=0.0, dropout=0.0)
+  return images.get_config(variant, "gated_pixelcnn", OWN)

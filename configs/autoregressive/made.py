@@ -67,9 +67,7 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_config("made", hidden=(500,), activation="relu", direct=False, num_orderings=1, num_masks=1,
-                             degrees="even", mask_seed=0, dropout=0.0, weight_init="glorot_uniform", mixture_size=10,
-                             mixture_weights="free", scale_floor=1.0)
+  config = shared.get_config("made")
   config.update({"search": {"model": {"dropout": (0.0, 0.1, 0.3, 0.5), "num_orderings": (1, 8)},
                             "optimizer": {"learning_rate": (5e-4, 2e-3)}}})
   config.update(data.choose(variant, VARIANTS))

@@ -9,6 +9,7 @@ import ml_collections
 
 from configs import data
 from configs.autoregressive import made
+from gdm.runs import registry
 
 NUM_MEMBERS = 8
 # A mixture bears members that are fitted more closely than a model that stands alone.
@@ -27,7 +28,7 @@ def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
   members = tuple({**member, "ordering": "random" if seed else "natural", "ordering_seed": seed}
                   for seed in range(NUM_MEMBERS))
   with config.unlocked():
-    config.model = {"name": "ensemble", "components": members, "weights": ()}
+    config.model = registry.complete({"name": "ensemble", "components": members})
   config.update({
       "optimizer": {"learning_rate": 2e-3},
       "training": {"num_steps": 2200, "ema_decay": 0.998},

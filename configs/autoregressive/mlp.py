@@ -14,15 +14,16 @@ VARIANTS = {
         "training": {"num_steps": 2000, "eval_every": 100, "checkpoint_every": 500},
     },
     "binarized_mnist": {
+        "model": {"dropout": 0.2},
         "training": {"num_steps": 25_000, "eval_every": 1000, "checkpoint_every": 5000, "steps_per_call": 1},
         "evaluation": {"batch_size": 1000},
     },
-    "npz": {},
+    "npz": {"model": {"dropout": 0.2}},
 }
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_config("mlp", hidden=(16,), activation="relu", dropout=0.2, weight_init="glorot_uniform")
+  config = shared.get_config("mlp")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -16,7 +16,6 @@ VARIANTS = {
         "training": {"num_steps": 2000, "eval_every": 100, "checkpoint_every": 500},
     },
     "binarized_mnist": {
-        "model": {"hidden": 500},
         "optimizer": {"learning_rate": 1e-3},
         "training": {"num_steps": 100_000, "eval_every": 2500, "checkpoint_every": 2500, "steps_per_call": 1,
                      "patience": 0},
@@ -24,17 +23,17 @@ VARIANTS = {
     },
     "npz": {"model": {"hidden": 128, "dropout": 0.2}},
     "adult": {
-        "model": {"center": True},
+        "model": {"hidden": 64, "center": True},
         "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 1250, "eval_every": 50, "log_every": 50, "patience": 0},
     },
     "dna": {
-        "model": {"center": True, "input_dropout": 0.2},
+        "model": {"hidden": 64, "center": True, "input_dropout": 0.2},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 420, "eval_every": 20, "log_every": 20, "patience": 0},
     },
     "mushrooms": {
-        "model": {"center": True},
+        "model": {"hidden": 64, "center": True},
         "optimizer": {"learning_rate": 2e-2},
         "training": {"num_steps": 1000, "eval_every": 50, "log_every": 50, "patience": 0},
     },
@@ -43,7 +42,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_config("nade", learning_rate=2e-3, hidden=64, activation="sigmoid", dropout=0.0,
-                             weight_init="glorot_uniform", block=1)
+  config = shared.get_config("nade", learning_rate=2e-3)
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -18,6 +18,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return images.get_config(variant, "pixelcnn", OWN, width=64, num_blocks=8, first_size=7, kernel_size=3,
-                           head_width=128, located=False, input_dropout=0.0,
-                           dropout=0.0)
+  return images.get_config(variant, "pixelcnn", OWN)

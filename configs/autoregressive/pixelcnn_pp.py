@@ -20,5 +20,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return images.get_config(variant, "pixelcnn_pp", OWN, width=64, num_blocks=2, num_scales=2, mixture_size=10,
-                           first_size=5, kernel_size=3, located=False, input_dropout=0.0, dropout=0.0)
+  return images.get_config(variant, "pixelcnn_pp", OWN)

@@ -22,5 +22,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return sequences.get_config(variant, "recurrent", OWN, cell="gru", num_layers=2, width=256, embedding_width=0,
-                              dropout=0.0, tie_embeddings=False)
+  return sequences.get_config(variant, "recurrent", OWN)

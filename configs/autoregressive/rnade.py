@@ -24,8 +24,6 @@ VARIANTS = {
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_config("rnade", hidden=50, activation="relu", rescale=True, mixture_size=10,
-                             mixture_weights="free", scale_floor=1.0, dropout=0.0, weight_init="glorot_uniform",
-                             block=1)
+  config = shared.get_config("rnade")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -1,10 +1,9 @@
 """What the configs of sequence models share: the data sets, and how models are trained on them."""
 
-from typing import Any
-
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {
     "digits": {},
@@ -21,11 +20,9 @@ VARIANTS = {
 }
 
 
-def get_config(variant: str, name: str, own: dict[str, dict] | None = None, **fields: Any) -> ml_collections.ConfigDict:
-  """A config of the model `name` with its own fields, and for some variants, or new ones, its `own` settings."""
-  config = base.get_config()
-  config.model = {"name": name, **fields}
-  config.update({
+def get_config(variant: str, name: str, own: dict[str, dict] | None = None) -> ml_collections.ConfigDict:
+  """Return the config of the model `name`, and for some variants, or new ones, its `own` settings."""
+  config = defaults.get_config(name, {
       "optimizer": {"name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100,
                     "clip_norm": 1.0, "weight_decay": 0.01},
       "training": {"num_steps": 3000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,

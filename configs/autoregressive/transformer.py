@@ -18,5 +18,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return sequences.get_config(variant, "transformer", OWN, num_layers=4, num_heads=4, width=128, mlp_ratio=4,
-                              positions="learned", dropout=0.0, tie_embeddings=True, fused_attention=False)
+  return sequences.get_config(variant, "transformer", OWN)

@@ -13,7 +13,7 @@ OWN = {
     # Sees the last 1,023 samples: 64 ms of sound at 16 kHz.
     "audio": {
         "data": {"batch_size": 4},
-        "model": {"num_layers": 9, "num_stacks": 2, "width": 64, "skip_width": 128},
+        "model": {"num_layers": 9, "width": 64},
         "training": {"num_steps": 2000},
     },
 }
@@ -21,5 +21,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return sequences.get_config(variant, "wavenet", OWN, num_layers=5, num_stacks=2, width=128, skip_width=128,
-                              kernel_size=2, dropout=0.0, tie_embeddings=False)
+  return sequences.get_config(variant, "wavenet", OWN)

@@ -6,7 +6,8 @@ Variants: digits, binarized_mnist, npz (with --config.data.path=...; the two pre
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 # (row, column, channel), the most telling first: the table of a rarely seen context falls back on the first few.
 NEAREST = ((0, -1, 0), (-1, 0, 0))
@@ -21,7 +22,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "bayesian_network", "parents": (), "offsets": (), "alpha": 1.0}
+  config = defaults.get_config("bayesian_network")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -5,7 +5,8 @@ Variants: npz (with --config.data.path=...), binarized_digits, binarized_mnist.
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {
     "binarized_digits": {},
@@ -17,9 +18,6 @@ VARIANTS = {
 
 def get_config(variant: str = "binarized_digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "block_mixture", "num_components": 200, "num_runs": 8, "alpha": 0.1, "min_count": 5.0,
-                  "learn_iterations": 60, "seed_weight": 0.5, "fallback": 1e-5, "num_iterations": 300,
-                  "tolerance": 1e-5}
+  config = defaults.get_config("block_mixture")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -5,7 +5,8 @@ Variants: digits, binarized_mnist, npz (with --config.data.path=...).
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {
     "digits": {},
@@ -16,7 +17,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "chow_liu", "alpha": 1.0}
+  config = defaults.get_config("chow_liu")
   config.update(data.choose(variant, VARIANTS))
   return config

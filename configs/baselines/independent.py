@@ -5,7 +5,8 @@ Variants: digits, binarized_mnist, npz and text (with --config.data.path=...), s
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {
     "digits": {},
@@ -19,7 +20,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "independent", "alpha": 1.0, "variance_floor": 1e-6}
+  config = defaults.get_config("independent")
   config.update(data.choose(variant, VARIANTS))
   return config

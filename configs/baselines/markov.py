@@ -6,11 +6,12 @@ positions.
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 # Orders by validation NLL.
 VARIANTS = {
-    "digits": {"model": {"order": 1}},
+    "digits": {},
     "binarized_mnist": {"model": {"order": 8}},
     "npz": {"model": {"order": 5}},
     "text": {"model": {"order": 3, "homogeneous": True}},
@@ -20,7 +21,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "markov", "order": 1, "homogeneous": False, "alpha": 1.0}
+  config = defaults.get_config("markov")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -5,7 +5,8 @@ Variants: digits, binarized_mnist, npz (with --config.data.path=...).
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {
     "digits": {"model": {"num_components": 30}},
@@ -17,8 +18,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "mixture", "num_components": 50, "alpha": 1.0, "seed_weight": 0.5, "num_restarts": 4,
-                  "restart_iterations": 10, "num_iterations": 200, "tolerance": 1e-4}
+  config = defaults.get_config("mixture")
   config.update(data.choose(variant, VARIANTS))
   return config

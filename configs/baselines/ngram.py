@@ -7,14 +7,14 @@ tiny shakespeare in windows of 64 characters, nats per character of orders 2 to 
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {"text": {}, "shakespeare": {}}
 
 
 def get_config(variant: str = "shakespeare") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "ngram", "order": 7, "capacity": 2**20}
+  config = defaults.get_config("ngram")
   config.update(data.choose(variant, VARIANTS))
   return config

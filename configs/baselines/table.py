@@ -5,7 +5,8 @@ Variants: digits_4x4, binarized_mnist_4x4, npz (with --config.data.path=..., for
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 VARIANTS = {
     "digits_4x4": {},
@@ -16,7 +17,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits_4x4") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = base.get_config()
-  config.model = {"name": "table", "alpha": 1.0, "max_states": 2**20}
+  config = defaults.get_config("table")
   config.update(data.choose(variant, VARIANTS))
   return config

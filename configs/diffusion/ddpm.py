@@ -11,4 +11,4 @@ from configs.diffusion import shared
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "ddpm", num_noise_steps=1000, decoder="auto", beta_min=0.1, beta_max=20.0)
+  return shared.get_config(variant, "ddpm")

@@ -11,5 +11,4 @@ from configs.diffusion import shared
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "edm", sigma_min=0.002, sigma_max=80.0, sigma_data=0.5,
-                           log_sigma_mean=-1.2, log_sigma_std=1.2)
+  return shared.get_config(variant, "edm")

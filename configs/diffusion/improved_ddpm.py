@@ -11,5 +11,4 @@ from configs.diffusion import shared
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "improved_ddpm", num_noise_steps=1000, decoder="auto", offset=0.008,
-                           vlb_weight=1e-3)
+  return shared.get_config(variant, "improved_ddpm")

@@ -11,5 +11,4 @@ from configs.diffusion import shared
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "ncsn", num_levels=50, sigma_min=0.01, sigma_max=20.0, matching="denoising",
-                           steps_per_level=5, step_size=0.2)
+  return shared.get_config(variant, "ncsn")

@@ -11,4 +11,4 @@ from configs.diffusion import shared
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "score_sde", sde="vp", weight="simple")
+  return shared.get_config(variant, "score_sde")

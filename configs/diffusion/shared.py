@@ -1,11 +1,11 @@
-"""What the configs of this family share: the data sets, the fields of every model, and how they are trained."""
+"""What the configs of this family share: the data sets, and how they are trained."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 _IMAGES = {
     "model": {"dropout": 0.1},
@@ -36,15 +36,9 @@ VARIANTS = {
 }
 
 
-def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None,
-               **fields: Any) -> ml_collections.ConfigDict:
-  """A config of the model `name` with its own fields, and for some variants its `own` settings."""
-  config = base.get_config()
-  config.model = {"name": name, "network": "auto", "width": 32, "multipliers": (1, 2), "num_blocks": 2,
-                  "attention": (), "num_heads": 1, "patch": 2, "hidden": (128, 128, 128), "embedding": "sinusoidal",
-                  "dropout": 0.0, "class_conditional": False, "label_dropout": 0.0, "likelihood": "bound",
-                  "num_probes": 1, "tolerance": 1e-4, **fields}
-  config.update({
+def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:
+  """Return the config of the model `name`, and for some variants its `own` settings."""
+  config = defaults.get_config(name, {
       "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 1.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 500,
                    "checkpoint_every": 1000},

@@ -20,5 +20,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "vdm", OWN, parametrization="noise", schedule="line", log_snr_max=13.3,
-                           log_snr_min=-5.0, fourier=())
+  return shared.get_config(variant, "vdm", OWN)

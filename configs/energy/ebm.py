@@ -13,7 +13,7 @@ from configs.energy import shared
 _PLANE = {
     # Persistent chains cross from one part of a thin curve to another too seldom. On a curve of one piece they do well,
     # unless some start anew: young chains weigh its parts as the base does, not as the model.
-    "model": {"objective": "contrastive", "num_steps": 20, "adjusted": True, "restart": 0.0},
+    "model": {"objective": "contrastive", "adjusted": True, "restart": 0.0},
     "evaluation": {"batch_size": 1000},
     "sampling": {"num": 4000},
 }
@@ -35,6 +35,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_continuous_config("ebm", reference=1.0)
+  config = shared.get_continuous_config("ebm")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -23,6 +23,6 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_continuous_config("jem", reference=1.0, classifier_weight=1.0)
+  config = shared.get_continuous_config("jem")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -47,6 +47,6 @@ VARIANTS = {
 
 def get_config(variant: str = "binarized_digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_config("rbm", num_hidden=100, init_scale=0.01)
+  config = shared.get_config("rbm")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -22,8 +22,7 @@ VARIANTS = {
 
 def get_config(variant: str = "rings") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  flow = {"name": "maf", "num_layers": 5, "hidden": (64, 64), "noise": 0.0}
-  config = shared.get_continuous_config("tilted", base=flow, objective="nce")
+  config = shared.get_continuous_config("tilted", base={"name": "maf"}, objective="nce")
   config.optimizer.learning_rate = 2e-3
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -9,11 +9,10 @@ import ml_collections
 from configs.flows import shared
 
 OWN = {
-    "digits": {"model": {"num_scales": 2, "num_steps": 6, "width": 32, "dropout": 0.2}},
+    "digits": {"model": {"num_steps": 6, "width": 32, "dropout": 0.2}},
 }
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "glow", OWN, num_scales=2, num_steps=8, width=64, num_blocks=1,
-                           hidden=(64, 64), lu=True, bound=3.0, activation="relu", dropout=0.0)
+  return shared.get_config(variant, "glow", OWN)

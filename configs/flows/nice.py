@@ -16,5 +16,4 @@ OWN = {
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "nice", OWN, base_distribution="logistic", num_layers=4, hidden=(256, 256),
-                           activation="relu", dropout=0.0)
+  return shared.get_config(variant, "nice", OWN)

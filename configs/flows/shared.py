@@ -1,11 +1,11 @@
-"""What the configs of this family share: the data sets, the fields of every flow, and how they are trained."""
+"""What the configs of this family share: the data sets, and how they are trained."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import ml_collections
 
-from configs import base, data
+from configs import data
+from gdm.runs import defaults
 
 _IMAGES = {"optimizer": {"warmup_steps": 100, "clip_norm": 1.0}, "evaluation": {"num_draws": 1}}
 
@@ -39,18 +39,14 @@ VARIANTS = {
 }
 
 
-def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None, base_distribution: str = "normal",
-               **fields: Any) -> ml_collections.ConfigDict:
-  """A config of the model `name` with its own fields, and for some variants, or new ones, its `own` settings."""
-  config = base.get_config()
-  config.model = {"name": name, "base": base_distribution, "class_conditional": False, "dequantization": "uniform",
-                  "dequantization_width": 32, "alpha": 0.05, "noise": 0.0, "whiten": False, **fields}
-  config.update({
+def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:
+  """Return the config of the model `name`, and for some variants, or new ones, its `own` settings."""
+  config = defaults.get_config(name, {
       "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 5.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
                    "checkpoint_every": 1000},
   })
-  dropout = {"dropout": (0.0, 0.2, 0.5)} if "dropout" in fields else {}
+  dropout = {"dropout": (0.0, 0.2, 0.5)} if "dropout" in config.model else {}
   config.update({"search": {"model": {"noise": (0.0, 1.0), **dropout},
                             "optimizer": {"weight_decay": (0.0, 1e-2, 1.0), "learning_rate": (5e-4, 2e-3)}}})
   own = own or {}

@@ -16,6 +16,4 @@ OWN = {
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "spline_autoregressive", OWN, num_layers=5, hidden=(64, 64),
-                           residual=False, mixing=False, normalization="act", num_bins=8, bound=3.0,
-                           activation="relu", dropout=0.0)
+  return shared.get_config(variant, "spline_autoregressive", OWN)

@@ -14,11 +14,10 @@ _RINGS = {"data": {"batch_size": 512}, "model": {"num_bins": 24, "num_steps": 8,
 OWN = {
     "rings": _RINGS,
     "rings_100k": {**_RINGS, "evaluation": {"batch_size": 1000}, "sampling": {"num": 4000}},
-    "digits": {"model": {"num_scales": 2, "num_steps": 4, "width": 32, "dropout": 0.2}},
+    "digits": {"model": {"num_steps": 4, "width": 32, "dropout": 0.2}},
 }
 
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "spline_coupling", OWN, num_scales=2, num_steps=6, num_bins=8, bound=3.0,
-                           width=64, num_blocks=1, hidden=(64, 64), residual=False, activation="relu", dropout=0.0)
+  return shared.get_config(variant, "spline_coupling", OWN)

@@ -33,8 +33,8 @@ from experiments import cli
 from experiments.faults.campaign import LOST, campaign, number_of_faults, render, run_unbroken
 from experiments.faults.commands import ROOT, Commands
 from experiments.faults.kinds import KINDS
-from experiments.workdir import write_json
 from gdm.errors import ConfigError, WorkdirError, nearest
+from gdm.runs.workdir import write_json
 from gdm.training.checkpoint import versions
 
 _KILLS = flags.DEFINE_integer("kills", 100, "Faults by SIGKILL; those of other kinds are in proportion, one at least.")

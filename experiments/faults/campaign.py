@@ -11,8 +11,8 @@ from typing import NamedTuple
 from experiments.faults.commands import Commands
 from experiments.faults.kinds import KINDS, Kind
 from experiments.faults.scene import Lost, Refused, Scene, Unbroken
-from experiments.workdir import Workdir
 from gdm.errors import UserError
+from gdm.runs.workdir import Workdir
 
 IDENTICAL, REFUSED, LOST = VERDICTS = ("identical", "refused", "lost")
 

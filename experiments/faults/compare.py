@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.workdir import Workdir
+from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint
 
 

@@ -83,8 +83,8 @@ def main() -> None:
   import sklearn.datasets  # noqa: F401
   import tensorboardX  # noqa: F401
 
-  import experiments.pictures
-  import experiments.run  # noqa: F401
+  import gdm.runs.plotting
+  import gdm.runs.run  # noqa: F401
   for line in sys.stdin:
     order = json.loads(line)
     if "wait" in order:

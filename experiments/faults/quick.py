@@ -2,11 +2,11 @@
 
 import ml_collections
 
-from configs import base
+from gdm.runs import defaults
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = base.get_config()
+  config = defaults.get_config()
   config.data.transforms = ("binarize",)
   config.model = {"name": "fvsbn", "input_dropout": 0.1}
   config.optimizer.learning_rate = 0.01

@@ -11,8 +11,8 @@ from typing import NoReturn
 from experiments.cli import EXIT_BAD_INPUT, EXIT_RESUME_ME
 from experiments.faults.commands import Commands, Result, Running
 from experiments.faults.compare import difference
-from experiments.workdir import Workdir
 from gdm.errors import UserError
+from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint
 
 LIMIT_SECONDS = 60.0  # longer than any end of a quick run takes on a busy machine; more counts as hanging

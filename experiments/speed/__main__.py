@@ -27,8 +27,8 @@ from experiments.speed import measure
 from experiments.speed.rows import render
 from experiments.speed.sections import SECTIONS, choose
 from experiments.speed.settings import FULL, QUICK, Settings
-from experiments.workdir import write_json
 from gdm.errors import ConfigError
+from gdm.runs.workdir import write_json
 
 _DATA, _DATA_DIR = "../shared/data/adult.npz", "../shared/tfds"
 

@@ -25,13 +25,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.registry import build_model
 from experiments.speed.beside import num_threads
 from experiments.speed.peers.protocol import DENSITY, SAMPLING, TRAINING, Case, Peer
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, exponent, ratios, summary
 from gdm.dataspec import DataSpec
+from gdm.runs.registry import build_model
 
 OURS = "experiments.speed.peers.gdm_flows"
 PEERS = {name: f"experiments.speed.peers.{name}_flows" for name in ("flowjax", "zuko", "nflows", "normflows")}

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.cli import load_object
-from experiments.registry import MODELS, build_model
 from experiments.speed.beside import num_threads, training
 from experiments.speed.peers.protocol import Case
 from experiments.speed.rows import Row
@@ -25,6 +23,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.evaluation.coding.chains import chain_of
 from gdm.evaluation.coding.coder import Coder
+from gdm.runs.registry import MODELS, build_model, load_object
 
 OURS, PEER = "experiments.speed.peers.gdm_images", "experiments.speed.peers.torch_images"
 CACHED, SMALLER, NAIVE = "cached", "smaller", "one pass"

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 
-from experiments.registry import build_model
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, rates, summary
 from gdm.data.dataset import Dataset
 from gdm.data.loader import eval_batches
 from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.runs.registry import build_model
 
 
 @dataclasses.dataclass(frozen=True)

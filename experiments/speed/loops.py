@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.registry import build_model
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, ratios, summary
 from experiments.speed.training import Trainee
+from gdm.runs.registry import build_model
 
 LOOPED, UNROLLED = "looped", "unrolled"
 

@@ -9,7 +9,7 @@ from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, ratios, summary
 from experiments.speed.training import Trainee, made
-from experiments.utilization import utilization
+from gdm.runs.utilization import utilization
 from gdm.training.state import TrainState
 
 PRECISIONS = ("float32", "bfloat16")

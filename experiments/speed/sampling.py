@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.registry import build_model
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, exponent, ratios, summary
 from gdm.dataspec import DataSpec
+from gdm.runs.registry import build_model
 
 EXPONENT_TARGET = 1.15  # 1 is linear; below it while the fixed cost of a call still counts
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from experiments.cli import load_object
 from experiments.speed.rows import Row
 from experiments.speed.settings import Settings
 from gdm.errors import ConfigError, nearest
+from gdm.runs.registry import load_object
 
 SECTIONS = {
     "training": "experiments.speed.training",

@@ -12,8 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.cli import load_object
-from experiments.registry import MODELS, build_model
 from experiments.speed.beside import num_threads, training
 from experiments.speed.peers.protocol import Case
 from experiments.speed.rows import Row
@@ -22,6 +20,7 @@ from experiments.speed.timing import alternate, rates, ratios, summary
 from gdm.autoregressive.sequence import SequenceModel
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
+from gdm.runs.registry import MODELS, build_model, load_object
 
 LEVELS = 65  # of tiny shakespeare
 OURS, PEER = "experiments.speed.peers.gdm_sequences", "experiments.speed.peers.torch_sequences"

@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import summary
-from experiments.workdir import Workdir
+from gdm.runs.workdir import Workdir
 
 # One step per call and a log line per step, so that the first line of the metrics is the first step.
 COMMAND = (sys.executable, "-m", "experiments.train", "--config=configs/autoregressive/made.py:digits",

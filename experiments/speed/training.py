@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from experiments.registry import build_model
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import rates, ratios, seconds, summary
@@ -18,6 +17,7 @@ from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader
 from gdm.model import Batch, Model
+from gdm.runs.registry import build_model
 from gdm.training.loop import CompiledStep, Hook, compile_step, fit
 from gdm.training.metrics import MetricsWindow
 from gdm.training.state import TrainState, init_state, optimizers_for

@@ -33,7 +33,7 @@ class Recurrent(SequenceModel):
     tie_embeddings: whether logits are products with the embeddings, which are as wide as the layers then.
   """
 
-  cell: str = "lstm"
+  cell: str = "gru"
   num_layers: int = 2
   width: int = 256
   embedding_width: int = 0

@@ -37,7 +37,7 @@ class NGram:
   """
 
   spec: DataSpec
-  order: int = 5
+  order: int = 7
   capacity: int = 2**20
 
   def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
 
 from gdm.autoregressive.fvsbn import FVSBN
 from gdm.autoregressive.made import MADE
@@ -68,16 +68,19 @@ BLOCKS = [(name, "blocks") for name in BUILDERS]
 each_once = pytest.mark.parametrize(("name", "spec"), ONCE)
 
 
+@pytest.mark.fast_cases("fvsbn-blocks")
 @cases(ONCE + BLOCKS, among=ALL)
 def test_sums_to_one(name, spec):
   assert_sums_to_one(*build(name, spec))
 
 
+@pytest.mark.fast_cases("nade_blocked-binary")
 @cases([(name, spec) for name, spec in ONCE if name != "made_orderings"] + [("made_orderings", "blocks")], among=ALL)
 def test_samples_match_the_enumerated_probabilities(name, spec):
   assert_samples_match(*build(name, spec), jax.random.key(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "spec"), [("fvsbn", "categorical"), ("mlp", "binary"), ("nade", "blocks"),
                                             ("made_deep", "blocks"), ("made_masks", "binary")])
 def test_completions_match_the_enumerated_conditionals(name, spec):
@@ -103,6 +106,7 @@ def replay(model, params, cache, x, order):
   return jax.lax.scan(body, start, (jnp.arange(len(order)), values))[1].T
 
 
+@pytest.mark.fast_cases("nade_blocked-binary")
 @cases(ONCE, among=ALL)
 def test_steps_give_the_log_probabilities_of_one_pass(name, spec):
   model, params, carry = build(name, spec)
@@ -119,6 +123,7 @@ def test_steps_give_the_log_probabilities_of_one_pass(name, spec):
   np.testing.assert_allclose(mixture, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.fast_cases("fvsbn-binary")
 @cases(ONCE, among=ALL)
 def test_outputs_depend_on_what_comes_before_and_on_nothing_else(name, spec):
   model, params, _ = build(name, spec)
@@ -145,6 +150,7 @@ def test_outputs_depend_on_what_comes_before_and_on_nothing_else(name, spec):
   assert connected == 1.0 or (connected > 0.5 and getattr(model, "degrees", "even") == "random") or name == "made_masks"
 
 
+@pytest.mark.fast_cases("fvsbn-binary")
 @cases(ONCE, among=ALL)
 def test_three_steps_move_every_unmasked_parameter_and_no_other(name, spec):
   model, _, _ = build(name, spec)
@@ -175,6 +181,7 @@ def test_three_steps_move_every_unmasked_parameter_and_no_other(name, spec):
     np.testing.assert_array_equal(moves, mask, err_msg=where)
 
 
+@pytest.mark.fast_cases("nade_blocked-binary")
 @each_once
 def test_towards_zero_temperature_samples_are_the_greedy_path(name, spec):
   model, params, carry = build(name, spec)
@@ -196,6 +203,7 @@ def test_towards_zero_temperature_samples_are_the_greedy_path(name, spec):
     kept &= np.all(values == chosen, axis=1)
 
 
+@pytest.mark.fast_cases("fvsbn-binary")
 @each_once
 def test_contract(name, spec):
   model, params, carry = build(name, spec)
@@ -214,6 +222,7 @@ def test_contract(name, spec):
     np.testing.assert_allclose(output.loss, -jnp.mean(scored.nats), rtol=1e-5)
 
 
+@pytest.mark.fast_cases("categorical")
 @pytest.mark.parametrize("spec", SPECS)
 def test_output_biases_start_at_the_marginals(spec):
   states = jnp.asarray(states_of(SPECS[spec]))
@@ -238,6 +247,7 @@ def test_output_biases_start_at_the_marginals(spec):
   assert not np.any(zeros["model"]["bias"])
 
 
+@pytest.mark.fast_cases("<lambda>0")
 @pytest.mark.parametrize("builder", [
     lambda **options: FVSBN(SPECS["binary"], input_dropout=0.5, **options),
     lambda **options: MLP(SPECS["binary"], dropout=0.5, **options),

@@ -10,7 +10,6 @@ from configs.autoregressive import made_orderings as made_orderings_config
 from configs.autoregressive import mlp as mlp_config
 from configs.autoregressive import nade as nade_config
 from configs.autoregressive import rnade as rnade_config
-from experiments.registry import build_model
 from gdm.autoregressive.fvsbn import FVSBN
 from gdm.autoregressive.made import MADE
 from gdm.autoregressive.mlp import MLP
@@ -18,6 +17,7 @@ from gdm.autoregressive.nade import NADE
 from gdm.autoregressive.rnade import RNADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
+from gdm.runs.registry import build_model
 
 CONFIGS = {"fvsbn": (fvsbn_config, FVSBN), "mlp": (mlp_config, MLP), "nade": (nade_config, NADE),
            "made": (made_config, MADE)}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from image_models import (
+from helpers.image_models import (
     assert_every_parameter_moves,
     by_steps,
     dependence,
@@ -40,6 +40,7 @@ def build(spec, **fields):
   return model, *moved_from_start(model)
 
 
+@pytest.mark.slow
 def test_skewing_makes_columns_of_diagonals():
   """Each place goes where its diagonal lies, the rest is zero, and back it goes; so do gradients."""
   for height, columns in ((3, 3), (2, 5), (5, 2), (1, 4), (4, 1)):
@@ -69,6 +70,7 @@ def pixel_by_pixel(x, kernel):
   return jnp.stack([hidden[place] for place in np.ndindex(height, columns)]).reshape(height, columns, batch, units)
 
 
+@pytest.mark.slow
 def test_diagonals_follow_from_diagonals_and_so_do_gradients():
   x = 2 * jax.random.normal(KEY, (3, 4, 2, 8))
   kernel = jax.random.normal(jax.random.key(1), (4, 8))
@@ -86,6 +88,7 @@ def test_diagonals_follow_from_diagonals_and_so_do_gradients():
 LAYER = {"width": 24, "head_width": 24, "num_layers": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "fields"), [(LARGER, {}), (LARGER_COLOUR, {}), (TALL, LAYER)],
                          ids=["grey", "colour", "tall"])
 def test_steps_give_the_logits_of_one_pass(spec, fields):
@@ -94,6 +97,7 @@ def test_steps_give_the_logits_of_one_pass(spec, fields):
   np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "num_layers", "num_steps"), [
     (LARGER_COLOUR, 2, 0), (LARGER_COLOUR, 2, 3), (WIDE, 1, 0), (TALL, 1, 0),
 ])
@@ -105,6 +109,7 @@ def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(spec,
   np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
 
 
+@pytest.mark.slow
 @each_image
 def test_every_parameter_moves_but_those_of_masked_channels(spec):
   model = DiagonalBiLSTM(spec, dropout=0.1, **{**FIELDS, "width": 12, "head_width": 24})

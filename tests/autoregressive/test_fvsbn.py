@@ -11,6 +11,7 @@ from gdm.dataspec import DataSpec
 from gdm.training.state import count_parameters
 
 
+@pytest.mark.fast_cases("2", "10")
 @pytest.mark.parametrize("n", [1, 2, 9, 10])
 def test_stores_as_many_parameters_as_the_formula(n):
   model = FVSBN(DataSpec((n,), 2))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_frequencies_match, states_of
-from image_models import assert_every_parameter_moves, by_steps, in_one_pass, moved_from_start, some
+from helpers.enumeration import assert_frequencies_match, states_of
+from helpers.image_models import assert_every_parameter_moves, by_steps, in_one_pass, moved_from_start, some
 
 from gdm.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gdm.dataspec import DataSpec
@@ -29,6 +29,7 @@ def build(spec, **fields):
   return model, *moved_from_start(model)
 
 
+@pytest.mark.slow
 def test_images_are_cut_by_kernels_of_any_size():
   """A step's rows and rings are as long as their kernels need."""
   for size in (3, 5):
@@ -37,6 +38,7 @@ def test_images_are_cut_by_kernels_of_any_size():
     np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @each_image
 def test_every_parameter_moves_but_those_of_masked_channels(spec):
   model = GatedPixelCNN(spec, dropout=0.1, **{**FIELDS, "width": 12, "skip_width": 24, "num_layers": 2})

@@ -59,6 +59,7 @@ def test_every_pattern_has_a_finite_likelihood_and_gradient():
     assert np.isfinite(scores) and np.all(np.isfinite(grads))
 
 
+@pytest.mark.fast_cases("spec1")
 @pytest.mark.parametrize("spec", [BLOCKS, DataSpec((4, 1), 5), DataSpec((3, 2), 2)])
 def test_variables_come_apart_and_together(spec):
   head = head_of(spec)
@@ -72,6 +73,7 @@ def test_variables_come_apart_and_together(spec):
     np.testing.assert_array_equal(head.encode_value(values[variable])[:, :len(mine)], columns[:, mine])
 
 
+@pytest.mark.fast_cases("spec1")
 @pytest.mark.parametrize("spec", [BLOCKS, DataSpec((4,), 5), DataSpec((3,), 2)])
 def test_scores_of_single_variables_are_those_of_all_at_once(spec):
   head = head_of(spec, fallback=0.01)

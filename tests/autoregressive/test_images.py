@@ -7,21 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
-from image_models import (
-    assert_samples_are_the_naive_ones,
-    by_steps,
-    dependence,
-    in_one_pass,
-    moved_from_start,
-    some,
-    train,
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.image_models import (
+  assert_samples_are_the_naive_ones,
+  by_steps,
+  dependence,
+  in_one_pass,
+  moved_from_start,
+  some,
+  train,
 )
 
-from experiments.registry import build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Model
+from gdm.runs.registry import build_model
 
 KEY = jax.random.key(0)
 GREY = DataSpec((2, 2, 1), 4)
@@ -69,12 +69,14 @@ def build(name, spec, **fields):
   return model, *moved_from_start(model)
 
 
+@pytest.mark.fast_cases("row_lstm")
 @each_model
 def test_is_a_model_of_known_capabilities(name):
   for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasConditionals):
     assert isinstance(build(name, GREY)[0], protocol)
 
 
+@pytest.mark.slow
 @each_in_each_space
 def test_sums_to_one_and_samples_match(name, spec):
   assert_sums_to_one(*build(name, spec))
@@ -98,6 +100,7 @@ def test_all_colour_images_of_four_levels_sum_to_one(name):
   np.testing.assert_allclose(total, 1.0, rtol=1e-4)
 
 
+@pytest.mark.fast_cases("pixelcnn-grey")
 @slowly_in_each_space
 def test_each_conditional_sums_to_one_and_their_product_is_the_joint(name, spec):
   model, params, carry = build(name, spec)
@@ -108,6 +111,7 @@ def test_each_conditional_sums_to_one_and_their_product_is_the_joint(name, spec)
   np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @slowly_in_each_space
 def test_completions_match_the_enumerated_conditionals(name, spec):
   num_known = 2 if spec is GREY else 5
@@ -118,6 +122,7 @@ def test_completions_match_the_enumerated_conditionals(name, spec):
     model.complete(params, carry, KEY, np.zeros((1, *spec.event), int), ~known)
 
 
+@pytest.mark.fast_cases("pixelcnn-grey")
 @each_of_each_image
 def test_steps_give_the_logits_of_one_pass(name, spec):
   model, params, _ = build(name, spec, first_size=5)
@@ -136,6 +141,7 @@ def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(name,
   np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
 
 
+@pytest.mark.slow
 @first_and_slowly_others
 def test_dropout_is_of_training_alone(name):
   model, params, carry = build(name, COLOUR)
@@ -147,6 +153,7 @@ def test_dropout_is_of_training_alone(name):
                                 log_probs(model, params, carry, batch["x"]))
 
 
+@pytest.mark.slow
 @slowly_of_each_image
 def test_cached_samples_are_those_of_the_naive_path(name, spec):
   assert_samples_are_the_naive_ones(*build(name, spec))

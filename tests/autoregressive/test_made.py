@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import log_probs, states_of
+from helpers.enumeration import log_probs, states_of
 
 from gdm.autoregressive.fvsbn import FVSBN
 from gdm.autoregressive.made import MADE
@@ -23,6 +23,7 @@ def test_counts_unmasked_connections():
   assert dataclasses.replace(model, direct=True).num_parameters == model.num_parameters + 15
 
 
+@pytest.mark.slow
 def test_a_mixture_over_orderings_is_the_mean_of_its_components_probabilities():
   model = MADE(SPEC, hidden=(9,), num_orderings=5, activation="tanh")
   params, carry = jax.jit(model.init)(KEY, {"x": jnp.asarray(states_of(SPEC))})
@@ -33,6 +34,7 @@ def test_a_mixture_over_orderings_is_the_mean_of_its_components_probabilities():
   np.testing.assert_allclose(np.exp(log_probs(model, params, carry, x)), np.exp(joint).mean(axis=0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_draws_every_component_as_often():
   model = MADE(SPEC, hidden=(9,), num_orderings=4)
   params, carry = jax.jit(model.init)(KEY, {"x": jnp.asarray(states_of(SPEC))})
@@ -46,6 +48,7 @@ def test_training_draws_every_component_as_often():
   assert np.bincount(nearest, minlength=4).min() > 190
 
 
+@pytest.mark.slow
 def test_samples_of_a_mixture_come_from_all_components():
   # Near zero temperature a component has one sample, its greedy path.
   model = MADE(SPEC, hidden=(9,), num_orderings=3)
@@ -72,6 +75,7 @@ def test_further_masks_have_degrees_of_their_own(degrees):
     assert len(np.unique(layer, axis=0)) == 4
 
 
+@pytest.mark.slow
 def test_tiles_of_a_wide_model_leave_nothing_out():
   n = 300  # wide enough for several tiles
   model = MADE(DataSpec((n,), 2), hidden=(600, 400), direct=True, activation="tanh", ordering="random")
@@ -84,6 +88,7 @@ def test_tiles_of_a_wide_model_leave_nothing_out():
   np.testing.assert_array_equal(np.asarray(jacobian) != 0, np.tri(n, k=-1, dtype=bool))
 
 
+@pytest.mark.slow
 def test_one_variable_is_its_marginal():
   model = MADE(DataSpec((1,), 4), hidden=(3,))
   x = jnp.asarray([[0], [1], [1], [3]])

@@ -11,6 +11,7 @@ from gdm.dataspec import DataSpec
 from gdm.training.state import count_parameters
 
 
+@pytest.mark.fast_cases("10-6")
 @pytest.mark.parametrize(("n", "d"), [(10, 6), (7, 20)])
 def test_has_as_many_parameters_as_the_formula(n, d):
   model = NADE(DataSpec((n,), 2), hidden=d)
@@ -18,6 +19,7 @@ def test_has_as_many_parameters_as_the_formula(n, d):
   assert count_parameters(params) == model.num_parameters == 2 * n * d + d + n
 
 
+@pytest.mark.fast_cases("1-relu", "3-relu")
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 @pytest.mark.parametrize("block", [1, 3])
 def test_is_the_recursion_of_the_paper(activation, block):

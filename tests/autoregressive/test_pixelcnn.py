@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from image_models import assert_every_parameter_moves, dependence, moved_from_start, some, train
+from helpers.image_models import assert_every_parameter_moves, dependence, moved_from_start, some, train
 
 from gdm.autoregressive.pixelcnn import PixelCNN
 from gdm.dataspec import DataSpec
@@ -22,6 +22,7 @@ def visible(event, first_reach, other_reach):
   return before | (up == 0) & (right == 0) & (channel[:, None] > channel)
 
 
+@pytest.mark.slow
 @each_image
 @pytest.mark.parametrize("num_steps", [0, 3])
 def test_logits_depend_on_what_comes_before_but_for_the_blind_spot(spec, num_steps):
@@ -35,6 +36,7 @@ def test_logits_depend_on_what_comes_before_but_for_the_blind_spot(spec, num_ste
   assert (before & ~seen).any(), "the blind spot has gone: say so where the model is described"
 
 
+@pytest.mark.slow
 @each_image
 def test_every_parameter_moves_but_those_of_masked_channels(spec):
   model = PixelCNN(spec, dropout=0.1, **FIELDS)

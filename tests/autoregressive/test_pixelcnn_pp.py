@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_sums_to_one, log_probs, states_of
-from image_models import by_steps, in_one_pass, some, train
+from helpers.enumeration import assert_sums_to_one, log_probs, states_of
+from helpers.image_models import by_steps, in_one_pass, some, train
 
 from gdm.autoregressive.pixelcnn_pp import MIN_LOG_SCALE, PixelCNNPP
 from gdm.dataspec import DataSpec
@@ -46,6 +46,7 @@ def trained(spec, num_scales):
   return model, train(model, params, carry, 3), carry
 
 
+@pytest.mark.slow
 @each_space
 def test_sums_to_one_and_its_steps_are_the_chain_of_it(spec, num_scales):
   model, params, carry = build(spec, num_scales)
@@ -58,6 +59,7 @@ def test_sums_to_one_and_its_steps_are_the_chain_of_it(spec, num_scales):
   np.testing.assert_allclose(chosen.sum(-1), joint, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @each_image
 def test_steps_give_the_logits_of_one_pass(spec, num_scales):
   model, params, _ = build(spec, num_scales)
@@ -72,6 +74,7 @@ def test_three_scales_and_larger_kernels_step_alike():
   np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_pixels_depend_on_everything_that_comes_before_and_on_nothing_else():
   """By the gradient of each pixel's outputs with respect to each pixel's codes, also after training."""
   model, params, _ = build(LARGER_COLOUR, 2)
@@ -90,6 +93,7 @@ def test_pixels_depend_on_everything_that_comes_before_and_on_nothing_else():
     np.testing.assert_array_equal(dependence(each) > 0, np.tri(height * columns, k=-1, dtype=bool))
 
 
+@pytest.mark.fast_cases("grey")
 @pytest.mark.parametrize(("made", "spec", "num_scales"), [
     (build, LARGER, 1), (build, LARGER_COLOUR, 2), (trained, LARGER_COLOUR, 2)], ids=[*names, "trained"])
 def test_values_depend_on_every_value_before_them_and_on_nothing_else(made, spec, num_scales):
@@ -114,6 +118,7 @@ def test_every_parameter_moves():
     assert moved > 0.99, f"{jax.tree_util.keystr(path)} moves in {moved} of its entries alone"
 
 
+@pytest.mark.slow
 def test_mixtures_as_narrow_and_as_wide_as_can_be_have_finite_probabilities():
   model, params, carry = build(COLOUR, 2)
   x = states_of(COLOUR)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from image_models import assert_every_parameter_moves
+from helpers.image_models import assert_every_parameter_moves
 
 from gdm.autoregressive.pixelsnail import PixelSNAIL
 from gdm.dataspec import DataSpec
@@ -15,6 +15,7 @@ FIELDS = {"width": 12, "num_blocks": 2, "num_layers": 1, "first_size": 3, "heads
           "located": True}
 
 
+@pytest.mark.slow
 def test_weights_are_a_distribution_over_what_comes_before():
   query, key = jax.random.normal(jax.random.key(0), (2, 3, 2, 5, 4)) * 100.0
   before = jnp.tri(5, k=-1, dtype=bool)

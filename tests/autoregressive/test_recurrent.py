@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one
 
 from configs.autoregressive import recurrent as recurrent_config
 from gdm.autoregressive.recurrent import Recurrent
@@ -40,12 +40,14 @@ def some(spec, num=16, seed=0):
   return jnp.asarray(np.random.default_rng(seed).integers(0, spec.levels, (num, *spec.event)))
 
 
+@pytest.mark.fast_cases("gru")
 @each
 def test_sums_to_one_and_samples_match(name):
   assert_sums_to_one(*build(name))
   assert_samples_match(*build(name), jax.random.key(2), num=5000)
 
 
+@pytest.mark.fast_cases("gru")
 @each
 def test_completions_match_the_enumerated_conditionals(name):
   assert_completions_match(*build(name), jax.random.key(3), np.array([2, 0, 0]), np.array([True, False, False]), 5000)
@@ -64,6 +66,7 @@ def stepped(model, params, x):
   return jax.jit(lambda: jax.lax.scan(body, start, (jnp.arange(len(tokens)), tokens))[1])().swapaxes(0, 1)
 
 
+@pytest.mark.slow
 @each
 def test_steps_give_the_logits_of_one_pass(name):
   model, params, _ = build(name, LONGER)
@@ -71,6 +74,7 @@ def test_steps_give_the_logits_of_one_pass(name):
   np.testing.assert_allclose(stepped(model, params, x), model.logits(params, model.previous(x)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.fast_cases("rnn")
 @each
 def test_logits_depend_on_the_tokens_before_and_on_nothing_else(name):
   model, params, _ = build(name, LONGER, 0.1)
@@ -90,6 +94,7 @@ def test_logits_depend_on_the_tokens_before_and_on_nothing_else(name):
   np.testing.assert_array_equal(jacobian > 0, np.tri(model.num_steps, dtype=bool))
 
 
+@pytest.mark.fast_cases("lstm")
 @each
 def test_no_logit_depends_on_its_future_tokens(name):
   model, params, _ = build(name, LONGER)
@@ -110,6 +115,7 @@ def in_chunks(model, params, x, size):
   return jnp.concatenate(parts, axis=1)
 
 
+@pytest.mark.fast_cases("40-lstm")
 @each
 @pytest.mark.parametrize("size", [1, 5, 40])
 def test_chunks_that_hand_the_state_on_give_the_whole(name, size):
@@ -119,6 +125,7 @@ def test_chunks_that_hand_the_state_on_give_the_whole(name, size):
                              atol=1e-4)
 
 
+@pytest.mark.fast_cases("lstm")
 @each
 def test_a_small_vocabulary_projected_whole_gives_the_same(name):
   """Few tokens go through their vectors, many through the projected vocabulary."""
@@ -143,6 +150,7 @@ def train(model, params, carry, num_steps):
   return params
 
 
+@pytest.mark.slow
 @each
 def test_every_parameter_moves_the_initial_state_too(name):
   model = Recurrent(LONGER, dropout=0.1, **FIELDS[name])
@@ -157,6 +165,7 @@ def test_every_parameter_moves_the_initial_state_too(name):
       assert (np.asarray(before) != np.asarray(after)).mean() > 0.9, f"{path} does not move"
 
 
+@pytest.mark.slow
 def test_dropout_is_of_training_alone():
   model, params, carry = build("lstm", LONGER)
   noisy = Recurrent(LONGER, dropout=0.5, **FIELDS["lstm"])
@@ -167,6 +176,7 @@ def test_dropout_is_of_training_alone():
                                 model.log_likelihood(params, carry, batch, KEY).nats)
 
 
+@pytest.mark.fast_cases("gru")
 @each
 def test_padding_never_changes_a_likelihood(name):
   model, params, carry = build(name, LONGER)
@@ -181,6 +191,7 @@ def test_padding_never_changes_a_likelihood(name):
   np.testing.assert_allclose(alone[0], first.nats[0], rtol=1e-5)
 
 
+@pytest.mark.fast_cases("gru")
 @each
 def test_cached_samples_are_those_of_the_naive_path(name):
   """The naive path runs the network on all tokens so far, and draws by the same key at each position."""
@@ -198,6 +209,7 @@ def test_cached_samples_are_those_of_the_naive_path(name):
   np.testing.assert_array_equal(jax.jit(lambda: model.sample(params, carry, key, num).x)(), x)
 
 
+@pytest.mark.fast_cases("lstm")
 @each
 def test_generation_is_that_of_the_naive_path_and_has_no_limit(name):
   model, params, _ = build(name, LONGER)

@@ -65,11 +65,13 @@ def quadrature(name, function):
   return np.trapezoid(np.trapezoid(values, axes[1]), axes[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_densities_of_the_plane_integrate_to_one(name):
   np.testing.assert_allclose(quadrature(name, np.exp), 1.0, atol=5e-3)
 
 
+@pytest.mark.fast_cases("rnade_blocked")
 @pytest.mark.parametrize("name", SINGLE)
 def test_outputs_depend_on_what_comes_before_and_on_nothing_else(name):
   model, params, _ = build(name)
@@ -85,6 +87,7 @@ def test_outputs_depend_on_what_comes_before_and_on_nothing_else(name):
   np.testing.assert_array_equal(reads, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_unmasked_parameter_moves_and_no_other(name):
   model, _, _ = build(name)
@@ -111,6 +114,7 @@ def test_every_unmasked_parameter_moves_and_no_other(name):
     np.testing.assert_array_equal(np.asarray(before != now), mask, err_msg=where)
 
 
+@pytest.mark.fast_cases("made")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_steps_give_the_log_density_of_one_pass(name):
   model, params, carry = build(name)
@@ -134,6 +138,7 @@ def test_steps_give_the_log_density_of_one_pass(name):
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.fast_cases("made_uniform")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_contract(name):
   model, params, carry = build(name)
@@ -150,6 +155,7 @@ def test_contract(name):
     np.testing.assert_allclose(output.loss, -jnp.mean(scored.nats), rtol=1e-5)
 
 
+@pytest.mark.fast_cases("made_orderings")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_change_of_units_changes_the_density_by_its_jacobian(name):
   # Initialization looks at the data, so kilograms and grams give one model.
@@ -164,6 +170,7 @@ def test_a_change_of_units_changes_the_density_by_its_jacobian(name):
   np.testing.assert_allclose(score(x * factor), score(x) - jnp.sum(jnp.log(factor)), atol=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rnade", "made"])
 def test_a_correlated_gaussian_is_recovered(name):
   spec = DataSpec((3,), None)
@@ -191,6 +198,7 @@ def test_a_correlated_gaussian_is_recovered(name):
   np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rnade_logistic", "made_orderings"])
 def test_samples_follow_the_density(name):
   # The mean log p of a model's own samples is minus its entropy.
@@ -201,6 +209,7 @@ def test_samples_follow_the_density(name):
   assert abs(own.mean() - negative_entropy) < 5 * own.std() / np.sqrt(len(own)) + 5e-3
 
 
+@pytest.mark.fast_cases("rnade_blocked")
 @pytest.mark.parametrize("name", SINGLE)
 def test_completions_keep_what_is_known_and_draw_the_rest_in_the_datas_units(name):
   model, params, carry = build(name)
@@ -215,6 +224,7 @@ def test_completions_keep_what_is_known_and_draw_the_rest_in_the_datas_units(nam
     model.complete(params, carry, KEY, x, ~known)
 
 
+@pytest.mark.fast_cases("rnade_blocked")
 @pytest.mark.parametrize("name", SINGLE)
 def test_towards_zero_temperature_samples_are_means(name):
   model, params, carry = build(name, DataSpec((2,), None))
@@ -226,6 +236,7 @@ def test_towards_zero_temperature_samples_are_means(name):
     model.sample(params, carry, KEY, 2, temperature=0.0)
 
 
+@pytest.mark.fast_cases("made_uniform")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_no_scale_falls_below_the_floor(name):
   spec = DataSpec((2,), None)
@@ -241,6 +252,7 @@ def test_no_scale_falls_below_the_floor(name):
   assert np.exp(model.head.score(logits, jnp.full((1, 2, 1), -1e3), jnp.arange(2))).max() <= peak * 1.001
 
 
+@pytest.mark.slow
 def test_output_biases_start_at_the_datas_marginals():
   x = data(2000, 4)
   model = RNADE(DataSpec((4,), None), mixture_size=20, weight_init="glorot_uniform")

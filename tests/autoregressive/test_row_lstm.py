@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from image_models import (
+from helpers.image_models import (
     assert_every_parameter_moves,
     by_steps,
     dependence,
@@ -54,6 +54,7 @@ def pixel_by_pixel(x, kernel):
   return jnp.stack([hidden[place] for place in np.ndindex(height, columns)]).reshape(height, columns, batch, units)
 
 
+@pytest.mark.slow
 def test_rows_follow_from_rows_and_so_do_gradients():
   x = 2 * jax.random.normal(KEY, (3, 4, 2, 8))
   kernel = jax.random.normal(jax.random.key(1), (6, 8))
@@ -68,6 +69,7 @@ def test_rows_follow_from_rows_and_so_do_gradients():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "sizes"), [
     (LARGER, {}), (LARGER_COLOUR, {}), (TALL, {"first_size": 5, "kernel_size": 5, "num_layers": 1}),
 ], ids=["grey", "colour", "larger kernels"])
@@ -89,6 +91,7 @@ def visible(event):
   return before | (up == 0) & (right == 0) & (channel[:, None] > channel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "num_layers", "num_steps"), [(LARGER, 3, 0), (LARGER_COLOUR, 2, 3), (TALL, 1, 0),
                                                                (TALL, 1, 3)])
 def test_logits_depend_on_a_triangle_of_what_comes_before(spec, num_layers, num_steps):
@@ -102,6 +105,7 @@ def test_logits_depend_on_a_triangle_of_what_comes_before(spec, num_layers, num_
   assert (before & ~seen).any(), "the triangle has become all that comes before: say so where the model is described"
 
 
+@pytest.mark.slow
 @each_image
 def test_every_parameter_moves_but_those_of_masked_channels(spec):
   model = RowLSTM(spec, dropout=0.1, **{**FIELDS, "width": 12, "head_width": 24})

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
 
 from gdm.autoregressive.sequence import HasPrefill, SequenceModel, log_prob_of
 from gdm.dataspec import DataSpec
@@ -70,6 +70,7 @@ def test_is_a_model_of_known_capabilities():
     Bigram(DataSpec((4,), None))
 
 
+@pytest.mark.slow
 def test_log_likelihood_is_the_sum_over_pairs():
   model, params, carry = build()
   table, x = table_of(params), states_of(SPEC)
@@ -79,6 +80,7 @@ def test_log_likelihood_is_the_sum_over_pairs():
   assert out.kind is Kind.EXACT and (np.asarray(out.num_dims) == 4).all()
 
 
+@pytest.mark.fast_cases("spec1")
 @pytest.mark.parametrize("spec", [SPEC, DataSpec((2, 2, 1), 3)])
 def test_sums_to_one_and_samples_match(spec):
   model, params, carry = build(spec)
@@ -95,6 +97,7 @@ def test_completions_match_the_enumerated_conditionals():
     model.complete(params, carry, KEY, np.zeros((1, 2, 2, 1), int), np.array([1, 1, 0, 1], bool).reshape(2, 2, 1))
 
 
+@pytest.mark.slow
 def test_padding_never_changes_a_likelihood():
   model, params, carry = build(DataSpec((6,), 3))
   rng = np.random.default_rng(0)
@@ -125,6 +128,7 @@ def test_probabilities_of_each_length_sum_to_one():
     np.testing.assert_allclose(np.exp(np.asarray(nats, np.float64)).sum(), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_metrics_merge_to_those_of_all_tokens():
   model, params, carry = build()
   x, length = np.array([[0, 1, 2, 1], [2, 2, 0, 0], [1, 0, 0, 0]]), np.array([4, 3, 1])
@@ -140,6 +144,7 @@ def test_metrics_merge_to_those_of_all_tokens():
   np.testing.assert_allclose(whole.loss, -nats.mean() / 4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_score_equals_the_categorical_distributions():
   logits = 30.0 * jax.random.normal(KEY, (50, 7))
   x = jax.random.randint(jax.random.key(1), (50,), 0, 7)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, states_of
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, states_of
 
 from configs.autoregressive import transformer as transformer_config
 from gdm.autoregressive.sequence import HasPrefill, log_prob_of
@@ -52,12 +52,14 @@ def some(spec, num=16, seed=0):
   return jnp.asarray(np.random.default_rng(seed).integers(0, spec.levels, (num, *spec.event)))
 
 
+@pytest.mark.fast_cases("rotary")
 @each
 def test_sums_to_one_and_samples_match(name):
   assert_sums_to_one(*build(name))
   assert_samples_match(*build(name), jax.random.key(2), num=10_000)
 
 
+@pytest.mark.slow
 def test_each_conditional_sums_to_one_and_their_product_is_the_joint():
   model, params, _ = build("learned")
   states = jnp.asarray(states_of(SMALL))
@@ -67,6 +69,7 @@ def test_each_conditional_sums_to_one_and_their_product_is_the_joint():
   np.testing.assert_allclose(joint, nats(model, params, states), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @each
 def test_completions_match_the_enumerated_conditionals(name):
   assert_completions_match(*build(name), jax.random.key(3), np.array([2, 0, 0]), np.array([True, False, False]), 5000)
@@ -85,6 +88,7 @@ def stepped(model, params, x):
   return jax.jit(lambda: jax.lax.scan(body, start, (jnp.arange(len(tokens)), tokens))[1])().swapaxes(0, 1)
 
 
+@pytest.mark.slow
 @each
 def test_steps_give_the_logits_of_one_pass(name):
   model, params, _ = build(name, LONGER)
@@ -105,6 +109,7 @@ def jacobian(model, params, x):
   return np.abs(np.asarray(dependence(vectors))).max(axis=(1, 2, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_steps"), [("learned", 0), ("rotary", 0), ("rotary", 5)])
 def test_logits_depend_on_the_tokens_before_and_on_nothing_else(name, num_steps):
   model, params, carry = build(name, LONGER)
@@ -129,6 +134,7 @@ def train(model, params, carry, num_steps):
   return params
 
 
+@pytest.mark.slow
 @each
 def test_every_parameter_moves(name):
   model = Transformer(LONGER, dropout=0.1, **FIELDS[name])
@@ -142,6 +148,7 @@ def test_every_parameter_moves(name):
       assert (np.asarray(before) != np.asarray(after)).mean() > 0.9, f"{path} does not move"
 
 
+@pytest.mark.slow
 def test_dropout_is_of_training_alone():
   model, params, carry = build("learned", LONGER)
   noisy = Transformer(LONGER, dropout=0.5, **FIELDS["learned"])
@@ -151,6 +158,7 @@ def test_dropout_is_of_training_alone():
   np.testing.assert_array_equal(nats(noisy, params, batch["x"]), nats(model, params, batch["x"]))
 
 
+@pytest.mark.slow
 @each
 def test_cached_samples_are_those_of_the_naive_path(name):
   """The naive path runs the network on all tokens so far, and draws by the same key at each position."""
@@ -164,6 +172,7 @@ def test_cached_samples_are_those_of_the_naive_path(name):
   np.testing.assert_array_equal(jax.jit(lambda: model.sample(params, carry, key, num).x)(), x)
 
 
+@pytest.mark.slow
 @each
 def test_generation_is_that_of_the_naive_path(name):
   model, params, _ = build(name, LONGER)
@@ -183,6 +192,7 @@ def test_generation_is_that_of_the_naive_path(name):
     np.testing.assert_array_equal(alone.tokens[0], out.tokens[row])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cpu", "other"])
 def test_attention_is_that_of_its_definition(backend, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
@@ -193,6 +203,7 @@ def test_attention_is_that_of_its_definition(backend, monkeypatch):
   np.testing.assert_allclose(causal_attention(q, k, v), np.einsum("bhqk,bkhd->bqhd", weights, v), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rotary_products_depend_on_the_distance_alone():
   q, k = jax.random.normal(KEY, (2, 1, 1, 1, 8))
   at = jnp.arange(9)
@@ -204,6 +215,7 @@ def test_rotary_products_depend_on_the_distance_alone():
   np.testing.assert_allclose(jnp.linalg.norm(turned_q, axis=1), jnp.linalg.norm(q), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_are_sequences_in_raster_order():
   spec = DataSpec((2, 3, 1), 4)
   model, params, carry = build("learned", spec)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from commands import Commands
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.commands import Commands
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
 
 from configs.autoregressive import wavenet as wavenet_config
 from gdm.autoregressive.sequence import HasPrefill, log_prob_of
@@ -50,6 +50,7 @@ def some(num_steps=12, num=16, seed=0):
   return jnp.asarray(np.random.default_rng(seed).integers(0, 5, (num, num_steps)))
 
 
+@pytest.mark.slow
 @each
 def test_sums_to_one_and_samples_match(name):
   assert_sums_to_one(*build(name))
@@ -65,6 +66,7 @@ def test_each_conditional_sums_to_one_and_their_product_is_the_joint():
   np.testing.assert_allclose(joint, log_probs(model, params, carry, states), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @each
 def test_completions_match_the_enumerated_conditionals(name):
   assert_completions_match(*build(name), jax.random.key(3), np.array([2, 0, 0]), np.array([True, False, False]), 5000)
@@ -82,6 +84,7 @@ def stepped(model, params, x):
   return jax.jit(lambda: jax.lax.scan(body, start, (jnp.arange(x.shape[1]), x.T))[1])().swapaxes(0, 1)
 
 
+@pytest.mark.fast_cases("40-gaps")
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("num_steps", [5, 12, 40])
 def test_steps_give_the_logits_of_one_pass(name, num_steps):
@@ -108,6 +111,7 @@ def jacobian(model, params, x):
   return np.abs(np.asarray(dependence(vectors))).max(axis=(0, 2, 4))
 
 
+@pytest.mark.fast_cases("gaps-0")
 @pytest.mark.parametrize(("name", "num_steps"), [("two_taps", 0), ("three_taps", 0), ("gaps", 0), ("two_taps", 5)])
 def test_logits_depend_on_the_receptive_field_and_on_nothing_else(name, num_steps):
   """Input position t holds token t - 1, so that these are the `receptive_field` tokens before each."""
@@ -140,6 +144,7 @@ def train(model, params, carry, num_steps):
   return params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_parameter_moves(name):
   model = WaveNet(LONGER, dropout=0.1, **FIELDS[name])
@@ -154,6 +159,7 @@ def test_every_parameter_moves(name):
       assert changed.mean() > 0.8, f"{path} does not move"
 
 
+@pytest.mark.slow
 def test_dropout_is_of_training_alone():
   model, params, carry = build("two_taps", LONGER)
   noisy = WaveNet(LONGER, dropout=0.5, **FIELDS["two_taps"])
@@ -167,6 +173,7 @@ def score(model, params, x, length):
   return model.log_likelihood(params, {}, {"x": x, "length": length}, KEY)
 
 
+@pytest.mark.slow
 @each
 def test_padding_never_changes_a_likelihood(name):
   model, params, _ = build(name, LONGER)
@@ -183,6 +190,7 @@ def test_padding_never_changes_a_likelihood(name):
     np.testing.assert_allclose(out.nats, np.asarray(first.nats)[rows], rtol=1e-5)
 
 
+@pytest.mark.fast_cases("three_taps")
 @each
 def test_cached_samples_are_those_of_the_naive_path(name):
   """The naive path runs the network on all tokens so far, and draws by the same key at each position."""
@@ -195,6 +203,7 @@ def test_cached_samples_are_those_of_the_naive_path(name):
   np.testing.assert_array_equal(jax.jit(lambda: model.sample(params, carry, key, num).x)(), x)
 
 
+@pytest.mark.slow
 @each
 def test_generation_of_any_length_is_that_of_the_naive_path(name):
   model, params, _ = build(name, LONGER)
@@ -219,6 +228,7 @@ def test_the_cache_does_not_grow_with_what_is_generated():
   assert [ring.shape for ring in model.init_cache(params, 2)] == [(2, 1, 6), (2, 2, 6)] * 2
 
 
+@pytest.mark.fast_cases("three_taps")
 @pytest.mark.parametrize("name", FIELDS)
 def test_prefill_leaves_the_cache_of_its_steps(name):
   model, params, _ = build(name, LONGER)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import (
+from helpers.enumeration import (
     Batches,
     assert_completions_match,
     assert_samples_match,
@@ -61,18 +61,21 @@ def solved(model, **options):
   return model.solve(jax.random.key(0), Batches(dependent_data(model.spec), **options))
 
 
+@pytest.mark.fast_cases("markov_2_homogeneous-3")
 @pytest.mark.parametrize("build, spec", CASES)
 def test_probabilities_sum_to_one(build, spec):
   model = build(spec)
   assert_sums_to_one(model, *solved(model))
 
 
+@pytest.mark.fast_cases("mixture-3")
 @pytest.mark.parametrize("build, spec", CASES)
 def test_samples_match_enumerated_probabilities(build, spec):
   model = build(spec)
   assert_samples_match(model, *solved(model), jax.random.key(1))
 
 
+@pytest.mark.fast_cases("3")
 @pytest.mark.parametrize("spec", [BINARY, TERNARY], ids=["2", "3"])
 def test_a_bayesian_network_completes_what_ancestors_tell(spec):
   model = BUILDERS["bayesian_network"](spec)
@@ -82,6 +85,7 @@ def test_a_bayesian_network_completes_what_ancestors_tell(spec):
   assert_completions_match(model, params, carry, jax.random.key(2), x, known)
 
 
+@pytest.mark.fast_cases("3-independent")
 @pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"bayesian_network"}))
 @pytest.mark.parametrize("spec", [BINARY, TERNARY], ids=["2", "3"])
 def test_completes_any_region(name, spec):
@@ -105,6 +109,7 @@ def test_solved_parameters_have_the_structure_of_init(build, spec):
   assert set(found[0]) == {"model"}
 
 
+@pytest.mark.fast_cases("table-2", "markov_2_homogeneous-3")
 @pytest.mark.parametrize("build, spec", CASES)
 def test_init_is_a_distribution_too(build, spec):
   model = build(spec)
@@ -113,6 +118,7 @@ def test_init_is_a_distribution_too(build, spec):
                              -spec.num_dims * np.log(spec.levels), rtol=1e-5)
 
 
+@pytest.mark.fast_cases("chow_liu", "independent", "table")
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_contract(name):
   spec = TERNARY
@@ -130,6 +136,7 @@ def test_contract(name):
     model.sample(params, carry, jax.random.key(0), 2, condition=jnp.zeros(2))
 
 
+@pytest.mark.fast_cases("chow_liu-2", "chow_liu-3")
 @pytest.mark.parametrize("build, spec", CASES)
 def test_unseen_inputs_keep_a_finite_likelihood(build, spec):
   model = build(spec)
@@ -139,6 +146,7 @@ def test_unseen_inputs_keep_a_finite_likelihood(build, spec):
   assert log_probs(model, params, carry, constant[:1])[0] > -1.0 * spec.num_dims
 
 
+@pytest.mark.fast_cases("chow_liu")
 @pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"mixture"}))
 def test_the_cut_into_batches_does_not_matter(name):
   model = BUILDERS[name](TERNARY)
@@ -147,6 +155,7 @@ def test_the_cut_into_batches_does_not_matter(name):
   jax.tree.map(np.testing.assert_array_equal, whole, ragged)
 
 
+@pytest.mark.fast_cases("chow_liu", "table")
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_masked_examples_do_not_count(name):
   model = BUILDERS[name](TERNARY)
@@ -160,6 +169,7 @@ def test_masked_examples_do_not_count(name):
     jax.tree.map(np.testing.assert_array_equal, padded, alone)
 
 
+@pytest.mark.fast_cases("independent")
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_low_temperature_draws_likelier_examples(name):
   model = BUILDERS[name](TERNARY)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import Batches, all_states, log_probs
+from helpers.enumeration import Batches, all_states, log_probs
 
 from gdm.baselines.bayesian_network import BayesianNetwork, parents_by_offsets, topological_order
 from gdm.dataspec import DataSpec

@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import (
-    Batches,
-    all_states,
-    assert_completions_match,
-    assert_samples_match,
-    assert_sums_to_one,
-    log_probs,
-    states_of,
+from helpers.enumeration import (
+  Batches,
+  all_states,
+  assert_completions_match,
+  assert_samples_match,
+  assert_sums_to_one,
+  log_probs,
+  states_of,
 )
 
-from experiments.registry import build_model
 from gdm.autoregressive.heads import BlockHead
 from gdm.baselines.block_mixture import BlockMixture, _Fit
 from gdm.baselines.mixture import Mixture
@@ -27,6 +26,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.likelihood import Kind
 from gdm.model import HasComplete, HasLogLikelihood, HasSample, HasSolve, Model
+from gdm.runs.registry import build_model
 
 BLOCKS = DataSpec((5, 2), 2, blocks=((0, 1, 2), (3,), (4, 7, 8), (5, 6), (9,)))
 BITS = DataSpec((5, 2), 2)
@@ -59,17 +59,20 @@ def with_blocks(**changes):
 both = pytest.mark.parametrize("model", [with_blocks(), BlockMixture(BITS, **SMALL)], ids=["blocks", "bits"])
 
 
+@pytest.mark.slow
 @both
 def test_sums_to_one(model):
   assert_sums_to_one(model, *solved(model))
   assert_sums_to_one(model, *model.init(jax.random.key(0), {"x": jnp.zeros((1, 5, 2), jnp.uint8)}))
 
 
+@pytest.mark.slow
 @both
 def test_samples_match_the_enumerated_probabilities(model):
   assert_samples_match(model, *solved(model), jax.random.key(1))
 
 
+@pytest.mark.slow
 @both
 def test_completions_match_the_enumerated_conditionals(model):
   known = np.isin(np.arange(10), [0, 1, 2, 5, 6, 9]).reshape(5, 2)
@@ -83,6 +86,7 @@ def test_a_part_of_a_block_cannot_be_known():
     model.complete(*solved(model), jax.random.key(0), x, known)
 
 
+@pytest.mark.slow
 def test_without_blocks_it_is_a_mixture_of_bernoullis():
   model, x = BlockMixture(BITS, **SMALL), states_of(BITS)
   params, carry = solved(model)
@@ -95,6 +99,7 @@ def test_without_blocks_it_is_a_mixture_of_bernoullis():
   jax.tree.map(np.testing.assert_array_equal, solved(spelled_out), solved(model))
 
 
+@pytest.mark.slow
 def test_a_component_has_the_distribution_of_a_block_head():
   model = with_blocks(num_components=1, num_runs=1)
   params, carry = solved(model)
@@ -114,6 +119,7 @@ def history(model, x, seed=0):
   return params, np.array([metrics["objective"] for _, metrics in told if "objective" in metrics])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec, alpha", [(BLOCKS, 0.1), (BLOCKS, 2.0), (BITS, 0.1)])
 def test_em_never_lowers_the_posterior(spec, alpha):
   model = BlockMixture(spec, 8, num_runs=1, alpha=alpha, min_count=0.0, learn_iterations=0, fallback=0.1,
@@ -122,6 +128,7 @@ def test_em_never_lowers_the_posterior(spec, alpha):
   assert len(objective) > 20 and np.diff(objective).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_between_removals_em_never_lowers_the_posterior():
   model = BlockMixture(BLOCKS, 40, num_runs=1, learn_iterations=0, fallback=0.1, tolerance=1e-6)
   params, objective = history(model, messy_data(BLOCKS, 500))
@@ -132,6 +139,7 @@ def test_between_removals_em_never_lowers_the_posterior():
   assert settled[-5:].max() < 1e-6
 
 
+@pytest.mark.slow
 def test_removed_components_are_finite_and_do_not_matter():
   model = with_blocks(num_components=60, num_runs=1)
   params, carry = solved(model)
@@ -144,6 +152,7 @@ def test_removed_components_are_finite_and_do_not_matter():
   np.testing.assert_allclose(log_probs(model, alone, carry, x), log_probs(model, params, carry, x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_finds_a_planted_mixture_of_unknown_size():
   rng = np.random.default_rng(0)
   sizes, weights = (3, 5, 1, 4, 2, 6, 1, 3), np.array([0.4, 0.3, 0.2, 0.1])
@@ -179,6 +188,7 @@ def test_concentrations_are_learned():
   np.testing.assert_allclose(found, true, rtol=0.1)
 
 
+@pytest.mark.fast_cases("bits")
 @both
 def test_unseen_inputs_keep_a_finite_likelihood(model):
   constant = np.zeros((20, 5, 2), np.uint8)
@@ -187,12 +197,14 @@ def test_unseen_inputs_keep_a_finite_likelihood(model):
   assert log_probs(model, params, carry, constant[:1])[0] > -1.0
 
 
+@pytest.mark.slow
 def test_fewer_examples_than_components():
   model = BlockMixture(DataSpec((4,), 2, blocks=((0, 1), (2, 3))), num_components=10, num_runs=1)
   params, carry = model.solve(jax.random.key(0), Batches(np.array([[0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 1, 0]])))
   np.testing.assert_allclose(np.exp(log_probs(model, params, carry, all_states(2, 4))).sum(), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 @both
 def test_low_temperature_draws_likelier_examples(model):
   params, carry = solved(model)
@@ -210,6 +222,7 @@ def test_padding_does_not_count():
                model.solve(jax.random.key(0), padded)[0], alone)
 
 
+@pytest.mark.slow
 @both
 def test_contract(model):
   for protocol in (Model, HasLogLikelihood, HasSample, HasComplete, HasSolve):
@@ -243,12 +256,12 @@ def test_settings_out_of_range_are_named(change, error, message):
 
 @pytest.mark.parametrize("variant", ["binarized_digits", "binarized_mnist", "npz"])
 def test_config_builds_the_model(variant):
-  config = importlib.import_module("configs.baselines.block_mixture").get_config(variant)
+  config = importlib.import_module("gdm.runs.defaultslines.block_mixture").get_config(variant)
   assert build_model(config.model.to_dict(), BITS).spec == BITS
 
 
 def test_config_has_the_models_defaults():
-  module = importlib.import_module("configs.baselines.block_mixture")
+  module = importlib.import_module("gdm.runs.defaultslines.block_mixture")
   assert build_model(module.get_config("npz").model.to_dict(), BLOCKS) == BlockMixture(BLOCKS)
   with pytest.raises(ConfigError, match="has no variant 'digit'"):
     module.get_config("digit")

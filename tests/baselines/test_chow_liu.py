@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.sparse.csgraph
-from enumeration import Batches, log_probs
+from helpers.enumeration import Batches, log_probs
 
 from gdm.baselines.bayesian_network import BayesianNetwork
 from gdm.baselines.chow_liu import ChowLiu, maximum_spanning_tree, mutual_information
@@ -25,6 +25,7 @@ def tree_data(parents, levels, num, rng, keep=0.7):
   return x
 
 
+@pytest.mark.fast_cases("4")
 @pytest.mark.parametrize("levels", [2, 4])
 def test_finds_a_planted_tree(levels):
   rng = np.random.default_rng(0)
@@ -50,6 +51,7 @@ def rooted(edges, num_nodes):
   return tuple(parents[dim] for dim in range(num_nodes)) if len(parents) == num_nodes else None
 
 
+@pytest.mark.slow
 def test_no_other_tree_is_likelier():
   """All 125 trees on five nodes, each fitted as a Bayesian network."""
   x = np.random.default_rng(3).integers(2, size=(60, 5)) | np.random.default_rng(4).integers(2, size=(60, 1))

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from enumeration import Batches, log_probs
+from helpers.enumeration import Batches, log_probs
 
 from gdm.baselines.gaussian_mixture import GaussianMixture
 from gdm.baselines.mixture import Mixture
@@ -43,6 +43,7 @@ def assert_never_rises(values):
   assert len(values) == SCHEDULE["num_iterations"] + 1 or values[-2] - values[-1] < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make, x", [
     pytest.param(lambda: Mixture(DataSpec((12,), 2), 6, alpha=1e-9, **SCHEDULE), binary_data(), id="bernoulli"),
     pytest.param(lambda: Mixture(DataSpec((12,), 4), 6, alpha=1e-9, **SCHEDULE), binary_data() * 3, id="categorical"),
@@ -57,6 +58,7 @@ def test_the_likelihood_never_falls(make, x):
   assert_never_rises(nll)
 
 
+@pytest.mark.fast_cases("bernoulli")
 @pytest.mark.parametrize("make, x", [
     pytest.param(lambda: Mixture(DataSpec((12,), 2), 6, alpha=2.0, **SCHEDULE), binary_data(), id="bernoulli"),
     pytest.param(lambda: GaussianMixture(SPACE, 6, alpha=5.0, **SCHEDULE), real_data(), id="full"),
@@ -66,6 +68,7 @@ def test_the_posterior_never_falls(make, x):
   assert_never_rises(objective)
 
 
+@pytest.mark.slow
 def test_more_restarts_are_no_worse():
   x = binary_data()
   ends = [history(Mixture(DataSpec((12,), 2), 8, num_restarts=n, restart_iterations=40, num_iterations=40), x)[1][-1]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from enumeration import Batches, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.enumeration import Batches, assert_samples_match, assert_sums_to_one, log_probs, states_of
 
 from gdm.baselines.chow_liu import ChowLiu
 from gdm.baselines.ensemble import Ensemble
@@ -68,6 +68,7 @@ def closed_form():
   return model, {f"{k}/{group}": tree for k, params in enumerate(halves) for group, tree in params.items()}, {}
 
 
+@pytest.mark.slow
 def test_is_a_distribution_and_samples_from_it():
   model, params, carry = closed_form()
   assert_sums_to_one(model, params, carry)
@@ -110,6 +111,7 @@ def test_components_start_differently():
   assert not np.allclose(params["0/model"], params["1/model"])
 
 
+@pytest.mark.fast_cases("parts1-lower_bound", "parts2-estimate", "parts4-lower_bound", "parts5-estimate")
 @pytest.mark.parametrize("parts, expected", [
     ((Coins(), Coins()), Kind.EXACT),
     ((Coins(), Coins(kind=Kind.LOWER_BOUND, unbiased=True)), Kind.LOWER_BOUND),
@@ -142,6 +144,7 @@ class Marked(Coins):
                    {"nfe": 3, "solved": jnp.asarray(self.mark < 100.0), **dict(self.chains)})
 
 
+@pytest.mark.slow
 def test_models_given_labels_are_sampled_given_labels():
   model = Ensemble(LABELLED, (Marked(mark=10.0), Marked(mark=20.0)), weights=(1.0, 3.0))
   assert isinstance(model, HasClasses) and model.class_conditional

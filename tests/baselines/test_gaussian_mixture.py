@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.mixture
-from enumeration import Batches, log_probs
+from helpers.enumeration import Batches, log_probs
 
 from gdm.baselines.gaussian_mixture import GaussianMixture
 from gdm.dataspec import DataSpec
@@ -48,6 +48,7 @@ def in_sklearn(model, params):
   return theirs
 
 
+@pytest.mark.fast_cases("diag")
 @KINDS
 def test_score_agrees_with_sklearn(kind):
   model, params, carry = solved(kind)
@@ -55,6 +56,7 @@ def test_score_agrees_with_sklearn(kind):
   np.testing.assert_allclose(log_probs(model, params, carry, x), in_sklearn(model, params).score_samples(x), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_recovers_a_known_density():
   model, params, carry = solved()
   x, truth = planted(5000, seed=1)
@@ -63,6 +65,7 @@ def test_recovers_a_known_density():
   assert np.abs(gap).mean() < 0.05
 
 
+@pytest.mark.fast_cases("diag")
 @KINDS
 def test_a_sklearn_fit_from_the_same_parameters_is_no_better(kind):
   model, params, carry = solved(kind, alpha=0.0, tolerance=0.0)
@@ -73,6 +76,7 @@ def test_a_sklearn_fit_from_the_same_parameters_is_no_better(kind):
   assert log_probs(model, params, carry, x).mean() > theirs.score(x) - 1e-3
 
 
+@pytest.mark.fast_cases("full")
 @KINDS
 def test_samples_have_the_models_moments_and_entropy(kind):
   model, params, carry = solved(kind)
@@ -86,6 +90,7 @@ def test_samples_have_the_models_moments_and_entropy(kind):
   assert scipy.stats.ks_2samp(ours, expected).pvalue > 1e-4
 
 
+@pytest.mark.fast_cases("known1-diag", "known1-full", "known2-full")
 @KINDS
 @pytest.mark.parametrize("known", [[True, False], [False, True], [False, False]])
 def test_completions_follow_the_conditional(kind, known):
@@ -108,6 +113,7 @@ def test_completions_follow_the_conditional(kind, known):
   assert scipy.stats.kstest(np.interp(drawn[:, free], grid, cumulative), "uniform").pvalue > 1e-4
 
 
+@pytest.mark.fast_cases("diag")
 @KINDS
 def test_duplicates_and_constant_dimensions_stay_finite(kind):
   x = np.repeat(np.array([[1.0, 5.0], [2.0, 5.0]], np.float32), 20, axis=0)
@@ -116,6 +122,7 @@ def test_duplicates_and_constant_dimensions_stay_finite(kind):
   assert np.isfinite(log_probs(model, params, carry, np.array([[1.0, 5.0], [7.0, 5.1]], np.float32))).all()
 
 
+@pytest.mark.fast_cases("full")
 @KINDS
 def test_variances_stay_above_the_floor(kind):
   x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
@@ -127,6 +134,7 @@ def test_variances_stay_above_the_floor(kind):
   assert np.linalg.eigvalsh(in_units_of_the_data).min() > 0.01 * (1 - 1e-3)
 
 
+@pytest.mark.fast_cases("full")
 @KINDS
 def test_structure_of_init(kind):
   model, *found = solved(kind, num=100, num_iterations=2)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from enumeration import Batches, log_probs
+from helpers.enumeration import Batches, log_probs
 
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
@@ -29,6 +29,7 @@ def test_gaussian_is_that_of_the_moments_even_far_from_zero():
   np.testing.assert_allclose(params["model"]["scale"], wide.std(0).ravel(), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_gaussian_samples_and_completions():
   x = np.random.default_rng(0).normal([1.0, -2.0], [0.5, 3.0], size=(5000, 2)).astype(np.float32)
   model = Independent(DataSpec((2,), None))

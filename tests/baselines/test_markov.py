@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import Batches, all_states, log_probs
+from helpers.enumeration import Batches, all_states, log_probs
 
 from gdm.baselines.markov import MarkovChain
 from gdm.baselines.table import Table
@@ -29,6 +29,7 @@ def test_homogeneous_chain_recovers_the_transition_matrix():
   np.testing.assert_allclose(np.exp(params["model"]["logits"][1:]), transition, atol=0.02)
 
 
+@pytest.mark.fast_cases("True")
 @pytest.mark.parametrize("homogeneous", [False, True])
 def test_probability_is_the_product_of_conditional_frequencies(homogeneous):
   x = np.random.default_rng(1).integers(2, size=(400, 6))
@@ -55,6 +56,7 @@ def test_full_order_is_the_full_table():
   np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.fast_cases("True")
 @pytest.mark.parametrize("homogeneous", [False, True])
 def test_steps_give_the_conditionals_of_one_pass(homogeneous):
   x = np.random.default_rng(3).integers(3, size=(50, 5))

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import scipy.optimize
 import scipy.special
-from enumeration import Batches, all_states, log_probs
+from helpers.enumeration import Batches, all_states, log_probs
 
 from gdm.baselines.independent import Independent
 from gdm.baselines.mixture import Mixture

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
 
 from gdm.baselines.kneser_ney import FALLBACK_DISCOUNTS, Counter, discounts, distinct
 from gdm.baselines.ngram import NGram
@@ -89,6 +89,7 @@ def counts_of(grams, length, order):
                                   sum(other[1:] == gram for other in longer)) for gram in set(seen)}
 
 
+@pytest.mark.fast_cases("2")
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_probabilities_are_those_of_the_equations(order):
   x, length = sequences(20)
@@ -105,6 +106,7 @@ def test_probabilities_are_those_of_the_equations(order):
   np.testing.assert_allclose(score(model, params, carry, batch).nats, expected, rtol=1e-5)
 
 
+@pytest.mark.fast_cases("2")
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_probabilities_of_each_length_sum_to_one(order):
   model, params, carry = fitted(order)
@@ -161,6 +163,7 @@ def test_discounts_follow_from_how_many_counts_there_are_of_each():
   np.testing.assert_allclose(discounts(counts[:8]), [0, *FALLBACK_DISCOUNTS])
 
 
+@pytest.mark.slow
 def test_steps_give_the_conditionals_of_one_pass():
   model, params, carry = fitted(order=3)
   x = sequences(30, seed=3)[0] % 3
@@ -181,6 +184,7 @@ def test_samples_and_completions_have_the_enumerated_probabilities():
     model.complete(params, carry, KEY, np.zeros((1, 3), int), np.array([False, False, True]))
 
 
+@pytest.mark.slow
 def test_prompts_go_on_beyond_the_length_of_examples():
   model, params, _ = fitted()
   out = model.generate(params, KEY, prompt=np.array([[0, 1], [2, 0]]), max_length=40, with_log_probs=True)

@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from enumeration import Batches, all_states, log_probs
+from helpers.enumeration import Batches, all_states, log_probs
 
 from gdm.baselines.table import Table
 from gdm.dataspec import DataSpec

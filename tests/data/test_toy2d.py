@@ -11,6 +11,7 @@ from gdm.errors import ConfigError
 SHAPES = sorted(toy2d.DENSITIES)
 
 
+@pytest.mark.fast_cases("banana", "checkerboard", "eight_gaussians", "ring", "rings", "spiral", "two_moons")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_density_integrates_to_one(shape):
   # midpoints of a grid much finer than any sigma: exact for the squares, spectral for what is smooth
@@ -21,6 +22,7 @@ def test_the_density_integrates_to_one(shape):
   assert density.sum() * step**2 == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.fast_cases("banana", "checkerboard", "eight_gaussians", "ring", "rings", "spiral", "two_moons")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_samples_follow_the_density(shape):
   dataset = load_dataset(f"toy2d:{shape}")
@@ -56,6 +58,7 @@ def _by_quadrature(shape: str, x: np.ndarray) -> float:
   return scipy.integrate.quad(integrand, 0, 1, limit=500, points=np.linspace(0, 1, 41)[1:-1], epsabs=0, epsrel=1e-10)[0]
 
 
+@pytest.mark.fast_cases("spiral")
 @pytest.mark.parametrize("shape", ["two_moons", "spirals", "spiral"])
 def test_curves_are_integrated_to_six_digits(shape):
   dataset = load_dataset(f"toy2d:{shape}")

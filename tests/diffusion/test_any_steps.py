@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from diffusion.analytic import GAUSSIAN, moved
 
-from experiments.registry import build_model
 from gdm.dataspec import DataSpec
 from gdm.diffusion.paths.path import Level, prior_scale
 from gdm.diffusion.samplers.grids import Rho, Uniform
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
 from gdm.diffusion.samplers.sampler import Step, Stepwise
+from gdm.runs.registry import build_model
 
 KEY = jax.random.key(0)
 NUM = 1000
@@ -164,6 +164,7 @@ def check(names, sampler, num_steps):
       assert np.all(np.abs(error) < TOLERANCE[num_steps]), (name, what, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_few_steps(sampler):
   """Of the models whose paths differ most."""
@@ -209,6 +210,7 @@ class Within:
     return self(x, t), jnp.full_like(x, 0.5)
 
 
+@pytest.mark.fast_cases("flow_matching-time")
 @pytest.mark.parametrize(("name", "clock"), [("flow_matching", "time"), ("edm", "sigma")])
 def test_the_last_step_of_heun_is_corrected_where_noise_is_left(name, clock):
   """Normal data in 6 steps, one of which predicts the data itself: each step is a factor, known in closed form."""

@@ -36,6 +36,7 @@ def known(x, t):
   return jnp.tanh(x) * (0.5 + (1000.0 * t[:, None] - 1.0) / 2000.0)
 
 
+@pytest.mark.fast_cases("ddim-sampler2")
 @pytest.mark.parametrize(("name", "sampler"), [
     ("ddpm_small", Ancestral("posterior")), ("ddpm_large", Ancestral("forward")), ("ddim", DDIM()),
     ("ddim_eta", DDIM(0.7)), ("dpm_solver", DPMSolver())])
@@ -59,6 +60,7 @@ def test_each_step(name, sampler, monkeypatch):
       before = after
 
 
+@pytest.mark.slow
 def test_heuns_steps():
   """In x / alpha as theirs, all 20 steps in one run."""
   sigma, start, xs = (fixtures()[f"heun/{key}"] for key in ("sigma", "start", "x"))

@@ -47,6 +47,7 @@ def at_the_end(mixture, path, out):
   return out.log_prob - normal + mixture.log_prob(path, latent, jnp.full(len(latent), path.ends[1]))
 
 
+@pytest.mark.fast_cases("sub_vp")
 @pytest.mark.parametrize("name", ["vp_linear", "sub_vp", "edm", "rectified_flow"])
 def test_the_ode_finds_the_density(name):
   path, denoise, tolerance = PATHS[name], Counting(TWO.denoise(PATHS[name])), Tolerance(1e-6, 1e-6)
@@ -87,6 +88,7 @@ def test_hutchinson_is_exact_where_the_jacobian_is_a_multiple_of_one():
   np.testing.assert_allclose(at_the_end(GAUSSIAN, path, out), GAUSSIAN.log_density(x), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_ode_out_of_tolerance_says_so():
   path, tolerance = VPLinear(), Tolerance(1e-7, 1e-8, max_steps=4)
   out = jax.jit(lambda x: log_likelihood(TWO.denoise(path), path, x, KEY, Exact(), tolerance))(jnp.ones((2, 2)))
@@ -95,6 +97,7 @@ def test_an_ode_out_of_tolerance_says_so():
     require_solved(out, tolerance)
 
 
+@pytest.mark.fast_cases("rectified_flow")
 @pytest.mark.parametrize("name", ["edm", "rectified_flow", "vp_linear"])
 def test_the_continuous_time_bound_meets_the_density(name):
   """With the true score and hardly any noise at first, the bound is the density itself, at each x."""
@@ -124,6 +127,7 @@ def test_the_continuous_time_bound_meets_the_density(name):
     assert abs(bound - TWO.log_density(x[None])[0]) < 4.0 * error + 5e-3
 
 
+@pytest.mark.slow
 def test_the_gap_of_discrete_time_shrinks_with_its_steps():
   """Means over data and noise are known for Gaussian data: of ||noise - E[noise | x_t]||^2, the posterior variance."""
   path, variance, dims = LogSNRLinear(10.0, -8.0), GAUSSIAN.variances[0], 2
@@ -159,6 +163,7 @@ def exact_noise(path, sample, levels):
   return (sample.x - level.alpha * data) / level.sigma
 
 
+@pytest.mark.fast_cases("None-0.2")
 @pytest.mark.parametrize(("levels", "gain"), [(None, 0.2), (64, 0.5), (17, 1.0)])
 def test_the_control_variate_changes_the_spread_alone(levels, gain):
   """At each time, over log-SNRs to where the levels are apart; below MIN_LEVELS it is none, so no error is negative.
@@ -200,6 +205,7 @@ def test_discrete_reconstruction_is_a_distribution_over_levels():
   np.testing.assert_allclose(np.exp(-score).sum(axis=0), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_prior_loss_is_the_divergence_of_two_normals():
   path = LogSNRLinear(5.0, -1.0)
   alpha, sigma = path.level(jnp.asarray(1.0))[:2]

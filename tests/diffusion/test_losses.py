@@ -54,6 +54,7 @@ def test_conversions_round_trip(source, target, alpha, sigma, alpha_rate, sigma_
     np.testing.assert_allclose(source.noise_scale(level), scale, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.fast_cases("0.0-velocity", "1.0-v", "1.0-velocity")
 @pytest.mark.parametrize("name", ["v", "velocity"])
 @pytest.mark.parametrize("t", [0.0, 1.0])
 def test_v_and_velocity_say_everything_at_both_ends(name, t):
@@ -66,6 +67,7 @@ def test_v_and_velocity_say_everything_at_both_ends(name, t):
   np.testing.assert_allclose(source.noise(level, sample.x, value), noise, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_velocity_is_the_paths_tangent():
   path = PATHS["cosine"]
   data, noise = jnp.asarray([[0.3, -2.0]]), jnp.asarray([[1.1, 0.2]])
@@ -93,6 +95,7 @@ def test_preconditioned_inputs_and_targets_have_variance_one():
   np.testing.assert_allclose(around.data(sigma, x, target), data, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weightings_are_the_papers():
   path, t = VPLinear(), jnp.asarray([0.1, 0.5, 0.9])
   alpha, sigma = path.level(t)[:2]
@@ -117,6 +120,7 @@ def test_weightings_are_the_papers():
              for name, kind in WEIGHTINGS.items())
 
 
+@pytest.mark.fast_cases("levels")
 @pytest.mark.parametrize("name", TIMES)
 def test_times_follow_their_density(name):
   """Quantiles of draws are where the ranks say, and the density is the slope of ranks by time."""

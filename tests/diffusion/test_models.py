@@ -9,10 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import states_of
+from helpers.enumeration import states_of
 
-from experiments.registry import build_model
-from experiments.scoring import scored_by
 from gdm.dataspec import DataSpec
 from gdm.diffusion.bound import prior_loss
 from gdm.diffusion.ddpm import DDPM
@@ -25,6 +23,8 @@ from gdm.errors import ConfigError, NotFiniteError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.likelihood import Kind
 from gdm.model import HasLatent, HasLikelihoods, HasLogLikelihood, HasSample, Model
+from gdm.runs.registry import build_model
+from gdm.runs.scoring import scored_by
 
 KEY = jax.random.key(0)
 PLANE = DataSpec((2,), None, num_classes=3)
@@ -63,12 +63,14 @@ def build(name, spec, **fields):
   return model, {**params, "model": jax.tree.unflatten(treedef, moved)}, carry
 
 
+@pytest.mark.fast_cases("score_sde", "edm", "flow_matching")
 @each_model
 def test_is_a_model_of_known_capabilities(name):
   for protocol in (Model, HasLogLikelihood, HasLikelihoods, HasSample, HasLatent):
     assert isinstance(build(name, PLANE)[0], protocol)
 
 
+@pytest.mark.fast_cases("score_sde")
 @each_model
 def test_every_parameter_is_moved_by_some_objective(name):
   model, params, carry = build(name, PLANE)
@@ -102,6 +104,7 @@ def test_bounds_sum_to_less_than_one(name):
   assert total < 1.0 + 4.0 * np.sqrt(np.sum((np.exp(mean) * error) ** 2))
 
 
+@pytest.mark.slow
 @some_models
 def test_the_flows_density_sums_to_less_than_one(name):
   """The mean over the path's own noise bounds each probability."""
@@ -114,6 +117,7 @@ def test_the_flows_density_sums_to_less_than_one(name):
   assert total < 1.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["bound", "ode,tolerance=1e-6"])
 def test_a_change_of_units_moves_the_density_by_its_logarithm(way):
   """Standardization is inside the model, with its Jacobian."""
@@ -140,6 +144,7 @@ def test_samples_are_as_the_data_is_served(name, sampler):
     assert out.info["trajectory"].shape == (2, 6, 2)
 
 
+@pytest.mark.slow
 def test_any_number_of_steps_and_their_price():
   model, params, carry = build("ddpm", PLANE)
   for steps in (1, 2, 7):
@@ -147,6 +152,7 @@ def test_any_number_of_steps_and_their_price():
   assert model.sample(params, carry, KEY, 3).info["nfe"] == 30
 
 
+@pytest.mark.slow
 def test_guidance_goes_from_no_label_to_the_label_and_beyond():
   model, params, carry = build("edm", PLANE, class_conditional=True, label_dropout=0.2)
   draw = functools.partial(model.sample, params, carry, KEY, 5, num_steps=3)
@@ -167,6 +173,7 @@ def test_encoding_and_decoding_undo_each_other(name):
   np.testing.assert_array_equal(back(), states["x"])
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_the_noise_in_the_datas_units():
   model, params, carry = build("ddpm", PLANE)
   batch = some(PLANE, 50)
@@ -176,6 +183,7 @@ def test_the_score_is_that_of_the_noise_in_the_datas_units():
                              atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sliced_score_matching_is_the_trace_and_the_square():
   """Over all signs the mean of v' J v is J's trace: sigma^2 (tr J + |s|^2 / 2) / D."""
   model, params, _ = build("ncsn", PLANE, matching="sliced")
@@ -240,6 +248,7 @@ class Overshooting(PerfectImprovedDDPM):
     return (x - level.alpha * data) / level.sigma, jnp.zeros_like(x)
 
 
+@pytest.mark.slow
 def test_the_bound_is_of_the_clipped_predictions_that_samples_are_made_of():
   """At the lowest and the highest level, which twice the data lies beyond."""
   model = Overshooting(DataSpec((1,), 256), num_noise_steps=50)
@@ -250,6 +259,7 @@ def test_the_bound_is_of_the_clipped_predictions_that_samples_are_made_of():
   assert step[20] > step[1] > 0.0
 
 
+@pytest.mark.fast_cases("PerfectLowest-4000-auto-0.12")
 @pytest.mark.parametrize(("build", "num_steps", "decoder", "floor"), [
     (PerfectDDPM, 1000, "auto", 1.70), (PerfectDDPM, 1000, "uniform_prior", 2.38),
     (PerfectImprovedDDPM, 4000, "auto", 0.34), (PerfectLowest, 4000, "auto", 0.12)])
@@ -273,6 +283,7 @@ def test_the_floors_of_the_decoders_are_the_papers(build, num_steps, decoder, fl
   assert abs(float(step.mean())) <= 4.0 * float(step.std()) / math.sqrt(len(data)) + 1e-6
 
 
+@pytest.mark.fast_cases("ddpm-uniform_prior")
 @pytest.mark.parametrize(("name", "decoder"), [("ddpm", "auto"), ("ddpm", "uniform_prior"), ("improved_ddpm", "auto")])
 def test_a_decoder_is_a_distribution_and_named_in_the_report(name, decoder):
   """Over all examples, given any x at the first time."""
@@ -340,6 +351,7 @@ def test_a_learned_schedule_falls_and_keeps_its_ends():
   np.testing.assert_allclose(model.network_time(path, t)[jnp.asarray([0, -1])], [0.0, 1.0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ode_out_of_tolerance_is_an_error_with_its_price():
   model, params, carry = build("flow_matching", PLANE)
   model = scored_by(model, "ode,tolerance=1e-12,num_probes=0")

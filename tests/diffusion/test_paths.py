@@ -55,6 +55,7 @@ def parts(name):
     return t, out, slope, steps
 
 
+@pytest.mark.fast_cases("edm")
 @each
 def test_its_parts_agree(name):
   _, at, slope, _ = parts(name)
@@ -73,6 +74,7 @@ def test_its_parts_agree(name):
   close(at["diffusion"], 2 * sigma * at["level"].sigma_rate - 2 * at["drift"] * sigma**2)
 
 
+@pytest.mark.fast_cases("sub_vp", "log_snr_linear", "ve", "edm", "rectified_flow")
 @each
 def test_the_time_of_a_log_snr(name):
   t, at, _, _ = parts(name)
@@ -117,6 +119,7 @@ def test_noised_data_says_what_it_is():
   assert sample.level.alpha.shape == (2,)
 
 
+@pytest.mark.slow
 def test_alpha_bar_of_discrete_betas_is_the_paths():
   betas = linear_betas(1000)
   assert betas[0] == pytest.approx(1e-4) and betas[-1] == pytest.approx(0.02)
@@ -148,6 +151,7 @@ def test_the_cosine_schedule_is_the_papers():
   np.testing.assert_allclose(schedule.alpha_bar, np.cumprod(1.0 - betas), rtol=1e-3)
 
 
+@pytest.mark.fast_cases("learned_ends")
 @pytest.mark.parametrize("name", MODULES)
 def test_learned_paths_start_at_their_ends_and_learn(name):
   path = made(name)

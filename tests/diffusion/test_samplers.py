@@ -87,6 +87,7 @@ def drawn(name):
   return np.asarray(out.x), out.info, denoise.calls
 
 
+@pytest.mark.fast_cases("ddim")
 @pytest.mark.parametrize("name", CASES)
 def test_it_finds_mean_and_covariance(name):
   x, info, calls = drawn(name)
@@ -97,6 +98,7 @@ def test_it_finds_mean_and_covariance(name):
   assert info["nfe"] == calls
 
 
+@pytest.mark.slow
 def test_learned_variances_between_the_two():
   """Fractions 0 and 1 are the two fixed variances, draw by draw."""
   path, denoise = VPLinear(), GAUSSIAN.denoise(VPLinear())
@@ -173,6 +175,7 @@ def test_a_trajectory_ends_in_the_sample_and_memory_does_not_grow():
   assert sizes[1] - sizes[0] <= 1000 * 64, "some numbers for each step, which the times are"
 
 
+@pytest.mark.slow
 def test_an_adaptive_solver_says_when_it_gives_up():
   path = VPLinear()
   out = jax.jit(lambda key: sample(Adaptive(Tolerance(1e-6, 1e-6, 3)), TWO.denoise(path), path, Uniform(), 1, key,

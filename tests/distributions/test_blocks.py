@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from enumeration import all_states, assert_frequencies_match
+from helpers.enumeration import all_states, assert_frequencies_match
 
 from gdm.dataspec import DataSpec
 from gdm.distributions import blocks
@@ -45,6 +45,7 @@ def pattern_probs(states, size, fallback):
   return patterns, np.exp(np.asarray(scores, np.float64))
 
 
+@pytest.mark.fast_cases("2")
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_patterns_sum_to_one_and_mix_in_laplaces_rule(size):
   states = np.random.default_rng(size).dirichlet(np.ones(size + 1))
@@ -59,6 +60,7 @@ def test_patterns_sum_to_one_and_mix_in_laplaces_rule(size):
     np.testing.assert_allclose(probs[0], 0.8 * states[0] + expected[0], rtol=1e-5)
 
 
+@pytest.mark.fast_cases("4")
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_draws_follow_the_probabilities_whatever_the_padding(size):
   states = np.random.default_rng(size).dirichlet(np.ones(size + 1))
@@ -68,12 +70,14 @@ def test_draws_follow_the_probabilities_whatever_the_padding(size):
   assert_frequencies_match(drawn[:, :size], *pattern_probs(states, size, 0.2))
 
 
+@pytest.mark.slow
 def test_low_temperature_draws_the_likeliest_state():
   logits = jnp.asarray([[0.0, 1.0, 0.5, 0.0, 0.0]])
   drawn = blocks.draw(KEY, jnp.tile(logits, (500, 1)), np.full(500, 4), 0.2, temperature=0.01)
   np.testing.assert_array_equal(drawn, np.tile([1, 0, 0, 0], (500, 1)))
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_for_every_pattern():
   x = jnp.asarray(list(itertools.product((0, 1), repeat=4)))
   ones = jnp.sum(x, axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from enumeration import assert_frequencies_match
+from helpers.enumeration import assert_frequencies_match
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +35,7 @@ def all_pixels(levels, channels):
 components = st.lists(st.tuples(st.floats(-20, 20), st.floats(-30, 30), st.floats(-14, 8)), min_size=3, max_size=3)
 
 
+@pytest.mark.slow
 @given(components, st.sampled_from([2, 3, 16, 256]))
 @settings(max_examples=80)
 def test_all_levels_together_have_probability_one(rows, levels):
@@ -46,6 +47,7 @@ def test_all_levels_together_have_probability_one(rows, levels):
   np.testing.assert_allclose(np.exp(np.asarray(log_probs, np.float64)).sum(), 1.0, atol=3e-5)
 
 
+@pytest.mark.fast_cases("False-256-1")
 @pytest.mark.parametrize(("levels", "channels"), [(256, 1), (5, 2), (12, 3), (4, 4)])
 @pytest.mark.parametrize("coupled", [True, False])
 def test_all_pixels_together_have_probability_one(levels, channels, coupled):
@@ -72,6 +74,7 @@ def test_channels_are_coupled_as_in_equation_3():
   np.testing.assert_allclose(got, np.log(bins).sum(axis=0), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_component_is_picked_for_all_channels():
   # Two components that disagree in every channel: mixed pixels are as good as impossible.
   means = jnp.asarray([[-1.0, 1.0]] * 3)
@@ -100,6 +103,7 @@ def test_float32_agrees_with_float64_in_bins_and_tails():
   np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.fast_cases("-5.0", "9.0", "60.0")
 @pytest.mark.parametrize("log_scale", [-11.5, -5.0, 0.0, 9.0, 60.0])
 def test_values_and_gradients_are_finite_in_the_tails(log_scale):
   pixel = dl.Mixture(jnp.asarray([0.0, -40.0]), jnp.asarray([[-9.0, 9.0]]), jnp.full((1, 2), log_scale),
@@ -110,6 +114,7 @@ def test_values_and_gradients_are_finite_in_the_tails(log_scale):
   assert np.isfinite(total) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.fast_cases("False")
 @pytest.mark.parametrize("coupled", [True, False])
 def test_a_channel_given_those_before_it_is_the_ratio_of_two_sums(coupled):
   levels = 4
@@ -133,6 +138,7 @@ def test_a_channel_given_those_before_it_is_the_ratio_of_two_sums(coupled):
                                atol=1e-4)
 
 
+@pytest.mark.slow
 def test_conditionals_are_finite_in_the_tails():
   """Also where all components are as good as impossible, and where one has explained the channels before alone."""
   means, log_scales = jnp.asarray([[-9.0, 9.0]] * 3), jnp.full((3, 2), -7.0)
@@ -148,6 +154,7 @@ def test_conditionals_are_finite_in_the_tails():
     np.testing.assert_allclose(log_probs[np.arange(3), x[:, channel]], each[:, channel], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "channels", "coupled", "temperature"), [
     (16, 1, True, 0.7), (4, 3, True, 1.0), (4, 3, False, 0.7)])
 def test_draws_follow_the_probabilities(levels, channels, coupled, temperature):
@@ -170,6 +177,7 @@ def test_towards_zero_temperature_draws_are_the_nearest_level_channel_by_channel
   np.testing.assert_array_equal(draws, np.tile([150, 150, 75], (20, 1)))
 
 
+@pytest.mark.slow
 def test_images_have_a_log_probability_per_pixel():
   mixture = random_mixture(KEY, (2, 4, 5), 3, 10)
   assert mixture.means.shape == (2, 4, 5, 3, 10) and dl.num_parameters(3, 10) == 100

@@ -12,6 +12,7 @@ MEANS = np.array([-3.0, -1.0, -0.2, 0.0, 0.49, 1.0, 30.0], np.float32)
 LOG_SCALES = np.log(np.array([1e-3, 1e-2, 0.1, 1.0, 20.0], np.float32))
 
 
+@pytest.mark.fast_cases("2")
 @pytest.mark.parametrize("levels", [2, 3, 17, 256])
 def test_levels_have_the_probability_of_their_bins_and_one_in_all(levels):
   means, log_scales = (a.ravel() for a in np.meshgrid(MEANS, LOG_SCALES))
@@ -27,6 +28,7 @@ def test_levels_have_the_probability_of_their_bins_and_one_in_all(levels):
   np.testing.assert_allclose(found[seen], np.log(truth[seen]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_far_tails_keep_finite_values_and_gradients():
   """A level 300 standard deviations off: about -z^2 / 2, whose slope is -z."""
   def score(mean, log_scale):

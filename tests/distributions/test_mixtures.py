@@ -30,6 +30,7 @@ def expected_log_prob(reference, logits, means, log_scales, x):
   return scipy.special.logsumexp(scipy.special.log_softmax(logits, axis=-1) + each, axis=-1)
 
 
+@pytest.mark.slow
 @each_family
 @given(numbers)
 @settings(max_examples=40)
@@ -51,6 +52,7 @@ def test_densities_integrate_to_one_and_to_their_cdf(module, reference, rows):
   np.testing.assert_allclose(integral, cdf, atol=5e-3)
 
 
+@pytest.mark.fast_cases("logistic")
 @each_family
 def test_float32_agrees_with_float64_near_and_far(module, reference):
   keys = jax.random.split(KEY, 4)
@@ -61,6 +63,7 @@ def test_float32_agrees_with_float64_near_and_far(module, reference):
   np.testing.assert_allclose(got, expected_log_prob(reference, logits, means, log_scales, x), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.fast_cases("1e-05-logistic", "1.0-gaussian", "1.0-logistic", "10000.0-gaussian", "10000.0-logistic")
 @each_family
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e4])
 def test_ten_thousand_scales_away_values_and_gradients_are_finite(module, reference, scale):
@@ -73,6 +76,7 @@ def test_ten_thousand_scales_away_values_and_gradients_are_finite(module, refere
   assert np.all(np.sign(grads[3][jnp.asarray([0, 1, 3, 4])]) == [1, 1, -1, -1])  # back to the mean
 
 
+@pytest.mark.fast_cases("logistic")
 @each_family
 def test_draws_follow_the_density_at_any_temperature(module, reference):
   rows = [(0.5, -2.0, -1.0), (-0.3, 0.5, -0.5), (0.0, 4.0, 0.3)]
@@ -84,6 +88,7 @@ def test_draws_follow_the_density_at_any_temperature(module, reference):
     assert scipy.stats.kstest(np.asarray(uniform), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.fast_cases("logistic")
 @each_family
 def test_towards_zero_temperature_draws_are_the_mean_of_the_heaviest_component(module, reference):
   logits, means, log_scales = (jnp.tile(values, (100, 1)) for values in parameters(

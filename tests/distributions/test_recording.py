@@ -2,10 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gdm.distributions.recording import recording_step
 
 
+@pytest.mark.slow
 def test_recording_steps_are_found_among_odd_values_and_rounding():
   rng = np.random.default_rng(0)
   tenths = np.round(rng.normal(10, 2, 1000), 1)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from experiments.sampling import mixing
 from gdm.dataspec import DataSpec
 from gdm.energy.continuous import ContinuousEnergy
 from gdm.energy.continuous_chains import acceptance_info
 from gdm.energy.ebm import EBM
 from gdm.errors import ConfigError
 from gdm.inference import diagnostics
+from gdm.runs.sampling import mixing
 
 KEY = jax.random.key(0)
 DIMS = 10
@@ -58,6 +58,7 @@ def test_samples_of_a_correlated_gaussian_have_its_widths():
   require_told(drawn.info)
 
 
+@pytest.mark.slow
 def test_log_z_of_a_correlated_gaussian_lies_in_its_interval():
   for normalizer in ("ais", "smc"):
     found, = dataclasses.replace(MODEL, normalizer=normalizer).log_normalizer(correlated(), {}, KEY)
@@ -66,6 +67,7 @@ def test_log_z_of_a_correlated_gaussian_lies_in_its_interval():
     assert low <= LOG_Z <= high < low + 1.5 and found.acceptance > 0.5 and found.effective_sample_size > 10
 
 
+@pytest.mark.slow
 def test_completions_are_draws_of_the_conditional():
   params, base = correlated(), correlated()["base"]
   u = np.random.default_rng(1).multivariate_normal(np.zeros(DIMS), CORRELATED, size=3)
@@ -83,6 +85,7 @@ def test_completions_are_draws_of_the_conditional():
   require_told(done.info)
 
 
+@pytest.mark.slow
 def test_denoised_examples_are_draws_of_the_posterior():
   params, base = correlated(), correlated()["base"]
   deviation = 0.05 * float(np.mean(base["scale"]))
@@ -182,6 +185,7 @@ def test_the_smaller_and_narrower_of_two_modes_gets_its_share_by_smc():
   assert low <= math.log(2 * math.pi) <= high < math.log(2 * math.pi) + 0.5
 
 
+@pytest.mark.slow
 def test_the_pilot_is_a_function_of_the_parameters_alone():
   """So that draws, log Z and RAISE are of one sampler: another key leaves its kernels and temperatures as they are."""
   model, params = given(lambda u: -0.5 * jnp.sum(jnp.square(u / 0.1), axis=1), np.ones(1), num_temperatures=5)
@@ -205,6 +209,7 @@ def test_what_failed_is_put_into_words():
   assert "not from the model" not in mixing(well) and "least acceptance of annealing 0.7" in mixing(well)
 
 
+@pytest.mark.slow
 def test_the_least_acceptance_is_of_enough_moves():
   acceptance = jnp.full((40, 128), 0.8).at[7].set(0.0).at[30:, 3].set(0.0)
   info = acceptance_info(acceptance, jnp.linspace(0.0, 1.0, 41))

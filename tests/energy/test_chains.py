@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from small_models import small_batch, small_model
+from helpers.small_models import small_batch, small_model
 
 from gdm.errors import NotFiniteError
 from gdm.mesh import make_mesh

@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_models import small_batch, small_model
+from helpers.small_models import small_batch, small_model
 
 from configs.energy.ebm import VARIANTS, get_config
-from experiments.registry import build_model, model_defaults
-from experiments.settings import check_settings
 from gdm.dataspec import DataSpec
 from gdm.energy import losses
 from gdm.energy.ebm import EBM
@@ -23,6 +21,8 @@ from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.likelihood import Kind
 from gdm.mesh import make_mesh
 from gdm.networks.energy_networks import largest_singular_value
+from gdm.runs.registry import build_model
+from gdm.runs.settings import check_settings
 from gdm.training import checkpoint
 from gdm.training.loop import fit
 from gdm.training.state import init_state, optimizers_for
@@ -98,6 +98,7 @@ def test_a_gaussian_is_recovered(objective, wider, tolerance):
     np.testing.assert_allclose(learned.nats, exact.nats, atol=0.05)
 
 
+@pytest.mark.slow
 def test_densities_of_the_plane_integrate_to_one_by_two_ways():
   model, params, carry = moved()
   exact, = model.log_normalizer(params, carry, KEY)
@@ -123,6 +124,7 @@ def test_raise_is_below_the_density_and_near_it():
   assert -4 * gap.std() / len(gap) ** 0.5 < gap.mean() < 0.1
 
 
+@pytest.mark.slow
 def test_a_fresh_model_is_its_reference_on_a_line_too():
   fresh = EBM(DataSpec((1,), None), reference=3.0, hidden=(4,))
   params, carry = fresh.init(KEY, {"x": X[:, :1]})
@@ -130,6 +132,7 @@ def test_a_fresh_model_is_its_reference_on_a_line_too():
   np.testing.assert_allclose(log_z.nats, math.log(3.0 * math.sqrt(2 * math.pi)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_and_completions_are_the_gaussian_s():
   matrix = np.array([[2.0, -1.2], [-1.2, 1.0]], np.float32)
   params = set_gaussian(GAUSSIAN.init(KEY, {"x": X})[0], matrix, [0.5, 0.0])
@@ -330,7 +333,6 @@ def test_what_a_model_cannot_do_is_said():
 def test_config_builds_its_model(variant):
   config = get_config(variant)
   check_settings(config)
-  assert set(config.model) - {"name"} == set(model_defaults("ebm"))
   spec = {"digits": DataSpec((8, 8, 1), 17), "npz": DataSpec((11,), None)}.get(variant, PLANE)
   model = build_model(config.model.to_dict(), spec)
   params, carry = jax.eval_shape(model.init, KEY, {"x": jax.ShapeDtypeStruct((2, *spec.event), jnp.float32)})

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from enumeration import all_states, assert_completions_match, assert_frequencies_match
+from helpers.enumeration import all_states, assert_completions_match, assert_frequencies_match
 
 from gdm.dataspec import DataSpec
 from gdm.energy.gaussian_rbm import GaussianRBM
@@ -215,6 +215,7 @@ def test_training_finds_a_planted_distribution(way):
   assert np.all(np.isfinite(metrics["energy_gap"].value)) and np.abs(metrics["energy_gap"].value[-50:].mean()) < 0.3
 
 
+@pytest.mark.slow
 def test_the_evaluator_takes_what_the_model_knows():
   model, params, carry = ready("rbm")
   batches = [{"x": jnp.asarray(STATES[i:i + 32])} for i in (0, 32)]

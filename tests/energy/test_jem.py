@@ -10,8 +10,6 @@ import pytest
 from jax.scipy.special import logsumexp
 
 from configs.energy.jem import VARIANTS, get_config
-from experiments.registry import build_model, model_defaults
-from experiments.settings import check_settings
 from gdm.dataspec import DataSpec
 from gdm.energy import losses
 from gdm.energy.ebm import EBM
@@ -21,6 +19,8 @@ from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.inference.quadrature import log_integral
 from gdm.likelihood import Kind
+from gdm.runs.registry import build_model
+from gdm.runs.settings import check_settings
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import make_train_step
 
@@ -90,6 +90,7 @@ def standardized(x):
   return (np.asarray(x) - CENTRE) / SCALE
 
 
+@pytest.mark.slow
 def test_draws_given_labels_have_their_moments():
   y = jnp.arange(3000) % 3
   for temperature in (1.0, 0.25):
@@ -193,7 +194,6 @@ def test_what_is_no_label_is_said():
 def test_config_builds_its_model(variant):
   config = get_config(variant)
   check_settings(config)
-  assert set(config.model) - {"name"} == set(model_defaults("jem"))
   spec = {"digits": DataSpec((8, 8, 1), 17, num_classes=10)}.get(variant, PLANE)
   model = build_model(config.model.to_dict(), spec)
   params, carry = jax.eval_shape(model.init, KEY, {"x": jax.ShapeDtypeStruct((2, *spec.event), jnp.float32)})

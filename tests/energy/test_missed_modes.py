@@ -40,6 +40,7 @@ def two_modes(elsewhere=0.9, dims=DIMS):
   return model, params, carry
 
 
+@pytest.mark.slow
 def test_a_mode_away_from_the_data_is_found_and_both_ends_are_told_apart():
   """Nine tenths of the mass: both ends would be log(10) too high, and agree."""
   model, params, carry = two_modes()
@@ -126,6 +127,7 @@ def test_a_gaussian_s_far_component_is_found():
   np.testing.assert_allclose(found.missed, 0.8, atol=0.1)
 
 
+@pytest.mark.slow
 def test_where_annealing_reaches_everything_log_z_is_as_before():
   model = RBM(DataSpec((6,), 2), num_hidden=4, normalizer="ais", num_temperatures=100, num_chains=100)
   rng = np.random.default_rng(1)
@@ -224,6 +226,7 @@ def test_quadrature_looks_at_the_peak_of_any_example():
 separate = jax.jit(missed_modes.separate)  # op by op it takes long
 
 
+@pytest.mark.slow
 def test_regions_on_either_side_of_what_is_known_are_found_one_after_the_other():
   rng = np.random.default_rng(0)
   known = jnp.asarray(rng.normal(size=(100, 4)), jnp.float32)

@@ -52,6 +52,7 @@ def test_the_density_is_the_gaussian_of_the_summed_precisions():
   np.testing.assert_allclose(found.nats, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_samples_have_its_moments():
   model, params, carry, precision, mean = gaussians()
   drawn = model.sample(params, carry, KEY, 4000)

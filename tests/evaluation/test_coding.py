@@ -6,12 +6,11 @@ import functools
 import jax
 import numpy as np
 import pytest
+from helpers.small_models import SMALL, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from small_models import SMALL, small_model
 
-from experiments.registry import build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
 from gdm.evaluation.coding import container, files
@@ -22,6 +21,7 @@ from gdm.evaluation.coding.tables import TOTAL, Stack, bits, quantize, uniform
 from gdm.evaluation.leaderboard import collect, render
 from gdm.evaluation.report import write_report
 from gdm.model import HasConditionals
+from gdm.runs.registry import build_model
 
 BLOCKS = DataSpec((10,), 2, None, ((0, 1, 2, 3), (4,), (5, 7, 9), (6, 8)))
 SLACK = 72  # bits: what is left of the stack's top, in words of 32
@@ -136,6 +136,7 @@ def test_popping_and_pushing_back_leaves_the_stack_as_it_was(seed, below):
 # Round trips
 
 
+@pytest.mark.fast_cases("fvsbn")
 @pytest.mark.parametrize("name", [*filter(is_chain, SMALL), *MORE])
 def test_examples_come_back_exactly_at_the_claimed_price(name):
   x = sampled(name, 150) if name in CONFIDENT else drawn(name, 150)
@@ -150,6 +151,7 @@ def test_examples_come_back_exactly_at_the_claimed_price(name):
   assert abs(32 * len(words) - claim) <= SLACK + 0.005 * claim + batch_bits + escapes
 
 
+@pytest.mark.fast_cases("fvsbn")
 @pytest.mark.parametrize("name", ["fvsbn", "made of orders", "mlp of blocks with many escapes", "transformer"])
 @settings(max_examples=5)
 @given(st.data())
@@ -165,6 +167,7 @@ def _coder(name):
   return Coder(chain_of(trained(name)[0]), trained(name)[1], 4)
 
 
+@pytest.mark.fast_cases("length1")
 @pytest.mark.parametrize("length", [np.full(100, 12), np.r_[np.full(99, 12), 3], np.arange(100) % 12 + 1])
 def test_sequences_cost_their_own_tokens_and_little_for_their_lengths(length):
   x = np.where(np.arange(12) < length[:, None], drawn("transformer", 100), 4).astype(np.int32)

@@ -37,6 +37,7 @@ def normal_log_z(rng, stderr):
   return LogZ(found, stderr, (found - 1.96 * stderr, found + 1.96 * stderr), Kind.ESTIMATE)
 
 
+@pytest.mark.fast_cases("2", "3")
 @pytest.mark.parametrize("num", [2, 3, 10, 100])
 def test_means_of_normal_scores(num):
   rng = np.random.default_rng(num)
@@ -45,6 +46,7 @@ def test_means_of_normal_scores(num):
   assert abs(covered([each.bits_per_dim_ci95 for each in found], 5.0 / np.log(2.0)) - 0.95) < NOISE
 
 
+@pytest.mark.fast_cases("10-0.85-0.3", "30-0.89-0.9", "100-0.92-0.85")
 # Of scores minus exp(N(0, 1)), skewed by -6: less than 95 %, and most reports say so where there are enough to know.
 @pytest.mark.parametrize(("num", "expected", "told"), [(10, 0.85, 0.3), (30, 0.89, 0.9), (100, 0.92, 0.85),
                                                        (1000, 0.95, 0.15)])
@@ -55,6 +57,7 @@ def test_means_of_skewed_scores_cover_less_and_are_doubted(num, expected, told):
   assert abs(np.mean([each.is_interval_doubtful for each in found]) - told) < 0.1
 
 
+@pytest.mark.fast_cases("5-0.92", "20-0.95", "200-0.95")
 @pytest.mark.parametrize(("num", "expected"), [(3, 0.93), (5, 0.92), (20, 0.95), (200, 0.95)])
 def test_bits_of_examples_of_unlike_length(num, expected):
   """A ratio of sums, whose error is a little too small where the longest of a few examples decides it."""
@@ -65,6 +68,7 @@ def test_bits_of_examples_of_unlike_length(num, expected):
   assert abs(covered(intervals, 2.0) - expected) < NOISE
 
 
+@pytest.mark.fast_cases("3-0.3", "50-1.0")
 @pytest.mark.parametrize(("num", "stderr"), [(3, 0.3), (3, 3.0), (50, 0.01), (50, 1.0)])
 def test_scores_under_an_estimated_log_z(num, stderr):
   rng, found = np.random.default_rng(num), []
@@ -75,6 +79,7 @@ def test_scores_under_an_estimated_log_z(num, stderr):
     assert 0.95 - NOISE < covered([getattr(each, name) for each in found], 0.0) < 0.985
 
 
+@pytest.mark.fast_cases("False-3-0.0", "False-3-0.5", "True-3-0.0", "True-3-0.5")
 @pytest.mark.parametrize(("num", "stderr"), [(3, 0.0), (3, 0.5), (200, 0.0), (200, 0.05)])
 @pytest.mark.parametrize("is_discrete", [False, True])
 def test_paired_differences(num, stderr, is_discrete):
@@ -139,6 +144,7 @@ SETS = {
 }
 
 
+@pytest.mark.fast_cases("alike-sizes0", "wider-sizes0", "far apart-sizes2")
 @pytest.mark.parametrize("sizes", [(5, 5), (20, 20), (10, 50), (100, 100)])
 @pytest.mark.parametrize("sets", SETS)
 def test_areas_under_roc_curves(sets, sizes):
@@ -158,6 +164,7 @@ def test_areas_where_a_few_lie_on_the_wrong_side():
   assert covered(intervals, 0.98) > 0.93
 
 
+@pytest.mark.fast_cases("0.0-kernel1-40-0.97")
 @pytest.mark.parametrize(("shift", "kernel", "num", "least"), [
     (0.0, Polynomial(3), 40, 0.97), (0.0, Gaussian(2.0), 40, 0.97), (1.0, Gaussian(2.0), 40, 0.9),
     pytest.param(1.0, Polynomial(3), 100, 0.87, marks=pytest.mark.slow),

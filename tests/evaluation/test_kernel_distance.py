@@ -55,6 +55,7 @@ def repeats(request):
   return request.param, {name: np.moveaxis(np.array(values), 0, -1) for name, values in found.items()}
 
 
+@pytest.mark.fast_cases("Gaussian-near", "Gaussian-far", "Polynomial-near", "Polynomial-far")
 @pytest.mark.parametrize("case", CASES)
 def test_distances_and_differences_are_unbiased(repeats, case):
   kernel, found = repeats
@@ -74,6 +75,7 @@ def test_the_standard_error_is_the_spread_over_repeats(repeats, case):
     assert np.mean(np.abs(values - truth(kernel, *CASES[case])) < 2 * errors) > 0.88
 
 
+@pytest.mark.slow
 def test_variances_are_unbiased_where_nothing_is_clipped(monkeypatch):
   monkeypatch.setattr(kernel_distance, "_variance", lambda effects, noise: float(np.var(effects, ddof=1)) - noise)
   monkeypatch.setattr(kernel_distance.math, "sqrt", lambda variance: variance)  # so that the "error" is the variance

@@ -189,6 +189,7 @@ def test_one_example_has_no_standard_error():
   assert (result.nats_stderr, result.nats_ci95, result.bits_per_dim_stderr, result.bits_per_dim_ci95) == (None,) * 4
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(bad=st.integers(0, 12), value=st.sampled_from([np.nan, np.inf, -np.inf]), size=st.sampled_from([1, 4, 13]))
 def test_what_is_not_finite_is_an_error_with_its_index_and_padding_is_none(bad, value, size):

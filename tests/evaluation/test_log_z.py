@@ -63,6 +63,7 @@ def raised(nats, kind=Kind.SAMPLER_BOUND, **fields):
   return LogLikelihood.of(jnp.asarray(nats, jnp.float32), 2, kind, **fields)
 
 
+@pytest.mark.fast_cases("0.011-estimate")
 @pytest.mark.parametrize("error, kind", [(0.0, Kind.EXACT), (0.009, Kind.EXACT), (0.011, Kind.ESTIMATE)])
 def test_an_exact_number_that_is_off_by_more_than_a_hundredth_is_an_estimate(error, kind):
   found = scored(Unnormalized(log_z=log_z(stderr=error)))
@@ -151,6 +152,7 @@ def test_a_sampler_s_bound_that_log_z_contradicts_is_refuted():
           "below, ") in one_line(report)
 
 
+@pytest.mark.fast_cases("-10.1-0.01", "-12.0-2.0")
 @pytest.mark.parametrize("by_log_z, stderr", [(-9.95, 0.01), (-10.1, 0.01), (-12.0, 2.0)])
 def test_noise_refutes_nothing(by_log_z, stderr):
   found = both(-10.0 + NOISY, by_log_z, stderr)
@@ -171,6 +173,10 @@ def test_integers_by_annealing_have_no_upper_end():
   assert "otherwise -9.0000 nats, estimate, so that log p has no upper end" in one_line(report_of(found))
 
 
+@pytest.mark.fast_cases(
+    "lower_bound_of_sampler-lower_bound--10.0--12.0--12.0",
+    "lower_bound_of_sampler-lower_bound--10.0--9.0--10.0",
+)
 @pytest.mark.parametrize("kind, of_log_z, own, by_log_z, chosen", [
     (Kind.SAMPLER_BOUND, Kind.LOWER_BOUND, -10.0, -12.0, -12.0),
     (Kind.SAMPLER_BOUND, Kind.LOWER_BOUND, -10.0, -9.0, -10.0),

@@ -46,6 +46,7 @@ def test_it_is_a_mixture_over_labels():
   assert found.given == () and found.kind is Kind.EXACT
 
 
+@pytest.mark.fast_cases("model1-lower_bound", "model2-lower_bound_of_sampler", "model3-estimate")
 @pytest.mark.parametrize("model, kind", [
     (Toy(kind=Kind.LOWER_BOUND), Kind.ESTIMATE),
     (Toy(kind=Kind.LOWER_BOUND, unbiased=True), Kind.LOWER_BOUND),

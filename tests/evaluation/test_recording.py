@@ -54,6 +54,7 @@ def true_probabilities(model, x):
   return np.prod(ends[0] - ends[1], axis=-1).mean(axis=1)
 
 
+@pytest.mark.fast_cases("0.002")
 @pytest.mark.parametrize("deviation", [1.0, 0.1, 0.002])  # much wider than a cell, as wide, and much narrower
 def test_the_probability_of_a_cell_is_the_integral_over_it(deviation):
   model = Peaks(((0.0, 0.125), (0.6, 0.4)), deviation)
@@ -73,6 +74,7 @@ def test_cells_tile_the_plane():
   assert np.exp(log_mean).sum() <= 1.01
 
 
+@pytest.mark.slow
 def test_peaks_on_recorded_values_raise_the_density_without_end_and_no_probability_above_one():
   x = np.array([[0.0, 0.125], [0.5, 0.375]], np.float32)
   densities = []
@@ -85,6 +87,12 @@ def test_peaks_on_recorded_values_raise_the_density_without_end_and_no_probabili
   assert np.all(log_mean > np.log(0.5) - 0.5)  # half of the mass is in either cell
 
 
+@pytest.mark.fast_cases(
+    "lower_bound-True-lower_bound",
+    "lower_bound-False-estimate",
+    "estimate-False-estimate",
+    "upper_bound-False-estimate",
+)
 @pytest.mark.parametrize(("kind", "unbiased", "expected"), [
     (Kind.EXACT, False, Kind.LOWER_BOUND), (Kind.LOWER_BOUND, True, Kind.LOWER_BOUND),
     (Kind.LOWER_BOUND, False, Kind.ESTIMATE), (Kind.ESTIMATE, False, Kind.ESTIMATE),

@@ -5,7 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from commands import HERE, ROOT, TINY
+from helpers.commands import HERE, ROOT, TINY
+
+from gdm.runs.plotting import draw_samples
+
+DEFAULTS = ROOT / "gdm" / "runs" / "defaults.py"  # a get_config that is no config of a model
 
 
 def refused(result, pattern):
@@ -93,9 +97,9 @@ COMMANDS = {
     ("--config=", "--workdir={}"): "--config is ''",
     (f"--config={HERE}", "--workdir={}"): "there is no file",
     (f"--config={ROOT / 'pyproject.toml'}", "--workdir={}"): "is no Python file",
-    (f"--config={ROOT / 'experiments' / 'workdir.py'}", "--workdir={}"): "makes no config: .*get_config",
-    (f"--config={ROOT / 'configs' / 'base.py'}:digits", "--workdir={}"): "makes no config: .*takes 0 positional",
-    (f"--config={ROOT / 'configs' / 'base.py'}", "--workdir={}"): "model.name is ''; known: .*fvsbn",
+    (f"--config={ROOT / 'experiments' / 'cli.py'}", "--workdir={}"): "makes no config: .*get_config",
+    (f"--config={DEFAULTS}:digits", "--workdir={}"): "model.name is 'digits'; known: .*fvsbn",
+    (f"--config={DEFAULTS}", "--workdir={}"): "model.name is ''; known: .*fvsbn",
     (f"{TINY}:digits", f"--workdir={__file__}"): "is a file; name a folder",
     (f"{TINY}:digits", f"--workdir={__file__}/child"): "cannot be written: Not a directory",
     (f"{TINY}:digits", "--workdir=/proc/nowhere/run"): "cannot be written: No such file",
@@ -230,7 +234,6 @@ def test_a_finished_run_is_left_alone_by_commands_that_cannot_be(commands, unbro
 
 def test_a_model_that_cannot_sample_is_told():
   """No model of the registry lacks the capability yet, so a stand-in does."""
-  from experiments import pictures
   from gdm.errors import ConfigError
 
   class Run:
@@ -244,7 +247,7 @@ def test_a_model_that_cannot_sample_is_told():
         temperature = 1.0
 
   with pytest.raises(ConfigError, match="nothing cannot sample"):
-    pictures.draw_samples(Run)
+    draw_samples(Run)
 
 
 def test_a_config_file_with_a_mistake_is_named(commands, tmp_path):

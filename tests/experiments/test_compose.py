@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from commands import ROOT
+from helpers.commands import ROOT
 
 TINY = ("--config.model.network=quadratic", "--config.model.objective=nce", "--config.training.num_steps=10",
         "--config.training.eval_every=0", "--config.training.checkpoint_every=10", "--config.training.log_every=10",

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.trained import load_run
-from experiments.workdir import Workdir
 from gdm.evaluation.coding.container import HEADER_BYTES
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,7 @@ def test_what_would_be_garbage_is_refused(commands, unbroken, workdir, coded, tm
           XLA_FLAGS="--xla_cpu_enable_fast_math=false")
 
 
+@pytest.mark.slow
 def test_weights_of_the_same_step_are_told_apart(commands, unbroken, workdir, tmp_path):
   commands.good("compress", f"--workdir={workdir}", f"--out={tmp_path}/f", "--checkpoint=last", "--split=valid")
   refused(commands, "decompress", "other weights or settings of the model", tmp_path / "x.npz",

@@ -9,10 +9,10 @@ import re
 import shutil
 
 import pytest
-from commands import TINY, assert_same_runs
+from helpers.commands import TINY, assert_same_runs
 
-from configs import base
-from experiments.workdir import Workdir
+from gdm.runs import defaults
+from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint
 
 ARGS = f"{TINY}:digits"
@@ -44,6 +44,7 @@ def test_the_newest_good_checkpoint_is_used_and_the_bad_one_named(commands, unbr
   assert (workdir / "damaged" / "checkpoints-30").is_dir()
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_gone_on_from_where_all_others_are_damaged(commands, unbroken, workdir):
   for name in ("checkpoints/28", "checkpoints/30", "best/30"):
     damage(workdir / name)
@@ -117,6 +118,12 @@ def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_done(comman
   assert (workdir / name).read_text() == "mine"
 
 
+@pytest.mark.fast_cases(
+    "evaluate-config.json",
+    "sample-config.json",
+    "evaluate-likelihood_test.json",
+    "evaluate-scores_test.npz",
+)
 @pytest.mark.parametrize(("command", "name"), [
     ("evaluate", "config.json"), ("sample", "config.json"), ("evaluate", "likelihood_test.json"),
     ("evaluate", "scores_test.npz"), ("sample", "samples.npz"), ("sample", "samples.png")])
@@ -135,7 +142,7 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, ca
     raise OSError(code, os.strerror(code))
 
   monkeypatch.setattr(fcntl, "flock", flock)
-  workdir, config = Workdir(tmp_path / "run"), base.get_config()
+  workdir, config = Workdir(tmp_path / "run"), defaults.get_config()
   config.model.name = "fvsbn"
   with caplog.at_level(logging.WARNING), workdir.claim(config):
     workdir.record(config)

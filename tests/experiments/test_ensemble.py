@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from commands import ROOT, TINY
+from helpers.commands import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +81,7 @@ OTHER_DATA = {
 }
 
 
+@pytest.mark.slow
 def test_runs_on_other_data_are_not_mixed_whatever_their_files_are_called(commands, tmp_path):
   ours = train(commands, tmp_path / "ours", bits(tmp_path / "data"))
   for number, (changed, words) in enumerate(OTHER_DATA.values()):
@@ -89,6 +90,7 @@ def test_runs_on_other_data_are_not_mixed_whatever_their_files_are_called(comman
     refused(commands, tmp_path / "mixed", words, "ensemble", ours, other)
 
 
+@pytest.mark.slow
 def test_files_of_the_same_data_may_have_other_names_and_runs_any_order(commands, tmp_path):
   data = [bits(tmp_path / "data"), bits(tmp_path / "elsewhere", "renamed")]
   runs = [train(commands, tmp_path / f"run_{k}", path, f"--config.model.alpha={k + 1.0}")

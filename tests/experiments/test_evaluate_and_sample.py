@@ -6,11 +6,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from commands import ROOT, TINY
+from helpers.commands import ROOT, TINY
 
-from experiments import trained
-from experiments.trained import load_run
-from experiments.workdir import Workdir
+from gdm.runs import load
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 
 
 def report(workdir, split="test"):
@@ -54,6 +54,7 @@ def test_checkpoint_split_and_parameters_can_be_chosen(commands, workdir):
   np.testing.assert_allclose(report(workdir, "valid")["nats_mean"], best["best_nats"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_samples_are_the_settings_own_and_written_whole(commands, workdir):
   said = commands.good("sample", f"--workdir={workdir}", "--num=6")
   assert said == f"6 samples in {workdir}/samples.npz and samples.png\n"
@@ -66,6 +67,7 @@ def test_samples_are_the_settings_own_and_written_whole(commands, workdir):
   assert (np.load(workdir / "samples.npz")["x"] != first).any()
 
 
+@pytest.mark.fast_cases("0.0")
 @pytest.mark.parametrize("known", [0.0, 0.25, 1.0])
 def test_completions_keep_what_is_known(commands, workdir, known):
   commands.good("sample", f"--workdir={workdir}", "--num=3", "--complete", f"--known={known}")
@@ -76,11 +78,12 @@ def test_completions_keep_what_is_known(commands, workdir, known):
 
 
 def test_a_checkpoint_that_a_run_under_way_deletes_is_chosen_anew(workdir, monkeypatch):
-  real, gone = trained.choose_checkpoint, iter([("checkpoints", 26), ("best", 3)])
-  monkeypatch.setattr(trained, "choose_checkpoint", lambda *args: next(gone, None) or real(*args))
+  real, gone = load.choose_checkpoint, iter([("checkpoints", 26), ("best", 3)])
+  monkeypatch.setattr(load, "choose_checkpoint", lambda *args: next(gone, None) or real(*args))
   assert load_run(Workdir(workdir), {}, "28").step == 28
 
 
+@pytest.mark.slow
 def test_a_set_without_images_has_no_pictures(commands, tmp_path):
   rng = np.random.default_rng(0)
   np.savez(tmp_path / "data.npz", **{name: rng.integers(0, 2, (40, 4), dtype=np.uint8)
@@ -90,6 +93,7 @@ def test_a_set_without_images_has_no_pictures(commands, tmp_path):
   assert not (tmp_path / "run" / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_the_data_may_have_moved_but_not_changed(commands, tmp_path):
   rng = np.random.default_rng(0)
   sets = {name: rng.integers(0, 2, (40, 4), dtype=np.uint8) for name in ("train", "valid", "test")}

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.trained import load_run
-from experiments.workdir import Workdir
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 from gdm.training.weights import load_weights
 
 # Sees the file and the data, and nothing of this package.

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from experiments import pictures, sampling
 from gdm.dataspec import DataSpec
 from gdm.energy.ebm import EBM
 from gdm.errors import ConfigError
@@ -17,6 +15,7 @@ from gdm.evaluation.likelihood import LogZ
 from gdm.evaluation.report import _acceptance_text, _log_z
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Samples
+from gdm.runs import defaults, plotting, sampling
 
 PLANE = DataSpec((2,), None)
 
@@ -31,7 +30,7 @@ class Stuck:
 
 
 def run_of(model, params=None, carry=None, **settings) -> Any:
-  config = base.get_config()
+  config = defaults.get_config()
   config.model = {"name": "model"}
   config.sampling.update(settings)
   dataset = types.SimpleNamespace(spec=PLANE)
@@ -44,7 +43,7 @@ def test_many_draws_carry_the_words():
 
 
 def test_pictures_warn(caplog):
-  pictures.draw_samples(run_of(Stuck(), num=3))
+  plotting.draw_samples(run_of(Stuck(), num=3))
   assert "the samples that are shown are not from the model: 0.25 of the chains stood still" in caplog.text
 
 
@@ -59,6 +58,7 @@ def test_reports_have_the_least_acceptance_and_say_what_it_means():
   assert not _acceptance_text(report(jnp.asarray(0.6))) and not _acceptance_text(report(None))
 
 
+@pytest.mark.slow
 def test_starts_and_temperatures_are_settings_of_sampling():
   model = EBM(PLANE, network="quadratic", reference=2.0, objective="contrastive", num_temperatures=4, num_chains=8)
   state = model.init(jax.random.key(0), {"x": np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)})

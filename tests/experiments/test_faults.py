@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from commands import TINY
+from helpers.commands import TINY
 
 from experiments.faults.campaign import (
   IDENTICAL,
@@ -36,6 +36,7 @@ def do(name, commands, reference, root):
   assert not list(root.iterdir())
 
 
+@pytest.mark.fast_cases("NaN", "truncated file", "flipped bit")
 @pytest.mark.parametrize("name", CHEAP)
 def test_a_fault_loses_nothing(commands, reference, tmp_path, name):
   do(name, commands, reference, tmp_path)
@@ -62,6 +63,10 @@ def hang(scene):
   scene.end(scene.start(inject="stall@1"), {0}, seconds=1.5)
 
 
+@pytest.mark.fast_cases(
+    "crash-exit 1, where [0, 2, 75] are right; it said ",
+    "hang-it hung for 1.5 s; what it said, and where its threads were, is in ",
+)
 @pytest.mark.parametrize(("fault", "why"), [
     (tamper, "other numbers than unbroken: metrics.jsonl differs"),
     (crash, "exit 1, where [0, 2, 75] are right; it said "),

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.continuation import continue_prompts, require_generator
-from experiments.trained import load_run
-from experiments.workdir import Workdir
 from gdm.autoregressive.fvsbn import FVSBN
 from gdm.data.load import load_dataset
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.errors import ConfigError, DataError
 from gdm.inference.generation import Alternatives, Generated
+from gdm.runs.continuation import continue_prompts, require_generator
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 
 LEVELS, EOS = 50, 49
 TINY_TRANSFORMER = [
@@ -123,6 +123,7 @@ def text(train, tmp_path_factory):
   return train(f"text:{path}#context=16")
 
 
+@pytest.mark.slow
 def test_the_log_probabilities_told_are_those_of_the_model(commands, text, tmp_path):
   out = tmp_path / "texts.json"
   said = commands.good("generate", f"--workdir={text}", "--num=3", "--length=16", "--alternatives=2", f"--out={out}")

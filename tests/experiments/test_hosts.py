@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from commands import TINY, arrays
-from permuted import run_two
+from helpers.commands import TINY, arrays
+from helpers.permuted import run_two
 
 from experiments.hosts import in_cluster
 from gdm.training import checkpoint
@@ -103,6 +103,7 @@ def test_slurm_needs_no_flags(commands, unbroken, tmp_path):
   assert_near(workdir, unbroken("digits"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_pair_is_resumed_by_one(commands, pair, unbroken, tmp_path):
   workdir = tmp_path / "run"
   processes = pair("train", DIGITS, f"--workdir={workdir}", "--config.mesh.fsdp=2")
@@ -133,6 +134,7 @@ def test_a_pair_interrupted_in_a_validation_is_resumed_by_one(commands, pair, un
   assert_near(workdir, unbroken("flow"))
 
 
+@pytest.mark.fast_cases("0")
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_process_that_vanishes_ends_the_other(commands, pair, unbroken, tmp_path, gone):
   workdir = tmp_path / "run"
@@ -161,6 +163,7 @@ def test_a_process_that_fails_ends_the_other_with_its_message(pair, tmp_path):
   assert not workdir.exists() or not any(workdir.iterdir())
 
 
+@pytest.mark.fast_cases("0")
 @pytest.mark.parametrize("index", [0, 1])
 def test_others_that_do_not_come_are_waited_for_within_bounds(commands, tmp_path, index):
   start = time.monotonic()

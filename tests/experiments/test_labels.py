@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments.sampling import draw_many
-from experiments.trained import load_run
-from experiments.workdir import Workdir
+from gdm.runs.load import load_run
+from gdm.runs.sampling import draw_many
+from gdm.runs.workdir import Workdir
 
 # So few steps of annealing that everything is quick, and nothing means much.
 SMALL = ("--config.model.hidden=(8,)", "--config.model.num_steps=2", "--config.model.num_temperatures=3",

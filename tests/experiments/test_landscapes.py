@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import base
-from experiments import pictures, plane
-from experiments.trained import TrainedRun
-from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.data.split import MemorySplit
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Samples
+from gdm.runs import defaults, plane, plotting
+from gdm.runs.load import TrainedRun
+from gdm.runs.workdir import Workdir
 
 SCALE, SHIFT = np.array([1.0, 2.0]), 0.5
 
@@ -47,7 +46,7 @@ def true_log_prob(x):
 
 
 def run_of(objective="contrastive", spec=None, log_prob=true_log_prob):
-  rng, config, spec = np.random.default_rng(0), base.get_config(), spec or DataSpec((2,), None)
+  rng, config, spec = np.random.default_rng(0), defaults.get_config(), spec or DataSpec((2,), None)
   config.model.update({"name": "bowl", "objective": objective, "denoising_scale": 0.5})
   splits = {name: MemorySplit({"x": (SCALE * rng.normal(size=(4000, 2))).astype(np.float32)})
             for name in ("train", "valid", "test")}
@@ -82,7 +81,7 @@ def test_without_a_known_truth_there_is_a_landscape_and_no_divergence(tmp_path):
   run = run_of(log_prob=None)
   found = plane.learned(run, 32)
   assert found.divergence is None and "kl" not in plane.describe(run, found)
-  pictures.draw_model(Workdir(tmp_path), run)
+  plotting.draw_model(Workdir(tmp_path), run)
   assert [path.name for path in tmp_path.iterdir()] == ["landscape.png"]
   with pytest.raises(ConfigError, match="bowl on normal is no energy of points of the plane"):
     plane.learned(run_of(spec=DataSpec((2,), 2)))

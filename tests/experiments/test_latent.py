@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.interpolation import great_circle
+from gdm.runs.interpolation import great_circle
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,7 @@ def workdir(unbroken, tmp_path_factory):
   return shutil.copytree(unbroken("flow", "--config.training.num_steps=3"), tmp_path_factory.mktemp("latent") / "run")
 
 
+@pytest.mark.slow
 def test_pictures_of_latents(commands, workdir):
   said = commands.good("latent", f"--workdir={workdir}", "--pairs=3", "--steps=5", "--arithmetic=3,17,25")
   names = ("reconstructions.png", "interpolations.png", "arithmetic.png")
@@ -62,6 +63,7 @@ def test_a_density_of_the_plane_is_drawn_with_its_grid(unbroken):
   assert width > 4.5 * height  # five panels
 
 
+@pytest.mark.slow
 def test_a_labelled_model_is_scored_given_labels_and_over_them(commands, unbroken, tmp_path):
   workdir = shutil.copytree(unbroken("labelled_flow", "--config.training.num_steps=3"), tmp_path / "run")
   said = commands.good("evaluate", f"--workdir={workdir}").splitlines()

@@ -31,6 +31,7 @@ def test_it_ranks_the_runs_of_several_folders(tmp_path):
   assert result.stdout.index("| made ") < result.stdout.index("| independent ")
 
 
+@pytest.mark.fast_cases("args1")
 @pytest.mark.parametrize("args", [[], ["/nowhere"]])
 def test_errors_are_one_line_and_exit_code_2(args):
   result = leaderboard(*args)

@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from commands import TINY, assert_same_runs
+from helpers.commands import TINY, assert_same_runs
 
 from gdm.training import checkpoint
 from gdm.training.metrics import read_metrics
@@ -15,6 +15,7 @@ DIGITS = f"{TINY}:digits"
 RESUME_ME = 75
 
 
+@pytest.mark.slow
 def test_a_time_limit_saves_and_is_resumed(commands, unbroken, tmp_path):
   workdir = tmp_path / "run"
   result = commands.run("train", DIGITS, f"--workdir={workdir}", "--max_seconds=0.001")
@@ -51,6 +52,7 @@ def test_a_validation_is_not_begun_when_time_is_up(commands, tmp_path):
   assert [row["step"] for row in read_metrics(workdir / "metrics.jsonl") if "valid/nats" in row] == [1]
 
 
+@pytest.mark.slow
 def test_pictures_are_cut_at_once_and_drawn_on_resume(commands, unbroken, tmp_path):
   workdir, good = tmp_path / "run", unbroken("digits")
   running = commands.start("train", DIGITS, f"--workdir={workdir}", "--config.sampling.num=1000000")
@@ -65,6 +67,7 @@ def test_pictures_are_cut_at_once_and_drawn_on_resume(commands, unbroken, tmp_pa
   assert (workdir / "samples.png").read_bytes() == (good / "samples.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_profile_can_be_opened(commands, unbroken, tmp_path):
   workdir = tmp_path / "run"
   said = commands.good("train", DIGITS, f"--workdir={workdir}", "--profile_steps=10:12")

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import base
-from experiments import pictures
-from experiments.comparison import choose, compare, parse_choices, spread_rows
-from experiments.sampling import draw, draw_many, sampling_options
-from experiments.trained import TrainedRun
-from experiments.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.evaluation.quality import table, write_quality
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Samples
+from gdm.runs import defaults, plotting
+from gdm.runs.comparison import choose, compare, parse_choices, spread_rows
+from gdm.runs.load import TrainedRun
+from gdm.runs.sampling import draw, draw_many, sampling_options
+from gdm.runs.workdir import Workdir
 
 BIAS = {"ddim": 4.0, "ancestral": 40.0}
 
@@ -65,7 +64,7 @@ class Plain:
 
 def run_of(model=Formula, spec=None, splits=None, data=None, **sampling):
   """A run of a model of points of the plane."""
-  rng, config = np.random.default_rng(0), base.get_config()
+  rng, config = np.random.default_rng(0), defaults.get_config()
   config.model.name = "formula"
   config.evaluation.batch_size = 64
   config.sampling.update(sampling)
@@ -171,8 +170,8 @@ def test_a_worse_sampler_is_found_worse_and_the_model_is_as_good_as_data(tmp_pat
   assert against.difference is None and found.floor.name == "train data" and found.floor.num == 500
   assert [row.nfe for row in found.rows] == [5, 400, 4000]
   drawn = {}
-  monkeypatch.setattr(pictures, "save_nfe", lambda path, panels, floors, title: drawn.update(panels))
-  assert pictures.draw_nfe(Workdir(tmp_path), found)
+  monkeypatch.setattr(plotting, "save_nfe", lambda path, panels, floors, title: drawn.update(panels))
+  assert plotting.draw_nfe(Workdir(tmp_path), found)
   assert {name: [point.nfe for point in points] for name, points in drawn["cubic"].items()} == {
       "ddim": [5, 400], "ancestral": [4000]}
   assert drawn["gaussian"]["ddim"][0][1:] == (bad.squared["gaussian"].value, bad.squared["gaussian"].half)
@@ -194,7 +193,7 @@ def test_a_model_of_one_way_has_one_row():
   assert [row.name for row in found.rows] == ["samples"] and found.reference is None
   assert found.floor.name == "test data"
   assert "samples" in table(found.rows, found.floor, None)
-  assert not pictures.draw_nfe(Workdir("nowhere"), found)
+  assert not plotting.draw_nfe(Workdir("nowhere"), found)
 
 
 @pytest.mark.parametrize(("args", "message"), [
@@ -222,13 +221,13 @@ def test_what_cannot_be_compared():
 
 def test_scores_and_trajectories_of_the_plane_are_drawn_but_no_density_of_a_bound(tmp_path):
   run = run_of(num=50)
-  pictures.draw_model(Workdir(tmp_path), run)
-  pictures.save_trajectory(Workdir(tmp_path), run.dataset, np.asarray(draw(run, 2).info["trajectory"]))
+  plotting.draw_model(Workdir(tmp_path), run)
+  plotting.save_trajectory(Workdir(tmp_path), run.dataset, np.asarray(draw(run, 2).info["trajectory"]))
   assert {path.name for path in tmp_path.iterdir()} == {"scores.png", "trajectory.png", "trajectory.gif"}
   with Image.open(tmp_path / "trajectory.gif") as film:
     assert film.n_frames == 2
   with pytest.raises(ConfigError, match=r"--frames shows images and points of the plane, but normal has events \(3,\)"):
-    pictures.require_shown(dataclasses.replace(run.dataset, spec=DataSpec((3,), None)))
+    plotting.require_shown(dataclasses.replace(run.dataset, spec=DataSpec((3,), None)))
 
 
 def test_draws_come_in_batches_and_the_first_ones_are_the_same_however_many():

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import TINY, assert_same_runs
+from helpers.commands import TINY, assert_same_runs
 
 RESUME_ME = 75
 UNFINISHED = "it has no manifest, so its save did not end"  # what a kill within a save leaves, which is told
@@ -54,6 +54,7 @@ def break_often(commands, workdir, args, number, seed, times=4):
   assert result.status == 0 and all(UNFINISHED in line for line in result.err.splitlines()), result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_broken_at_random_moments_is_the_unbroken_one(commands, unbroken, tmp_path, number):
   break_often(commands, tmp_path / "run", [f"{TINY}:digits"], number, seed=1)
@@ -91,6 +92,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(commands, tmp_path):
   assert {path.name for path in workdir.glob("*")} <= {".lock"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_compilation_can_be_resumed(commands, unbroken, tmp_path, number):
   """It ends with the first step saved, or with nothing where the loop was not yet reached."""
@@ -107,6 +109,7 @@ def test_an_interrupted_compilation_can_be_resumed(commands, unbroken, tmp_path,
   assert_same_runs(workdir, unbroken("digits"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_em_starts_again_and_logs_no_row_twice(commands, unbroken, tmp_path):
   args = ("--config.model.num_components=20", "--config.model.num_iterations=80", "--config.model.tolerance=0.0")
   workdir = tmp_path / "run"
@@ -134,6 +137,7 @@ def test_ctrl_c_again_and_again_stops_at_once_and_can_be_resumed(commands, unbro
   assert_same_runs(workdir, unbroken("digits"))
 
 
+@pytest.mark.slow
 def test_data_that_changed_since_is_noticed(commands, tmp_path):
   """Of any split: another validation split would choose another best, another test split be scored in its place."""
   rng, workdir = np.random.default_rng(0), tmp_path / "run"

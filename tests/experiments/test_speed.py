@@ -55,6 +55,7 @@ def check(rows):
     assert Row.from_dict(json.loads(json.dumps(row.to_dict()))) == row
 
 
+@pytest.mark.fast_cases("loader", "checkpoint")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
                                   for name in SECTIONS if name != "startup"])
 def test_every_section_gives_well_formed_rows(name):

@@ -14,13 +14,13 @@ import time
 import types
 
 import pytest
-from commands import HERE, TINY
+from helpers.commands import HERE, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import sweep
-from experiments.workdir import Workdir
 from gdm.errors import ConfigError, WorkdirError
+from gdm.runs.workdir import Workdir
 
 SOURCE = f"{HERE / 'tiny.py'}:digits"
 FAILED, RESUME_ME = 1, 75
@@ -237,6 +237,7 @@ def test_a_run_that_was_interrupted_stops_the_sweep(tmp_path, fake):
   assert calls(fake) == ["train seed=0", "evaluate seed=0", "train seed=75"]
 
 
+@pytest.mark.fast_cases("15")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_and_what_runs_is_waited_for(tmp_path, fake, number):
   def send():
@@ -278,6 +279,7 @@ def test_a_line_for_a_shell_does_all_of_one_run(tmp_path, fake):
 # All of it
 
 
+@pytest.mark.slow
 def test_printed_commands_run_and_then_nothing_is_left(commands, tmp_path):
   args = [f"{TINY}:digits", f"--root={tmp_path / 'root'}", "--grid=data.transforms=('binarize',)", "--grid=seed=0,1",
           "--config.training.num_steps=6", "--config.training.log_every=6"]

@@ -15,7 +15,7 @@ import termios
 
 import numpy as np
 import pytest
-from commands import ROOT, TINY, arrays, assert_same_runs
+from helpers.commands import ROOT, TINY, arrays, assert_same_runs
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gdm.training import checkpoint
@@ -85,6 +85,7 @@ def test_without_a_terminal_there_is_one_line_per_row(commands, tmp_path):
   assert re.fullmatch(r"finished at step 30 after \S+ s\.", last)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_one_bar_and_nothing_of_any_library(tmp_path):
   """A process of its own, as a user starts it."""
   ours, theirs = pty.openpty()
@@ -105,6 +106,7 @@ def test_on_a_terminal_there_is_one_bar_and_nothing_of_any_library(tmp_path):
   assert re.search(r"30/30 .*loss \d.*best valid -\d", last)
 
 
+@pytest.mark.fast_cases("independent")
 @pytest.mark.parametrize("variant", ["independent", "mixture"])
 def test_closed_forms_and_em_pass_through_the_same_workdir(commands, unbroken, variant):
   workdir = unbroken(variant)
@@ -119,6 +121,7 @@ EARLY = ("--config.training.patience=2", "--config.training.num_steps=60", "--co
          "--config.training.ema_decay=0.0", "--config.training.eval_every=2")
 
 
+@pytest.mark.slow
 def test_early_stopping_survives_a_kill_at_any_time(commands, unbroken, tmp_path):
   """Before the last save the run goes on to the same end; after it, it is at its end."""
   stopped = unbroken("digits", *EARLY)
@@ -176,6 +179,7 @@ def test_a_workdir_in_use_is_refused(commands, tmp_path):
   assert running.kill(signal.SIGTERM).wait().status == RESUME_ME
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint(commands, tmp_path):
   """A limit on file sizes stands in for it: the logs reach it, the checkpoints of this small model do not."""
   rng = np.random.default_rng(0)

@@ -36,6 +36,7 @@ def made(name):
   return bijection, jax.tree.unflatten(tree, leaves), x, context
 
 
+@pytest.mark.slow
 @each
 def test_the_jacobian_is_triangular_in_the_ordering(name):
   bijection, variables, x, context = made(name)
@@ -46,6 +47,7 @@ def test_the_jacobian_is_triangular_in_the_ordering(name):
     np.testing.assert_array_equal(by_position != 0.0, np.broadcast_to(np.tri(DIMS, dtype=bool), by_position.shape))
 
 
+@pytest.mark.slow
 @each
 def test_is_inverted_and_its_gradients_are_those_of_forward(name):
   bijection, *arrays = made(name)
@@ -75,6 +77,7 @@ def test_is_inverted_and_its_gradients_are_those_of_forward(name):
       assert np.any(np.abs(some) > 1e-3)
 
 
+@pytest.mark.slow
 def test_inverse_autoregressive_flow_is_the_inverse():
   bijection, variables, x, context = made("spline")
   flow = Inverse(bijection)
@@ -86,6 +89,7 @@ def test_inverse_autoregressive_flow_is_the_inverse():
       np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_initializing_an_inverse_makes_the_same_parameters_and_hands_the_data_on():
   bijection, _, x, context = made("spline")
   shapes = jax.tree.map(jnp.shape, jax.eval_shape(bijection.init, KEY, x, context)["params"])
@@ -122,6 +126,7 @@ def test_the_inverse_multiplies_as_much_as_one_pass():
   assert forward <= inverse * 1.1 and inverse < 1.3 * forward
 
 
+@pytest.mark.slow
 def test_dropout_has_one_pattern_along_the_inverse():
   bijection = MaskedAutoregressive(Affine(), (16, 16), dropout=0.5, output_scale=1.0)
   x = jax.random.normal(KEY, (BATCH, DIMS))
@@ -139,6 +144,7 @@ def test_dropout_has_one_pattern_along_the_inverse():
   np.testing.assert_allclose(log_back, -log_det, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_events_are_flattened():
   bijection = MaskedAutoregressive(Affine(), (8,), output_scale=1.0)
   x = jax.random.normal(KEY, (3, 2, 2, 1))

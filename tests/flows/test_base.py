@@ -14,6 +14,7 @@ BASES = {"normal": Normal(), "logistic": Logistic(), "uniform": Uniform(-1.0, 2.
 each = pytest.mark.parametrize("name", BASES)
 
 
+@pytest.mark.fast_cases("normal", "logistic", "uniform")
 @each
 def test_density_integrates_to_one_in_the_plane(name):
   base = BASES[name]
@@ -26,6 +27,7 @@ def test_density_integrates_to_one_in_the_plane(name):
   np.testing.assert_allclose(density.sum() * (edges[1] - edges[0])**2, 1.0, rtol=1e-4)
 
 
+@pytest.mark.fast_cases("logistic")
 @each
 def test_draws_follow_the_density(name):
   base = BASES[name]
@@ -37,6 +39,7 @@ def test_draws_follow_the_density(name):
   assert scipy.stats.kstest(draws, lambda x: np.interp(x, points, mass)).pvalue > 1e-3
 
 
+@pytest.mark.fast_cases("logistic")
 @each
 def test_temperature_zero_gives_the_centre(name):
   base = BASES[name]
@@ -55,6 +58,7 @@ def test_log_probs_are_scipys_and_add_up_over_an_event():
     np.testing.assert_allclose(base.log_prob({}, z), known.logpdf(z).sum(axis=(1, 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_density_far_out():
   far = jnp.array([[1e3], [-1e3]])
   assert all(np.all(np.isfinite(base.log_prob(base.init(KEY, (1,)), far)))
@@ -63,6 +67,7 @@ def test_density_far_out():
                                 [0.0, 0.0, -np.inf, -np.inf])
 
 
+@pytest.mark.slow
 def test_a_mixtures_components_differ():
   base = Mixture(2)
   params = {"logits": jnp.log(jnp.array([0.25, 0.75])), "means": jnp.array([[0.0, 0.0], [2.0, -1.0]]),

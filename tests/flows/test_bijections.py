@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flow_cases import CASES
+from helpers.flow_cases import CASES
 
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.flows.bijections.bijection import Chain, Inverse
@@ -97,11 +97,13 @@ def check_round_trips(name, wide, tolerance):
   return there, truth
 
 
+@pytest.mark.fast_cases("reverse")
 @each
 def test_inverts_in_float32(name):
   check_round_trips(name, False, 1e-4)
 
 
+@pytest.mark.fast_cases("reshape")
 @each
 def test_inverts_and_agrees_with_autodiff_in_float64(name):
   with jax.enable_x64(True):
@@ -123,6 +125,7 @@ def test_extremes_are_finite_and_inverted(name):
     assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves(trip))
 
 
+@pytest.mark.fast_cases("act_norm_inverse", "batch_norm")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.learned])
 def test_every_parameter_moves(name):
   case, bijection, variables = made(name)
@@ -152,6 +155,14 @@ def test_every_parameter_moves(name):
     assert not np.any(still), path
 
 
+@pytest.mark.fast_cases(
+    "additive_halves",
+    "affine_alternate_flip",
+    "spline_coupling",
+    "maf_context",
+    "autoregressive_spline",
+    "iaf",
+)
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.context])
 def test_output_depends_on_the_context(name):
   x, _, context = draw(CASES[name], jnp.float32)
@@ -168,6 +179,7 @@ def test_act_norm_starts_normalized_in_either_direction():
     np.testing.assert_allclose(jnp.var(y, axis=(0, 1, 2)), 1.0, atol=1e-4)
 
 
+@pytest.mark.fast_cases("0.1", "10000.0")
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
 def test_act_norm_centres_a_constant_channel_and_keeps_its_scale(value):
   x = jnp.stack([jnp.full(7, value), 1e-6 * jnp.arange(7.0)], axis=-1)
@@ -197,6 +209,7 @@ def test_one_example_does_not_start_a_normalization(bijection):
     bijection.init(KEY, jnp.ones((1, 3)))
 
 
+@pytest.mark.slow
 def test_batch_norm_in_training_and_after():
   first, second = (jax.random.normal(key, (40, 3)) * 4.0 + 1.0 for key in jax.random.split(KEY))
   norm = BatchNorm(momentum=0.75, epsilon=0.0)
@@ -214,6 +227,7 @@ def test_batch_norm_in_training_and_after():
   np.testing.assert_allclose(after, (second - mean) / jnp.sqrt(expected), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_lu_is_the_plain_map_of_its_matrix():
   x = jax.random.normal(KEY, (3, 2, 2, 5))
   lu = LULinear(seed=4)
@@ -229,6 +243,7 @@ def test_lu_is_the_plain_map_of_its_matrix():
     np.testing.assert_allclose(one.log_det, other.log_det, atol=1e-4)
 
 
+@pytest.mark.fast_cases("plain")
 @pytest.mark.parametrize("bijection", [Linear(), LULinear()], ids=["plain", "lu"])
 def test_linear_maps_take_bfloat16(bijection):
   x = jax.random.normal(KEY, (3, 4))
@@ -246,6 +261,7 @@ def test_squeeze_puts_a_block_into_one_pixel():
   np.testing.assert_array_equal(y[1, 1, 2].reshape(2, 2, 3), x[1, 2:4, 4:6])
 
 
+@pytest.mark.slow
 def test_checkerboards_part_the_same_pixels():
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)
   whole = Checkerboard().merge(x, jnp.full_like(x, -1.0))
@@ -256,6 +272,7 @@ def test_checkerboards_part_the_same_pixels():
   np.testing.assert_array_equal(jnp.sort(seen.ravel()), whole[whole >= 0.0])
 
 
+@pytest.mark.fast_cases("2-Halves")
 @pytest.mark.parametrize("kind", [Halves, Alternate])
 @pytest.mark.parametrize("size", [2, 5])
 def test_two_couplings_move_everything(kind, size):
@@ -269,6 +286,7 @@ def test_two_couplings_move_everything(kind, size):
   np.testing.assert_array_equal(x, -1.0)
 
 
+@pytest.mark.slow
 def test_multi_scale_lets_half_leave_at_each_scale():
   x = jax.random.normal(KEY, (2, 8, 8, 1))
   flow = multi_scale([Squeeze(), Squeeze(), Squeeze()], [(4, 4, 4), (2, 2, 8), (1, 1, 16)])
@@ -282,6 +300,7 @@ def test_multi_scale_lets_half_leave_at_each_scale():
   np.testing.assert_array_equal(flow.apply({}, y, method="inverse").value, x)
 
 
+@pytest.mark.slow
 def test_values_outside_the_unit_interval_are_refused():
   x = jnp.array([[0.5, 0.5], [0.5, 1.01], [-1e-3, 0.0], [jnp.nan, 0.5]])
   log_det = Logit().apply({}, x).log_det
@@ -292,6 +311,19 @@ def test_values_outside_the_unit_interval_are_refused():
   require_unit_interval(np.asarray(x[:1]), "Logit")
 
 
+@pytest.mark.fast_cases(
+    "odd",
+    "vector",
+    "blocks",
+    "halves",
+    "alternate",
+    "pixels",
+    "channels",
+    "inner",
+    "constants",
+    "entries",
+    "context",
+)
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: Squeeze().apply({}, jnp.ones((1, 4, 7, 1))), "width of the event .4, 7, 1. is 7"),
     (lambda: Squeeze().apply({}, jnp.ones((1, 4))), "event is .4,."),

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import states_of
+from helpers.enumeration import states_of
 
-from experiments.registry import build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import Kind
 from gdm.model import HasLatent, HasLogLikelihood, HasSample, Model
+from gdm.runs.registry import build_model
 
 KEY = jax.random.key(0)
 PLANE = DataSpec((2,), None, num_classes=3)
@@ -62,12 +62,14 @@ def some(spec, num, seed=0):
   return {**batch, "y": rng.integers(0, spec.num_classes, num)} if spec.num_classes else batch
 
 
+@pytest.mark.fast_cases("glow")
 @each_flow
 def test_is_a_model_of_known_capabilities(name):
   for protocol in (Model, HasLogLikelihood, HasSample, HasLatent):
     assert isinstance(build(name, PLANE)[0], protocol)
 
 
+@pytest.mark.fast_cases("nice-normal")
 @pytest.mark.parametrize(("name", "base"), [*((name, "normal") for name in SMALL), ("maf", "mixture")])
 def test_densities_of_the_plane_integrate_to_one(name, base):
   model, params, carry = build(name, PLANE, base=base)
@@ -79,6 +81,7 @@ def test_densities_of_the_plane_integrate_to_one(name, base):
   np.testing.assert_allclose(np.exp(nats).sum() * (2 * edge / num)**2, 1.0, atol=5e-3)
 
 
+@pytest.mark.fast_cases("realnvp")
 @some_flows
 def test_samples_are_of_the_density(name):
   """The mean of exp(log q - log p) over samples of p is q's mass, for q a normal that p covers."""
@@ -127,6 +130,7 @@ def test_images_come_back_as_they_went(name):
   assert drawn.shape == (6, *spec.event) and drawn.min() >= 0 and drawn.max() < spec.levels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dequantization", ["uniform", "variational"])
 def test_bounds_are_below_what_they_bound(dequantization):
   """Against the integral of the density over each cell; more importance samples come nearer to it."""
@@ -214,6 +218,7 @@ def test_levels_that_cannot_be_are_no_number():
   np.testing.assert_array_equal(np.isfinite(nats), [True, False, False])
 
 
+@pytest.mark.slow
 def test_noise_of_recording_steps_is_of_training_alone():
   """Data recorded in steps of 0.5: at its values training sees a normal of that width, likelihoods the data itself."""
   batch = {"x": np.float32(0.5 * np.random.default_rng(0).integers(0, 6, (200, 2)))}

@@ -53,6 +53,7 @@ def test_is_monotone_and_undone(seed, spread):
     np.testing.assert_allclose(log_back, -log_slope, atol=1e-5 if spread > 5 else 1e-7)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(seed=seeds, spread=st.sampled_from([0.1, 1.0, 3.0]))
 def test_is_undone_in_float32(seed, spread):
@@ -85,6 +86,7 @@ def derivatives(direction):
   return jax.jit(by_hand), jax.jit(by_autodiff)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @settings(max_examples=20)
 @given(seed=seeds, spread=st.sampled_from([0.1, 1.0, 3.0]))
@@ -125,6 +127,7 @@ def test_starts_as_the_identity():
     np.testing.assert_allclose(log_slope, 0.0, atol=1e-5)
 
 
+@pytest.mark.fast_cases("1.0-False", "1.0-True", "30.0-False", "30.0-True")
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
 def test_edges_and_tails(wide, spread):

@@ -20,6 +20,7 @@ def correlated(num, dims, seed=0):
   return (rng.normal(size=(num, dims)) @ rng.normal(size=(dims, dims)) + 3.0).astype(np.float32)
 
 
+@pytest.mark.fast_cases("2000-5")
 @pytest.mark.parametrize(("num", "dims"), [(10, 30), (40, 5), (2000, 5), (3, 2)])
 def test_the_shrinkage_is_ledoit_and_wolfs(num, dims):
   x = correlated(num, dims)
@@ -28,6 +29,7 @@ def test_the_shrinkage_is_ledoit_and_wolfs(num, dims):
                              atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_white():
   x = correlated(5000, 4)
   y = np.asarray(Whiten().init_with_output(KEY, jnp.asarray(x))[0].value)
@@ -35,6 +37,7 @@ def test_what_comes_out_is_white():
   np.testing.assert_allclose(y.mean(axis=0), 0.0, atol=1e-3)
 
 
+@pytest.mark.fast_cases("SplineCoupling")
 @pytest.mark.parametrize("flow", [MAF, SplineCoupling])
 def test_a_fresh_flow_is_a_shrunken_gaussian(flow):
   """Units, constants and few examples do it no harm."""

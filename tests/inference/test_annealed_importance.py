@@ -30,6 +30,7 @@ TRIAL = jax.jit(jax.vmap(lambda key: annealing.estimate(
     annealing.forward(PATH, annealing.ladder(100), key, 50).log_weights)))
 
 
+@pytest.mark.slow
 def test_the_interval_covers_log_z_as_often_as_it_says():
   found = TRIAL(KEYS)
   covered = np.mean((found.interval[:, 0] <= LOG_Z) & (found.interval[:, 1] >= LOG_Z))
@@ -47,6 +48,7 @@ def test_the_mean_weight_is_unbiased_and_its_logarithm_too_low():
   assert nats.mean() < LOG_Z
 
 
+@pytest.mark.slow
 def test_backward_chains_score_from_below_and_more_temperatures_are_tighter():
   x = MEAN + SCALE * jax.random.normal(jax.random.key(1), (2000, 1))
   truth = np.mean(log_density(x, 1.0)) - LOG_Z
@@ -65,6 +67,7 @@ def test_more_chains_per_example_raise_the_bound():
   assert one < many < np.mean(log_density(x, 1.0)) - LOG_Z
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_not_reversible_needs_its_reversal():
   """A walk round a ring of weighted states: backward scores are those of the forward sampler, by enumeration."""
   weights = jnp.array([1.0, 2.0, 4.0])

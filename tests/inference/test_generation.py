@@ -31,6 +31,7 @@ def kept(choice, logits, num=4000):
   return set(np.unique(choice.draw(jax.random.key(2), jnp.broadcast_to(logits, (num, len(logits))))).tolist())
 
 
+@pytest.mark.slow
 def test_nucleus_is_the_smallest_set_that_reaches_p():
   logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.25, 0.05]))
   assert kept(Choice(top_p=0.3), logits) == {1}
@@ -41,6 +42,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_p():
   assert kept(Choice(top_p=1.0), logits) == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_nucleus_counts_after_temperature_and_top_k():
   logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.25, 0.05]))
   assert kept(Choice(temperature=0.25, top_p=0.8), logits) == {1}  # 0.4^4 is 0.82 of the whole
@@ -61,6 +63,7 @@ def test_what_is_kept_keeps_its_proportions():
   np.testing.assert_allclose(shares, np.array([0, 0.4, 0.2, 0.25, 0]) / 0.85, atol=0.015)
 
 
+@pytest.mark.fast_cases("choice1")
 @pytest.mark.parametrize("choice", [Choice(top_k=1), Choice(temperature=1e-4), Choice(top_p=1e-6)])
 def test_each_way_to_be_greedy_follows_the_argmax(choice):
   tokens = run(choice=choice).tokens
@@ -70,6 +73,7 @@ def test_each_way_to_be_greedy_follows_the_argmax(choice):
   np.testing.assert_array_equal(tokens, np.broadcast_to(expected, (3, LENGTH)))
 
 
+@pytest.mark.slow
 def test_prompts_of_different_lengths_equal_single_runs():
   prompt, lengths = np.array([[1, 2, 3, 4], [4, 0, 0, 0], [2, 2, 0, 0]]), np.array([4, 1, 2])
   together = run(prompt, lengths, with_log_probs=True)
@@ -81,6 +85,7 @@ def test_prompts_of_different_lengths_equal_single_runs():
   np.testing.assert_array_equal(together.lengths, [LENGTH] * 3)
 
 
+@pytest.mark.slow
 def test_sequences_stop_at_eos_and_are_padded():
   keys = jax.random.split(jax.random.key(4), 64)
   eos, pad = 3, 4
@@ -113,6 +118,7 @@ def test_the_loop_ends_with_its_last_sequence():
   assert len(steps) == 1
 
 
+@pytest.mark.slow
 def test_log_probs_and_alternatives_are_the_models_own():
   out = run([[1], [2], [0]], choice=Choice(temperature=0.5, top_k=2), with_log_probs=True, num_alternatives=LEVELS)
   tokens, alternatives = np.asarray(out.tokens), out.alternatives

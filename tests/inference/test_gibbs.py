@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import all_states, assert_frequencies_match
+from helpers.enumeration import all_states, assert_frequencies_match
 
 from gdm.inference import gibbs
 from gdm.inference.gibbs_with_gradients import binary_step, categorical_step
@@ -54,6 +54,7 @@ def stationary(score, known=None, at=None):
   return probs / probs.sum()
 
 
+@pytest.mark.fast_cases("sites")
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_step_keeps_the_distribution_and_is_reversible(name):
   kernel, score = KERNELS[name]
@@ -68,6 +69,7 @@ def test_a_step_keeps_the_distribution_and_is_reversible(name):
   np.testing.assert_allclose(probs @ matrix, probs, atol=0.005)
 
 
+@pytest.mark.fast_cases("block")
 @pytest.mark.parametrize("name", KERNELS)
 def test_known_sites_stay_and_the_rest_is_drawn_given_them(name):
   kernel, score = KERNELS[name]
@@ -97,6 +99,7 @@ def test_categorical_proposals_keep_the_distribution():
   assert np.all(np.asarray(move.x)[:, 0] == 0)
 
 
+@pytest.mark.slow
 def test_acceptance_is_a_probability_and_one_where_the_gradient_tells_all():
   x = jnp.asarray(np.repeat(STATES, 10, axis=0), jnp.float32)
   acceptance = jax.jit(lambda x: binary_step(jax.random.key(1), x, log_density))(x).acceptance

@@ -29,6 +29,7 @@ def test_the_bias_falls_with_the_step_as_it_must():
     np.testing.assert_allclose(found, 1.0 / (1.0 - 0.5 * size), rtol=0.06)
 
 
+@pytest.mark.slow
 def test_a_schedule_takes_the_bias_away_and_a_temperature_scales_the_variance():
   sizes = jnp.asarray(langevin.geometric(0.4, 0.01, 100), jnp.float32)
   np.testing.assert_allclose(np.var(np.asarray(walked(sizes) / SIGMA), axis=0), 1.0, rtol=0.06)

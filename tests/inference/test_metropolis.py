@@ -45,6 +45,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.fast_cases("hmc")
 @pytest.mark.parametrize("name", KERNELS)
 def test_moments_of_a_correlated_gaussian_are_recovered(name):
   num = 10_000
@@ -57,6 +58,7 @@ def test_moments_of_a_correlated_gaussian_are_recovered(name):
   np.testing.assert_allclose(moved.trace[:, -1], gaussian(moved.x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.fast_cases("dense")
 @pytest.mark.parametrize("name", KERNELS)
 def test_flows_between_any_two_places_are_equal(name):
   """Detailed balance of a skewed density on a line, from exact draws."""
@@ -77,6 +79,7 @@ def test_flows_between_any_two_places_are_equal(name):
   assert abs(taken.mean() - float(moved.acceptance.mean())) < 4.5 * 0.5 / np.sqrt(num)
 
 
+@pytest.mark.slow
 def test_mala_proposes_a_langevin_step_and_decides_by_both_proposals():
   size, scale = 0.1, jnp.array([1.0, 0.5])
   x = jax.random.normal(jax.random.key(2), (50, 2))
@@ -94,6 +97,7 @@ def test_mala_proposes_a_langevin_step_and_decides_by_both_proposals():
   np.testing.assert_allclose(moved.acceptance, jnp.exp(jnp.minimum(log_ratio, 0.0)), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_proposals_that_are_not_finite_are_rejected_and_told_and_lost_chains_stay_lost():
   def walled(x):
     return jnp.where(x[:, 0] > 0.0, jnp.nan, 0.0) - 0.5 * jnp.sum(jnp.square(x), axis=-1)
@@ -104,6 +108,7 @@ def test_proposals_that_are_not_finite_are_rejected_and_told_and_lost_chains_sta
   assert np.isnan(moved.x[500, 0]) and moved.acceptance[500] == 0.0
 
 
+@pytest.mark.slow
 def test_a_move_from_where_no_gradient_is_known_is_the_kernel_s():
   x = jax.random.normal(jax.random.key(3), (200, 2))
   for scale in (jnp.array([1.0, 0.5]), FACTOR):
@@ -113,6 +118,7 @@ def test_a_move_from_where_no_gradient_is_known_is_the_kernel_s():
     np.testing.assert_allclose(acceptance, moved.acceptance, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_factor_is_a_mass_matrix():
   """Of a Gaussian's own factor a path of pi / 2 is a fresh draw, however correlated it is."""
   covariance = 0.999 * np.ones((10, 10)) + 0.001 * np.eye(10)
@@ -125,6 +131,7 @@ def test_a_factor_is_a_mass_matrix():
   np.testing.assert_allclose(np.cov(of_axes), np.eye(10), atol=0.12)
 
 
+@pytest.mark.slow
 def test_what_has_no_scale_stays():
   kernel = metropolis.hmc(gaussian, 0.3, 2, jnp.array([0.0, 1.0]))
   moved = kernel(KEY, metropolis.point(gaussian, jnp.ones((20, 2)))).at

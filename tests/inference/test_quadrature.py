@@ -97,12 +97,27 @@ BELLS = {  # half the box; means, covariances and heights
 }
 
 
+@pytest.mark.fast_cases(
+    "sharp on a line",
+    "sharper, far out",
+    "two on a line",
+    "sharp",
+    "0.9",
+    "far apart",
+    "a wide one and a sharp one",
+    "beyond the box",
+)
 @pytest.mark.parametrize("name", BELLS)
 def test_bells_count_as_exact_and_are_no_further_off_than_is_stated(name):
   found, truth = of_bells(*BELLS[name])
   assert abs(float(found.nats) - truth) <= float(found.error) + 2e-6 < EXACT
 
 
+@pytest.mark.fast_cases(
+    "1-32.0-cube-numbers0-0.6931471805599453",
+    "2-16.0-ring-numbers2-2.2868119703682823",
+    "2-64.0-corners-numbers8-1.3862943611198906",
+)
 @pytest.mark.parametrize("num_dims, half_width, name, numbers, truth", [
     (1, 32.0, "cube", (0.3, -math.inf), math.log(2.0)),
     (1, 500.0, "student", *student(1, 3)),
@@ -119,6 +134,7 @@ def test_other_shapes_are_too(num_dims, half_width, name, numbers, truth):
   assert abs(float(found.nats) - truth) <= float(found.error) + 2e-6 < EXACT
 
 
+@pytest.mark.fast_cases("1")
 @pytest.mark.parametrize("num_dims", [1, 2])
 def test_wherever_a_sharp_peak_falls_it_is_found(num_dims):
   places = np.random.default_rng(0).uniform(-16.0, 16.0, (10, num_dims))
@@ -129,6 +145,7 @@ def test_wherever_a_sharp_peak_falls_it_is_found(num_dims):
       assert abs(float(found.nats) - truth) < EXACT
 
 
+@pytest.mark.slow
 def test_what_cannot_be_found_is_no_exact_number():
   cut = of_bells(1.5, ([0.0], [[1.0]], 0.0))
   outside = of_bells(16.0, ([60.0, 0.0], WIDE, 0.0))
@@ -146,6 +163,7 @@ def test_a_value_that_is_no_number_is_not_passed_over():
   assert np.isnan(of_other(1, 9.0, "hole", 0.3, 0.2).nats)
 
 
+@pytest.mark.slow
 def test_a_needle_that_no_cell_sees_is_seen_by_a_hint():
   """Of a hundred-thousandth of the plateau's width and most of the mass: no grid knows of it, data and chains do."""
   means, roots, log_weights = jnp.array([[0.0], [3.1234]]), jnp.array([[[1.0]], [[1e5]]]), jnp.array([0.0, 14.0])
@@ -160,6 +178,7 @@ def test_a_needle_that_no_cell_sees_is_seen_by_a_hint():
     assert abs(float(seen.nats) - truth) < 0.1
 
 
+@pytest.mark.slow
 def test_a_box_may_lie_anywhere_and_hints_change_nothing_where_nothing_was_overlooked():
   covariance = np.array([[1.0, 0.05], [0.05, 0.01]])
   means, roots = jnp.array([[10.0, -20.0]]), jnp.asarray(np.linalg.cholesky(np.linalg.inv(covariance)))[None]

@@ -28,6 +28,7 @@ PATH = annealing.Path(log_density, moved, lambda key, num: jax.random.normal(key
                       jnp.asarray(0.5 * np.log(2 * np.pi), jnp.float32))
 
 
+@pytest.mark.slow
 def test_the_mean_of_z_is_right_and_islands_tell_the_error():
   trial = jax.jit(jax.vmap(lambda key: smc.run(PATH, annealing.ladder(20), key, 8, 16)))
   swarm = trial(KEYS)
@@ -57,6 +58,7 @@ def test_weights_that_are_nothing_everywhere_are_even_and_nan_counts_as_nothing(
   np.testing.assert_allclose(found, [[0.5, 0.5], [0.0, 1.0], [0.5, 0.5]])
 
 
+@pytest.mark.slow
 def test_modes_get_their_shares_where_annealing_alone_gets_them_wrong():
   """Two modes of one weight and of unlike widths, between which no chain crosses once they have parted."""
   places, widths = jnp.array([-4.0, 4.0]), jnp.array([0.05, 0.8])

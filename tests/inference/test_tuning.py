@@ -29,6 +29,7 @@ def tuned(sharp=False):
   return jax.jit(lambda x: tuning.tune(bridge(covariance), x, jnp.ones(DIMS), KEY, num_leapfrog=4, longest_step=0.4))(x)
 
 
+@pytest.mark.slow
 def test_the_mass_is_that_of_the_density_at_its_temperature():
   found = tuned()
   assert 5 < found.num_rungs < tuning.MAX_RUNGS
@@ -41,6 +42,7 @@ def test_the_mass_is_that_of_the_density_at_its_temperature():
   assert np.all(found.step_sizes <= 0.4) and np.all(found.step_sizes[:found.num_rungs] > 0.1)
 
 
+@pytest.mark.slow
 def test_temperatures_are_of_even_length():
   """Between Gaussians the deviation of log f_1 - log f_0 is known at every temperature."""
   betas = np.asarray(tuned().ladder(100), np.float64)
@@ -58,6 +60,7 @@ def test_temperatures_are_of_even_length():
                       first) > 20 * np.mean(lengths)
 
 
+@pytest.mark.slow
 def test_a_target_beyond_the_rungs_is_reached_all_the_same():
   found = tuned(sharp=True)
   assert found.betas[-1] == 1.0 and found.num_rungs <= tuning.MAX_RUNGS
@@ -76,6 +79,7 @@ def test_many_dimensions_get_a_mass_each_and_what_is_known_none():
   np.testing.assert_allclose(found.scales[-1][1:] / deviations[1:], 1.0, atol=0.5)
 
 
+@pytest.mark.slow
 def test_groups_have_a_covariance_within_them():
   """Targets that are far apart and narrow: their places are no width."""
   centres = jnp.repeat(10.0 * jnp.arange(8.0), 16)[:, None]

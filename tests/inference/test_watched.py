@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gdm.dataspec import DataSpec
 from gdm.energy.ising import Ising
@@ -12,6 +13,7 @@ from gdm.inference.watched import first_component, watch
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_the_first_component_is_the_direction_of_the_largest_variance():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(200, 5)) @ np.diag([1.0, 4.0, 1.0, 2.0, 0.5]) @ np.linalg.qr(rng.normal(size=(5, 5)))[0] + 3.0
@@ -28,6 +30,7 @@ def test_states_of_any_shape_and_type_are_watched():
   assert found["component"].shape == (20,) and abs(float(jnp.mean(found["component"]))) < 1e-5
 
 
+@pytest.mark.slow
 def test_mirrored_modes_of_an_ising_model_are_seen():
   """Chains start half and half and never cross: log f agrees everywhere, and where they are does not."""
   model = Ising(DataSpec((10,), 2), num_temperatures=20)

@@ -24,6 +24,7 @@ def weights(variables):
   return variables["params"]["linear"]["kernel"]
 
 
+@pytest.mark.fast_cases("2-20")
 @each
 def test_is_xlas_causal_convolution(kernel_size, dilation):
   """Whose kernel has the earliest tap first."""
@@ -43,6 +44,7 @@ def test_is_the_sum_over_its_taps(kernel_size, dilation):
     np.testing.assert_allclose(y[:, t], sum(np.asarray(x)[:, at] @ taps[j] for j, at in seen), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.fast_cases("2-4")
 @each
 def test_steps_are_one_pass_and_leave_the_ring_of_prefill(kernel_size, dilation):
   layer, variables, x = build(kernel_size, dilation)
@@ -63,6 +65,7 @@ def test_shift_moves_later():
   np.testing.assert_array_equal(shift(x, 7), jnp.zeros((1, 3, 2)))
 
 
+@pytest.mark.fast_cases("False")
 @pytest.mark.parametrize("residual", [True, False])
 def test_gated_block_is_equation_2(residual):
   block = GatedBlock(4, 5, 2, 3, num_blocks=2, residual=residual, dropout=0.0)
@@ -77,6 +80,7 @@ def test_gated_block_is_equation_2(residual):
   np.testing.assert_allclose(onward, x + z @ params["to_residual"]["kernel"] if residual else x, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_is_of_training_alone():
   block = GatedBlock(4, 5, 2, 1, num_blocks=1, residual=True, dropout=0.5)
   x = jax.random.normal(KEY, (2, 9, 4))

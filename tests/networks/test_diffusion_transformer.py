@@ -30,6 +30,7 @@ def case():
   return x, params, run
 
 
+@pytest.mark.slow
 def test_starts_at_zero_and_then_every_parameter_receives_a_gradient(case):
   x, params, run = case
   last = jax.jit(lambda: NETWORK.init(KEY, x, TIME, CLASSES)["params"]["last"])()

@@ -13,6 +13,7 @@ from gdm.networks.masked import MaskedDense, connections, dense_kernel, even_deg
 KEY = jax.random.key(0)
 
 
+@pytest.mark.fast_cases("5-7-0")
 @pytest.mark.parametrize(("num_in", "num_out", "shift"), [(5, 7, 0), (300, 700, 0), (700, 300, -1), (1, 400, -1)])
 def test_a_tiled_layer_is_the_masked_product(num_in, num_out, shift):
   degrees, limits = even_degrees(num_in, 300), even_degrees(num_out, 300) + shift

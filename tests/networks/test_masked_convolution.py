@@ -55,6 +55,7 @@ def test_masks_connect_channels_in_their_order():
     np.testing.assert_array_equal(channel_mask(6, 12, 3, mask).reshape(3, 2, 3, 4).all(axis=(1, 3)).T, connected)
 
 
+@pytest.mark.fast_cases("here")
 @each
 def test_is_xlas_convolution_with_a_masked_kernel_and_so_are_its_gradients(name):
   layer, variables, x = build(name)
@@ -79,6 +80,7 @@ def test_is_xlas_convolution_with_a_masked_kernel_and_so_are_its_gradients(name)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, wanted)
 
 
+@pytest.mark.fast_cases("here")
 @each
 def test_what_is_masked_has_no_gradient_and_all_else_has(name):
   layer, variables, x = build(name)
@@ -89,6 +91,7 @@ def test_what_is_masked_has_no_gradient_and_all_else_has(name):
   np.testing.assert_array_equal(np.asarray(grads) != 0, expected)
 
 
+@pytest.mark.fast_cases("left", "here")
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "above"])
 def test_steps_are_one_pass_even_when_each_is_taken_twice(name):
   layer, variables, x = build(name)
@@ -107,6 +110,7 @@ def test_steps_are_one_pass_even_when_each_is_taken_twice(name):
     np.testing.assert_allclose(out, y[:, *here], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.fast_cases("2-2")
 @pytest.mark.parametrize(("levels", "num"), [(2, 2), (4, 4), (17, 17), (18, 17), (256, 17)])
 def test_codes_rise_with_the_level_and_tell_all_levels_apart(levels, num):
   codes = np.asarray(pixel_codes(jnp.arange(levels), levels))
@@ -117,6 +121,7 @@ def test_codes_rise_with_the_level_and_tell_all_levels_apart(levels, num):
     np.testing.assert_array_equal(codes[:, :-1], np.arange(levels)[:, None] > np.arange(levels - 1))
 
 
+@pytest.mark.slow
 def test_values_fill_their_pixels_code_one_by_one():
   x = jax.random.randint(KEY, (2, 2, 3, 3), 0, 5)
   ring = empty_ring(((-1, -2), (0, 0)), 3, 2, 3 * num_codes(5), jnp.dtype("float32"))

@@ -40,6 +40,7 @@ def made(name):
   return network, jax.tree.unflatten(tree, leaves), x, context
 
 
+@pytest.mark.fast_cases("one")
 @each
 def test_starts_at_zero(name):
   network, _, x, context = made(name)
@@ -55,6 +56,7 @@ def test_may_start_small():
   assert 0.0 < np.abs(kernel).max() < 0.02
 
 
+@pytest.mark.fast_cases("narrow", "one")
 @each
 def test_outputs_see_exactly_their_past_and_the_context(name):
   network, params, x, context = made(name)
@@ -70,6 +72,7 @@ def test_outputs_see_exactly_their_past_and_the_context(name):
     assert np.all(np.any(np.asarray(by_context) != 0.0, axis=(1, 2)))
 
 
+@pytest.mark.fast_cases("one")
 @each
 def test_steps_are_the_network(name):
   network, params, x, context = made(name)
@@ -98,6 +101,7 @@ def test_all_steps_multiply_as_much_as_one_pass():
     assert kernel.size <= 1.1 * np.prod(shape)
 
 
+@pytest.mark.fast_cases("one")
 @each
 def test_every_unmasked_parameter_moves(name):
   network, params, x, context = made(name)
@@ -126,6 +130,7 @@ def test_tiles_leave_out_what_no_unit_may_see():
   assert sum(p.size for name, p in params.items() if "kernel" in name) < 0.85 * dense
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [AutoregressiveMLP(4, 2, (30,), dropout=0.5), MLP(4, (30,), dropout=0.5)],
                          ids=["masked", "plain"])
 def test_dropout_is_on_with_its_rng_alone(network):
@@ -138,6 +143,7 @@ def test_dropout_is_on_with_its_rng_alone(network):
   np.testing.assert_array_equal(off, network.apply(variables, x))
 
 
+@pytest.mark.fast_cases("True")
 @pytest.mark.parametrize("residual", [False, True])
 def test_mlp(residual):
   network = MLP(6, (8, 8), num_parameters=3, context=2, residual=residual, activation="silu")

@@ -24,6 +24,7 @@ def plainly(activation, inputs, weights, output, bias, scale):
   return jnp.stack(logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dropped"), [(1, False), (3, True)])
 @pytest.mark.parametrize("activation", [jax.nn.sigmoid, jax.nn.relu])
 def test_values_and_gradients(width, dropped, activation):

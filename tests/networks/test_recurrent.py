@@ -53,6 +53,7 @@ def assert_trees_close(one, other, **tolerance):
     np.testing.assert_allclose(a, b, **tolerance)
 
 
+@pytest.mark.fast_cases("checkpoint-rnn")
 @each
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.checkpoint], ids=["plain", "checkpoint"])
 def test_gradients_are_those_of_autodiff(name, wrap, float64):
@@ -63,6 +64,7 @@ def test_gradients_are_those_of_autodiff(name, wrap, float64):
   assert_trees_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @each
 def test_gradients_are_those_of_autodiff_under_vmap(name, float64):
   cell = CELLS[name]
@@ -77,6 +79,7 @@ def test_gradients_are_those_of_autodiff_under_vmap(name, float64):
   assert_trees_close(gradients(recur), gradients(plain), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @each
 def test_gradients_are_those_of_autodiff_in_float32_too(name):
   cell = CELLS[name]
@@ -85,6 +88,7 @@ def test_gradients_are_those_of_autodiff_in_float32_too(name):
   assert_trees_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.fast_cases("rnn", "lstm")
 @each
 def test_gradients_stay_finite_where_units_saturate(name):
   cell = CELLS[name]
@@ -93,6 +97,7 @@ def test_gradients_stay_finite_where_units_saturate(name):
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
+@pytest.mark.fast_cases("rnn")
 @each
 def test_steps_are_those_of_the_scan(name, float64):
   cell = CELLS[name]
@@ -122,6 +127,7 @@ def by_formula(name, x, a, bias, state):
   return ((1 - z) * n + z * state[0],)
 
 
+@pytest.mark.fast_cases("rnn", "gru")
 @each
 def test_cells_are_their_formulas(name, float64):
   cell = CELLS[name]
@@ -130,6 +136,7 @@ def test_cells_are_their_formulas(name, float64):
   assert_trees_close(recurrence.step(cell, x[0], kernel, bias, state), expected, rtol=1e-12)
 
 
+@pytest.mark.fast_cases("gru")
 @each
 def test_a_layer_starts_from_orthogonal_recurrences_and_open_forget_gates(name):
   cell, width = CELLS[name], 6
@@ -148,6 +155,7 @@ def bidirectional(name, batch=2, steps=5):
   return jax.jit(lambda x, length=None: network.apply(variables, x, length)), x
 
 
+@pytest.mark.slow
 @each
 def test_both_directions_see_both_ends(name):
   represent, x = bidirectional(name)
@@ -157,6 +165,7 @@ def test_both_directions_see_both_ends(name):
   np.testing.assert_array_equal(backwards > 0, np.tri(5, dtype=bool).T)
 
 
+@pytest.mark.fast_cases("gru")
 @each
 def test_padding_never_changes_a_representation(name):
   represent, x = bidirectional(name, batch=3)

@@ -17,6 +17,7 @@ def test_a_product_with_patches_is_a_convolution():
   np.testing.assert_allclose(patches(x) @ kernel.reshape(-1, 2), expected, atol=1e-5)
 
 
+@pytest.mark.fast_cases("prior")
 @pytest.mark.parametrize("network", [ResidualConvolution(3, 4, 1, 2), Prior(3, 2)], ids=["residual", "prior"])
 def test_starts_at_zero_and_sees_its_context(network):
   x, context = jax.random.normal(KEY, (2, 3, 3, 2)), jnp.ones((2, 2))

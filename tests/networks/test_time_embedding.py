@@ -33,6 +33,7 @@ def test_fourier_features_have_frequencies_of_the_scale_and_always_the_same():
   np.testing.assert_array_equal(fourier(TIME, 8), fourier(TIME, 8))
 
 
+@pytest.mark.fast_cases("fourier")
 @pytest.mark.parametrize("kind", EMBEDDINGS)
 def test_no_class_is_a_row_of_zeros_and_classes_are_told_apart(kind):
   embedding, classes = TimeEmbedding(6, 4, 2, kind), jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])

@@ -7,6 +7,7 @@ import pytest
 from gdm.networks.triangular import pack_upper, packed_size, unpack_upper
 
 
+@pytest.mark.fast_cases("0", "1")
 @pytest.mark.parametrize("size", [0, 1, 2, 5, 8])
 def test_unpacking_places_every_entry_once_on_or_above_the_diagonal(size):
   packed = np.arange(1, packed_size(size) + 1, dtype=np.float32)

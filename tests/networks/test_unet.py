@@ -33,6 +33,7 @@ def case():
   return x, params, run
 
 
+@pytest.mark.fast_cases("1-multipliers1-attention1")
 @pytest.mark.parametrize("side, multipliers, attention", [(28, (1, 2, 2), (7, 14)), (1, (1,), ())])
 def test_sides_are_halved_and_come_back(side, multipliers, attention):
   network = UNet(1, 2, multipliers, 1, attention)
@@ -43,12 +44,14 @@ def test_sides_are_halved_and_come_back(side, multipliers, attention):
                                           for way, num in (("down", 1), ("up", 2)) for i in range(num)}
 
 
+@pytest.mark.slow
 def test_starts_at_zero(case):
   x, params, run = case
   last = jax.jit(lambda: NETWORK.init(KEY, x, TIME, CLASSES)["params"]["last"])()
   np.testing.assert_array_equal(run({**params, "last": last}, x, TIME, CLASSES)[0], jnp.zeros((2, 5, 4, 2)))
 
 
+@pytest.mark.slow
 def test_every_parameter_receives_a_gradient(case):
   x, params, run = case
   out, gradient = run(params, x, TIME, CLASSES)
@@ -86,6 +89,7 @@ def test_dropout_is_on_where_its_rng_is():
   assert np.any(one != other) and np.any(one != without)
 
 
+@pytest.mark.fast_cases("sides1-5-2-3", "sides2-5-2-3")
 @pytest.mark.parametrize("sides, inputs, stride, size", [((5, 4), 5, 1, 3), ((5, 6), 5, 2, 3), ((5, 4), 5, 2, 3),
                                                          ((2, 3), 5, 1, 3), ((5, 4), 2, 1, 1)])
 def test_the_convolution_and_its_derivatives_are_xlas(sides, inputs, stride, size):

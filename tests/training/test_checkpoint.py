@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_models import small_batch, small_model
-from toy_models import ChainsToy, ExactToy, toy_batches
+from helpers.small_models import small_batch, small_model
+from helpers.toy_models import ChainsToy, ExactToy, toy_batches
 
 from gdm.errors import CheckpointError, NotFiniteError
 from gdm.mesh import make_mesh
@@ -42,6 +42,7 @@ def saved(tmp_path):
   return directory, states, state
 
 
+@pytest.mark.slow
 def test_every_leaf_comes_back_bit_for_bit(saved):
   directory, states, like = saved
   for step, expected in states.items():
@@ -63,6 +64,7 @@ def test_a_save_in_the_background_is_not_overwritten_by_donation(tmp_path):
   chex.assert_trees_all_equal(checkpoint.restore(tmp_path / "checkpoints", 1, state).state, expected)
 
 
+@pytest.mark.fast_cases("4")
 @pytest.mark.parametrize("seed", range(6))
 def test_a_flipped_bit_anywhere_is_noticed_and_the_step_before_is_used(saved, seed, caplog):
   directory, _, like = saved

@@ -13,15 +13,15 @@ import jax
 import numpy as np
 import optax
 import pytest
-from device_runs import TWO_PROCESSES, assert_same_gradients, run_steps, set_up
-from small_models import SMALL, each_small
-from toy_models import TRAINED_TOYS
+from helpers.device_runs import TWO_PROCESSES, assert_same_gradients, run_steps, set_up
+from helpers.small_models import SMALL, each_small
+from helpers.toy_models import TRAINED_TOYS
 
-from experiments.registry import MODELS, build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.mesh import make_mesh, require_divisible, shard_bytes
 from gdm.model import HasSolve
+from gdm.runs.registry import MODELS, build_model
 from gdm.training.loop import compile_step
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import make_train_step
@@ -53,6 +53,7 @@ def test_every_trained_model_is_among_them():
   assert trained == set(SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 @pytest.mark.parametrize("name", ALL)
 def test_gradients_equal_those_of_one_device(name, arrangement):
@@ -60,6 +61,7 @@ def test_gradients_equal_those_of_one_device(name, arrangement):
                         _gradients_on_one(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 @pytest.mark.parametrize("name", ALL)
 def test_fifty_steps_equal_those_of_one_device_in_float64(name, arrangement):
@@ -68,13 +70,14 @@ def test_fifty_steps_equal_those_of_one_device_in_float64(name, arrangement):
     chex.assert_trees_all_close(end, _fifty_on_one(name), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
   """One-step gradients in float32 and fifty steps in float64, in two processes that talk over gloo."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]
-  script = Path(__file__).parent.parent / "two_processes.py"
-  environment = {**os.environ, "PYTHONPATH": f"{script.parent.parent}:{script.parent}", "JAX_PLATFORMS": "cpu",
+  script = Path(__file__).parents[1] / "helpers" / "two_processes.py"
+  environment = {**os.environ, "PYTHONPATH": f"{script.parents[2]}:{script.parents[1]}", "JAX_PLATFORMS": "cpu",
                  "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
                  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
   processes = [subprocess.Popen([sys.executable, str(script), str(port), str(index), str(tmp_path)], env=environment)
@@ -88,6 +91,7 @@ def test_two_processes_equal_one(tmp_path):
         np.testing.assert_allclose(leaf, expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.fast_cases("8")
 @pytest.mark.parametrize("fsdp", [1, 2, 4, 8])
 def test_bytes_per_device_fall_as_one_over_fsdp(fsdp):
   model, optimizers, batches = set_up("made")

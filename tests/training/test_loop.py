@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import optax
 import pytest
-from toy_models import ChainsToy, ExactToy, toy_batches
+from helpers.toy_models import ChainsToy, ExactToy, toy_batches
 
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.mesh import make_mesh
@@ -49,6 +49,7 @@ def _window(rows, every=5):
   return MetricsWindow(every, lambda step, row: rows.append((step, row)))
 
 
+@pytest.mark.fast_cases("7-ExactToy")
 @pytest.mark.parametrize("toy", [ExactToy, ChainsToy])
 @pytest.mark.parametrize("cut", [3, 7])
 def test_a_run_cut_anywhere_equals_the_unbroken_one(toy, cut):
@@ -81,6 +82,7 @@ def test_rows_are_means_over_their_window_and_one_call_late():
     np.testing.assert_allclose(row["nll"], np.mean([r["nll"] for _, r in singles[4 * i:4 * i + 4]]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_hooks_see_their_steps_with_metrics_already_emitted_and_can_stop_the_run():
   model, state, run = _start(ExactToy)
   rows, seen = [], []
@@ -94,6 +96,7 @@ def test_hooks_see_their_steps_with_metrics_already_emitted_and_can_stop_the_run
   assert seen == [(4, 4, 4), (8, 8, 8)]
 
 
+@pytest.mark.fast_cases("1")
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 def test_a_loss_that_is_not_finite_names_its_step(steps_per_call):
   model, state, run = _start(ExactToy)

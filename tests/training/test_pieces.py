@@ -4,21 +4,21 @@ import jax
 import numpy as np
 import optax
 import pytest
+from helpers.toy_models import ExactToy, toy_batches
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
-from toy_models import ExactToy, toy_batches
 
-from configs import base
 from gdm import mesh as meshes
 from gdm.errors import ConfigError
+from gdm.runs import defaults
 from gdm.training.optimizer import OPTIMIZERS, make_optimizer, make_schedule
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.streams import stream_key
 
 
 def _settings(**changes):
-  return {**base.get_config().optimizer.to_dict(), **changes}
+  return {**defaults.get_config().optimizer.to_dict(), **changes}
 
 
 def test_streams_differ_by_name_and_step_and_repeat_across_processes():
@@ -62,6 +62,7 @@ def test_schedules_start_at_zero_peak_after_warmup_and_end_at_their_fraction(war
     assert float(schedule(0)) == 0.0
 
 
+@pytest.mark.fast_cases("adamw", "lion", "sgd")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_lowers_a_parabola(name):
   optimizer = make_optimizer(_settings(name=name, learning_rate=0.05, clip_norm=1.0), 60)

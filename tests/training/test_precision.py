@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.small_models import each_small, small_batch, small_model
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from small_models import each_small, small_batch, small_model
 
 from gdm.errors import ConfigError
 from gdm.networks.blocks import end_of_block
@@ -59,6 +59,7 @@ def test_every_product_is_narrow_and_nothing_else():
   assert others == {"convert_element_type"}
 
 
+@pytest.mark.slow
 def test_results_keep_their_types_and_are_near():
   gradient = jax.value_and_grad(everything)
   wide, narrow = jax.jit(gradient)(*ARGS), jax.jit(bfloat16_products(gradient))(*ARGS)
@@ -83,6 +84,7 @@ def _step(name, **options):
   return jax.jit(make_train_step(model, optimizers, **options)).lower(state, batch, KEY), state, batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", each_small())
 def test_every_model_trains_with_bfloat16_products_and_float32_parameters(name):
   ends = {}
@@ -95,6 +97,7 @@ def test_every_model_trains_with_bfloat16_products_and_float32_parameters(name):
   assert np.linalg.norm(narrow - wide) < TOLERANCE.get(name, 0.02) * np.linalg.norm(wide)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["products", "blocks"])
 @pytest.mark.parametrize("name", each_small())
 def test_rematerialization_changes_no_gradient(name, remat):
@@ -106,6 +109,7 @@ def test_rematerialization_changes_no_gradient(name, remat):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rematerialization_keeps_less_for_the_backward_pass():
   """Blocks that are wide within: eight times what lies between them. (XLA's CPU compiler merges it all again.)"""
   depth, batch, width = 6, 32, 16

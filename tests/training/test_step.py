@@ -10,14 +10,23 @@ import jaxtyping
 import numpy as np
 import optax
 import pytest
-from small_models import small_batch
-from toy_models import SHARDS, TRAINED_TOYS, AdversarialToy, ChainsToy, DenoisingToy, ExactToy, SolvedToy, toy_batches
+from helpers.small_models import small_batch
+from helpers.toy_models import (
+  SHARDS,
+  TRAINED_TOYS,
+  AdversarialToy,
+  ChainsToy,
+  DenoisingToy,
+  ExactToy,
+  SolvedToy,
+  toy_batches,
+)
 
-from experiments.registry import build_model
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.mesh import batch_sharding, make_mesh
 from gdm.model import HasSolve, Objective
+from gdm.runs.registry import build_model
 from gdm.training.state import TrainState, init_state, moved_groups, optimizers_for, state_shapes, state_sharding
 from gdm.training.step import apply_objective, make_train_step, repeat_step
 
@@ -63,6 +72,7 @@ def _assert_close(a, b, tolerance=2e-6):
   chex.assert_trees_all_close(jax.device_get(a), jax.device_get(b), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.fast_cases("ExactToy")
 @pytest.mark.parametrize("toy", TRAINED_TOYS)
 def test_every_group_moves_and_the_averages_follow(toy):
   start, _, _ = _setup(toy)
@@ -75,6 +85,7 @@ def test_every_group_moves_and_the_averages_follow(toy):
   chex.assert_trees_all_equal_shapes_and_dtypes(start, end)
 
 
+@pytest.mark.fast_cases("False-ExactToy")
 @pytest.mark.parametrize("toy", TRAINED_TOYS)
 @pytest.mark.parametrize("unroll", [True, False])
 def test_several_steps_per_dispatch_equal_single_steps(toy, unroll):
@@ -86,6 +97,7 @@ def test_several_steps_per_dispatch_equal_single_steps(toy, unroll):
                 {name: mean.value for name, mean in last.items()})
 
 
+@pytest.mark.fast_cases("False-ExactToy")
 @pytest.mark.parametrize("toy", [toy for toy in TRAINED_TOYS if toy is not ChainsToy])
 @pytest.mark.parametrize("unroll", [True, False])
 def test_accumulation_equals_the_whole_minibatch(toy, unroll):
@@ -98,6 +110,7 @@ def test_accumulation_equals_the_whole_minibatch(toy, unroll):
                 {name: mean.value for name, mean in last.items()}, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["nce", "denoising", "sliced"])
 @pytest.mark.parametrize("spec", [DataSpec((3,), None), DataSpec((3,), 4)])
 def test_draws_of_an_objective_are_those_of_the_whole_minibatch(objective, spec):
@@ -135,6 +148,7 @@ def test_other_normalizations_and_objectives_can_be_accumulated():
     make_train_step(model, optimizers_for(model, optax.sgd(0.1)), accumulate=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unroll", [True, False])
 def test_the_memory_of_accumulation_does_not_grow_with_the_micro_batches(unroll):
   """It is that of the sums and of one micro-batch's gradient, beside what a step takes anyway."""
@@ -160,6 +174,7 @@ def test_moving_chains_more_often_is_said(caplog):
   assert "The chains move in each of the 2 micro-batches of a step (training.accumulate)." in caplog.text
 
 
+@pytest.mark.slow
 def test_accumulation_threads_the_carry():
   """Chains move once per micro-batch: two micro-batches move them as two calls do, at the same parameters."""
   state, _, batches = _setup(ChainsToy)
@@ -175,6 +190,7 @@ def test_accumulation_threads_the_carry():
   _assert_close(end.carry, state.carry)
 
 
+@pytest.mark.fast_cases("DenoisingToy-1")
 @pytest.mark.parametrize(("toy", "accumulate"), [*((toy, 1) for toy in TRAINED_TOYS), (ChainsToy, 2)])
 def test_pmap_with_an_axis_name_equals_jit(toy, accumulate):
   state, step, batches = _setup(toy, accumulate=accumulate)
@@ -204,6 +220,7 @@ def test_pmap_with_an_axis_name_equals_jit(toy, accumulate):
     _assert_close(metrics[name].value[0], last[name].value, 1e-5)
 
 
+@pytest.mark.fast_cases("ExactToy")
 @pytest.mark.parametrize("toy", TRAINED_TOYS)
 def test_eight_devices_equal_one(toy):
   state, step, batches = _setup(toy)
@@ -228,6 +245,7 @@ def test_a_loss_cannot_reach_the_groups_it_does_not_move():
                                               jax.tree.leaves(state.params[moved]), strict=True))
 
 
+@pytest.mark.slow
 def test_a_loss_with_two_groups_moves_both_by_its_gradient():
   model = DenoisingToy()
   optimizers = optimizers_for(model, optax.sgd(0.1), {"schedule": optax.sgd(0.01)})

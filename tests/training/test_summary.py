@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from small_models import small_batch, small_model
+from helpers.small_models import small_batch, small_model
 
 from gdm import mesh as meshes
 from gdm.training.stall import StallGuard
@@ -21,6 +21,7 @@ def made_state(fsdp=1, ema=False):
                     mesh=mesh), mesh
 
 
+@pytest.mark.fast_cases("4", "100")
 @pytest.mark.parametrize("max_rows", [2, 4, 100])
 def test_the_table_counts_every_parameter_once(max_rows):
   state, _ = made_state()

@@ -82,6 +82,14 @@ def test_each_loss_has_its_own_unit_and_no_curve_is_drawn_twice(figures):
   assert labels(figures[2]) == ["loss (nats)"]
 
 
+@pytest.mark.fast_cases(
+    "grad_norm-values0",
+    "grad_norm-values2",
+    "loss-values0",
+    "loss-values1",
+    "loss-values7",
+    "loss-values8",
+)
 @pytest.mark.parametrize("values", [
     (2.1, 4.9), (3.0, 30.0), (0.3, 0.31), (1e-8, 3.0), (6.0, 6.0), (1e5, 1e5 + 1.0), (7.1e-7, 9.9e-7), (0.9, 9.1),
     (5e-300, 8e-300)])
@@ -118,6 +126,7 @@ def test_without_two_points_there_is_no_file(tmp_path, rows):
 FLAT = [{"step": 1, "train/nll": 3}, {"step": 2, "train/nll": 3}]
 
 
+@pytest.mark.fast_cases("rows2")
 @pytest.mark.parametrize("rows", [rows_of(2), rows_of(300, 8), FLAT])
 def test_equal_curves_are_equal_files(tmp_path, rows):
   for name in ("a.png", "b.png"):

@@ -16,8 +16,8 @@ from flowjax.distributions import Normal  # pyright: ignore[reportMissingImports
 from flowjax.flows import coupling_flow, masked_autoregressive_flow  # pyright: ignore[reportMissingImports]
 from flowjax.train.losses import MaximumLikelihoodLoss  # pyright: ignore[reportMissingImports]
 
-from experiments.allocation import keep_freed_memory
 from experiments.speed.peers.protocol import DENSITY, SAMPLING, TRAINING, Case, serve
+from gdm.runs.allocation import keep_freed_memory
 
 LEARNING_RATE = 1e-5  # on one batch again and again, so that nothing diverges
 

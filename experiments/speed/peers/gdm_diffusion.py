@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.allocation import keep_freed_memory
 from experiments.speed.peers.diffusion_case import MULTIPLIERS, NUM_STEPS
 from experiments.speed.peers.gdm_step import training
 from experiments.speed.peers.protocol import SAMPLING, Case, serve
@@ -21,6 +20,7 @@ from gdm.diffusion.samplers.grids import Uniform
 from gdm.diffusion.samplers.sampler import sample
 from gdm.model import LossOutput, Objective
 from gdm.networks.unet import UNet
+from gdm.runs.allocation import keep_freed_memory
 
 PATH = VPLinear()
 WEIGHT = 0.02  # of the network that samples, whose speed does not depend on it: drawing weights would compile for long

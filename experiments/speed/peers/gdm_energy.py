@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.allocation import keep_freed_memory
 from experiments.speed.peers.energy_case import (
   CHAIN_SHARDS,
   CHAINS_PER_SHARD,
@@ -24,6 +23,7 @@ from experiments.speed.peers.protocol import Case, serve
 from gdm.dataspec import DataSpec
 from gdm.energy.ebm import EBM
 from gdm.inference import langevin
+from gdm.runs.allocation import keep_freed_memory
 
 
 def model(case: Case) -> EBM:

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import optax
 
-from experiments.allocation import keep_freed_memory
-from experiments.registry import build_model
 from experiments.speed.peers.gdm_step import training
 from experiments.speed.peers.protocol import DENSITY, SAMPLING, Case, serve
 from gdm.dataspec import DataSpec
+from gdm.runs.allocation import keep_freed_memory
+from gdm.runs.registry import build_model
 
 LEARNING_RATE = 1e-5  # on one batch again and again, so that nothing diverges
 

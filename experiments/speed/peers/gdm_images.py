@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from experiments.allocation import keep_freed_memory
-from experiments.registry import build_model
 from experiments.speed.peers.gdm_step import training
 from experiments.speed.peers.protocol import Case, serve
 from gdm.dataspec import DataSpec
+from gdm.runs.allocation import keep_freed_memory
+from gdm.runs.registry import build_model
 
 FIELDS = {"pixelcnn": lambda case: {"num_blocks": case.num_layers, "head_width": 2 * case.width},
           "gated_pixelcnn": lambda case: {"num_layers": case.num_layers, "skip_width": 2 * case.width}}

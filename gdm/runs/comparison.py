@@ -1,0 +1,138 @@
+"""Samples of a run by one or several samplers, compared with a split of its data."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
+from gdm.runs.load import TrainedRun
+from gdm.data.dataset import Dataset
+from gdm.errors import ConfigError, DataError, SpecError
+from gdm.evaluation.kernel_distance import LEAST, Moments
+from gdm.evaluation.quality import Row, Yardstick
+
+DEFAULT_SAMPLERS = "ddim:20,ancestral:1000,dpm_solver:10"
+MOST_DATA = 10_000  # examples of a split that samples are compared with
+
+
+class Choice(NamedTuple):
+  """A sampler and its number of steps; None of a model's one way to sample."""
+
+  sampler: str | None
+  steps: int | None
+
+  @property
+  def name(self) -> str:
+    return "samples" if self.sampler is None else f"{self.sampler}:{self.steps}"
+
+
+class Comparison(NamedTuple):
+  """Rows of samples, that of other data of the same kind, and the name of the row that others are compared with."""
+
+  rows: tuple[Row, ...]
+  floor: Row
+  reference: str | None
+  about: dict[str, Any]
+
+
+def parse_choices(text: str) -> tuple[Choice, ...]:
+  """"ddim:20,ancestral:1000" as choices. Raises ConfigError where it is none, or names one twice."""
+  choices = []
+  for part in text.split(","):
+    name, _, steps = part.strip().partition(":")
+    if not name or not steps.isdecimal() or int(steps) < 1:
+      raise ConfigError(f"--samplers has {part!r}; it must be <sampler>:<steps> with at least one step, several "
+                        f"separated by commas, as {DEFAULT_SAMPLERS}.")
+    choices.append(Choice(name, int(steps)))
+  for choice in choices:
+    if choices.count(choice) > 1:
+      raise ConfigError(f"--samplers names {choice.name} twice.")
+  return tuple(choices)
+
+
+def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Choice, ...], Choice | None]:
+  """What to draw with, and which of it is the reference: by default the one of most steps, where there are several.
+
+  Args:
+    run: of a model that samples.
+    samplers: as `parse_choices` takes them; "" for the usual ones of models that have samplers.
+    reference: one of them, or "".
+
+  Raises:
+    ConfigError: a list is given and the model has one way to sample only, or the reference is not in it.
+  """
+  sampling_options(run)  # says whether it can sample at all
+  if not {"sampler", "num_steps"} <= {*options_taken(run.model)}:
+    for flag, value in (("samplers", samplers), ("reference", reference)):
+      if value:
+        raise ConfigError(f"--{flag} is {value!r}, but {run.config.model.name} has one way to sample; leave it out.")
+    return (Choice(None, None),), None
+  choices = parse_choices(samplers or DEFAULT_SAMPLERS)
+  if not reference:
+    return choices, max(choices, key=lambda choice: choice.steps or 0) if len(choices) > 1 else None
+  named = [choice for choice in choices if choice.name == reference]
+  if not named:
+    raise ConfigError(f"--reference is {reference!r}; it must be one of --samplers: "
+                      f"{', '.join(choice.name for choice in choices)}.")
+  return choices, named[0]
+
+
+def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], reference: Choice | None,
+            tell: Callable[[str], None] = lambda text: None) -> Comparison:
+  """Draws `num` samples by each choice, in batches of `evaluation.batch_size`, and takes their distances from a split.
+
+  Raises:
+    ConfigError: `num` is too small, or the sampler or an option is none of the model's.
+    DataError: the split is unknown, or has too few examples.
+    SpecError: the data are text, or examples of several lengths.
+  """
+  if num < LEAST:
+    raise ConfigError(f"--num is {num}; it must be at least {LEAST}.")
+  dataset, options = run.dataset, sampling_options(run)
+  other = next(name for name in ("train", "test", "valid") if name != split)  # what else there is of the same kind
+  data, train = spread_rows(dataset, split), spread_rows(dataset, "train")
+  yardstick = Yardstick.of(dataset.spec, train, data)
+  drawn: list[tuple[Row, dict[str, Moments]]] = []
+  for choice in choices:
+    chosen = {} if choice.sampler is None else {"sampler": choice.sampler, "num_steps": choice.steps}
+    if chosen:
+      tell(f"drawing {num:,} samples by {choice.name}")
+    samples = draw_many(run, num, {**options, **chosen}, choice.name, run.config.evaluation.batch_size)
+    if samples.failure:
+      tell(f"warning: samples by {choice.name} are not from the model: {samples.failure}.")
+    moments = yardstick.moments(samples.x)
+    drawn.append((Row(choice.name, num, yardstick.squared(moments), None, choice.sampler, choice.steps, samples.nfe,
+                      samples.samples_per_second), moments))
+  floor_data = spread_rows(dataset, other, num)
+  floor = Row(f"{other} data", len(floor_data), yardstick.squared(yardstick.moments(floor_data)))
+  rows = tuple(_beside(drawn, reference, yardstick))
+  about = {"model": run.config.model.name, "dataset": dataset.name, "split": split, "num_data": len(data),
+           "data_fingerprint": dataset.fingerprint(split), "step": run.step, "parameters": run.parameters,
+           "kernels": {"cubic": "(x.y / dims + 1)^3", "gaussian": f"bandwidth {yardstick.bandwidth:.6g}"},
+           "options": options, "given": ["y"] if is_conditional(run.model) else [],
+           "device": jax.devices()[0].device_kind}
+  return Comparison(rows, floor, reference and reference.name, about)
+
+
+def _beside(drawn: Sequence[tuple[Row, dict[str, Moments]]], reference: Choice | None,
+            yardstick: Yardstick) -> Iterator[Row]:
+  """The rows, each but the reference with its difference from it."""
+  others = {row.name: moments for row, moments in drawn}
+  for row, moments in drawn:
+    if reference is None or row.name == reference.name:
+      yield row
+    else:
+      yield dataclasses.replace(row, difference=yardstick.difference(moments, others[reference.name]))
+
+
+def spread_rows(dataset: Dataset, split: str, most: int = MOST_DATA) -> np.ndarray:
+  """x of at most so many examples, spread over the split, since some are sorted by class."""
+  rows = dataset.split(split)
+  if dataset.tokenizer is not None or "length" in rows:
+    raise SpecError(f"{dataset.name} is text; between tokens there is no distance that a kernel could be of.")
+  if rows.num_examples < LEAST:
+    raise DataError(f"{dataset.name} has {rows.num_examples} examples in {split}; it takes at least {LEAST}.")
+  return rows.rows(np.linspace(0, rows.num_examples - 1, min(rows.num_examples, most)).astype(int))["x"]

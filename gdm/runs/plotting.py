@@ -1,0 +1,197 @@
+"""The pictures of a run: curves, samples beside data, completions, ways from noise; in the plane densities and scores.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from gdm.runs.comparison import Comparison
+from gdm.runs.plane import learned, panels
+from gdm.runs.sampling import draw, is_conditional
+from gdm.runs.load import TrainedRun
+from gdm.runs.workdir import Workdir
+from gdm.data.dataset import Dataset
+from gdm.data.initial import sample_examples
+from gdm.data.split import Split
+from gdm.errors import ConfigError
+from gdm.inference.diagnostics import failure
+from gdm.likelihood import Kind
+from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, HasUnnormalized, Params
+from gdm.training.metrics import read_metrics
+from gdm.visualization.curves import save_curves
+from gdm.visualization.density import save_density
+from gdm.visualization.fields import save_score_fields
+from gdm.visualization.images import save_side_by_side
+from gdm.visualization.landscapes import Row, save_landscapes
+from gdm.visualization.nfe import Point, save_nfe
+from gdm.visualization.trajectory import image_pictures, point_pictures, save_gif, save_point_strip, save_strip
+
+_SCORE_TIMES = (0.5, 0.2, 0.05)
+_LANDSCAPE_CELLS = 256  # along each axis
+_VISIBLE_NOISE = 0.1  # nats from draw to draw, beyond which a density is not drawn
+_STRIP_ROWS, _GIF_IMAGES = 8, 64  # samples whose way is shown
+
+
+@runtime_checkable
+class HasScore(Protocol):
+  """Knows where data, noised up to a time in [0, 1], grow more likely."""
+
+  def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+            t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
+
+
+@runtime_checkable
+class HasNoised(Protocol):
+  """Can add the noise of a time to data."""
+
+  def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
+             t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
+
+
+def draw_samples(run: TrainedRun) -> np.ndarray:
+  """`sampling.num` samples [num, *event] by the settings of the config's `sampling` section.
+
+  Warns where they are not from the model.
+  """
+  drawn = draw(run)
+  if words := failure(drawn.info):
+    logging.warning("the samples that are shown are not from the model: %s.", words)
+  return np.asarray(drawn.x)
+
+
+def draw_model(workdir: Workdir, run: TrainedRun) -> None:
+  """`samples.png`: samples of images beside data; of the plane `density.png`, `landscape.png` of an energy, and
+  `scores.png`, as far as there are.
+
+  A model that bounds its log-likelihood only has no density to draw.
+  """
+  if not isinstance(run.model, HasSample):
+    return
+  samples, spec = draw_samples(run), run.dataset.spec
+  save_panels(workdir, "samples", run.dataset, {"samples": samples})
+  if spec.event != (2,) or spec.is_discrete or is_conditional(run.model):
+    return
+  shown = shown_split(run.dataset)
+  data = shown.rows(sample_examples(shown.num_examples, 4000))["x"]
+  if isinstance(run.model, HasLogLikelihood):
+    _draw_density(workdir, run, run.model, data, samples)
+  if isinstance(run.model, HasUnnormalized):
+    shown = panels({run.config.model.name: learned(run, _LANDSCAPE_CELLS)})
+    save_landscapes(workdir.path / "landscape.png", [Row(run.dataset.name, data, shown)])
+  if isinstance(run.model, HasScore):
+    _draw_scores(workdir, run, run.model, data, samples)
+
+
+def _draw_density(workdir: Workdir, run: TrainedRun, model: HasLogLikelihood, data: np.ndarray,
+                  samples: np.ndarray) -> None:
+  kinds = set()
+
+  @jax.jit
+  def log_prob(x, seed=0):
+    found = model.log_likelihood(run.params, run.carry, {"x": x}, jax.random.key(seed))
+    kinds.add(found.kind)
+    return found.nats
+
+  jax.eval_shape(log_prob, data[:1])
+  if kinds & {Kind.LOWER_BOUND, Kind.SAMPLER_BOUND}:
+    return  # of real numbers: a draw of it, whose exponential is anything but a density
+  some = data[:100]
+  if Kind.ESTIMATE in kinds and float(jnp.mean(jnp.abs(log_prob(some, 1) - log_prob(some, 2)))) > _VISIBLE_NOISE:
+    return  # as that of a mixture of such bounds, whose picture would be one of their noise
+  save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
+               from_latent=_from_latent(run, model))
+
+
+def _draw_scores(workdir: Workdir, run: TrainedRun, model: HasScore, data: np.ndarray, samples: np.ndarray) -> None:
+  score = jax.jit(model.score)
+
+  def noised(t: int | float) -> np.ndarray:
+    if not isinstance(model, HasNoised):
+      return data
+    return np.asarray(model.noised(run.params, run.carry, jax.random.key(0), jnp.asarray(data), np.float32(t)))
+
+  save_score_fields(workdir.path / "scores.png", data, samples,
+                    lambda x, t: score(run.params, run.carry, x, np.float32(t)), _SCORE_TIMES, noised=noised)
+
+
+def save_trajectory(workdir: Workdir, dataset: Dataset, frames: np.ndarray) -> None:
+  """`trajectory.png` and `trajectory.gif` of frames [frames, num, *event] of images or of points of the plane.
+
+  Raises ConfigError of data that are neither.
+  """
+  strip, film, spec = workdir.path / "trajectory.png", workdir.path / "trajectory.gif", dataset.spec
+  require_shown(dataset)
+  if spec.is_image:
+    save_strip(strip, frames[:, :_STRIP_ROWS], levels=spec.levels)
+    save_gif(film, image_pictures(frames[:, :_GIF_IMAGES], levels=spec.levels))
+  else:
+    save_point_strip(strip, frames)
+    save_gif(film, point_pictures(frames))
+
+
+def require_shown(dataset: Dataset) -> None:
+  """Raises ConfigError unless there are pictures of the data's trajectories."""
+  spec = dataset.spec
+  if not spec.is_image and (spec.event != (2,) or spec.is_discrete):
+    raise ConfigError(f"--frames shows images and points of the plane, but {dataset.name} has events {spec.event}.")
+
+
+def _from_latent(run: TrainedRun, model: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+  """Where the model puts points of its latent plane; None where its latents are no points of a plane."""
+  if not isinstance(model, HasLatent):
+    return None
+  key = jax.random.key(0)
+
+  @jax.jit
+  def place(z):
+    return model.decode(run.params, run.carry, z, key)
+
+  points = np.asarray(model.encode(run.params, run.carry, {"x": np.zeros((1, 2), np.float32)}, key))
+  return place if points.shape == (1, 2) else None
+
+
+def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[str, np.ndarray]) -> None:
+  """`<name>.png`, where the data are images: test data, then each panel."""
+  if not dataset.spec.is_image:
+    return
+  num = min(64, *(len(images) for images in panels.values()))
+  # Spread over the split: some test splits are sorted by class.
+  split = shown_split(dataset)
+  rows = np.linspace(0, split.num_examples - 1, num).astype(int)
+  data = split.rows(rows)["x"]
+  save_side_by_side(workdir.path / f"{name}.png", {"data": data, **{k: v[:num] for k, v in panels.items()}},
+                    levels=dataset.spec.levels)
+
+
+def shown_split(dataset: Dataset) -> Split:
+  """The split whose examples are shown: test, or validation where the data have none."""
+  return dataset.split("test" if "test" in dataset.splits else "valid")
+
+
+def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
+  """`nfe.png`: distance from the data against network evaluations, of several samplers; whether it was written."""
+  panels: dict[str, dict[str, list[Point]]] = {}
+  for kernel in found.floor.squared:
+    panels[kernel] = defaultdict(list)
+    for row in found.rows:
+      if row.sampler is not None and row.nfe is not None:
+        panels[kernel][row.sampler].append(Point(row.nfe, row.squared[kernel].value, row.squared[kernel].half))
+  if not all(sum(map(len, curves.values())) > 1 for curves in panels.values()):
+    return False
+  about = found.about
+  floors = {kernel: (floor.value, floor.half) for kernel, floor in found.floor.squared.items()}
+  save_nfe(workdir.path / "nfe.png", panels, floors,
+           title=f"{about['model']} · {about['dataset']} · {about['split']}")
+  return True
+
+
+def draw_curves(workdir: Workdir, title: str, units: Mapping[str, str]) -> None:
+  """`curves.png`: every metric of the run against its step; `units` of losses, by their names."""
+  rows: list[dict[str, Any]] = read_metrics(workdir.metrics)
+  save_curves(workdir.path / "curves.png", rows, title, units)

@@ -1,0 +1,241 @@
+"""Names become builders: one line per model.
+
+A builder is a class or a function that takes the data's spec and the model's settings by keyword. A default that is a
+dataclass, a network say, is a section of the config with fields of its own; where a section has a `name`, it may be
+another one of `NETWORKS`, or a model, whose fields are the section's.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, nearest
+from gdm.model import Model
+from gdm.networks.from_data import is_from_data
+
+MODELS = {
+    # baselines
+    "independent": ("gdm.baselines.independent", "Independent"),
+    "table": ("gdm.baselines.table", "Table"),
+    "markov": ("gdm.baselines.markov", "MarkovChain"),
+    "ngram": ("gdm.baselines.ngram", "NGram"),
+    "bayesian_network": ("gdm.baselines.bayesian_network", "BayesianNetwork"),
+    "chow_liu": ("gdm.baselines.chow_liu", "ChowLiu"),
+    "mixture": ("gdm.baselines.mixture", "Mixture"),
+    "block_mixture": ("gdm.baselines.block_mixture", "BlockMixture"),
+    "gaussian_mixture": ("gdm.baselines.gaussian_mixture", "GaussianMixture"),
+    "ensemble": ("gdm.baselines.ensemble", "Ensemble"),
+    # autoregressive
+    "fvsbn": ("gdm.autoregressive.fvsbn", "FVSBN"),
+    "mlp": ("gdm.autoregressive.mlp", "MLP"),
+    "nade": ("gdm.autoregressive.nade", "NADE"),
+    "rnade": ("gdm.autoregressive.rnade", "RNADE"),
+    "made": ("gdm.autoregressive.made", "MADE"),
+    "recurrent": ("gdm.autoregressive.recurrent", "Recurrent"),
+    "transformer": ("gdm.autoregressive.transformer", "Transformer"),
+    "wavenet": ("gdm.autoregressive.wavenet", "WaveNet"),
+    "pixelcnn": ("gdm.autoregressive.pixelcnn", "PixelCNN"),
+    "gated_pixelcnn": ("gdm.autoregressive.gated_pixelcnn", "GatedPixelCNN"),
+    "pixelsnail": ("gdm.autoregressive.pixelsnail", "PixelSNAIL"),
+    "pixelcnn_pp": ("gdm.autoregressive.pixelcnn_pp", "PixelCNNPP"),
+    "row_lstm": ("gdm.autoregressive.row_lstm", "RowLSTM"),
+    "diagonal_bilstm": ("gdm.autoregressive.diagonal_bilstm", "DiagonalBiLSTM"),
+    # flows
+    "nice": ("gdm.flows.nice", "NICE"),
+    "realnvp": ("gdm.flows.realnvp", "RealNVP"),
+    "glow": ("gdm.flows.glow", "Glow"),
+    "maf": ("gdm.flows.maf", "MAF"),
+    "iaf": ("gdm.flows.iaf", "IAF"),
+    "spline_coupling": ("gdm.flows.spline_coupling", "SplineCoupling"),
+    "spline_autoregressive": ("gdm.flows.spline_autoregressive", "SplineAutoregressive"),
+    # diffusion
+    "ncsn": ("gdm.diffusion.ncsn", "NCSN"),
+    "ddpm": ("gdm.diffusion.ddpm", "DDPM"),
+    "improved_ddpm": ("gdm.diffusion.improved_ddpm", "ImprovedDDPM"),
+    "vdm": ("gdm.diffusion.vdm", "VDM"),
+    "score_sde": ("gdm.diffusion.score_sde", "ScoreSDE"),
+    "edm": ("gdm.diffusion.edm", "EDM"),
+    "flow_matching": ("gdm.diffusion.flow_matching", "FlowMatching"),
+    # energy
+    "rbm": ("gdm.energy.rbm", "RBM"),
+    "gaussian_rbm": ("gdm.energy.gaussian_rbm", "GaussianRBM"),
+    "ising": ("gdm.energy.ising", "Ising"),
+    "ebm": ("gdm.energy.ebm", "EBM"),
+    "jem": ("gdm.energy.jem", "JEM"),
+    "tilted": ("gdm.energy.tilted", "Tilted"),
+    "product": ("gdm.energy.product", "Product"),
+}
+
+
+# Networks that a config chooses by name, as `model.network.name`.
+NETWORKS: dict[str, tuple[str, str]] = {}
+
+# Section -> the name that the command line gives it, while a config file is read: its fields follow from it.
+_chosen: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("chosen", default={})
+
+
+def build_model(settings: Mapping[str, Any], spec: DataSpec) -> Model:
+  """Return the model that `settings["name"]` names, with the other settings as its fields.
+
+  A setting that is itself a mapping with a name becomes a model in its turn: a prior, a base, a component.
+
+  Raises:
+    ConfigError: the name or a field is unknown, a field is missing or of another type.
+    SpecError: the model cannot take data of this spec.
+  """
+  name = settings["name"]
+  arguments = _arguments("model", name, settings, _parameters(_builder(name)), spec)
+  return _builder(name)(spec=spec, **arguments)
+
+
+def complete(settings: Mapping[str, Any], section: str = "model") -> dict[str, Any]:
+  """Return the settings of a model with those that are left out at their defaults, in its sections too.
+
+  Args:
+    settings: "name", and any fields.
+    section: dotted name of the settings in the config.
+
+  Raises ConfigError where a name is unknown.
+  """
+  return {"name": settings["name"], **_completed(_parameters(_builder(settings["name"])), settings, section)}
+
+
+@contextlib.contextmanager
+def chosen(names: Mapping[str, str]) -> Iterator[None]:
+  """Complete sections within this context as those of other names: dotted section -> name."""
+  token = _chosen.set(names)
+  try:
+    yield
+  finally:
+    _chosen.reset(token)
+
+
+def load_object(module: str, name: str) -> Any:
+  """Return the attribute `name` of `module`, imported when asked for, so that a run pays only for what it uses."""
+  return getattr(importlib.import_module(module), name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parameter:
+  """A field that a config may set: its default or MISSING, and its annotation."""
+
+  default: Any
+  hint: Any
+
+
+def _builder(name: str) -> Any:
+  if name not in MODELS:
+    raise ConfigError(f"model.name is {name!r}; {nearest(name, MODELS)}")
+  return load_object(*MODELS[name])
+
+
+def _parameters(builder: Any) -> dict[str, _Parameter]:
+  """The fields of a class or function that a config may set."""
+  hints = typing.get_type_hints(builder)
+  return {name: _Parameter(dataclasses.MISSING if each.default is inspect.Parameter.empty else each.default,
+                           hints.get(name, Any))
+          for name, each in inspect.signature(builder).parameters.items() if name != "spec"}
+
+
+def _part_parameters(part: Any) -> dict[str, _Parameter]:
+  """The fields of a dataclass instance that a config may set, with its values as defaults; a network's, without those
+  that follow from the data."""
+  return {field.name: _Parameter(getattr(part, field.name), field.type) for field in dataclasses.fields(part)
+          if field.init and field.name not in ("parent", "name") and not is_from_data(field)}
+
+
+def _is_part(value: Any) -> bool:
+  return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _part(name: str, section: str) -> Any:
+  """The network that a section names, with its defaults."""
+  if name not in NETWORKS:
+    raise ConfigError(f"{section}.name is {name!r}; {nearest(name, NETWORKS)}")
+  return load_object(*NETWORKS[name])()
+
+
+def _is_model(value: Any) -> bool:
+  return isinstance(value, Mapping) and value.get("name") in MODELS
+
+
+def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+  result = {}
+  for field, parameter in parameters.items():
+    value, where = settings.get(field, parameter.default), f"{section}.{field}"
+    if value is dataclasses.MISSING:
+      continue
+    if _is_model(value):
+      value = complete(value, where)
+    elif isinstance(value, Mapping) and "name" in value:
+      name = _chosen.get().get(where, value["name"])
+      own = _part_parameters(_part(name, where))
+      # The settings of another network hold for this one as far as it has them.
+      known = value if name == value["name"] else {key: value[key] for key in value if key in own}
+      value = {**_completed(own, known, where), "name": name}
+    elif isinstance(value, Mapping) and _is_part(parameter.default):
+      value = _completed(_part_parameters(parameter.default), value, where)
+    elif _is_part(value):
+      value = _completed(_part_parameters(value), {}, where)
+    result[field] = value
+  return result | {field: value for field, value in settings.items() if field != "name" and field not in parameters}
+
+
+def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters: Mapping[str, _Parameter],
+               spec: DataSpec) -> dict[str, Any]:
+  """The checked arguments of a builder, or the fields to replace of a part."""
+  arguments = {}
+  for field, value in settings.items():
+    if field == "name":
+      continue
+    if field not in parameters:
+      raise ConfigError(f"{section}.{field} is unknown to {name}; {nearest(field, parameters)}")
+    parameter = parameters[field]
+    arguments[field] = _built(value, spec, parameter.default, f"{section}.{field}")
+    if not isinstance(value, Mapping) and not _is_of(arguments[field], parameter.hint):
+      raise ConfigError(f"{section}.{field} is {value!r}; it must be {_words(parameter.hint)}.")
+  for field, parameter in parameters.items():
+    if parameter.default is dataclasses.MISSING and field not in arguments:
+      raise ConfigError(f"{section}.{field} is missing; {name} has no default for it.")
+  return arguments
+
+
+def _built(value: Any, spec: DataSpec, default: Any, section: str) -> Any:
+  """The value with every mapping that has a model's name, alone or in a tuple, made a model, and a section a part."""
+  if isinstance(value, tuple):
+    return tuple(_built(item, spec, None, section) for item in value)
+  if not isinstance(value, Mapping):
+    return value
+  if "name" in value and not _is_part(default) and value["name"] not in NETWORKS:
+    return build_model(value, spec)
+  part = _part(value["name"], section) if "name" in value else default
+  name = value.get("name", type(part).__name__)
+  fields = _arguments(section, name, value, _part_parameters(part), spec)
+  return part.clone(**fields) if isinstance(part, nn.Module) else dataclasses.replace(part, **fields)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+  """Whether a config's value is of an annotated type; annotations it cannot judge pass."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_is_of(value, option) for option in arguments)
+  if origin is tuple and isinstance(value, tuple):
+    each = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+    return len(each) == len(value) and all(map(_is_of, value, each))
+  if hint in (int, float):
+    return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+  kind = origin or hint
+  return isinstance(value, kind) if isinstance(kind, type) and kind in (tuple, str, bool, types.NoneType) else True
+
+
+def _words(hint: Any) -> str:
+  return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")

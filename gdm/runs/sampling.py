@@ -1,0 +1,225 @@
+"""Drawing from a trained run: by the options that its config names, and many samples in batches of one shape."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from gdm.runs import defaults
+from gdm.runs.load import TrainedRun
+from gdm.errors import ConfigError
+from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
+from gdm.model import Carry, HasClasses, HasSample, Params, Samples
+from gdm.training.streams import stream_key
+
+_OURS = ("num", "seed")  # fields of the sampling section that are no options of models
+_ASKED_OTHERWISE = ("params", "carry", "key", "num", "condition", "num_frames")  # arguments that are no fields
+
+
+MIN_TRACE = 10  # values of a chain below which nothing is said of mixing
+# What samplers record along their chains, by name, in words.
+TRACES = {"log_density": "log f", "mean": "x's mean", "component": "x's first principal component"}
+
+
+class Drawn(NamedTuple):
+  """Samples [num, *event] on the host.
+
+  Attributes:
+    x: the samples.
+    nfe: network evaluations spent on each; None where that is not known.
+    samples_per_second: how fast they were drawn.
+    failure: what shows that they are not from the model, in words; "" where nothing does.
+  """
+
+  x: np.ndarray
+  nfe: float | None
+  samples_per_second: float
+  failure: str = ""
+
+
+def options_taken(model: Any) -> tuple[str, ...]:
+  """The names of the options that a model's `sample` takes.
+
+  One that takes any hands them to its components: these are the options that all of them take.
+  """
+  parameters = inspect.signature(model.sample).parameters.values()
+  named = tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in _ASKED_OTHERWISE)
+  if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    return named
+  each = [options_taken(component) if isinstance(component, HasSample) else () for component in model.components]
+  return (*named, *(name for name in each[0] if all(name in taken for taken in each)))
+
+
+def sampling_options(run: TrainedRun) -> dict[str, Any]:
+  """The options of `model.sample` that the config's `sampling` section sets: those that differ from the base's.
+
+  Raises:
+    ConfigError: the model cannot sample, or not with one of them.
+  """
+  name = run.config.model.name
+  if not isinstance(run.model, HasSample):
+    raise ConfigError(f"{name} cannot sample.")
+  known, neutral = options_taken(run.model), defaults.get_config().sampling.to_dict()
+  options = {field: value for field, value in run.config.sampling.items()
+             if field not in _OURS and (field not in neutral or value != neutral[field])}
+  for field in (field for field in options if field not in known):
+    right = f"it must be {neutral[field]!r}" if field in neutral else "leave it out"
+    raise ConfigError(f"sampling.{field} is {options[field]!r}, but {name} has none; {right}. What it has: "
+                      f"{', '.join(known) or 'no options'}.")
+  return options
+
+
+def annealing_options(run: TrainedRun, method: Callable[..., Samples]) -> dict[str, Any]:
+  """`num_temperatures` of the config's `sampling` section for `complete` or `denoise`.
+
+  Raises ConfigError where it is set and the method has none.
+  """
+  asked = run.config.sampling.num_temperatures
+  if not asked:
+    return {}
+  if "num_temperatures" not in inspect.signature(method).parameters:
+    raise ConfigError(f"sampling.num_temperatures is {asked}, but {run.config.model.name} anneals nothing here; it "
+                      "must be 0.")
+  return {"num_temperatures": asked}
+
+
+def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
+  """`sampling.num` samples by the settings of the config's `sampling` section; classes take turns.
+
+  With frames the info has "trajectory" [num_frames, num, *event], in the data's scale: as many states on the way, the
+  last of which are the samples.
+
+  Raises:
+    ConfigError: the model cannot sample, or not with these settings, or shows no trajectory.
+  """
+  model, settings = run.model, run.config.sampling
+  options = sampling_options(run)
+  assert isinstance(model, HasSample)
+  if num_frames and "num_frames" not in inspect.signature(model.sample).parameters:
+    raise ConfigError(f"{run.config.model.name} draws samples in no steps from noise, so there are no frames.")
+  if num_frames:
+    options["num_frames"] = num_frames - 1
+  labels = np.arange(settings.num) % (run.dataset.spec.num_classes or 1) if is_conditional(model) else None
+  size = min(settings.num, run.config.evaluation.batch_size)
+
+  def sample(params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None) -> Samples:
+    given = {} if labels is None else {"condition": labels}
+    return model.sample(params, carry, key, size, **given, **options)
+
+  key = stream_key(jax.random.key(settings.seed), "sampling", 0)
+  drawn = in_batches(run, sample, key, settings.num, labels)
+  if not num_frames:
+    return drawn
+  trajectory = np.concatenate([drawn.info["trajectory"], np.asarray(drawn.x, np.float32)[None]])
+  return Samples(drawn.x, {**drawn.info, "trajectory": trajectory})
+
+
+def in_batches(run: TrainedRun, call: Callable[[Params, Carry, Key[Array, ""], Any], Samples], key: Key[Array, ""],
+               num: int, rows: np.ndarray | None = None) -> Samples:
+  """Draws `num` samples, `evaluation.batch_size` at a time, so that their memory is that of one batch.
+
+  A batch's numbers depend on its place, so that the first samples are the same however many there are.
+
+  Args:
+    run: whose parameters are used.
+    call: (params, carry, key, rows) -> samples of one batch, as many as it has rows or as its caller knows.
+    key: of the first batch; further ones fold their number in.
+    num: how many.
+    rows: what each sample is drawn given, [num, ...]; None for nothing.
+
+  Returns:
+    The samples on the host, and what `diagnostics.of_batches` makes of the sampler's facts.
+
+  Raises ConfigError where a solver did not reach its tolerance, and what the model raises.
+  """
+  size = min(num, run.config.evaluation.batch_size)
+  compiled, parts, infos = jax.jit(call), [], []
+  for index, start in enumerate(range(0, num, size)):
+    given = None if rows is None else rows[start:start + size]
+    if given is not None and len(given) < size:
+      given = np.concatenate([given, np.repeat(given[-1:], size - len(given), axis=0)])
+    # The first batch not compiled as a whole: there a model can still say what is wrong.
+    drawn = (compiled if index else call)(run.params, run.carry, jax.random.fold_in(key, index) if index else key,
+                                          None if given is None else jnp.asarray(given))
+    info = jax.device_get(dict(drawn.info))
+    if not np.all(info.get("solved", True)):
+      raise ConfigError(f"the sampler did not reach its tolerance with {int(info['nfe'])} evaluations; name another.")
+    if "trajectory" in info:
+      info["trajectory"] = info["trajectory"][:, :num - start]
+    parts.append(np.asarray(drawn.x)[:num - start])
+    infos.append(info)
+  return Samples(jnp.asarray(np.concatenate(parts)), of_batches(infos))
+
+
+def mixing(info: Mapping[str, Any]) -> str:
+  """What is known of a sampler's chains: how they moved, and whether they agree on log f and on where they are.
+
+  Where they have failed, a second line says so.
+  """
+  words = [f"{name} {in_words(float(info[name]))}" for name in ("acceptance", "divergent") if name in info]
+  if "least_acceptance" in info:
+    words.append(f"least acceptance of annealing {in_words(float(info['least_acceptance']))} at inverse temperature "
+                 f"{in_words(float(info['least_acceptance_beta']))}")
+  if "effective_sample_size" in info:
+    words.append(f"its weights are worth {in_words(float(info['effective_sample_size']))} chains")
+  for name, subject in TRACES.items():
+    trace = np.asarray(info.get(name, np.zeros((0, 0))))
+    if trace.shape[0] > 1 and trace.shape[1] >= MIN_TRACE:
+      words.append(agreement(subject, trace))
+  lines = [", ".join(words)] if words else []
+  if found := failure(info):
+    lines.append(f"the draws are not from the model: {found}. --config.sampling.num_temperatures, larger, may help; of "
+                 "samples --config.sampling.start=smc, too, or --config.sampling.num_steps for further steps.")
+  return "\n".join(lines)
+
+
+def is_conditional(model: Any) -> bool:
+  """Whether samples are drawn given labels."""
+  return isinstance(model, HasClasses) and model.class_conditional
+
+
+def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:
+  """Draws `num` samples in batches, compiled once; labels are drawn as often as the training split has them.
+
+  Args:
+    run: of a model that samples.
+    num: how many.
+    options: of its `sample`.
+    name: another gives other random numbers, so that sets of samples are independent.
+    batch_size: how many at a time.
+
+  Raises ConfigError where a solver did not reach its tolerance.
+  """
+  model, size = run.model, min(num, batch_size)
+  assert isinstance(model, HasSample)
+  root = stream_key(jax.random.key(run.config.sampling.seed), f"sampling/{name}", 0)
+
+  def sample(params, carry, key, labels):
+    given = {} if labels is None else {"condition": labels}
+    drawn = model.sample(params, carry, key, size, **given, **options)
+    return drawn.x, drawn.info.get("nfe"), drawn.info.get("solved"), {
+        name: drawn.info[name] for name in FAILURES if name in drawn.info}
+
+  labels = None
+  if is_conditional(model):
+    of_data = np.asarray(run.dataset.splits["train"]["y"][:])
+    labels = np.random.default_rng(run.config.sampling.seed).choice(of_data, (-(-num // size), size)).astype(np.int32)
+  first = None if labels is None else labels[0]
+  compiled = jax.jit(sample).lower(run.params, run.carry, root, first).compile()
+  parts, spent, words, start = [], [], "", time.perf_counter()
+  for index in range(-(-num // size)):
+    x, nfe, solved, chains = compiled(run.params, run.carry, jax.random.fold_in(root, index),
+                                      None if labels is None else jnp.asarray(labels[index]))
+    if solved is not None and not solved:  # under jit a model cannot raise
+      raise ConfigError(f"{name} did not reach its tolerance with {int(nfe)} evaluations; name another sampler.")
+    parts.append(np.asarray(x))  # waits, so that no more than a batch is under way
+    spent.append(nfe)
+    words = words or failure(chains)
+  seconds = time.perf_counter() - start
+  nfe = None if spent[0] is None else float(np.mean(np.asarray(spent)))
+  return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds, words)

@@ -1,0 +1,111 @@
+"""What the values of a config may be, checked before any data are read or any folder is made.
+
+Fields of the model are the model's own business (`gdm.runs.registry`), names of data sets, transforms, optimizers
+and schedules that of their tables.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gdm.runs import defaults
+from gdm.errors import ConfigError
+from gdm.evaluation.recording import NUM_SIDES
+from gdm.paths import is_local
+from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
+
+
+def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
+  return lambda value: value >= least, f"at least {least}"
+
+
+# Comparisons with NaN are false, so each of these refuses it.
+_POSITIVE = (lambda value: 0 < value < float("inf"), "finite and above 0")
+_NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "finite and at least 0")
+_LOCAL = (is_local, "a path of this machine, that of a mounted bucket say; URLs as gs:// are not supported")
+_SEED = (lambda value: 0 <= value < 2**32, "in [0, 2**32)")
+
+RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": _SEED,
+    "data.path": _LOCAL,
+    "data.data_dir": _LOCAL,
+    "data.batch_size": _at_least(1),
+    "data.init_examples": _at_least(1),
+    "data.transforms": (lambda names: all(isinstance(name, str) and name for name in names),
+                        "a tuple of names, as ('binarize',), or () for none"),
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.final_fraction": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "optimizer.warmup_steps": _at_least(0),
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.clip_norm": _NOT_NEGATIVE,
+    "optimizer.b1": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "optimizer.b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "mesh.fsdp": _at_least(1),
+    "training.num_steps": _at_least(1),
+    "training.steps_per_call": _at_least(1),
+    "training.accumulate": _at_least(1),
+    "training.precision": (lambda value: value in PRECISIONS, " or ".join(PRECISIONS)),
+    "training.remat": (lambda value: value in REMATERIALIZATIONS, ", ".join(REMATERIALIZATIONS)),
+    "training.stall_seconds": _NOT_NEGATIVE,
+    "training.ema_decay": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "training.log_every": _at_least(1),
+    "training.eval_every": (lambda value: value >= 0, "at least 1, or 0 for never"),
+    "training.checkpoint_every": _at_least(1),
+    "training.keep": _at_least(1),
+    "training.patience": (lambda value: value >= 0, "at least 1, or 0 for never stopping early"),
+    "evaluation.batch_size": _at_least(1),
+    "evaluation.num_draws": _at_least(1),
+    "evaluation.num_samples": _at_least(1),
+    "evaluation.cell_points": (lambda value: value >= 0 and value % NUM_SIDES == 0,
+                               f"a multiple of {NUM_SIDES}, or 0 for none"),
+    "evaluation.parameters": (lambda value: value in ("auto", "ema", "live"), "auto, ema or live"),
+    "sampling.num": _at_least(1),
+    "sampling.temperature": _POSITIVE,
+    "sampling.seed": _SEED,
+    "sampling.num_steps": (lambda value: value >= 0, "at least 1, or 0 for the model's own choice"),
+    "sampling.num_temperatures": (lambda value: value >= 0, "at least 1, or 0 for the model's own choice"),
+    "sampling.guidance": _NOT_NEGATIVE,
+    "sampling.eta": _NOT_NEGATIVE,
+}
+
+
+def with_defaults(config: ConfigDict | Mapping[str, Any]) -> ConfigDict:
+  """The config, fields that it leaves out at the defaults of `gdm.runs.defaults`. Raises as ConfigDict does."""
+  full = defaults.get_config()
+  full.update(config)
+  return full
+
+
+def flatten_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"a": {"b": 1}} -> {"a.b": 1}."""
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= flatten_fields(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def check_settings(config: ConfigDict) -> None:
+  """Raises ConfigError naming the first field whose value cannot be used, alone or together with another."""
+  values = flatten_fields(config.to_dict())
+  for name, (is_right, words) in RULES.items():
+    value = values[name]
+    if not is_right(value):
+      raise ConfigError(f"{name} is {value!r}; it must be {words}.")
+  data, training = config.data, config.training
+  for field in ("num_steps", "log_every", "eval_every", "checkpoint_every"):
+    if training[field] % training.steps_per_call:
+      raise ConfigError(f"training.{field} is {training[field]}; it must be a multiple of training.steps_per_call "
+                        f"({training.steps_per_call}).")
+  if data.batch_size % training.accumulate:
+    raise ConfigError(f"training.accumulate is {training.accumulate}; it must divide data.batch_size "
+                      f"({data.batch_size}).")
+  if training.patience and not training.eval_every:
+    raise ConfigError(f"training.patience is {training.patience}, but training.eval_every is 0, so that nothing is "
+                      "validated; it must be at least 1 to stop early.")
+  if training.ema_decay == 0 and config.evaluation.parameters == "ema":
+    raise ConfigError("evaluation.parameters is 'ema', but the run keeps no averages (training.ema_decay is 0); it "
+                      "must be auto or live.")

@@ -1,0 +1,177 @@
+"""A workdir: one run's config, checkpoints, metrics and results, and nothing of any other run."""
+
+import contextlib
+import fcntl
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from gdm.runs.registry import MODELS, complete
+from gdm.runs.settings import flatten_fields, with_defaults
+from gdm.errors import ConfigError, WorkdirError
+from gdm.paths import fault_of_folder, local_path, write_whole
+
+# Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
+FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
+FREE_FIELDS = ("data.data_dir", "training.stall_seconds")
+# What training writes into a workdir, beside what `Workdir` names.
+PICTURES = ("curves.png", "samples.png", "density.png", "landscape.png", "scores.png")
+
+_logger = logging.getLogger("gdm")  # whose messages the binaries show
+
+
+class Workdir:
+  """The places of a workdir.
+
+  Raises WorkdirError for a path in which nothing could be saved and read back.
+  """
+
+  def __init__(self, path: str | Path):
+    try:
+      self.path = local_path(path, "workdir").absolute()
+    except ConfigError as error:
+      raise WorkdirError(str(error)) from error
+    if fault := fault_of_folder(self.path):
+      raise WorkdirError(f"workdir is {str(path)!r}, {fault}")
+    self.config = self.path / "config.json"
+    self.metrics = self.path / "metrics.jsonl"
+    self.tensorboard = self.path / "tensorboard"
+    self.checkpoints = self.path / "checkpoints"
+    self.best = self.path / "best"
+    self.finished = self.path / "finished.json"
+
+  @contextlib.contextmanager
+  def claim(self, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Claims the workdir for one training process of this config; a fresh one is left as it was until `record`.
+
+    Raises:
+      WorkdirError: it is a file, not writable, in use, foreign, belongs to a run with another config, or holds a folder
+        where training writes a file, or the reverse.
+    """
+    if self.path.exists() and not self.path.is_dir():
+      raise WorkdirError(f"workdir {self.path} is a file; name a folder.")
+    self._require_kinds()
+    made = not self.path.exists()
+    lock_file = self.path / ".lock"
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      lock = lock_file.open("a")
+    except OSError as error:
+      raise WorkdirError(f"workdir {self.path} cannot be written: {error.strerror}; name another folder.") from error
+    with lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise WorkdirError(f"workdir {self.path} is in use by another process; wait for it, or name another "
+                           "folder.") from error
+      except OSError as error:  # as some network file systems answer
+        _logger.warning("Workdir %s cannot be locked (%s): see to it that no second process trains in it.", self.path,
+                        error.strerror)
+      try:
+        self._require_same(config)
+        yield
+      finally:
+        if not self.config.exists():  # nothing came of it: leave no trace
+          lock_file.unlink(missing_ok=True)
+          if made:
+            with contextlib.suppress(OSError):
+              self.path.rmdir()
+
+  def record(self, config: ml_collections.ConfigDict) -> None:
+    """Writes `config.json`: from here on the workdir belongs to this config."""
+    if not self.config.exists():
+      write_json(self.config, config.to_dict())
+
+  def read_config(self) -> ml_collections.ConfigDict:
+    """The config of the run, fields that it does not know yet at their defaults.
+
+    Raises:
+      WorkdirError: there is none, or it is damaged.
+    """
+    if not self.config.is_file():
+      have = ("has a folder config.json where a file must be" if self.config.is_dir() else
+              "has no config.json" if self.path.is_dir() else "is a file" if self.path.exists() else "does not exist")
+      raise WorkdirError(f"workdir {self.path} {have}; name a folder that experiments.train made.")
+    try:
+      return with_defaults(_tuples(read_json(self.config)))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # what ConfigDict raises for a field's type
+      raise WorkdirError(f"{self.config} does not hold a config of this version: {error}") from error
+
+  def finished_step(self) -> int | None:
+    """The step at which the run ended, None where it has not. Raises WorkdirError where its record is damaged."""
+    if not self.finished.exists():
+      return None
+    record = read_json(self.finished)
+    if not isinstance(record.get("step"), int):
+      raise WorkdirError(f"{self.finished} names no step; delete it, and the same command finishes the run again.")
+    return record["step"]
+
+  def _require_kinds(self) -> None:
+    """Raise WorkdirError where a folder lies in the place of a file that training writes, or the reverse."""
+    files = [self.config, self.metrics, self.finished, self.path / ".lock", *(self.path / name for name in PICTURES)]
+    for place in files:
+      if place.exists() and not place.is_file():
+        raise WorkdirError(f"{place} is a folder, where training writes a file; move it away, or name another workdir.")
+    for place in (self.checkpoints, self.best, self.tensorboard, self.path / "damaged"):
+      if place.exists() and not place.is_dir():
+        raise WorkdirError(f"{place} is a file, where training makes a folder; move it away, or name another workdir.")
+
+  def _require_same(self, config: ml_collections.ConfigDict) -> None:
+    """Raises WorkdirError unless the workdir is fresh, or was made with the same training fields."""
+    if not self.config.exists():
+      if foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
+        raise WorkdirError(f"workdir {self.path} holds {', '.join(foreign[:3])} but no config.json; name an empty "
+                           "folder or one of gdm's.")
+      return
+    old, new = training_fields(self.read_config()), training_fields(config)
+    if old["model.name"] != new["model.name"]:  # the fields of two models have nothing to do with each other
+      old, new = ({name: value for name, value in fields.items() if name == "model.name" or name[:6] != "model."}
+                  for fields in (old, new))
+    differ = [f"{name}: {_show(old, name)} there, {_show(new, name)} now"
+              for name in sorted(old.keys() | new.keys()) if _show(old, name) != _show(new, name)]
+    if differ:
+      raise WorkdirError(f"workdir {self.path} belongs to another config ({'; '.join(differ)}); name another workdir.")
+
+
+def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The dotted fields that determine training, those left out at their defaults."""
+  full = with_defaults(_tuples(config.to_dict())).to_dict()
+  if full["model"]["name"] in MODELS:
+    full["model"] = complete(full["model"])
+  return {name: value for name, value in flatten_fields(full).items()
+          if name.partition(".")[0] not in FREE_SECTIONS and name not in FREE_FIELDS}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """The object in a JSON file. Raises WorkdirError where it is damaged."""
+  try:
+    value = json.loads(path.read_text())
+  except OSError as error:
+    raise WorkdirError(f"{path} cannot be read: {error.strerror}.") from error
+  except ValueError as error:  # not JSON, or not UTF-8
+    raise WorkdirError(f"{path} is damaged, it is not valid JSON ({error}); restore it, or name another "
+                       "workdir.") from error
+  if not isinstance(value, dict):
+    raise WorkdirError(f"{path} is damaged, it holds no JSON object; restore it, or name another workdir.")
+  return value
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON that is there whole or not at all."""
+  text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+  write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _show(fields: Mapping[str, Any], name: str) -> str:
+  return repr(fields[name]) if name in fields else "absent"
+
+
+def _tuples(value: Any) -> Any:
+  """JSON knows no tuples and configs no lists: lists become tuples, at any depth."""
+  if isinstance(value, Mapping):
+    return {name: _tuples(item) for name, item in value.items()}
+  return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

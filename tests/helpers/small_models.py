@@ -1,0 +1,112 @@
+"""A small instance of every model in the registry, with batches: for what all of them must hold."""
+
+import jax
+import numpy as np
+import pytest
+
+from gdm.dataspec import DataSpec
+from gdm.model import HasSolve
+from gdm.runs.registry import build_model
+
+BITS = DataSpec((4, 4), 2)
+BATCH = 16
+
+# Registry name -> fields and spec. A new model gets a line here.
+SMALL = {
+    "fvsbn": ({}, BITS),
+    "mlp": ({"hidden": (8,)}, BITS),
+    "nade": ({"hidden": 8}, BITS),
+    "made": ({"hidden": (16, 16)}, BITS),
+    "rnade": ({"hidden": 6, "mixture_size": 2}, DataSpec((5,), None)),
+    "recurrent": ({"cell": "lstm", "num_layers": 2, "width": 8}, DataSpec((12,), 5)),
+    "transformer": ({"num_layers": 2, "num_heads": 2, "width": 8}, DataSpec((12,), 5)),
+    "wavenet": ({"num_layers": 2, "num_stacks": 2, "width": 8, "skip_width": 6}, DataSpec((12,), 5)),
+    "pixelcnn": ({"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
+    "gated_pixelcnn": ({"width": 12, "num_layers": 2, "first_size": 3, "skip_width": 6}, DataSpec((3, 3, 3), 3)),
+    "pixelsnail": ({"width": 6, "num_blocks": 1, "num_layers": 1, "first_size": 3, "head_size": 2, "head_width": 6},
+                   DataSpec((3, 2, 3), 4)),
+    "pixelcnn_pp": ({"width": 4, "num_blocks": 1, "num_scales": 1, "mixture_size": 2, "first_size": 3},
+                    DataSpec((2, 2, 3), 4)),
+    "row_lstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
+    "diagonal_bilstm": ({"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6}, DataSpec((3, 2, 3), 4)),
+    "nice": ({"num_layers": 3, "hidden": (6,)}, DataSpec((4,), None)),
+    "realnvp": ({"num_layers": 2, "hidden": (6,)}, DataSpec((4,), None)),  # with batch statistics
+    "glow": ({"num_scales": 1, "num_steps": 1, "width": 4, "dequantization": "variational",
+              "dequantization_width": 4}, DataSpec((2, 2, 1), 3)),
+    "maf": ({"num_layers": 2, "hidden": (6,)}, DataSpec((3,), None)),
+    "iaf": ({"num_layers": 2, "hidden": (6,)}, DataSpec((3,), None)),
+    "spline_coupling": ({"num_steps": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
+    "spline_autoregressive": ({"num_layers": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
+    "ncsn": ({"hidden": (6,), "num_levels": 5}, DataSpec((3,), None)),
+    "ddpm": ({"width": 4, "num_blocks": 1, "multipliers": (1,)}, DataSpec((3, 3, 1), 3)),
+    "improved_ddpm": ({"hidden": (6,), "num_noise_steps": 30}, DataSpec((3,), None)),
+    "vdm": ({"hidden": (6,), "fourier": (1,), "log_snr_max": 3.0}, DataSpec((3,), None)),
+    "score_sde": ({"hidden": (6,)}, DataSpec((3,), None)),
+    "edm": ({"hidden": (6,), "class_conditional": True, "label_dropout": 0.2}, DataSpec((3,), None, num_classes=2)),
+    "flow_matching": ({"network": "transformer", "width": 4, "num_blocks": 1, "num_heads": 2, "patch": 1,
+                       "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
+    "rbm": ({"num_hidden": 6}, BITS),
+    "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),
+    "ising": ({"negatives": "cd"}, DataSpec((5,), 2)),
+    "ebm": ({"hidden": (6,), "num_steps": 2, "chains_per_shard": 3, "kl_weight": 0.1}, DataSpec((3,), None)),
+    "jem": ({"hidden": (6,), "num_steps": 1, "chains_per_shard": 3}, DataSpec((3,), None, num_classes=2)),
+    "tilted": ({"base": {"name": "realnvp", "num_layers": 2, "hidden": (4,)}, "hidden": (4,), "num_steps": 1,
+                "chains_per_shard": 3}, DataSpec((3,), None)),
+}
+
+# The same of models that are solved, and of those made of others.
+SOLVED = {
+    "independent": ({}, DataSpec((5,), 3)),
+    "table": ({}, DataSpec((4,), 3)),
+    "markov": ({"order": 2, "homogeneous": True}, DataSpec((6,), 3)),
+    "ngram": ({"order": 3, "capacity": 500}, DataSpec((6,), 3)),
+    "bayesian_network": ({"offsets": ((-1,),)}, DataSpec((5,), 3)),
+    "chow_liu": ({}, DataSpec((5,), 3)),
+    "mixture": ({"num_components": 2, "num_iterations": 2}, DataSpec((5,), 3)),
+    "block_mixture": ({"num_components": 2, "num_runs": 1, "num_iterations": 2, "learn_iterations": 1},
+                      DataSpec((5,), 2)),
+    "gaussian_mixture": ({"num_components": 2, "num_iterations": 2}, DataSpec((2,), None)),
+}
+COMPOSED = {
+    "ensemble": ({"components": ({"name": "recurrent", "num_layers": 1, "width": 3},
+                                 {"name": "recurrent", "num_layers": 1, "width": 4})}, DataSpec((4,), 3)),
+    "product": ({"components": ({"name": "ebm", "hidden": (4,)},), "num_temperatures": 2, "num_chains": 2},
+                DataSpec((2,), None)),
+}
+
+# Those that the fast tier takes: one for each way to be built, of products, loops, attention, convolutions, masks.
+FAST = ("made", "recurrent", "transformer", "pixelcnn", "maf")
+
+
+def each_small(*more):
+  """Every name as a parameter, and `more`; the slow tier takes those that are not in FAST."""
+  return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in SMALL] + list(more)
+
+
+def small_model(name):
+  settings, spec = {**SMALL, **SOLVED, **COMPOSED}[name]
+  return build_model({"name": name, **settings}, spec)
+
+
+def some_parameters(model, batch, seed=0, scale=0.3):
+  """Parameters and carry: solved on the batch, or fresh ones of which every entry is moved."""
+  key = jax.random.key(seed)
+  if isinstance(model, HasSolve):
+    return model.solve(key, [batch])
+  params, carry = jax.jit(model.init)(key, batch)
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(key, len(leaves))
+  moved = [leaf + scale * jax.random.normal(key, leaf.shape, leaf.dtype) if np.issubdtype(leaf.dtype, np.floating) else
+           leaf for leaf, key in zip(leaves, keys, strict=True)]
+  return jax.tree.unflatten(tree, moved), carry
+
+
+def small_batch(model, lead=(), seed=0):
+  """Random examples [*lead, batch, *event], and random labels where the model takes them."""
+  rng, spec = np.random.default_rng(seed), model.spec
+  shape = (*lead, BATCH, *spec.event)
+  x = rng.integers(0, spec.levels, shape).astype(np.uint8) if spec.is_discrete else rng.normal(size=shape)
+  batch = {"x": x if spec.is_discrete else x.astype(np.float32)}
+  if spec.num_classes:
+    batch["y"] = rng.integers(0, spec.num_classes, (*lead, BATCH)).astype(np.int32)
+  return batch
