@@ -21,13 +21,7 @@ from gdm.errors import ConfigError, UserError
 from gdm.paths import local_path
 from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
-
-EXIT_BUG = 1
-EXIT_BAD_INPUT = 2
-EXIT_RESUME_ME = 75  # EX_TEMPFAIL: the run was interrupted and saved; the same command again resumes it
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-_at_end: list[Callable[[int, str], None]] = []
+from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, ended
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
 # folder in the place of a file.
@@ -59,17 +53,6 @@ def run(main: Callable[[Sequence[str]], int | None], precise: bool = True) -> No
       return _guarded(main, argv)
 
   app.run(call, flags_parser=_parse_flags)
-
-
-def at_end(call: Callable[[int, str], None]) -> None:
-  """Has `call(code, message)` called when `main` has ended, however it did; the message is its error's, or ""."""
-  _at_end.append(call)
-
-
-def ended(code: int, message: str = "") -> None:
-  """Calls what was registered by `at_end`; for those who leave by `os._exit`."""
-  for call in _at_end:
-    call(code, message)
 
 
 def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 from absl import flags
 
-from experiments import cli
 from gdm.errors import ConfigError
+from gdm.runs import exits
 from gdm.training.lifeline import Lifeline
 
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster says it.")
@@ -61,7 +61,7 @@ def join() -> None:
   if jax.process_count() > 1:
     coordinator = _COORDINATOR.value
     _lifeline = Lifeline(coordinator.rpartition(":")[0] if coordinator else None)
-    cli.at_end(_leave)
+    exits.at_end(_leave)
   timer.cancel()
   if jax.process_index() != 0:
     sys.stdout = _Silence()  # one process speaks for all; errors go to stderr
@@ -90,7 +90,7 @@ def _leave(code: int, message: str) -> None:
   if not message:  # in order: finished, or interrupted together
     _lifeline.leave()
     return
-  if code == cli.EXIT_BUG:  # perhaps a peer that vanished in the middle of a sum, of which the lifeline can say more
+  if code == exits.EXIT_BUG:  # perhaps a peer that vanished in the middle of a sum, of which the lifeline can say more
     time.sleep(3)
   _lifeline.fail(code, message)
   sys.stdout.flush()

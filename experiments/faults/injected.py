@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from experiments.cli import EXIT_BAD_INPUT
+from gdm.runs.exits import EXIT_BAD_INPUT
 
 STALLED = "stalled."
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.cli import EXIT_BAD_INPUT, EXIT_RESUME_ME
 from experiments.faults.injected import STALLED
 from experiments.faults.scene import Lost, Scene
+from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_RESUME_ME
 from gdm.training import checkpoint
 
 KILLED, TERMINATED = -signal.SIGKILL, -signal.SIGTERM

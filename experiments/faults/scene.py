@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NoReturn
 
-from experiments.cli import EXIT_BAD_INPUT, EXIT_RESUME_ME
 from experiments.faults.commands import Commands, Result, Running
 from experiments.faults.compare import difference
 from gdm.errors import UserError
+from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_RESUME_ME
 from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint
 

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from experiments import sweep
 from gdm.errors import ConfigError, WorkdirError
+from gdm.runs.sweep import jobs as sweep_jobs
+from gdm.runs.sweep.grid import make_points, name_point, split_axis
 from gdm.runs.workdir import Workdir
 
 SOURCE = f"{HERE / 'tiny.py'}:digits"
@@ -30,7 +32,7 @@ def points(root, *grid, **fixed):
   config = runpy.run_path(str(HERE / "tiny.py"))["get_config"]("digits")
   fixed = {name.replace("__", "."): value for name, value in fixed.items()}
   config.update_from_flattened_dict(fixed)
-  return sweep.make_points(SOURCE, config, fixed, grid, root)
+  return make_points(SOURCE, config, fixed, grid, root, sweep.read_value)
 
 
 # The grid
@@ -42,13 +44,13 @@ _VALUES = st.recursive(_NUMBERS | _WORDS, lambda inner: st.lists(inner, max_size
 
 @given(st.lists(_VALUES.map(lambda value: value if isinstance(value, str) else repr(value)), min_size=1))
 def test_commas_within_brackets_divide_nothing(texts):
-  assert sweep.split_axis(f"a.b={','.join(texts)}") == ("a.b", texts)
+  assert split_axis(f"a.b={','.join(texts)}") == ("a.b", texts)
 
 
 @pytest.mark.parametrize("text", ["a=(1,2", "a=1)", "a=(1]", "a=('x,1)", "a", "=1", ""])
 def test_a_grid_that_cannot_be_read_is_refused(text):
   with pytest.raises(ConfigError, match="--grid is"):
-    sweep.split_axis(text)
+    split_axis(text)
 
 
 def test_points_are_the_product_the_last_field_fastest(tmp_path):
@@ -74,12 +76,12 @@ def test_points_are_the_product_the_last_field_fastest(tmp_path):
     ({"data.transforms": (), "data.path": "/a b/c.npz"}, "path=%2Fa%20b%2Fc.npz,transforms=empty"),
 ])
 def test_names_say_what_varies(chosen, name):
-  assert sweep.name_point(chosen) == name
+  assert name_point(chosen) == name
 
 
 @given(st.lists(st.text() | st.integers() | st.floats() | st.booleans(), unique_by=repr, min_size=2, max_size=2))
 def test_names_are_one_file_each(values):
-  names = [sweep.name_point({"data.path": value}) for value in values]
+  names = [name_point({"data.path": value}) for value in values]
   assert all(re.fullmatch(r"path=[A-Za-z0-9._~%,=+-]*", name) and len(name) <= 200 for name in names)
   assert names[0] != names[1] or str(values[0]).lower() == str(values[1]).lower()  # 'true' is no value of a bool field
 
@@ -260,7 +262,7 @@ def test_nothing_runs_on_when_the_sweep_itself_fails(tmp_path, fake, monkeypatch
     until((fake / "pid").exists)
     raise OSError("no space")
 
-  monkeypatch.setattr(sweep, "time", types.SimpleNamespace(sleep=fail))
+  monkeypatch.setattr(sweep_jobs, "time", types.SimpleNamespace(sleep=fail))
   with pytest.raises(OSError, match="no space"):
     run(tmp_path, "60", jobs=1)
   with pytest.raises(ProcessLookupError):
