@@ -16,12 +16,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from experiments.overrides import check_overrides, chosen_names
 from gdm.errors import ConfigError, UserError
 from gdm.paths import local_path
 from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, ended
+from gdm.runs.overrides import check_overrides, chosen_names
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
 # folder in the place of a file.

@@ -29,10 +29,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import cli
-from experiments.overrides import check_overrides
 from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder
 from gdm.runs.exits import EXIT_RESUME_ME
+from gdm.runs.overrides import check_overrides
 from gdm.runs.sweep.grid import make_points
 from gdm.runs.sweep.jobs import Job, caught_signals, run_jobs
 

@@ -10,7 +10,6 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-import configs
 from gdm.errors import ConfigError, nearest
 from gdm.runs import defaults
 
@@ -71,8 +70,7 @@ def _load(text: str) -> ConfigDict:
   """The config that --config names."""
   path = Path(text.partition(":")[0])
   if not path.is_file():
-    root = Path(configs.__file__).parent
-    known = [str(Path("configs") / found.relative_to(root)) for found in root.glob("*/*.py")
+    known = [str(found) for found in Path("configs").glob("*/*.py")
              if found.name not in ("__init__.py", "shared.py")]
     raise ConfigError(f"--config is {text!r}, but there is no file {str(path)!r}; it must be a config file, then ':' "
                       f"and a data set, as configs/<family>/<model>.py:digits; {nearest(str(path), known)}")
@@ -86,7 +84,7 @@ def _load(text: str) -> ConfigDict:
     raise ConfigError(f"--config is {text!r}, but {path} makes no config: {reason}.") from error
   if not isinstance(config, ConfigDict):
     raise ConfigError(f"--config is {text!r}, but its get_config returns {type(config).__name__}; it must return a "
-                      "ConfigDict, as configs.defaults.get_config() does.")
+                      "ConfigDict, as gdm.runs.defaults.get_config() does.")
   return config
 
 
