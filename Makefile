@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNS ?= runs/demo
 DEMO := baselines/independent baselines/chow_liu autoregressive/made
 
-.PHONY: demo test test-all lint speed clean
+.PHONY: demo test test-all lint speed docs clean
 
 demo: .venv/.installed
 	@set -e; for model in $(DEMO); do \
@@ -29,6 +29,10 @@ lint: .venv/.installed
 speed: .venv/.installed
 	$(BIN)/python -m experiments.speed
 
+docs: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
+	JAX_PLATFORMS=cpu $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/build
+
 # The stamp is written last: an install that died is started again.
 .venv/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not here; install Python 3.11 or newer, or call make PYTHON=..."; exit 2; }
@@ -38,4 +42,4 @@ speed: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info runs/demo
+	rm -rf .venv build docs/build docs/reference *.egg-info runs/demo

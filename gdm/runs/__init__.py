@@ -1,0 +1,1 @@
+"""From a config to a trained model and back: defaults, registry, settings, workdir, run, loading, sampling."""

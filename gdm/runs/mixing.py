@@ -1,0 +1,114 @@
+"""Mixtures of finished runs: what they must have in common, their weights, and the model they make."""
+
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import numpy as np
+from jaxtyping import Float
+
+from gdm.baselines.ensemble import Ensemble
+from gdm.data.loader import eval_batches
+from gdm.errors import ConfigError
+from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.model import Carry, HasLogLikelihood, Model, Params
+from gdm.runs.composition import composed_config
+from gdm.runs.load import TrainedRun
+from gdm.runs.registry import build_model
+from gdm.runs.scoring import scored_by
+from gdm.training.streams import stream_key
+
+
+def require_same_given(paths: Sequence[str], runs: Sequence[TrainedRun]) -> None:
+  """Raise ConfigError unless all runs have a likelihood, and all are conditional on the same."""
+  given = [_given(path, run) for path, run in zip(paths, runs, strict=True)]
+  words = ["log p(x | {})".format(", ".join(names)) if names else "log p(x)" for names in given]
+  for path, names, word in zip(paths, given, words, strict=True):
+    if names != given[0]:
+      raise ConfigError(f"{path} is a model of {word}, {paths[0]} of {words[0]}; an ensemble is of runs that are "
+                        "conditional on the same.")
+
+
+def _given(path: str, run: TrainedRun) -> tuple[str, ...]:
+  """What a run's likelihood is given; nothing is computed but shapes."""
+  model, given = run.model, []
+  if not isinstance(model, HasLogLikelihood):
+    raise ConfigError(f"{path} is of {run.config.model.name}, which has no log-likelihood to be mixed.")
+
+  def traced(params, carry, batch, key):
+    likelihood = model.log_likelihood(params, carry, batch, key)
+    given.append(likelihood.given)
+    return likelihood.nats
+
+  jax.eval_shape(traced, run.params, run.carry, run.dataset.split("valid").rows(slice(0, 2)), jax.random.key(0))
+  return given[0]
+
+
+def evaluation_settings(paths: Sequence[str], runs: Sequence[TrainedRun]) -> ml_collections.ConfigDict:
+  """The `evaluation` section of the mixture: as many draws and samples as the run with the most has.
+
+  Raises:
+    ConfigError: runs are scored by different likelihoods.
+  """
+  sections = [run.config.evaluation for run in runs]
+  settings = sections[0].copy_and_resolve_references()
+  settings.num_draws = max(section.num_draws for section in sections)
+  settings.num_samples = max(section.num_samples for section in sections)
+  settings.batch_size = min(section.batch_size for section in sections)
+  settings.likelihood = max(section.likelihood for section in sections)  # "" is the least
+  settings.parameters = "auto"
+  if {section.likelihood for section in sections} - {"", settings.likelihood}:
+    raise ConfigError(_ways(paths, runs))
+  return settings
+
+
+def _ways(paths: Sequence[str], runs: Sequence[TrainedRun]) -> str:
+  each = ", ".join(f"{run.config.evaluation.likelihood!r} in {path}" for path, run in zip(paths, runs, strict=True))
+  return (f"evaluation.likelihood is {each}; an ensemble has one for all of its runs that have several, with the same "
+          "settings.")
+
+
+def build_mixture(paths: Sequence[str], runs: Sequence[TrainedRun], settings: ml_collections.ConfigDict,
+           weights: tuple[float, ...]) -> tuple[Ensemble, ml_collections.ConfigDict]:
+  """Return the ensemble of the runs' models, as it is read back from its config, and that config.
+
+  Raises:
+    ConfigError: one `evaluation.likelihood` does not score each run as the run itself does.
+  """
+  config = composed_config(runs, {"name": "ensemble", "weights": weights})
+  config.evaluation = settings
+  plain = build_model(config.model.to_dict(), runs[0].dataset.spec)
+  try:
+    model = scored_by(plain, settings.likelihood)
+  except ConfigError as error:
+    raise ConfigError(_ways(paths, runs)) from error
+  if not isinstance(model, Ensemble) or model.components != tuple(run.model for run in runs):
+    raise ConfigError(_ways(paths, runs))
+  return model, config
+
+
+def fit_weights(nats: Float[np.ndarray, "models examples"], tolerance: float = 1e-9) -> Float[np.ndarray, " models"]:
+  """The weights of the mixture under which the examples are likeliest, by EM from equal ones."""
+  weights, last = np.full(len(nats), 1.0 / len(nats)), -np.inf
+  while (score := mixture_nats(nats, weights).mean()) - last > tolerance:
+    last = score
+    # Bishop 2006, eq. 9.22 and 9.26: responsibilities, and their means.
+    with np.errstate(divide="ignore"):
+      weights = np.exp(np.log(weights)[:, None] + nats - mixture_nats(nats, weights)).mean(axis=1)
+  return weights
+
+
+def mixture_nats(nats: Float[np.ndarray, "models examples"],
+                 weights: Float[np.ndarray, " models"]) -> Float[np.ndarray, " examples"]:
+  """Log-likelihood in nats of each example under the mixture."""
+  with np.errstate(divide="ignore"):
+    return np.logaddexp.reduce(np.log(weights)[:, None] + nats, axis=0)
+
+
+def score_validation(run: TrainedRun, settings: ml_collections.ConfigDict, model: Model, params: Params,
+                   carry: Carry) -> SplitLikelihood:
+  """The scores of the run's validation split."""
+  return evaluate_likelihood(
+      model, params, carry, eval_batches(run.dataset, "valid", settings.batch_size),
+      key=stream_key(jax.random.key(run.config.seed), "validation", run.step), num_draws=settings.num_draws,
+      num_samples=settings.num_samples)

@@ -1,0 +1,193 @@
+"""A grid of config values: its points, their names, and the commands that train and score each."""
+
+import dataclasses
+import hashlib
+import itertools
+import sys
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gdm.errors import ConfigError, DataError, WorkdirError
+from gdm.evaluation.report import read_report
+
+
+from gdm.runs import registry
+from gdm.runs.settings import check_settings, with_defaults
+from gdm.runs.sizes import keep_settings
+from gdm.runs.workdir import Workdir, read_json, training_fields
+
+_LONGEST_NAME = 200  # file systems allow 255 bytes
+
+# (config, field, text) -> the value that --config.<field>=<text> gives; raises ConfigError where there is none.
+Reader = Callable[[ConfigDict, str, str], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """One combination of values, and the run that it makes.
+
+  Attributes:
+    name: what tells it from the other points: its workdir within the root.
+    source: --config.
+    config: the whole config.
+    overrides: the fields that differ from the config file, with their values.
+    folder: the workdir.
+  """
+
+  name: str
+  source: str
+  config: ConfigDict
+  overrides: Mapping[str, Any]
+  folder: Path
+
+  def commands_left(self, split: str) -> tuple[tuple[str, ...], ...]:
+    """The commands still to run: train and evaluate, evaluate alone, or none."""
+    train = (*_python("train"), f"--config={self.source}", f"--workdir={self.folder}", *_arguments(self.overrides))
+    evaluate = (*_python("evaluate"), f"--workdir={self.folder}", f"--split={split}", *_arguments(self._evaluation))
+    if Workdir(self.folder).finished_step() is None:
+      return (train, evaluate)
+    return () if self._is_scored(split) else (evaluate,)
+
+  def require_own_workdir(self) -> None:
+    """Raises WorkdirError where the workdir belongs to a run with another config."""
+    workdir = Workdir(self.folder)
+    if not workdir.config.exists():
+      return
+    there, now = training_fields(workdir.read_config()), training_fields(self.config)
+    differ = [f"{name}: {there.get(name, 'absent')!r} there, {now.get(name, 'absent')!r} now"
+              for name in sorted(there.keys() | now.keys()) if repr(there.get(name)) != repr(now.get(name))]
+    if differ:
+      raise WorkdirError(f"workdir {self.folder} belongs to another config ({'; '.join(differ)}); name another --root.")
+
+  @property
+  def _evaluation(self) -> dict[str, Any]:
+    """What may have changed since the training, and so is told to experiments.evaluate."""
+    return {field: value for field, value in self.overrides.items()
+            if field.startswith("evaluation.") or field == "data.data_dir"}
+
+  def _is_scored(self, split: str) -> bool:
+    """Whether the report is of the checkpoint that counts, and made with these settings."""
+    workdir = Workdir(self.folder)
+    try:
+      report = read_report(workdir.path / f"likelihood_{split}.json")
+    except DataError:  # missing, or damaged: scoring again replaces it
+      return False
+    finished = read_json(workdir.finished)
+    made = report.get("evaluation", {})
+    return (report["step"] == (finished.get("best_step") or finished["step"])
+            and all(made.get(field.removeprefix("evaluation.")) == value
+                    for field, value in self._evaluation.items() if field.startswith("evaluation.")))
+
+
+def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str], root: Path,
+                read: Reader) -> list[Point]:
+  """Return the points of the grid, the last --grid changing fastest.
+
+  Args:
+    source: --config.
+    config: its config, with `fixed` set.
+    fixed: fields that the command line sets for all points.
+    grid: the texts of --grid.
+    root: folder of the workdirs.
+    read: reads the text of a value.
+
+  Raises:
+    ConfigError: a field or value that cannot be, or one that is given twice.
+  """
+  if not grid:
+    raise ConfigError("--grid is missing; it must be <field>=<value>,<value>,..., as --grid=seed=0,1,2.")
+  axes: dict[str, list[Any]] = {}
+  for text in grid:
+    field, values = split_axis(text)
+    if field in axes:
+      raise ConfigError(f"--grid names {field} twice; give all its values in one.")
+    if field in fixed:
+      raise ConfigError(f"{field} is in --grid, but also fixed by --config.{field}={show(fixed[field])}; drop one.")
+    axes[field] = [read(config, field, value) for value in values]
+    for value, times in Counter(map(name_of, axes[field])).items():
+      if times > 1:
+        raise ConfigError(f"--grid={text}: {value} is there {times} times; each value makes one run.")
+  points = []
+  for values in itertools.product(*axes.values()):
+    chosen = dict(zip(axes, values, strict=True))
+    point_config = config.copy_and_resolve_references()
+    names = {field.removesuffix(".name"): value for field, value in chosen.items() if field.endswith(".name")}
+    with registry.chosen(names), point_config.unlocked():  # another network has other fields
+      point_config.model = registry.complete(point_config.model.to_dict())
+    point_config.update_from_flattened_dict(chosen)
+    point_config = keep_settings(with_defaults(point_config), {**fixed, **chosen})
+    check_settings(point_config)
+    name = name_point(chosen)
+    points.append(Point(name, source, point_config, {**fixed, **chosen}, root / name))
+  return points
+
+
+def split_axis(text: str) -> tuple[str, list[str]]:
+  """`field=v1,v2` into its field and the texts of its values; commas within brackets or quotes divide nothing.
+
+  Raises ConfigError where there is no field, or where a bracket or quote is not closed.
+  """
+  field, equals, values = text.partition("=")
+  if not equals or not field:
+    raise ConfigError(f"--grid is {text!r}; it must be <field>=<value>,<value>,..., as --grid=seed=0,1,2.")
+  parts, closing, closers = [""], [], {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
+  for character in values:
+    quoted = bool(closing) and closing[-1] in "'\""
+    if character == "," and not closing:
+      parts.append("")
+      continue
+    parts[-1] += character
+    if closing and character == closing[-1]:
+      closing.pop()
+    elif not quoted and character in closers:
+      closing.append(closers[character])
+    elif not quoted and character in ")]}":
+      closing.append(character)  # never to be closed
+      break
+  if closing:
+    raise ConfigError(f"--grid is {text!r}, where brackets or quotes do not match.")
+  return field, parts
+
+
+def name_point(chosen: Mapping[str, Any]) -> str:
+  """A name for a file: `<field>=<value>,...`, by the last part of each field where that says which.
+
+  Fields are sorted, so that a name does not hang on the order of the flags.
+  """
+  last = Counter(field.rpartition(".")[2] for field in chosen)
+  parts = []
+  for field in sorted(chosen):
+    short = field.rpartition(".")[2]
+    parts.append(f"{short if last[short] == 1 else field}={name_of(chosen[field])}")
+  name = ",".join(parts)
+  if len(name) > _LONGEST_NAME:  # %-codes are all of ASCII, so these are bytes
+    name = f"{name[:_LONGEST_NAME - 13]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+  return name
+
+
+def name_of(value: Any) -> str:
+  """A value as part of a file's name: `0.001`, `true`, `200x200`, `binarize+flatten`."""
+  if isinstance(value, tuple):
+    numbers = all(isinstance(item, int | float) for item in value)
+    return ("x" if numbers else "+").join(map(name_of, value)) or "empty"
+  return urllib.parse.quote(show(value), safe="")
+
+
+def show(value: Any) -> str:
+  """A value as the command line takes it."""
+  if isinstance(value, str):
+    return value
+  return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _arguments(overrides: Mapping[str, Any]) -> list[str]:
+  return [f"--config.{field}={show(value)}" for field, value in overrides.items()]
+
+
+def _python(binary: str) -> tuple[str, ...]:
+  return (sys.executable, "-m", f"experiments.{binary}")

@@ -1,0 +1,131 @@
+"""Trains a config into a workdir, or goes on with what was trained there."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+
+import jax
+import ml_collections
+
+from gdm.errors import ConfigError, NotFiniteError
+from gdm.precision import highest_precision
+from gdm.runs.exits import EXIT_RESUME_ME, stop
+from gdm.runs.load import load_data, load_run
+from gdm.runs.plans import make_plan
+from gdm.runs.plotting import draw_curves, draw_model
+from gdm.runs.profile import Profile
+from gdm.runs.registry import build_model
+from gdm.runs.run import Run
+from gdm.runs.scoring import scored_by
+from gdm.runs.settings import check_settings, flatten_fields
+from gdm.runs.sizes import sized
+from gdm.runs.workdir import Workdir, write_json
+from gdm.training import hosts
+from gdm.training.loop import Ended
+from gdm.training.preemption import Interruption
+from gdm.training.state import TrainState, count_parameters
+from gdm.training.step import loss_units
+
+# Called with the run, its last step, and how it ended.
+Finish = Callable[[Run, int, Ended], None]
+
+
+def train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None,
+          interruption: Interruption) -> int:
+  """Train a config, draw its pictures, and return the exit code: 0, or 75 where it was interrupted and saved.
+
+  Args:
+    config: the whole config, as `gdm.runs.settings.with_defaults` gives it.
+    workdir: a fresh one, or that of the same config.
+    profile: steps to trace.
+    interruption: signals and the limit of time.
+
+  Raises UserError for what the user can mend; nothing is written before a config was found right.
+  """
+  with _claimed(workdir, config):
+    return _train(config, workdir, profile, interruption, _finish)
+
+
+def trial(interruption: Interruption, config: ml_collections.ConfigDict, workdir: Workdir) -> float | None:
+  """Train one setting of a search without output; return its best validation in nats."""
+  ended: list[float | None] = []
+  with _claimed(workdir, config), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    _train(config, workdir, None, interruption, lambda run, step, how: ended.append(run.progress.best_nats))
+  if not ended:
+    stop()  # it was told to, and has saved
+  return ended[0]
+
+
+def require_same_config(config: ml_collections.ConfigDict) -> None:
+  """Raise ConfigError where this process was given another config than the first one."""
+  first, mine = hosts.from_first(lambda: config.to_json()), config.to_json()
+  if mine != first:
+    theirs, ours = (flatten_fields(json.loads(text)) for text in (first, mine))
+    differ = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    raise ConfigError(f"{', '.join(differ[:3])} of process {jax.process_index()} differ from those of process 0; all "
+                      "processes of a run need the same config.")
+  hosts.barrier("same config")  # or the first one would have claimed the workdir by then
+
+
+@contextlib.contextmanager
+def _claimed(workdir: Workdir, config: ml_collections.ConfigDict) -> Iterator[None]:
+  """The workdir, claimed by the first process for all."""
+  with contextlib.ExitStack() as stack:
+    hosts.from_first(lambda: stack.enter_context(workdir.claim(config)))
+    yield
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None, interruption: Interruption,
+           finish: Finish) -> int:
+  if (step := hosts.from_first(workdir.finished_step)) is not None:
+    print(f"{workdir.path} is finished already, at step {step}.")
+    return 0
+  dataset = load_data(config)
+  config, as_given = sized(config, dataset.num_examples("train")), config
+  check_settings(config)
+  model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
+  plan = make_plan(config, dataset, model, profile, interruption)
+  hosts.from_first(lambda: workdir.record(as_given))
+  with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
+    state = run.resume(plan.like, plan.begin)
+    print(_headline(run, state))
+    try:
+      state, ended = plan.train(run, state)
+    except NotFiniteError as error:
+      good = run.last_good_step()
+      kept = "no checkpoint was saved yet" if good is None else f"the last good checkpoint, step {good}, is kept"
+      raise NotFiniteError(f"{error} Training stopped; {kept}. A smaller optimizer.learning_rate or an "
+                           "optimizer.clip_norm may help, in another workdir.") from error
+  if ended is Ended.INTERRUPTED:
+    print(f"interrupted and saved at step {int(state.step)}; the same command resumes.")
+    return EXIT_RESUME_ME
+  with interruption.at_once():  # also for what came after the last step
+    finish(run, int(state.step), ended)
+  return 0
+
+
+def _headline(run: Run, state: TrainState) -> str:
+  dataset, spec = run.dataset, run.dataset.spec
+  values = f"{spec.levels} levels" if spec.is_discrete else "continuous"
+  if "levels" in dataset.info:
+    values += f" ({dataset.info['levels']})"
+  sizes = "/".join(str(dataset.num_examples(split)) for split in dataset.splits)
+  return (f"{run.config.model.name} on {dataset.name} ({'x'.join(map(str, spec.event))}, {values}, {sizes} examples), "
+          f"{count_parameters(state.params):,} parameters.")
+
+
+def _finish(run: Run, step: int, ended: Ended) -> None:
+  """Draws the pictures, and only then calls the run finished, so that a kill before leaves something to resume."""
+  progress = run.progress
+  trained = load_run(run.workdir, {}, dataset=run.dataset)
+  if not hosts.is_first():
+    return
+  draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}", loss_units(run.model))
+  with highest_precision():
+    draw_model(run.workdir, trained)
+  write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
+  best = f", best validation {progress.best_nats:.4f} nats at step {progress.best_step}" if progress.best_step else ""
+  early = " by early stopping" if ended is Ended.STOPPED else ""
+  print(f"finished{early} at step {step} after {progress.train_seconds:.1f} s{best}.")
