@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
-from gdm.runs.load import TrainedRun
 from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.evaluation.kernel_distance import LEAST, Moments
 from gdm.evaluation.quality import Row, Yardstick
+from gdm.runs.load import TrainedRun
+from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
 
 DEFAULT_SAMPLERS = "ddim:20,ancestral:1000,dpm_solver:10"
 MOST_DATA = 10_000  # examples of a split that samples are compared with

@@ -9,16 +9,16 @@ import jax
 import ml_collections
 import numpy as np
 
-from gdm.runs import defaults
-from gdm.runs.run import Run
-from gdm.runs.sampling import options_taken
-from gdm.runs.load import TrainedRun, load_data, load_run
-from gdm.runs.workdir import Workdir, write_json
 from gdm.data.dataset import Dataset
 from gdm.data.split import Split, chunks
 from gdm.errors import ConfigError, WorkdirError
 from gdm.mesh import make_mesh
 from gdm.model import Carry, HasSample, Model, Params
+from gdm.runs import defaults
+from gdm.runs.load import TrainedRun, load_data, load_run
+from gdm.runs.run import Run
+from gdm.runs.sampling import options_taken
+from gdm.runs.workdir import Workdir, write_json
 from gdm.training import checkpoint
 from gdm.training.state import TrainState
 

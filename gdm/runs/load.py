@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import ml_collections
 
+from gdm.data.dataset import Dataset
+from gdm.data.load import load_dataset
+from gdm.errors import CheckpointError, ConfigError, SpecError, WorkdirError
+from gdm.model import Carry, Model, Params
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
 from gdm.runs.settings import check_settings
 from gdm.runs.sizes import keep_settings, sized
 from gdm.runs.workdir import Workdir
-from gdm.data.dataset import Dataset
-from gdm.data.load import load_dataset
-from gdm.errors import CheckpointError, ConfigError, SpecError, WorkdirError
-from gdm.model import Carry, Model, Params
 from gdm.training import checkpoint, hosts
 from gdm.training.state import averages_of
 

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from gdm.runs.load import TrainedRun
 from gdm.data.initial import initial_batch
 from gdm.errors import ConfigError
 from gdm.evaluation.plane_divergence import Divergence, Grid, divergence
 from gdm.likelihood import LogNormalizer
 from gdm.model import HasUnnormalized
+from gdm.runs.load import TrainedRun
 from gdm.training.streams import stream_key
 from gdm.visualization.landscapes import Landscape
 from gdm.visualization.plane import Points

@@ -11,11 +11,6 @@ import numpy as np
 from absl import logging
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from gdm.runs.comparison import Comparison
-from gdm.runs.plane import learned, panels
-from gdm.runs.sampling import draw, is_conditional
-from gdm.runs.load import TrainedRun
-from gdm.runs.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.data.initial import sample_examples
 from gdm.data.split import Split
@@ -23,6 +18,11 @@ from gdm.errors import ConfigError
 from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind
 from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, HasUnnormalized, Params
+from gdm.runs.comparison import Comparison
+from gdm.runs.load import TrainedRun
+from gdm.runs.plane import learned, panels
+from gdm.runs.sampling import draw, is_conditional
+from gdm.runs.workdir import Workdir
 from gdm.training.metrics import read_metrics
 from gdm.visualization.curves import save_curves
 from gdm.visualization.density import save_density

@@ -9,15 +9,15 @@ import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from gdm.runs.events import Events
-from gdm.runs.load import require_same_data
-from gdm.runs.workdir import Workdir
 from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
 from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
 from gdm.model import Model
+from gdm.runs.events import Events
+from gdm.runs.load import require_same_data
+from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint, hosts
 from gdm.training.metrics import MetricsFile, MetricsWindow
 from gdm.training.state import TrainState

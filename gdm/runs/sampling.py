@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from gdm.runs import defaults
-from gdm.runs.load import TrainedRun
 from gdm.errors import ConfigError
 from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
 from gdm.model import Carry, HasClasses, HasSample, Params, Samples
+from gdm.runs import defaults
+from gdm.runs.load import TrainedRun
 from gdm.training.streams import stream_key
 
 _OURS = ("num", "seed")  # fields of the sampling section that are no options of models

@@ -21,10 +21,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from gdm.errors import ConfigError, NotFiniteError, WorkdirError
 from gdm.runs.settings import check_settings, flatten_fields
 from gdm.runs.sizes import keep_settings
 from gdm.runs.workdir import Workdir, read_json, write_json
-from gdm.errors import ConfigError, NotFiniteError, WorkdirError
 
 FRACTIONS = (1 / 9, 1 / 3)  # of the config's steps, one for each round
 KEPT = 3  # one in so many goes on to the next round
@@ -156,7 +156,8 @@ def _with(config: ml_collections.ConfigDict, settings: Settings) -> ml_collectio
   return result
 
 
-def _shortened(config: ml_collections.ConfigDict, settings: Settings, fraction: int | float) -> ml_collections.ConfigDict:
+def _shortened(config: ml_collections.ConfigDict, settings: Settings,
+               fraction: int | float) -> ml_collections.ConfigDict:
   """The config of a trial: fewer steps, schedules included, with about five validations and no early end."""
   result = keep_settings(_with(config, settings), [f"training.{name}" for name in (
       "num_steps", "eval_every", "checkpoint_every", "log_every", "patience")])

@@ -9,10 +9,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gdm.runs import defaults
 from gdm.errors import ConfigError
 from gdm.evaluation.recording import NUM_SIDES
 from gdm.paths import is_local
+from gdm.runs import defaults
 from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import ml_collections
 
-from gdm.runs.settings import flatten_fields
 from gdm.errors import ConfigError
+from gdm.runs.settings import flatten_fields
 
 # Section -> whether it is for a training split of `num` examples, given its "rows".
 SIZES: Mapping[str, Callable[[int, int], bool]] = {

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gdm.runs.load import load_run
-from gdm.runs.workdir import Workdir
 from gdm.data.dataset import Dataset
 from gdm.data.loader import eval_batches
 from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.runs.load import load_run
+from gdm.runs.workdir import Workdir
 from gdm.training.streams import stream_key
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import ml_collections
 
-from gdm.runs.registry import MODELS, complete
-from gdm.runs.settings import flatten_fields, with_defaults
 from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder, local_path, write_whole
+from gdm.runs.registry import MODELS, complete
+from gdm.runs.settings import flatten_fields, with_defaults
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
 FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")

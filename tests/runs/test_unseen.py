@@ -1,7 +1,7 @@
 """Test rows that training has seen are told from those it has not; a table over folds runs each fold once."""
 
-import pytest
 import numpy as np
+import pytest
 
 from gdm.data.load import load_dataset
 from gdm.runs.unseen import unseen_rows

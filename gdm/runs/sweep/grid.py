@@ -14,8 +14,6 @@ from ml_collections import ConfigDict
 
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.evaluation.report import read_report
-
-
 from gdm.runs import registry
 from gdm.runs.settings import check_settings, with_defaults
 from gdm.runs.sizes import keep_settings
