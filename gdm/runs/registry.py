@@ -81,7 +81,7 @@ NETWORKS: dict[str, tuple[str, str]] = {}
 
 # Section -> the name that the command line gives it, while a config file is read: its fields follow from it.
 _chosen: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
-    "chosen", default=types.MappingProxyType({}))  # noqa: B039 - it cannot be changed
+    "chosen", default=types.MappingProxyType({}))
 
 
 def build_model(settings: Mapping[str, Any], spec: DataSpec) -> Model:
