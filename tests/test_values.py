@@ -19,7 +19,8 @@ KEY = jax.random.key(0)
 BATCH = 6
 # Models that are given the labels, and the spec that each takes.
 CONDITIONAL = {
-    "gated_pixelcnn": ({"width": 6, "num_layers": 1, "first_size": 3, "skip_width": 3}, DataSpec((3, 3, 1), 3)),
+    "gated_pixelcnn": ({"network": {"width": 6, "num_layers": 1, "first_size": 3, "skip_width": 3}},
+                       DataSpec((3, 3, 1), 3)),
     "maf": ({"num_layers": 1, "hidden": (4,)}, DataSpec((3,), 3)),
     "vdm": ({"hidden": (4,), "fourier": (1,), "log_snr_max": 3.0}, DataSpec((3,), None)),
 }

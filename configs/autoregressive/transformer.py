@@ -9,9 +9,9 @@ import ml_collections
 from configs.autoregressive import sequences
 
 OWN = {
-    "digits": {"model": {"num_layers": 2, "width": 64, "dropout": 0.1}, "optimizer": {"learning_rate": 3e-3},
-               "training": {"num_steps": 2000}},
-    "shakespeare": {"model": {"positions": "rotary", "tie_embeddings": False},
+    "digits": {"model": {"network": {"num_layers": 2, "width": 64, "dropout": 0.1}},
+               "optimizer": {"learning_rate": 3e-3}, "training": {"num_steps": 2000}},
+    "shakespeare": {"model": {"network": {"positions": "rotary", "tie_embeddings": False}},
                     "optimizer": {"learning_rate": 6e-3, "b2": 0.99}},
 }
 

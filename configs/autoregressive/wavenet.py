@@ -9,11 +9,11 @@ import ml_collections
 from configs.autoregressive import sequences
 
 OWN = {
-    "digits": {"model": {"dropout": 0.2}, "training": {"num_steps": 2000}},
+    "digits": {"model": {"network": {"dropout": 0.2}}, "training": {"num_steps": 2000}},
     # Sees the last 1,023 samples: 64 ms of sound at 16 kHz.
     "audio": {
         "data": {"batch_size": 4},
-        "model": {"num_layers": 9, "width": 64},
+        "model": {"network": {"num_layers": 9, "width": 64}},
         "training": {"num_steps": 2000},
     },
 }

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from experiments.speed.peers.protocol import Case
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, rates, ratios, summary
-from gdm.autoregressive.images import ImageModel
+from gdm.autoregressive.images.image_model import ImageModel
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.evaluation.coding.chains import chain_of
@@ -69,14 +69,14 @@ def run(settings: Settings) -> list[Row]:
 def _names(size: Size) -> list[str]:
   """Every model of images in the registry."""
   builders = {name: load_object(*place) for name, place in MODELS.items() if not size.only or name in size.only}
-  return [name for name, builder in builders.items() if isinstance(builder, type) and issubclass(builder, ImageModel)]
+  return [name for name, builder in builders.items() if get_type_hints(builder).get("return") is ImageModel]
 
 
 def _model(name: str, side: int) -> tuple[Any, Any, Any]:
   """A model of binary images at its defaults, and its parameters and carry."""
-  for fields in ({}, {"first_size": 3}):  # the default kernel, or where images are too small for it a smaller one
+  for network in ({}, {"first_size": 3}):  # the default kernel, or where images are too small for it a smaller one
     with contextlib.suppress(SpecError, ValueError):
-      model: Any = build_model({"name": name, **fields}, DataSpec((side, side, 1), 2))
+      model: Any = build_model({"name": name, "network": network}, DataSpec((side, side, 1), 2))
       return model, *jax.jit(model.init)(jax.random.key(0), {"x": jnp.zeros((1, side, side, 1), jnp.int32)})
   raise SpecError(f"{name} takes no images of {side} x {side}.")
 
@@ -91,7 +91,7 @@ def _sampling(name: str, size: Size, repeats: int) -> list[Row]:
     model, params, carry = _model(name, side)
     sample = jax.jit(lambda params, key, model=model, carry=carry: model.sample(params, carry, key, size.num).x)
     calls[label] = lambda sample=sample, params=params: sample(params, jax.random.key(0))
-  one_pass = jax.jit(lambda params, x: model.logits(params, model.previous(x)))
+  one_pass = jax.jit(lambda params, x: model.logits(params, x))
   x = jnp.zeros((size.num, model.num_steps), jnp.int32)
   calls[NAIVE] = lambda: one_pass(params, x)
   times = alternate(calls, repeats)

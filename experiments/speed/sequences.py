@@ -4,10 +4,9 @@ PyTorch lives in an environment of its own, which --peer_python names: `python -
 `DIR/bin/pip install torch==2.13.0`, then --peer_python=DIR/bin/python.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +16,8 @@ from experiments.speed.peers.protocol import Case
 from experiments.speed.rows import Row
 from experiments.speed.settings import FULL, QUICK, TINY, Settings
 from experiments.speed.timing import alternate, rates, ratios, summary
-from gdm.autoregressive.sequence import SequenceModel
+from gdm.autoregressive.sequences.sequence_model import SequenceModel
 from gdm.dataspec import DataSpec
-from gdm.errors import SpecError
 from gdm.runs.registry import MODELS, build_model, load_object
 
 LEVELS = 65  # of tiny shakespeare
@@ -28,7 +26,7 @@ CACHED, NAIVE = "cached", "naive"
 
 # Models whose fields make several of them.
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "recurrent": tuple({"cell": cell} for cell in ("rnn", "lstm", "gru")),
+    "recurrent": tuple({"network": {"cell": cell}} for cell in ("rnn", "lstm", "gru")),
 }
 # Training steps/s over PyTorch's.
 TARGETS = {"transformer": 1.0, "gru": 1.0, "lstm": 0.65}
@@ -69,12 +67,11 @@ def _models(size: Size) -> list[tuple[str, Any]]:
   found = []
   for name, place in MODELS.items():
     builder = load_object(*place)
-    if (size.only and name not in size.only) or not (isinstance(builder, type) and issubclass(builder, SequenceModel)):
+    if (size.only and name not in size.only) or get_type_hints(builder).get("return") is not SequenceModel:
       continue
     for fields in VARIANTS.get(name, ({},)):
-      with contextlib.suppress(SpecError):  # of a model of images alone
-        model = build_model({"name": name, **fields}, DataSpec((size.context,), LEVELS))
-        found.append((" ".join(map(str, fields.values())) or name, model))
+      model = build_model({"name": name, **fields}, DataSpec((size.context,), LEVELS))
+      found.append((fields.get("network", {}).get("cell", name), model))
   return found
 
 
@@ -87,7 +84,7 @@ def _generation(label: str, model: Any, repeats: int) -> list[Row]:
   @jax.jit
   def naive(params, key):
     def body(index, x):
-      logits = model.logits(params, model.previous(x))[:, index]
+      logits = model.logits(params, x)[:, index]
       return x.at[:, index].set(jax.random.categorical(jax.random.fold_in(key, index), logits))
     return jax.lax.fori_loop(0, model.num_steps, body, jnp.zeros((1, model.num_steps), jnp.int32))
 

@@ -22,7 +22,7 @@ from gdm.training.streams import stream_key
 
 @runtime_checkable
 class HasGenerate(Protocol):
-  """Can continue sequences of tokens; see `gdm.autoregressive.sequence.SequenceModel`."""
+  """Can continue sequences of tokens; see `gdm.autoregressive.sequences.sequence_model.SequenceModel`."""
 
   @property
   def context(self) -> int | None:

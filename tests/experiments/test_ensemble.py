@@ -192,6 +192,7 @@ def test_texts_of_other_letters_are_not_mixed(commands, tmp_path):
     (tmp_path / f"{name}.txt").write_text("".join(letters[k] for k in pattern))
     runs.append(tmp_path / name)
     commands.good("train", f"--config={ROOT}/configs/autoregressive/recurrent.py:text", f"--workdir={runs[-1]}",
-                  f"--config.data.path={tmp_path / name}.txt", "--config.model.width=8", "--config.model.num_layers=1",
+                  f"--config.data.path={tmp_path / name}.txt", "--config.model.network.width=8",
+                  "--config.model.network.num_layers=1",
                   *STEPS)
   refused(commands, tmp_path / "mixed", ["their vocabularies differ"], "ensemble", *runs)

@@ -19,8 +19,9 @@ from gdm.runs.workdir import Workdir
 
 LEVELS, EOS = 50, 49
 TINY_TRANSFORMER = [
-    "--config=configs/autoregressive/transformer.py:text", "--config.model.num_layers=1", "--config.model.num_heads=1",
-    "--config.model.width=8", "--config.data.batch_size=4", "--config.optimizer.warmup_steps=0",
+    "--config=configs/autoregressive/transformer.py:text", "--config.model.network.num_layers=1",
+    "--config.model.network.num_heads=1", "--config.model.network.width=8", "--config.data.batch_size=4",
+    "--config.optimizer.warmup_steps=0",
     *(f"--config.training.{name}=4" for name in ("num_steps", "steps_per_call", "eval_every", "checkpoint_every",
                                                  "log_every"))]
 

@@ -14,8 +14,8 @@ FIELDS = {"pixelcnn": lambda case: {"num_blocks": case.num_layers, "head_width":
 
 def build(case: Case):
   event = (case.context, case.context, 1)
-  model = build_model({"name": case.model, "width": case.width, "first_size": 7, "kernel_size": 3,
-                       **FIELDS[case.model](case)}, DataSpec(event, case.levels))
+  network = {"width": case.width, "first_size": 7, "kernel_size": 3, **FIELDS[case.model](case)}
+  model = build_model({"name": case.model, "network": network}, DataSpec(event, case.levels))
   return training(model, np.random.default_rng(0).integers(0, case.levels, (case.batch, *event), np.uint8))
 
 

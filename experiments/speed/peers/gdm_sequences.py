@@ -10,9 +10,9 @@ from gdm.runs.registry import build_model
 
 
 def build(case: Case):
-  name, own = ("transformer", {}) if case.model == "transformer" else ("recurrent", {"cell": case.model})
-  model = build_model({"name": name, "num_layers": case.num_layers, "width": case.width, **own},
-                      DataSpec((case.context,), case.levels))
+  name, cell = ("transformer", {}) if case.model == "transformer" else ("recurrent", {"cell": case.model})
+  network = {"num_layers": case.num_layers, "width": case.width, **cell}
+  model = build_model({"name": name, "network": network}, DataSpec((case.context,), case.levels))
   x = np.random.default_rng(0).integers(0, case.levels, (case.batch, case.context), np.uint8)
   return training(model, x)
 

@@ -1,0 +1,1 @@
+"""Autoregressive models of images: one model, and networks for it."""

@@ -1,0 +1,146 @@
+"""LSTMs over images, and the frame of networks made of them (van den Oord et al., arXiv:1601.06759, section 3).
+
+A layer's states move over an image by whole lines, rows or diagonals, all pixels of a line at once. Each pixel's gates
+depend on some neighbours' hidden units in the line before, by one product; the inputs' part is there before the loop,
+and the weights' gradient is one product after it, as in `gdm.autoregressive.recurrence`.
+
+Activations are [height, columns, batch, units] within, so that lines and their neighbours are copies of whole blocks.
+"""
+
+import abc
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gdm.autoregressive.cells import LSTM
+from gdm.autoregressive.images.image_network import ImageNetwork
+from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left
+from gdm.autoregressive.images.pixel_codes import PixelBias
+from gdm.autoregressive.recurrence import State
+from gdm.networks.blocks import end_of_block
+from gdm.networks.dropout import dropout_scale
+
+CELL = LSTM()
+GATES = CELL.gates
+
+Shifts = tuple[int, ...]  # how many places after a place, in the line before its own, the neighbours lie that it sees
+
+
+def shifted(x: Float[Array, "*lines places batch units"],
+            shifts: Shifts) -> Float[Array, "*lines places batch taps_units"]:
+  """Each place's neighbours along a line, side by side; zeros outside."""
+  side, places = max(map(abs, shifts)), x.shape[-3]
+  padded = jnp.pad(x, (*[(0, 0)] * (x.ndim - 3), (side, side), (0, 0), (0, 0)))
+  return jnp.concatenate([padded[..., side + shift:side + shift + places, :, :] for shift in shifts], axis=-1)
+
+
+def recur(shifts: Shifts, x: Float[Array, "lines places batch gates"],
+          kernel: Float[Array, "taps_units gates"]) -> Float[Array, "lines places batch units"]:
+  """Hidden units of all places: an LSTM from line to line, its gates x + neighbours' hidden units @ kernel.
+
+  Before the first line and outside of lines all states are zero. Where x is zero, a zero state stays zero.
+  """
+  hidden: Any = _recur(shifts, x, kernel)
+  return hidden
+
+
+def step(x: Float[Array, "batch gates"], seen: Float[Array, "batch taps_units"],
+         kernel: Float[Array, "taps_units gates"], c: Float[Array, "batch units"]) -> State:
+  """Hidden units and memory cells of one place, from its neighbours' hidden units and its own cells a line before."""
+  return CELL.forward(x, seen @ kernel, jnp.zeros(0, x.dtype), (c, c))[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _recur(shifts, x, kernel):
+  return _forward(shifts, x, kernel)[0]
+
+
+def _forward(shifts, x, kernel):
+  def body(before, x):
+    state, saved = CELL.forward(x, shifted(before[0], shifts) @ kernel, no_bias, before)
+    return state, (state[0], before, saved)
+
+  no_bias = jnp.zeros(0, x.dtype)  # x has it
+  zeros = jnp.zeros((*x.shape[1:-1], kernel.shape[0] // len(shifts)), x.dtype)
+  _, (hidden, before, saved) = jax.lax.scan(body, (zeros, zeros), x)
+  return hidden, (kernel, hidden, before, saved)
+
+
+def _backward(shifts, residuals, grad_hidden):
+  kernel, hidden, before, saved = residuals
+  transposed = kernel.T  # once: within the loop each product would do it again
+
+  def body(grad, inputs):
+    grad_h, before, h, saved = inputs
+    deltas, direct = CELL.backward(before, h, saved, (grad[0] + grad_h, grad[1]))
+    taps = jnp.split(deltas @ transposed, len(shifts), axis=-1)
+    seen = sum(shifted(tap, (-shift,)) for tap, shift in zip(taps, shifts, strict=True))
+    return (direct[0] + seen, direct[1]), deltas
+
+  zeros = jnp.zeros_like(hidden[0])
+  _, deltas = jax.lax.scan(body, (zeros, zeros), (grad_hidden, before, hidden, saved), reverse=True)
+  seen = shifted(before[0], shifts)
+  return deltas, seen.reshape(-1, seen.shape[-1]).T @ deltas.reshape(-1, deltas.shape[-1])
+
+
+_recur.defvjp(_forward, _backward)
+
+
+def by_gate(x: Float[Array, "*shape gates"], channels: int) -> Float[Array, "*shape gates"]:
+  """From a masked layer's groups, one for each channel with its part of all gates, to the gates one after another."""
+  parts = x.reshape(*x.shape[:-1], channels, GATES, -1)
+  return jnp.swapaxes(parts, -3, -2).reshape(x.shape)
+
+
+def forget_bias(key, shape, dtype=jnp.float32, out_sharding=None):
+  """1 for forget gates, so that states last at first (Jozefowicz et al., ICML 2015, section 2.2), and 0 for others."""
+  del key, out_sharding
+  return jnp.zeros((GATES, shape[0] // GATES), dtype).at[1].set(1.0).reshape(shape)
+
+
+def state_kernel(key, shape, dtype=jnp.float32, out_sharding=None):
+  """Normal, of variance 1 / inputs."""
+  return jax.nn.initializers.normal(shape[0] ** -0.5)(key, shape, dtype, out_sharding)
+
+
+class PixelLSTM(ImageNetwork):
+  """A convolution of mask A, layers that a subclass supplies, and a readout.
+
+  Attributes:
+    width: hidden units of a layer, in each of its directions (h in the paper); between layers there are twice as many.
+    num_layers: layers.
+    head_width: units of the hidden layer before the outputs.
+  """
+
+  width: int = 64
+  num_layers: int = 7
+  head_width: int = 128
+
+  def setup(self) -> None:
+    channels = self.event[-1]
+    self.first = MaskedConvolution(2 * self.width, (*above_and_left(self.first_size), *HERE), channels, "A")
+    if self.located:
+      self.place = PixelBias(*self.event[:2], 2 * self.width)
+    self.layers = [self.layer(i) for i in range(self.num_layers)]
+    self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
+    self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")
+
+  @abc.abstractmethod
+  def layer(self, index: int) -> nn.Module:
+    """Return a layer `(x, codes, key) -> x`, all but the key [height, columns, batch, units]."""
+
+  def read_out(self, x: Float[Array, "*shape doubled"]) -> Float[Array, "*shape outputs"]:
+    return self.readout(jax.nn.relu(self.hidden(jax.nn.relu(x))))
+
+  def outputs_from_codes(self, codes, key=None, y=None):
+    first, *keys = [None] * (self.num_layers + 1) if key is None else jax.random.split(key, self.num_layers + 1)
+    codes = codes * dropout_scale(first, (*codes.shape[:-1], 1), self.input_dropout)
+    x = self.first(codes) + (self.place() if self.located else 0.0)
+    codes, x = jnp.moveaxis(codes, 0, 2), jnp.moveaxis(x, 0, 2)
+    for layer, layer_key in zip(self.layers, keys, strict=True):
+      x = jnp.moveaxis(end_of_block(jnp.moveaxis(layer(x, codes, layer_key), 2, 0)), 0, 2)
+    return self.read_out(jnp.moveaxis(x, 2, 0))

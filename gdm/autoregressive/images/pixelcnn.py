@@ -1,0 +1,138 @@
+"""PixelCNN: residual blocks of masked convolutions over images (van den Oord et al., arXiv:1601.06759, section 3)."""
+
+import math
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float, Int, Key
+
+from gdm.autoregressive.images.image_model import ImageModel
+from gdm.autoregressive.images.image_network import ImageNetwork
+from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left, empty_ring, put
+from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
+from gdm.dataspec import DataSpec
+from gdm.networks.blocks import end_of_block
+from gdm.networks.dropout import dropout, dropout_scale
+
+Rings = tuple[Float[Array, "_ batch _"], ...]  # slots, units of each
+
+
+class ResidualBlock(nn.Module):
+  """x + W2 relu(masked convolution(relu(W1 relu(x)))): figure 5, left.
+
+  Attributes:
+    width: units within the block; x has twice as many.
+    kernel_size: of the convolution.
+    channels: of the image.
+    num_blocks: how many blocks add up; the weights that add start with a standard deviation divided by its root.
+    dropout: rate on what is added, before its last layer.
+  """
+
+  width: int
+  kernel_size: int
+  channels: int
+  num_blocks: int
+  dropout: float
+
+  def setup(self) -> None:
+    self.narrow = MaskedConvolution(self.width, HERE, self.channels, "B")
+    self.convolution = MaskedConvolution(self.width, self.offsets, self.channels, "B",
+                                         math.sqrt(2.0 / (len(self.offsets) * self.width)))
+    self.widen = MaskedConvolution(2 * self.width, HERE, self.channels, "B",
+                                   math.sqrt(2.0 / (self.width * self.num_blocks)))
+
+  @property
+  def offsets(self) -> tuple[tuple[int, int], ...]:
+    return (*above_and_left(self.kernel_size), *HERE)
+
+  def narrowed(self, x: Float[Array, "*shape wide"]) -> Float[Array, "*shape width"]:
+    return jax.nn.relu(self.narrow(jax.nn.relu(x)))
+
+  def added(self, convolved: Float[Array, "*shape width"], key: Key[Array, ""] | None) -> Float[Array, "*shape wide"]:
+    return self.widen(dropout(key, jax.nn.relu(convolved), self.dropout))
+
+  def __call__(self, x: Float[Array, "batch height columns wide"],
+               key: Key[Array, ""] | None) -> Float[Array, "batch height columns wide"]:
+    return end_of_block(x + self.added(self.convolution(self.narrowed(x)), key))
+
+  def step(self, x: Float[Array, "batch wide"], ring: Float[Array, "slots batch width"], pixel: Int[Array, ""],
+           columns: int) -> tuple[Float[Array, "batch wide"], Float[Array, "slots batch width"]]:
+    """The same at one pixel, and the ring of its convolution."""
+    ring = put(ring, self.narrowed(x), pixel)
+    return x + self.added(self.convolution.step(ring, pixel, columns), None), ring
+
+
+class PixelCNN(ImageNetwork):
+  """PixelCNN's network.
+
+  It has a blind spot (van den Oord et al., arXiv:1606.05328, section 2.2): each row further up reaches only so much
+  further right as half a kernel, however many blocks there are. `GatedPixelCNN` has none.
+
+  Attributes:
+    width: units within the residual blocks (h in the paper); between blocks there are twice as many.
+    num_blocks: residual blocks.
+    kernel_size: kernel size of the blocks' convolutions, odd, which have mask B; the first convolution has mask A.
+    head_width: units of the hidden layer before the outputs.
+  """
+
+  width: int = 64
+  num_blocks: int = 8
+  kernel_size: int = 3
+  head_width: int = 128
+
+  def __post_init__(self) -> None:
+    self.check(("num_blocks",), ("width", "head_width"), ("first_size", "kernel_size"))
+    super().__post_init__()
+
+  def setup(self) -> None:
+    channels = self.event[-1]
+    self.first = MaskedConvolution(2 * self.width, (*above_and_left(self.first_size), *HERE), channels, "A")
+    if self.located:
+      self.place = PixelBias(*self.event[:2], 2 * self.width)
+    self.blocks = [ResidualBlock(self.width, self.kernel_size, channels, self.num_blocks, self.dropout)
+                   for _ in range(self.num_blocks)]
+    self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
+    self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")
+
+  def read_out(self, x: Float[Array, "*shape wide"]) -> Float[Array, "*shape outputs"]:
+    return self.readout(jax.nn.relu(self.hidden(jax.nn.relu(x))))
+
+  def outputs_from_codes(self, codes, key=None, y=None):
+    first, *keys = [None] * (self.num_blocks + 1) if key is None else jax.random.split(key, self.num_blocks + 1)
+    codes = codes * dropout_scale(first, (*codes.shape[:-1], 1), self.input_dropout)
+    x = self.first(codes) + (self.place() if self.located else 0.0)
+    for block, block_key in zip(self.blocks, keys, strict=True):
+      x = block(x, block_key)
+    return self.read_out(x)
+
+  def init_cache(self, num, dtype, y=None) -> Rings:
+    """Return rings of the codes and of each block."""
+    _, columns, channels = self.event
+    codes = empty_ring(self.first.offsets, columns, num, channels * num_codes(self.levels), dtype)
+    return (codes, *(empty_ring(block.offsets, columns, num, self.width, dtype) for block in self.blocks))
+
+  @nn.nowrap
+  def advance(self, variables, cache, previous, index):
+    return self.apply(variables, cache, previous, index, method="step")
+
+  def step(self, cache: Rings, previous: Int[Array, " batch"],
+           index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], Rings]:
+    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before it.
+
+    Each channel of a pixel takes a step through all layers. Those that are not known yet are masked, and what they
+    would have changed is written again with the next.
+    """
+    _, columns, channels = self.event
+    pixel = index // channels
+    codes, *rings = cache
+    codes = put_value(codes, previous, index - 1, channels, self.levels)
+    x, new = self.first.step(codes, pixel, columns) + (self.place.at(pixel) if self.located else 0.0), [codes]
+    for block, ring in zip(self.blocks, rings, strict=True):
+      x, ring = block.step(x, ring, pixel, columns)
+      new.append(ring)
+    return self.read_out(x), tuple(new)
+
+
+def pixelcnn(spec: DataSpec, network: PixelCNN = PixelCNN()) -> ImageModel:
+  """Return a PixelCNN with a categorical distribution of each value."""
+  return ImageModel(spec, network)

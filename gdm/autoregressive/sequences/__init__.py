@@ -1,0 +1,1 @@
+"""Autoregressive models of sequences of tokens: one model, and networks for it."""

@@ -1,0 +1,1 @@
+"""Autoregressive models of vectors, in any order of their dimensions."""
