@@ -116,7 +116,16 @@ def _unknown(config: ConfigDict, section: ConfigDict, parts: list[str], depth: i
   where, part = ".".join(parts[:depth]), parts[depth]
   if depth == 0 and part in defaults.get_config():
     return f"{part} is fixed by the run; what can be set here is in {', '.join(sorted(config))}."
-  elsewhere = [f"{name}.{part}" for name, fields in config.items()
-               if isinstance(fields, ConfigDict) and part in fields and depth == len(parts) - 1]
+  # A field of that name elsewhere: best within this section, as in the network of the model, and not far down.
+  elsewhere = [path for path in _fields(config) if path.endswith(f".{part}") and depth == len(parts) - 1]
+  elsewhere.sort(key=lambda path: (not path.startswith(f"{where}."), path.count(".")))
   hint = f"did you mean {elsewhere[0]!r}?" if elsewhere else nearest(part, section)
   return f"{where or 'the config'} has no field {part!r}; {hint}"
+
+
+def _fields(section: ConfigDict, prefix: str = "") -> list[str]:
+  """Return the dotted names of all fields and sections."""
+  paths = []
+  for name, value in section.items():
+    paths += [prefix + name, *(_fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else ())]
+  return paths

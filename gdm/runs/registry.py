@@ -199,7 +199,10 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
     if field == "name":
       continue
     if field not in parameters:
-      raise ConfigError(f"{section}.{field} is unknown to {name}; {nearest(field, parameters)}")
+      within = [part for part, each in parameters.items() if _is_part(each.default)
+                and field in _part_parameters(each.default)]
+      hint = f"did you mean '{section}.{within[0]}.{field}'?" if within else nearest(field, parameters)
+      raise ConfigError(f"{section}.{field} is unknown to {name}; {hint}")
     parameter = parameters[field]
     arguments[field] = _built(value, spec, parameter.default, f"{section}.{field}")
     if not isinstance(value, Mapping) and not _is_of(arguments[field], parameter.hint):

@@ -189,7 +189,7 @@ class DiagonalBiLSTM(PixelLSTM):
   def advance(self, variables, cache, previous, index):
     """As in the base; the direction to the left takes the whole row above at a row's first value, and rests then."""
     _, columns, channels = self.event
-    apply = functools.partial(self.apply, variables)
+    apply: Any = functools.partial(self.apply, variables)
     cache = cache._replace(codes=put_value(cache.codes, previous, index - 1, channels, self.levels))
     above: Any = jax.lax.cond(
         index % (columns * channels) == 0,

@@ -6,7 +6,7 @@ The vertical stack depends on all rows above a pixel's row, the horizontal stack
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -204,7 +204,7 @@ class GatedPixelCNN(ImageNetwork):
   def advance(self, variables, cache, previous, index):
     """As in the base; the vertical stack takes a whole row at its first value, and rests until the next."""
     _, columns, channels = self.event
-    apply = functools.partial(self.apply, variables)
+    apply: Any = functools.partial(self.apply, variables)
     cache = cache._replace(codes=put_value(cache.codes, previous, index - 1, channels, self.levels))
     rows, from_vertical = jax.lax.cond(
         index % (columns * channels) == 0,

@@ -32,7 +32,7 @@ class ImageNetwork(nn.Module, abc.ABC):
   located: bool = False
   input_dropout: float = 0.0
   dropout: float = 0.0
-  event: tuple[int, ...] = from_data(())
+  event: tuple[int, int, int] = from_data((0, 0, 0))
   levels: int = from_data(0)
   outputs: int = from_data(0)
 
@@ -85,7 +85,7 @@ class ImageNetwork(nn.Module, abc.ABC):
         raise ConfigError(f"network.{name} is {size}; it must be odd and at least 3.")
     for name in ("input_dropout", "dropout"):
       checks.rate(f"network.{name}", getattr(self, name))
-    if not self.event:  # not yet given by a model
+    if not any(self.event):  # not yet given by a model
       return
     height, width, channels = self.event
     for name in widths:

@@ -239,7 +239,7 @@ class PixelCNNPP(ImageNetwork):
     """As in the base; the network rests while a pixel's later channels are drawn from its distribution."""
     _, columns, channels = self.event
     pixel, row = index // channels, index // channels // columns
-    apply = functools.partial(self.apply, variables)
+    apply: Any = functools.partial(self.apply, variables)
     run = functools.partial(apply, method="at_scale")
     codes = put_value(cache.codes, previous, index - 1, channels, self.levels)
 
