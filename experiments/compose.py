@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from gdm.energy.product import Product
+from gdm.energy.continuous.product import Product
 from gdm.errors import ConfigError
 from gdm.runs.composition import (
   composed_config,

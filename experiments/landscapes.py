@@ -1,7 +1,7 @@
 """Energies of the plane, trained in several ways on several densities: how far each is from the truth, and a picture.
 
   python -m experiments.landscapes --workdir=runs/landscapes [--targets=ring,banana,spiral] [--seeds=1]
-      [--objectives=contrastive,persistent,nce,sliced,denoising] [--num_steps=5000] [--dry_run]
+      [--objectives=cd,pcd,nce,sliced,denoising] [--num_steps=5000] [--dry_run]
 
 Every run is a workdir of its own, of configs/energy/ebm.py; what is finished already is not run again. Prints the
 Kullback-Leibler divergence of each in nats, by quadrature, and its log Z; denoising score matching is held against the
@@ -26,7 +26,7 @@ from gdm.visualization.landscapes import Row, save_landscapes
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/landscapes", "Folder of the runs.")
 _TARGETS = flags.DEFINE_list("targets", ["ring", "banana", "spiral"], "Variants of configs/energy/ebm.py.")
-_OBJECTIVES = flags.DEFINE_list("objectives", ["contrastive", "persistent", "nce", "sliced", "denoising"],
+_OBJECTIVES = flags.DEFINE_list("objectives", ["cd", "pcd", "nce", "sliced", "denoising"],
                                 "Ways to train.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Runs of each.")
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 0, "Training steps; 0 is as many as the config says.")

@@ -30,7 +30,7 @@ BITS, TERNARY, IMAGE = DataSpec((4,), 2), DataSpec((3,), 3), DataSpec((2, 2, 1),
 FEW, PLANE = DataSpec((2,), 4), DataSpec((2,), None)
 SMALL_NET = {"hidden": (6,)}
 PIXELS = {"width": 6, "first_size": 3, "head_width": 6}
-ENERGY = {"hidden": (6,), "num_steps": 2, "chains_per_shard": 3}
+ENERGY = {"network": {"name": "mlp", "hidden": (6,)}, "num_steps": 2, "chains_per_shard": 3}
 FLOW = {"num_layers": 3, "hidden": (6,)}
 DIFFUSION = {"network": "mlp", "hidden": (6,)}
 

@@ -13,7 +13,7 @@ from configs.energy import shared
 _PLANE = {
     # Persistent chains cross from one part of a thin curve to another too seldom. On a curve of one piece they do well,
     # unless some start anew: young chains weigh its parts as the base does, not as the model.
-    "model": {"objective": "contrastive", "adjusted": True, "restart": 0.0},
+    "model": {"objective": "cd", "adjusted": True, "restart": 0.0},
     "evaluation": {"batch_size": 1000},
     "sampling": {"num": 4000},
 }
@@ -25,7 +25,8 @@ VARIANTS = {
     "digits": {
         # Steps that are accepted or not keep chains at temperature 1 in equilibrium, so that the density is that of the
         # samples; unadjusted chains hold together only when they are cold.
-        "model": {"hidden": (16, 32, 32), "num_steps": 30, "adjusted": True, "restart": 0.0, "range_margin": 2.0},
+        "model": {"network": {"name": "convolutional", "widths": (16, 32, 32)},
+                  "num_steps": 30, "adjusted": True, "restart": 0.0, "range_margin": 2.0},
         # No momentum: chains answer at once, and what overshoots drives them out of the data's range.
         "optimizer": {"learning_rate": 3e-4, "b1": 0.0},
         "evaluation": {"batch_size": 300},
@@ -35,6 +36,4 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_continuous_config("ebm")
-  config.update(data.choose(variant, VARIANTS))
-  return config
+  return shared.get_continuous_config("ebm", data.choose(variant, VARIANTS))

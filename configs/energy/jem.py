@@ -12,7 +12,7 @@ VARIANTS = {
     "npz": {},
     "digits": {
         # Long steps, accepted or not: chains that keep up with the energy at temperature 1.
-        "model": {"network": "mlp", "hidden": (256, 256), "num_steps": 30, "step_size": 0.04, "adjusted": True,
+        "model": {"network": {"hidden": (256, 256)}, "num_steps": 30, "step_size": 0.04, "adjusted": True,
                   "restart": 0.02, "range_margin": 2.0},
         # No momentum: chains answer at once, and what overshoots drives them out of the data's range.
         "optimizer": {"learning_rate": 5e-4, "b1": 0.0},
@@ -23,6 +23,4 @@ VARIANTS = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_continuous_config("jem")
-  config.update(data.choose(variant, VARIANTS))
-  return config
+  return shared.get_continuous_config("jem", data.choose(variant, VARIANTS))

@@ -1,5 +1,6 @@
 """What the configs of this family share: how they are trained."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -17,11 +18,11 @@ def get_config(name: str) -> ml_collections.ConfigDict:
   })
 
 
-def get_continuous_config(name: str, **fields: Any) -> ml_collections.ConfigDict:
-  """Return the config of the model `name` of real numbers with these fields, trained as such energies are."""
+def get_continuous_config(name: str, *settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Return the config of the model `name` of real numbers, trained as such energies are, with settings that differ."""
   return defaults.get_config(name, {
-      "model": fields,
+      "model": {"network": {"name": "mlp"}},
       "optimizer": {"schedule": "linear", "learning_rate": 1e-3, "clip_norm": 10.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 1000,
                    "checkpoint_every": 1000},
-  })
+  }, *settings)

@@ -22,7 +22,5 @@ VARIANTS = {
 
 def get_config(variant: str = "rings") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  config = shared.get_continuous_config("tilted", base={"name": "maf"}, objective="nce")
-  config.optimizer.learning_rate = 2e-3
-  config.update(data.choose(variant, VARIANTS))
-  return config
+  common = {"model": {"base": {"name": "maf"}, "objective": "nce"}, "optimizer": {"learning_rate": 2e-3}}
+  return shared.get_continuous_config("tilted", common, data.choose(variant, VARIANTS))

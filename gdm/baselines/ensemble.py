@@ -29,7 +29,7 @@ from gdm.model import (
     Params,
     Samples,
 )
-from gdm.parts import carry_of, merged_carry, named_params, params_of
+from gdm.submodels import carry_of, merged_carry, named_params, params_of
 
 
 @dataclasses.dataclass(frozen=True)

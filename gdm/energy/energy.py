@@ -1,56 +1,48 @@
-"""What energy models of the contract share: training by contrast, a path from a base, scores, draws and completions.
+"""What energy models of discrete and of real data share: how chains are kept, and how log Z is found.
 
-p(x) = f_1(x) / Z. A path log f_beta leads from a base, f_0, that is easy to normalize and to draw from and stands near
-the data (its marginals), to the model, f_1; a model supplies the path and, for every beta, a reversible kernel.
-Examples here are flat floats [*lead, dims].
+p(x) = f(x) / Z. A path leads from a base, which is easy to normalize and to draw from and stands near the data, to f.
 """
 
 import abc
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Float, Key
 
-from gdm.batches import checked, nan_unless_valid, require_no_lengths
+from gdm import checks
 from gdm.dataspec import DataSpec
-from gdm.energy.negatives import negatives
-from gdm.energy.normalizers import NORMALIZERS, Normalizer, normalized_by, spread_over
-from gdm.errors import ConfigError, SpecError, nearest
+from gdm.energy.normalizers import NORMALIZERS, LogIntegral, Normalizer
+from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance as annealing
-from gdm.inference import gibbs
-from gdm.inference.watched import watch
-from gdm.likelihood import LogLikelihood, LogNormalizer
-from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params
 
-AUTO_UNITS = 20  # "auto" enumerates up to 2^20 states, which takes a second or two
-MOST_UNITS = 26  # and nobody waits for more than 2^26
+ANNEALING = ("num_temperatures", "num_chains")  # settings of a likelihood that is found by annealing
 
 
 @dataclasses.dataclass(frozen=True)
 class EnergyModel(abc.ABC):
-  """A model known up to its partition function.
+  """A model known up to its normalizer Z.
 
-  Parameters: the group "model"; and "base", which nothing moves: the marginals of the first batch.
-  Carry: "chains" [chain_shards, chains_per_shard, *event] where they persist.
+  Values below are the examples as the model computes with them: flat floats of discrete data, standardized numbers of
+  real data. Carry: "chains" [chain_shards, chains_per_shard, *event] where they persist.
 
   Attributes:
     spec: the data.
-    negatives: "cd" (chains start at the data) or "pcd" (persistent chains); see gdm/energy/negatives.py.
-    num_steps: steps of the kernel per training step, the k of CD-k.
+    objective: how it is trained; "pcd" keeps persistent chains (Tieleman, 2008), "cd" starts them at the data (Hinton,
+      2002).
+    num_steps: steps of the chains per training step, the k of CD-k.
     chain_shards: parts in which persistent chains are kept; a multiple of the devices that share them.
     chains_per_shard: chains of each part.
-    normalizer: "auto", "exact" or "ais"; see gdm/energy/normalizers.py. "auto" is exact up to 20 units on one side.
+    normalizer: a name of gdm/energy/normalizers.py, or "auto".
     num_temperatures: steps between the base and the model, in annealing.
     num_chains: chains that estimate log Z, in annealing.
   """
 
   spec: DataSpec
-  negatives: str = "pcd"
+  objective: str = "pcd"
   num_steps: int = 1
   chain_shards: int = 8
   chains_per_shard: int = 16
@@ -58,258 +50,88 @@ class EnergyModel(abc.ABC):
   num_temperatures: int = 1000
   num_chains: int = 256
 
+  known_objectives: ClassVar[Sequence[str]]  # ways in which it can be trained
+  known_normalizers: ClassVar[Sequence[str]]  # ways in which it can be normalized
+  rejects: ClassVar[bool]  # whether the chains' moves can be rejected, so that their acceptance matters
+
   def __post_init__(self) -> None:
     self.spec.require_whole(type(self).__name__)
-    negatives(self.negatives)
+    checks.one_of("model.objective", self.objective, self.known_objectives)
+    checks.one_of("model.normalizer", self.normalizer, ("auto", *self.known_normalizers))
     for name, least in (("num_steps", 1), ("chain_shards", 1), ("chains_per_shard", 1), ("num_temperatures", 1),
                         ("num_chains", 2)):
-      if getattr(self, name) < least:
-        raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least {least}.")
-    known = ("auto", *NORMALIZERS)
-    if self.normalizer not in known:
-      raise ConfigError(f"model.normalizer is {self.normalizer!r}; {nearest(self.normalizer, known)}")
-    if self.normalizer == "exact" and self.num_enumerable > MOST_UNITS:
-      raise ConfigError(f"model.normalizer is 'exact', but the smaller side has {self.num_enumerable} binary units; "
-                        f"enumeration takes at most {MOST_UNITS}: choose 'ais'.")
+      checks.at_least(f"model.{name}", getattr(self, name), least)
 
   # What a model supplies.
 
+  @abc.abstractmethod
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Return fresh parameters and carry; see gdm/model.py."""
+
   @property
   @abc.abstractmethod
-  def num_enumerable(self) -> int:
-    """Binary units to enumerate for the exact log Z."""
+  def automatic_normalizer(self) -> str:
+    """The one that "auto" stands for."""
 
   @abc.abstractmethod
-  def init_params(self, key: Key[Array, ""], x: Float[Array, "batch dims"]) -> tuple[PyTree, PyTree]:
-    """Fresh parameters, and those of the base, from the first batch."""
+  def log_f(self, params: Params, carry: Carry, x: Float[Array, "batch *shape"]) -> Float[Array, " batch"]:
+    """Return log f of values in nats."""
 
   @abc.abstractmethod
-  def log_density(self, params: Params, x: Float[Array, "*lead dims"],
-                  beta: Float[Array, ""] | float) -> Float[Array, "*lead"]:
-    """log f_beta(x) in nats."""
+  def log_integral(self, params: Params, carry: Carry,
+                   examples: Float[Array, "examples *shape"] | None = None) -> LogIntegral:
+    """Return log Z in nats by a sum or by quadrature; mass is looked for at examples too."""
 
   @abc.abstractmethod
-  def transition(self, params: Params, key: Key[Array, ""], x: Float[Array, "*lead dims"],
-                 beta: Float[Array, ""] | float, known: Bool[Array, " dims"] | None = None
-                 ) -> Float[Array, "*lead dims"]:
-    """One step of a reversible kernel of f_beta that leaves known dimensions as they are."""
+  def path(self, params: Params, carry: Carry) -> annealing.Path:
+    """Return the path from the model's own base to the model."""
 
   @abc.abstractmethod
-  def base_log_normalizer(self, params: Params) -> Float[Array, ""]:
-    """log Z_0 in nats."""
+  def path_about(self, params: Params, carry: Carry, x: Float[Array, "states *shape"],
+                 weights: Float[Array, " states"]) -> annealing.Path:
+    """Return the path from a base that is fitted to weighted values."""
 
   @abc.abstractmethod
-  def sample_base(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
-    """Draws from the base."""
+  def starts(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+             examples: Float[Array, "examples *shape"] | None = None) -> list[Float[Array, "num *shape"]]:
+    """Return values of several kinds, `num` of each, at which modes that annealing misses are looked for."""
 
   @abc.abstractmethod
-  def sample_elsewhere(self, params: Params, key: Key[Array, ""], num: int) -> list[Float[Array, "num dims"]]:
-    """States of several kinds that are far from the base's, `num` of each."""
+  def settle(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "chains *shape"],
+             num_steps: int) -> Float[Array, "chains *shape"]:
+    """Return where chains come to from x in `num_steps` steps at the model itself."""
 
   @abc.abstractmethod
-  def fit_base(self, params: Params, x: Float[Array, "states dims"], weights: Float[Array, " states"]) -> PyTree:
-    """Parameters of a base that stands near weighted states, of the model's own form."""
-
-  @abc.abstractmethod
-  def enumerated_log_normalizer(self, params: Params) -> Float[Array, ""]:
-    """log Z in nats, exactly."""
+  def spread(self, params: Params) -> Float[Array, "*shape"]:
+    """Return the unit of every dimension, in which values are near or far."""
 
   # What follows from it.
 
   @property
-  def num_dims(self) -> int:
-    return self.spec.num_dims
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss, unit="nats"),)
-
-  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Parameters by the batch's marginals; chains that are draws from the base."""
-    model_key, chain_key = jax.random.split(key)
-    model, base = self.init_params(model_key, self.flatten(batch["x"]))
-    params = {"model": model, "base": base}
-
-    def make_chains():
-      drawn = self.sample_base(params, chain_key, self.chain_shards * self.chains_per_shard)
-      return self._values(drawn).reshape(self.chain_shards, self.chains_per_shard, *self.spec.event)
-
-    return params, negatives(self.negatives).begin(make_chains)
-
-  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """The energy gap, in nats: mean energy of the data minus that of the negatives; its gradient is -d log p's.
-
-    The loss itself is no likelihood. It settles while training goes well; a gap that runs away, or chains whose mean or
-    energy leaves the data's, show a model that diverges.
-    """
-    x, fixed = self.flatten(batch["x"]), jax.lax.stop_gradient(params)
-
-    def walk(x):
-      return gibbs.repeat(lambda key, x: self.transition(fixed, key, x, 1.0), key, x, self.num_steps)
-
-    fake, carry = negatives(self.negatives).draw(walk, carry, x)
-    fake_score = self.log_density(params, jax.lax.stop_gradient(fake), 1.0)
-    gap = jnp.mean(fake_score) - self.log_density(params, x, 1.0)
-    metrics = {"energy_gap": Mean.of(gap), "chain_energy": Mean.of(-fake_score), "chain_mean": Mean.of(fake),
-               "data_mean": Mean.of(x)}
-    return LossOutput(jnp.mean(gap), metrics, carry)
-
-  def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
-    """log f_1(x) in nats."""
-    require_no_lengths(self.spec, batch)
-    return nan_unless_valid(self.spec, batch, self.log_density(params, self.flatten(batch["x"]), 1.0))
-
-  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
-                     examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
-    """log Z in nats: exact; or below it on average, so that log p is too high on average, with what share of Z lies in
-    modes that annealing from the base misses and that were found from elsewhere, as from examples."""
-    flat = None if examples is None else self.flatten(examples)
-    return (self._normalizer.log_normalizer(self, params, carry, key, flat),)
-
-  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
-                     num_samples: int = 1) -> LogLikelihood:
-    """log p(x) in nats: exact; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples` chains from
-    each example."""
-    x = self.flatten(batch["x"])
-    return checked(self.spec, batch, self._normalizer.log_likelihood(self, params, x, key, num_samples))
+  def normalized(self) -> Normalizer:
+    """The way in which log Z and log p(x) are found."""
+    return NORMALIZERS[self.automatic_normalizer if self.normalizer == "auto" else self.normalizer]
 
   def scored_by(self, name: str, **settings: Any) -> "EnergyModel":
-    """The model with another normalizer: exact, or ais with `num_temperatures` and `num_chains`."""
-    return normalized_by(self, name, settings)
+    """Return the model with another normalizer, and `num_temperatures` and `num_chains` where they are given.
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             num_steps: int = 0, start: str = "base") -> Samples:
-    """Draws [num, *event].
-
-    Args:
-      params: the parameters.
-      carry: the carry.
-      key: of these draws.
-      num: how many.
-      condition: must be None.
-      num_steps: further steps of the kernel at the model itself.
-      start: "base" anneals draws from the base over `num_temperatures` steps: these are draws of the distribution that
-        RAISE scores. "chains" takes persistent chains, each once before any twice.
-
-    Returns:
-      The draws, and of the sampler: "nfe", steps in all; and along the further steps "log_density" [num, num_steps],
-      log f_1, and "mean" and "component" of gdm/inference/watched.py, by which gdm/inference/diagnostics.py says
-      whether chains agree.
-
-    Raises:
-      ConfigError: an unknown start, too few steps, or chains where there are none.
-      SpecError: a condition is given; these models have none.
+    Raises ConfigError for an unknown name, other settings, or one that is no whole number.
     """
-    if condition is not None:
-      raise SpecError(f"{type(self).__name__} is not conditional; condition must be None.")
-    if num_steps < 0:
-      raise ConfigError(f"num_steps is {num_steps}; it must be at least 0.")
-    if start not in _STARTS:
-      raise ConfigError(f"start is {start!r}; {nearest(start, _STARTS)}")
-    if start == "chains" and "chains" not in carry:
-      raise ConfigError(f"start is 'chains', but negatives is {self.negatives!r}, which keeps none; it must be 'base'.")
-    nfe = num_steps + (self.num_temperatures if start == "base" else 0)
-    x, traces = _sample(self, params, carry, key, num, num_steps, start)
-    return Samples(self._shaped(x), {"nfe": nfe, **traces})
+    for setting, value in settings.items():
+      if setting not in ANNEALING:
+        raise ConfigError(f"likelihood {name} has no setting {setting!r}; {nearest(setting, ANNEALING)}")
+      if not isinstance(value, int):
+        raise ConfigError(f"{setting} of likelihood {name} is {value!r}; it must be a whole number.")
+    return dataclasses.replace(self, normalizer=name, **settings)
 
-  def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
-               known: Bool[Array, "*event"]) -> Samples:
-    """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part."""
-    drawn = _complete(self, params, key, self.flatten(x), jnp.ravel(jnp.asarray(known)))
-    return Samples(self._shaped(drawn), {"nfe": self.num_temperatures})
-
-  def start_of(self, params: Params) -> PyTree:
-    """Parameters of the base that a path starts from: "start" among the groups where there is one, else "base".
-
-    The base's mean centres the model's own energy as well, so that it can't be exchanged itself.
-    """
-    return params["start"] if "start" in params else params["base"]
-
-  def path_from(self, params: Params, x: Float[Array, "states dims"],
-                weights: Float[Array, " states"]) -> annealing.Path:
-    """From a base that is fitted to weighted states to the model."""
-    return self.path({**params, "start": self.fit_base(params, x, weights)})
-
-  def scale_of_states(self, params: Params) -> Float[Array, " dims"] | float:
-    """The unit of every dimension, in which states are near or far."""
-    return 1.0
-
-  def starts(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-             examples: Float[Array, "examples dims"] | None = None) -> list[Float[Array, "num dims"]]:
-    """Where modes that annealing misses are looked for: persistent chains, examples, and far from the base."""
-    pick_key, key = jax.random.split(key)
-    held = [_from_chains(self, params, carry, pick_key, num)] if "chains" in carry else []
-    seen = [] if examples is None else [spread_over(examples, num)]
-    return held + seen + self.sample_elsewhere(params, key, num)
-
-  def path(self, params: Params) -> annealing.Path:
-    """From the base to the model."""
-    return annealing.Path(
-        log_density=lambda x, beta: self.log_density(params, x, beta),
-        transition=lambda key, x, beta: self.transition(params, key, x, beta),
-        sample_base=lambda key, num: self.sample_base(params, key, num),
-        log_base_normalizer=self.base_log_normalizer(params))
-
-  def flatten(self, x: Num[Array, "batch *event"] | Any) -> Float[Array, "batch dims"]:
-    """Examples as flat floats. Raises SpecError where they are not of the spec's shape."""
-    x = jnp.asarray(x)
-    if x.shape[1:] != self.spec.event:
-      raise SpecError(f"x has shape {x.shape}; it must be [batch, *spec.event] with spec.event {self.spec.event}.")
-    return x.reshape(x.shape[0], self.num_dims).astype(jnp.result_type(float))
-
-  @property
-  def _normalizer(self) -> Normalizer:
-    automatic = "exact" if self.num_enumerable <= AUTO_UNITS else "ais"
-    return NORMALIZERS[automatic if self.normalizer == "auto" else self.normalizer]
-
-  def _values(self, x: Float[Array, "*shape"]) -> Num[Array, "*shape"]:
-    """In the data's own type."""
-    return x.astype(jnp.uint8) if self.spec.is_discrete else x
-
-  def _shaped(self, x: Float[Array, "num dims"]) -> Num[Array, "num *event"]:
-    return (x.astype(jnp.int32) if self.spec.is_discrete else x).reshape(-1, *self.spec.event)
+  def require_chains(self, carry: Carry) -> None:
+    """Raise ConfigError where draws are to start at persistent chains and there are none."""
+    if "chains" not in carry:
+      raise ConfigError(f"start is 'chains', but objective {self.objective!r} of {type(self).__name__} keeps none; it "
+                        "must be 'base'.")
 
 
-# Compiled, since callers ask for these as they are; a model is hashable and holds no arrays.
-
-
-def _from_base(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Array:
-  return annealing.forward(model.path(params), annealing.ladder(model.num_temperatures), key, num).x
-
-
-def _from_chains(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Array:
-  chains = carry["chains"].reshape(-1, model.num_dims).astype(jnp.result_type(float))
+def picked_chains(chains: Float[Array, "chains *shape"], key: Key[Array, ""],
+                  num: int) -> Float[Array, "num *shape"]:
+  """Return `num` chains in random order, each once before any twice."""
   return jax.random.permutation(key, chains)[jnp.arange(num) % len(chains)]
-
-
-_STARTS: Mapping[str, Callable[..., Array]] = {"base": _from_base, "chains": _from_chains}
-
-
-@functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "start"))
-def _sample(model: EnergyModel, params: Params, carry: Carry, key: Key[Array, ""], num: int, num_steps: int,
-            start: str) -> tuple[Float[Array, "num dims"], dict[str, Float[Array, "num num_steps"]]]:
-  start_key, walk_key = jax.random.split(key)
-  x = _STARTS[start](model, params, carry, start_key, num)
-  known = [x, *([carry["chains"].reshape(-1, model.num_dims).astype(x.dtype)] if "chains" in carry else [])]
-  of_states = watch(jnp.concatenate(known))
-
-  def step(x, index):
-    x = model.transition(params, jax.random.fold_in(walk_key, index), x, 1.0)
-    return x, {"log_density": model.log_density(params, x, 1.0), **of_states(x)}
-
-  x, traces = jax.lax.scan(step, x, jnp.arange(num_steps))
-  return x, jax.tree.map(jnp.transpose, traces)
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _complete(model: EnergyModel, params: Params, key: Key[Array, ""], x: Float[Array, "batch dims"],
-              known: Bool[Array, " dims"]) -> Array:
-  base_key, key = jax.random.split(key)
-  start = jnp.where(known, x, model.sample_base(params, base_key, len(x)))
-
-  def step(x, rung):
-    index, beta = rung
-    return model.transition(params, jax.random.fold_in(key, index), x, beta, known), None
-
-  betas = jnp.asarray(annealing.ladder(model.num_temperatures)[1:], x.dtype)
-  return jax.lax.scan(step, start, (jnp.arange(len(betas)), betas))[0]

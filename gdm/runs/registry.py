@@ -17,6 +17,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, nearest
 from gdm.model import Model
@@ -66,18 +67,25 @@ MODELS = {
     "edm": ("gdm.diffusion.edm", "EDM"),
     "flow_matching": ("gdm.diffusion.flow_matching", "FlowMatching"),
     # energy
-    "rbm": ("gdm.energy.rbm", "RBM"),
-    "gaussian_rbm": ("gdm.energy.gaussian_rbm", "GaussianRBM"),
-    "ising": ("gdm.energy.ising", "Ising"),
-    "ebm": ("gdm.energy.ebm", "EBM"),
-    "jem": ("gdm.energy.jem", "JEM"),
-    "tilted": ("gdm.energy.tilted", "Tilted"),
-    "product": ("gdm.energy.product", "Product"),
+    "rbm": ("gdm.energy.discrete.rbm", "RBM"),
+    "gaussian_rbm": ("gdm.energy.continuous.gaussian_rbm", "GaussianRBM"),
+    "ising": ("gdm.energy.discrete.ising", "Ising"),
+    "ebm": ("gdm.energy.continuous.ebm", "EBM"),
+    "jem": ("gdm.energy.continuous.jem", "JEM"),
+    "tilted": ("gdm.energy.continuous.tilted", "Tilted"),
+    "product": ("gdm.energy.continuous.product", "Product"),
 }
 
 
-# Networks that a config chooses by name, as `model.network.name`.
-NETWORKS: dict[str, tuple[str, str]] = {}
+# Networks that a config chooses by name, as `model.network.name`, by the package of the model.
+Networks = Mapping[str, tuple[str, str]]
+NETWORKS: dict[str, Networks] = {
+    "energy": {
+        "mlp": ("gdm.energy.continuous.networks", "MLPEnergy"),
+        "convolutional": ("gdm.energy.continuous.networks", "ConvolutionalEnergy"),
+        "quadratic": ("gdm.energy.continuous.networks", "QuadraticEnergy"),
+    },
+}
 
 # Section -> the name that the command line gives it, while a config file is read: its fields follow from it.
 _chosen: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
@@ -94,7 +102,7 @@ def build_model(settings: Mapping[str, Any], spec: DataSpec) -> Model:
     SpecError: the model cannot take data of this spec.
   """
   name = settings["name"]
-  arguments = _arguments("model", name, settings, _parameters(_builder(name)), spec)
+  arguments = _arguments("model", name, settings, _parameters(_builder(name)), spec, _networks(name))
   return _builder(name)(spec=spec, **arguments)
 
 
@@ -107,7 +115,8 @@ def complete(settings: Mapping[str, Any], section: str = "model") -> dict[str, A
 
   Raises ConfigError where a name is unknown.
   """
-  return {"name": settings["name"], **_completed(_parameters(_builder(settings["name"])), settings, section)}
+  name = settings["name"]
+  return {"name": name, **_completed(_parameters(_builder(name)), settings, section, _networks(name))}
 
 
 @contextlib.contextmanager
@@ -139,12 +148,27 @@ def _builder(name: str) -> Any:
   return load_object(*MODELS[name])
 
 
+def _networks(model: str) -> Networks:
+  """The networks that a model can hold: those of its package."""
+  return NETWORKS.get(MODELS[model][0].split(".")[1], {})
+
+
 def _parameters(builder: Any) -> dict[str, _Parameter]:
-  """The fields of a class or function that a config may set."""
+  """The fields of a class or function that a config may set.
+
+  A function's `**settings: Unpack[Names]` are fields of the dataclass that it returns, at the defaults there.
+  """
   hints = typing.get_type_hints(builder)
-  return {name: _Parameter(dataclasses.MISSING if each.default is inspect.Parameter.empty else each.default,
-                           hints.get(name, Any))
-          for name, each in inspect.signature(builder).parameters.items() if name != "spec"}
+  fields = {}
+  for name, each in inspect.signature(builder).parameters.items():
+    if each.kind is inspect.Parameter.VAR_KEYWORD:
+      defaults = {field.name: field.default for field in dataclasses.fields(hints["return"])}
+      names = typing.get_type_hints(*typing.get_args(hints[name]))
+      fields |= {field: _Parameter(defaults[field], hint) for field, hint in names.items()}
+    elif name != "spec":
+      fields[name] = _Parameter(dataclasses.MISSING if each.default is inspect.Parameter.empty else each.default,
+                                hints.get(name, Any))
+  return fields
 
 
 def _part_parameters(part: Any) -> dict[str, _Parameter]:
@@ -158,41 +182,44 @@ def _is_part(value: Any) -> bool:
   return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _part(name: str, section: str) -> Any:
+def _part(name: str, section: str, networks: Networks) -> Any:
   """The network that a section names, with its defaults."""
-  if name not in NETWORKS:
-    raise ConfigError(f"{section}.name is {name!r}; {nearest(name, NETWORKS)}")
-  return load_object(*NETWORKS[name])()
+  checks.one_of(f"{section}.name", name, networks)
+  return load_object(*networks[name])()
 
 
-def _is_model(value: Any) -> bool:
-  return isinstance(value, Mapping) and value.get("name") in MODELS
+def _takes_network(parameter: _Parameter) -> bool:
+  """Whether a field is a network, so that the name in its section is one of `NETWORKS` and of no model."""
+  options = (parameter.hint, *typing.get_args(parameter.hint))
+  return _is_part(parameter.default) or any(isinstance(option, type) and issubclass(option, nn.Module)
+                                            for option in options)
 
 
-def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any], section: str,
+               networks: Networks) -> dict[str, Any]:
   result = {}
   for field, parameter in parameters.items():
     value, where = settings.get(field, parameter.default), f"{section}.{field}"
     if value is dataclasses.MISSING:
       continue
-    if _is_model(value):
+    if isinstance(value, Mapping) and "name" in value and not _takes_network(parameter):
       value = complete(value, where)
     elif isinstance(value, Mapping) and "name" in value:
       name = _chosen.get().get(where, value["name"])
-      own = _part_parameters(_part(name, where))
+      own = _part_parameters(_part(name, where, networks))
       # The settings of another network hold for this one as far as it has them.
       known = value if name == value["name"] else {key: value[key] for key in value if key in own}
-      value = {**_completed(own, known, where), "name": name}
+      value = {**_completed(own, known, where, networks), "name": name}
     elif isinstance(value, Mapping) and _is_part(parameter.default):
-      value = _completed(_part_parameters(parameter.default), value, where)
+      value = _completed(_part_parameters(parameter.default), value, where, networks)
     elif _is_part(value):
-      value = _completed(_part_parameters(value), {}, where)
+      value = _completed(_part_parameters(value), {}, where, networks)
     result[field] = value
   return result | {field: value for field, value in settings.items() if field != "name" and field not in parameters}
 
 
 def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters: Mapping[str, _Parameter],
-               spec: DataSpec) -> dict[str, Any]:
+               spec: DataSpec, networks: Networks) -> dict[str, Any]:
   """The checked arguments of a builder, or the fields to replace of a part."""
   arguments = {}
   for field, value in settings.items():
@@ -204,7 +231,7 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
       hint = f"did you mean '{section}.{within[0]}.{field}'?" if within else nearest(field, parameters)
       raise ConfigError(f"{section}.{field} is unknown to {name}; {hint}")
     parameter = parameters[field]
-    arguments[field] = _built(value, spec, parameter.default, f"{section}.{field}")
+    arguments[field] = _built(value, spec, parameter, f"{section}.{field}", networks)
     if not isinstance(value, Mapping) and not _is_of(arguments[field], parameter.hint):
       raise ConfigError(f"{section}.{field} is {value!r}; it must be {_words(parameter.hint)}.")
   for field, parameter in parameters.items():
@@ -213,17 +240,17 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
   return arguments
 
 
-def _built(value: Any, spec: DataSpec, default: Any, section: str) -> Any:
+def _built(value: Any, spec: DataSpec, parameter: _Parameter, section: str, networks: Networks) -> Any:
   """The value with every mapping that has a model's name, alone or in a tuple, made a model, and a section a part."""
   if isinstance(value, tuple):
-    return tuple(_built(item, spec, None, section) for item in value)
+    return tuple(_built(item, spec, parameter, section, networks) for item in value)
   if not isinstance(value, Mapping):
     return value
-  if "name" in value and not _is_part(default) and value["name"] not in NETWORKS:
+  if "name" in value and not _takes_network(parameter):
     return build_model(value, spec)
-  part = _part(value["name"], section) if "name" in value else default
+  part = _part(value["name"], section, networks) if "name" in value else parameter.default
   name = value.get("name", type(part).__name__)
-  fields = _arguments(section, name, value, _part_parameters(part), spec)
+  fields = _arguments(section, name, value, _part_parameters(part), spec, networks)
   return part.clone(**fields) if isinstance(part, nn.Module) else dataclasses.replace(part, **fields)
 
 

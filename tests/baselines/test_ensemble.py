@@ -13,8 +13,8 @@ from gdm.baselines.ensemble import Ensemble
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
 from gdm.diffusion.flow_matching import FlowMatching
-from gdm.energy.ebm import EBM
-from gdm.energy.jem import JEM
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.jem import JEM
 from gdm.errors import ConfigError, SpecError
 from gdm.flows.maf import MAF
 from gdm.inference.diagnostics import failure

@@ -12,9 +12,10 @@ import pytest
 from jaxtyping import Array
 
 from gdm.dataspec import DataSpec
-from gdm.energy.continuous import ContinuousEnergy
-from gdm.energy.continuous_chains import acceptance_info
-from gdm.energy.ebm import EBM
+from gdm.energy.continuous.chains import acceptance_info, gaussian_base
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.energy import ContinuousEnergy
+from gdm.energy.continuous.networks import QuadraticEnergy
 from gdm.errors import ConfigError
 from gdm.inference import diagnostics
 from gdm.runs.sampling import mixing
@@ -22,7 +23,7 @@ from gdm.runs.sampling import mixing
 KEY = jax.random.key(0)
 DIMS = 10
 CORRELATED = 0.999 * np.ones((DIMS, DIMS)) + 0.001 * np.eye(DIMS)
-MODEL = EBM(DataSpec((DIMS,), None), network="quadratic", reference=2.0, objective="contrastive", num_temperatures=100)
+MODEL = EBM(DataSpec((DIMS,), None), network=QuadraticEnergy(), reference=2.0, objective="cd", num_temperatures=100)
 LOG_Z = 0.5 * (DIMS * math.log(2 * math.pi) + np.linalg.slogdet(CORRELATED)[1])
 
 
@@ -107,25 +108,28 @@ class Given(ContinuousEnergy):
 
   log_f: Callable[[Array], Array] = dataclasses.field(kw_only=True)
 
-  def init_network(self, key, u):
-    return {}
+  known_objectives = ("cd",)
+
+  def init(self, key, batch):
+    return {}, {}
 
   def energy(self, params, carry, condition=None):
     return lambda u: -self.log_f(u)
 
-  @property
-  def first_log_normalizer(self):
-    return 0.0
+  def base_of(self, params, carry):
+    return gaussian_base(params["base"])
 
-  @property
-  def reach(self):
-    return 8.0
+  def box(self, params):
+    raise NotImplementedError
+
+  def checked_condition(self, condition, num, start):
+    return None
 
 
 def given(log_f, spread, **fields):
   """Such a model, and parameters of a Gaussian base of so wide a spread of every dimension."""
   spread = jnp.asarray(spread, jnp.float32)
-  model = Given(DataSpec(spread.shape, None), objective="contrastive", normalizer="ais", log_f=log_f, **fields)
+  model = Given(DataSpec(spread.shape, None), objective="cd", normalizer="ais", log_f=log_f, **fields)
   zeros = jnp.zeros(spread.shape)
   return model, {"model": {}, "base": {"centre": zeros, "scale": zeros + 1.0, "mean": zeros, "deviation": spread,
                                        "low": jnp.float32(-1), "high": jnp.float32(1)}}

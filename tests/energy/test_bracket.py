@@ -9,8 +9,9 @@ import pytest
 
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
-from gdm.energy.ebm import EBM
-from gdm.energy.rbm import RBM
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.networks import MLPEnergy
+from gdm.energy.discrete.rbm import RBM
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import Bracket, evaluate_bracket
 from gdm.evaluation.likelihood import LogZ, SplitLikelihood
@@ -48,7 +49,7 @@ def test_the_ends_close_on_the_exact_score():
 @pytest.mark.slow
 def test_integers_by_annealing_have_no_upper_end():
   x = np.random.default_rng(0).integers(0, 4, (30, 3)).astype(np.uint8)
-  model = EBM(DataSpec((3,), 4), hidden=(4,), num_chains=20)
+  model = EBM(DataSpec((3,), 4), network=MLPEnergy((4,)), num_chains=20)
   bracket = evaluate_bracket(model, *model.init(KEY, {"x": x}), lambda: [{"x": x}], 5, key=KEY)
   assert bracket.optimistic.kind is Kind.ESTIMATE and not bracket.has_upper_end and not bracket.refuted
   assert "there is no upper end" in bracket.line

@@ -27,7 +27,7 @@ def test_config_builds_its_model(name, variant):
   batch = {"x": jax.ShapeDtypeStruct((2, *spec.event), jnp.uint8 if spec.is_discrete else jnp.float32)}
   params, carry = jax.eval_shape(model.init, jax.random.key(0), batch)
   assert set(params) == {"model", "base"}
-  assert set(carry) == ({"chains"} if model.negatives == "pcd" else set())
+  assert set(carry) == ({"chains"} if model.objective == "pcd" else set())
 
 
 @pytest.mark.parametrize("name", ["rbm", "ising", "gaussian_rbm"])

@@ -5,6 +5,7 @@ import functools
 import math
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +15,13 @@ from helpers.small_models import small_batch, small_model
 
 from configs.energy.ebm import VARIANTS, get_config
 from gdm.dataspec import DataSpec
-from gdm.energy import losses
-from gdm.energy.ebm import EBM
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.network_energy import LOSSES, nearest_neighbour_entropy
+from gdm.energy.continuous.networks import ConvolutionalEnergy, MLPEnergy, QuadraticEnergy, largest_singular_value
 from gdm.errors import ConfigError, NotFiniteError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.likelihood import Kind
 from gdm.mesh import make_mesh
-from gdm.networks.energy_networks import largest_singular_value
 from gdm.runs.registry import build_model
 from gdm.runs.settings import check_settings
 from gdm.training import checkpoint
@@ -31,7 +32,7 @@ from gdm.training.step import make_train_step
 KEY = jax.random.key(0)
 ZERO = jnp.zeros((), jnp.int32)
 PLANE = DataSpec((2,), None)
-GAUSSIAN = EBM(PLANE, network="quadratic", reference=2.0, chains_per_shard=25, num_temperatures=40)
+GAUSSIAN = EBM(PLANE, network=QuadraticEnergy(), reference=2.0, chains_per_shard=25, num_temperatures=40)
 X = (np.random.default_rng(0).normal(size=(2000, 2)) @ [[1.0, 0.8], [0.0, 0.6]] * [1.0, 3.0] + [5.0, 0.0]).astype(
     np.float32)
 
@@ -39,7 +40,7 @@ X = (np.random.default_rng(0).normal(size=(2000, 2)) @ [[1.0, 0.8], [0.0, 0.6]] 
 @functools.cache
 def moved():
   """A model with parameters that are far from a fresh one's."""
-  model = EBM(PLANE, hidden=(8,))
+  model = EBM(PLANE, network=MLPEnergy((8,)))
   params, carry = model.init(KEY, {"x": X})
   rng = np.random.default_rng(1)
   leaves, tree = jax.tree.flatten(params["model"])
@@ -51,17 +52,18 @@ def set_gaussian(params, matrix, vector):
   return {**params, "model": {"network": {"matrix": jnp.asarray(matrix), "vector": jnp.asarray(vector)}}}
 
 
-@pytest.mark.parametrize("objective", ["persistent", pytest.param("contrastive", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("objective", ["pcd", pytest.param("cd", marks=pytest.mark.slow)])
 def test_gradients_are_the_data_s_minus_the_chains(objective):
   """d E / d A = u u' / 2 and d E / d b = u for a quadratic energy."""
   model = dataclasses.replace(GAUSSIAN, objective=objective, num_steps=3, restart=0.5)
   params, carry = model.init(KEY, {"x": X})
   batch = {"x": X[:200]}  # as many as there are chains, so that all go on
   (_, out), gradient = jax.value_and_grad(
-      lambda moved: (lambda out: (out.loss, out))(model.loss({**params, "model": moved}, carry, batch, KEY, ZERO)),
+      lambda moved: (lambda out: (out.loss, out))(
+          model.energy_loss({**params, "model": moved}, carry, batch, KEY, ZERO)),
       has_aux=True)(params["model"])
   u = (X[:200] - params["base"]["centre"]) / params["base"]["scale"]
-  if objective == "persistent":
+  if objective == "pcd":
     chains = np.asarray(out.carry["chains"]).reshape(-1, 2)
     assert out.carry["chains"].shape == (8, 25, 2) and not np.any(chains == np.asarray(carry["chains"]).reshape(-1, 2))
     expected = 0.5 * (np.cov(u.T, bias=True) + np.outer(u.mean(0), u.mean(0)) - chains.T @ chains / len(chains))
@@ -74,8 +76,8 @@ def test_gradients_are_the_data_s_minus_the_chains(objective):
 
 @pytest.mark.parametrize("objective, wider, tolerance", [
     ("nce", 0.0, 0.25), ("denoising", 0.3, 0.15), pytest.param("sliced", 0.0, 0.1, marks=pytest.mark.slow),
-    pytest.param("persistent", 0.0, 0.25, marks=pytest.mark.slow),
-    pytest.param("contrastive", 0.0, 0.25, marks=pytest.mark.slow)])
+    pytest.param("pcd", 0.0, 0.25, marks=pytest.mark.slow),
+    pytest.param("cd", 0.0, 0.25, marks=pytest.mark.slow)])
 def test_a_gaussian_is_recovered(objective, wider, tolerance):
   """By its precision and mean, which the energy adds to those of the reference; denoising finds the noised one's."""
   model = dataclasses.replace(GAUSSIAN, objective=objective, denoising_scale=wider or 0.1, chains_per_shard=250,
@@ -126,7 +128,7 @@ def test_raise_is_below_the_density_and_near_it():
 
 @pytest.mark.slow
 def test_a_fresh_model_is_its_reference_on_a_line_too():
-  fresh = EBM(DataSpec((1,), None), reference=3.0, hidden=(4,))
+  fresh = EBM(DataSpec((1,), None), reference=3.0, network=MLPEnergy((4,)))
   params, carry = fresh.init(KEY, {"x": X[:, :1]})
   log_z, = fresh.log_normalizer(params, carry, KEY)
   np.testing.assert_allclose(log_z.nats, math.log(3.0 * math.sqrt(2 * math.pi)), rtol=1e-5)
@@ -174,10 +176,11 @@ def test_the_other_samplers_go_on_from_the_buffer(sampler):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", losses.LOSSES)
+@pytest.mark.parametrize("objective", LOSSES)
 @pytest.mark.parametrize("spectral", [False, True])
 def test_images_of_integers_are_dequantized_and_every_objective_moves_every_parameter(objective, spectral):
-  model = EBM(DataSpec((5, 4, 1), 4), hidden=(4, 6), objective=objective, spectral=spectral, energy_penalty=0.1,
+  network = ConvolutionalEnergy((4, 6))
+  model = EBM(DataSpec((5, 4, 1), 4), network=network, objective=objective, spectral=spectral, energy_penalty=0.1,
               kl_weight=0.2, num_steps=2, num_temperatures=20, num_chains=8)
   x = np.random.default_rng(0).integers(0, 4, (16, 5, 4, 1)).astype(np.uint8)
   optimizers = optimizers_for(model, optax.adam(1e-2))
@@ -207,7 +210,7 @@ def test_images_of_integers_are_dequantized_and_every_objective_moves_every_para
 @pytest.mark.slow
 def test_a_uniform_pixel_scores_no_more_than_its_probability():
   """The fresh model's bound, averaged over a grid of noise, is below the log of the mass of the unit interval."""
-  model = EBM(DataSpec((1,), 4), network="quadratic")
+  model = EBM(DataSpec((1,), 4), network=QuadraticEnergy())
   params, carry = model.init(KEY, {"x": np.arange(4)[:, None].repeat(500, 0).astype(np.uint8)})
   log_z, = model.log_normalizer(params, carry, KEY)
   assert log_z.kind is Kind.UPPER_BOUND  # so that log p is bounded from below
@@ -220,7 +223,7 @@ def test_a_uniform_pixel_scores_no_more_than_its_probability():
 
 def test_the_entropy_of_points_grows_with_the_log_of_their_scale():
   points = jax.random.normal(KEY, (300, 2, 3))
-  at = losses.nearest_neighbour_entropy
+  at = nearest_neighbour_entropy
   np.testing.assert_allclose(at(3.0 * points) - at(points), 6 * math.log(3.0), rtol=1e-4)
   # Against the truth, with the estimate's constant for the number of points (Kozachenko and Leonenko).
   constant = math.log(299) + float(np.euler_gamma) + 3 * math.log(math.pi) - math.lgamma(4)
@@ -277,8 +280,8 @@ def test_a_gap_beyond_its_limit_is_infinite_and_keeps_its_sign():
   params, carry = GAUSSIAN.init(KEY, {"x": X})
   steep = set_gaussian(params, np.diag([50.0, 50.0]).astype(np.float32), [0.0, 0.0])
   for limit, seen in ((100.0, np.isfinite), (1.0, np.isposinf)):
-    model = dataclasses.replace(GAUSSIAN, gap_limit=limit, num_steps=1, objective="contrastive", noise=0.0)
-    out = model.loss(steep, carry, {"x": X[:100]}, KEY, ZERO)
+    model = dataclasses.replace(GAUSSIAN, gap_limit=limit, num_steps=1, objective="cd", noise=0.0)
+    out = model.energy_loss(steep, carry, {"x": X[:100]}, KEY, ZERO)
     assert seen(float(out.metrics["energy_gap"].value)) and np.isfinite(out.loss)
 
 
@@ -292,16 +295,14 @@ def test_a_chain_beyond_the_data_is_named():
 
 
 @pytest.mark.parametrize("fields, message", [
-    ({"network": "mpl"}, "model.network is 'mpl'; did you mean 'mlp'"),
     ({"objective": "nse"}, "model.objective is 'nse'; did you mean 'nce'"),
     ({"normalizer": "grid"}, "model.normalizer is 'grid'"),
     ({"num_steps": 0}, "model.num_steps is 0"),
-    ({"reference": 0.0}, "model.reference is 0.0; it must be positive"),
+    ({"reference": 0.0}, "model.reference is 0.0; it must be finite and above 0"),
     ({"noise": -1.0}, "model.noise is -1.0"),
     ({"adjusted": True, "kl_weight": 0.1}, "adjusted and model.kl_weight is 0.1"),
     ({"adjusted": True, "noise": 0.0}, "adjusted and model.noise is 0"),
     ({"restart": 1.5}, "model.restart is 1.5; it must be a probability"),
-    ({"hidden": ()}, r"hidden is \(\)"),
 ])
 def test_fields_that_cannot_be_used_are_named(fields, message):
   with pytest.raises(ConfigError, match=message):
@@ -311,12 +312,18 @@ def test_fields_that_cannot_be_used_are_named(fields, message):
 
 def test_what_a_model_cannot_do_is_said():
   with pytest.raises(SpecError, match="must be images"):
-    EBM(PLANE, network="convolutional")
+    EBM(PLANE, network=ConvolutionalEnergy())
+  with pytest.raises(ConfigError, match=r"network.hidden is \(\)"):
+    MLPEnergy(())
+  with pytest.raises(ConfigError, match=r"model\.network is a Dense; it must be an energy's"):
+    EBM(PLANE, network=nn.Dense(2))
+  with pytest.raises(ConfigError, match=r"model\.network\.name is 'mpl'; did you mean 'mlp'"):
+    build_model({"name": "ebm", "network": {"name": "mpl"}}, PLANE)
   with pytest.raises(ConfigError, match="the data has 3 dimensions; a grid takes at most 2"):
     EBM(DataSpec((3,), None), normalizer="quadrature")
   model, params, carry = moved()
   with pytest.raises(ConfigError, match=r"chains_per_shard is 64, .* 512 chains, fewer than the batch of 600; .* 75"):
-    model.loss(params, carry, {"x": X[:600]}, KEY, ZERO)
+    model.energy_loss(params, carry, {"x": X[:600]}, KEY, ZERO)
   with pytest.raises(SpecError, match=r"x has shape \(1, 3\)"):
     model.unnormalized_log_prob(params, carry, {"x": np.zeros((1, 3), np.float32)})
   with pytest.raises(SpecError, match="condition must be None"):
@@ -338,7 +345,7 @@ def test_config_builds_its_model(variant):
   params, carry = jax.eval_shape(model.init, KEY, {"x": jax.ShapeDtypeStruct((2, *spec.event), jnp.float32)})
   assert set(params) == {"model", "base"}
   assert {name: leaf.shape for name, leaf in carry.items()} == (
-      {"chains": (8, 64, *spec.event)} if model.objective == "persistent" else {})
+      {"chains": (8, 64, *spec.event)} if model.objective == "pcd" else {})
 
 
 def test_unknown_variants_are_named():

@@ -12,9 +12,9 @@ import pytest
 from helpers.enumeration import all_states, assert_completions_match, assert_frequencies_match
 
 from gdm.dataspec import DataSpec
-from gdm.energy.gaussian_rbm import GaussianRBM
-from gdm.energy.ising import Ising, couplings
-from gdm.energy.rbm import RBM
+from gdm.energy.continuous.gaussian_rbm import GaussianRBM
+from gdm.energy.discrete.ising import Ising, couplings
+from gdm.energy.discrete.rbm import RBM
 from gdm.errors import ConfigError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.inference import annealed_importance as annealing
@@ -200,7 +200,7 @@ def test_training_finds_a_planted_distribution(way):
   x = (rng.random((2000, 6)) < np.array([[0.9, 0.9, 0.9, 0.1, 0.1, 0.5], [0.1, 0.1, 0.1, 0.9, 0.9, 0.5]])[which])
   x = x.astype(np.uint8).reshape(-1, 2, 3)
   batches = jnp.asarray(x).reshape(20, 1, 100, 2, 3)
-  model = RBM(BITS, num_hidden=3, negatives=way, num_steps=2)
+  model = RBM(BITS, num_hidden=3, objective=way, num_steps=2)
   optimizers = optimizers_for(model, optax.adam(optax.linear_schedule(0.02, 0.0, 400)))
   state = init_state(model, optimizers, KEY, {"x": x})
   before = np.mean(model.log_likelihood(state.params, state.carry, {"x": x}, KEY).nats)
@@ -227,7 +227,7 @@ def test_the_evaluator_takes_what_the_model_knows():
 
 
 @pytest.mark.parametrize("fields, message", [
-    ({"negatives": "pdc"}, "negatives is 'pdc'; did you mean 'pcd'"),
+    ({"objective": "pdc"}, "model.objective is 'pdc'; did you mean 'pcd'"),
     ({"normalizer": "exakt"}, "model.normalizer is 'exakt'; did you mean 'exact'"),
     ({"num_steps": 0}, "model.num_steps is 0"),
     ({"chain_shards": 0}, "model.chain_shards is 0"),

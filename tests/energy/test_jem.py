@@ -11,9 +11,9 @@ from jax.scipy.special import logsumexp
 
 from configs.energy.jem import VARIANTS, get_config
 from gdm.dataspec import DataSpec
-from gdm.energy import losses
-from gdm.energy.ebm import EBM
-from gdm.energy.jem import JEM
+from gdm.energy.continuous.jem import JEM
+from gdm.energy.continuous.network_energy import LOSSES
+from gdm.energy.continuous.networks import ConvolutionalEnergy, MLPEnergy, QuadraticEnergy
 from gdm.errors import ConfigError, SpecError
 from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import evaluate_likelihood
@@ -27,7 +27,7 @@ from gdm.training.step import make_train_step
 KEY = jax.random.key(0)
 ZERO = jnp.zeros((), jnp.int32)
 PLANE = DataSpec((2,), None, num_classes=3)
-MODEL = JEM(PLANE, hidden=(4,), reference=1.5, chains_per_shard=8, num_temperatures=40, hmc_step_size=0.5)
+MODEL = JEM(PLANE, network=MLPEnergy((4,)), reference=1.5, chains_per_shard=8, num_temperatures=40, hmc_step_size=0.5)
 SLOPES = np.array([[1.0, 0.0], [-0.5, 0.8], [0.0, -1.0]])  # of each class
 CONSTANTS = np.array([0.3, 0.0, -0.7])
 BATCH = {"x": (np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 3.0] + [5.0, 0.0]).astype(np.float32),
@@ -75,7 +75,8 @@ def test_energies_of_examples_and_of_labels_agree():
 def test_the_classes_integrals_sum_to_that_of_all():
   @jax.jit
   def integrals(params):
-    each = [log_integral(lambda u, y=y: -MODEL.energy(params, {}, jnp.full(len(u), y))(u), 2, 2.0 * MODEL.reach).nats
+    half_width = 16.0 * MODEL.reference
+    each = [log_integral(lambda u, y=y: -MODEL.energy(params, {}, jnp.full(len(u), y))(u), 2, half_width).nats
             for y in range(3)]
     return jnp.stack(each), MODEL.log_normalizer(params, {}, KEY)[0].nats
 
@@ -108,10 +109,10 @@ def test_draws_of_no_label_are_of_all():
   np.testing.assert_allclose(u.mean(0), np.exp(MASSES - logsumexp(MASSES)) @ MEANS, atol=0.2)
 
 
-@pytest.mark.parametrize("objective", ["nce", pytest.param("persistent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("objective", ["nce", pytest.param("pcd", marks=pytest.mark.slow)])
 def test_the_loss_is_that_of_examples_and_that_of_labels(objective):
   model = dataclasses.replace(MODEL, objective=objective, classifier_weight=0.3, num_steps=2)
-  carry = MODEL.init(KEY, BATCH)[1] if objective == "persistent" else {}
+  carry = MODEL.init(KEY, BATCH)[1] if objective == "pcd" else {}
   first = {**PARAMS["model"], **({"log_z": jnp.zeros(())} if objective == "nce" else {})}
 
   def of_labels(params):
@@ -123,7 +124,7 @@ def test_the_loss_is_that_of_examples_and_that_of_labels(objective):
       return jax.grad(lambda moved: loss({**PARAMS, "model": moved}))(first)
 
     both = gradient(lambda params: model.loss(params, carry, BATCH, KEY, ZERO).loss)
-    of_examples = gradient(lambda params: EBM.loss(model, params, carry, BATCH, KEY, ZERO).loss)
+    of_examples = gradient(lambda params: model.energy_loss(params, carry, BATCH, KEY, ZERO).loss)
     params = {**PARAMS, "model": first}
     return (both, jax.tree.map(lambda a, b: a + 0.3 * b, of_examples, gradient(of_labels)),
             model.loss(params, carry, BATCH, KEY, ZERO).metrics, of_labels(params),
@@ -136,13 +137,12 @@ def test_the_loss_is_that_of_examples_and_that_of_labels(objective):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", losses.LOSSES)
-@pytest.mark.parametrize("network", ["mlp", "convolutional"])
+@pytest.mark.parametrize("objective", LOSSES)
+@pytest.mark.parametrize("network", [MLPEnergy((8,)), ConvolutionalEnergy((8,))], ids=["mlp", "convolutional"])
 def test_images_of_integers_are_learned_with_their_labels(objective, network):
   """Two classes, bright above and bright below: told apart after a few steps, scored and drawn."""
   spec, rng = DataSpec((4, 3, 1), 5, num_classes=2), np.random.default_rng(0)
-  model = JEM(spec, network=network, hidden=(8,), objective=objective, spectral=True, num_steps=2, num_temperatures=20,
-              num_chains=8)
+  model = JEM(spec, network=network, objective=objective, spectral=True, num_steps=2, num_temperatures=20, num_chains=8)
   y = np.arange(64) % 2
   x = rng.integers(0, 3, (64, 4, 3, 1)).astype(np.uint8)
   x[y == 0, :2] += 2
@@ -166,7 +166,7 @@ def test_images_of_integers_are_learned_with_their_labels(objective, network):
 
 
 @pytest.mark.parametrize("fields, message", [
-    ({"network": "quadratic"}, "model.network is 'quadratic', which has no logits"),
+    ({"network": QuadraticEnergy()}, "model.network is 'quadratic', which has no logits"),
     ({"classifier_weight": -1.0}, "model.classifier_weight is -1.0; it must be at least 0"),
 ])
 def test_fields_that_cannot_be_used_are_named(fields, message):

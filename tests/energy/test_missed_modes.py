@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from gdm.dataspec import DataSpec
-from gdm.energy.gaussian_rbm import GaussianRBM
-from gdm.energy.ising import Ising
-from gdm.energy.normalizers import annealed_run
-from gdm.energy.rbm import RBM
+from gdm.energy.continuous.gaussian_rbm import GaussianRBM
+from gdm.energy.discrete.ising import Ising
+from gdm.energy.discrete.rbm import RBM
+from gdm.energy.normalizers import least_acceptance
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.report import build_report, one_line
 from gdm.inference import annealed_importance as annealing
@@ -148,7 +148,8 @@ def test_the_sum_of_parts_is_unbiased_and_its_interval_covers():
   path, betas = model.path(params), annealing.ladder(20)
 
   def anneal(path, key):
-    return annealed_run(annealing.forward(path, betas, key, 60))
+    found = annealing.forward(path, betas, key, 60)
+    return missed_modes.Run(found.x, found.log_weights[:, None], least_acceptance(found.acceptance))
 
   def settle(key, x):
     return gibbs.repeat(lambda key, x: path.transition(key, x, jnp.ones(())), key, x, 100)
@@ -157,7 +158,7 @@ def test_the_sum_of_parts_is_unbiased_and_its_interval_covers():
     start_key, look_key, key = jax.random.split(key, 3)
     seen = missed_modes.look(path, look_key, model.starts(params, carry, start_key, 32), anneal=anneal, settle=settle)
     return missed_modes.log_normalizer(
-        seen, key, lambda key, x, weights: anneal(model.path_from(params, x, weights), key))
+        seen, key, lambda key, x, weights: anneal(model.path_about(params, carry, x, weights), key))
 
   found = jax.jit(lambda keys: jax.lax.map(trial, keys))(jax.random.split(KEY, 200))
   weights = np.exp(np.asarray(found.log_z.nats, np.float64) - exact)

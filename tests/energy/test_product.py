@@ -10,15 +10,16 @@ import pytest
 
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
-from gdm.energy.ebm import EBM
-from gdm.energy.jem import JEM
-from gdm.energy.product import Product
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.jem import JEM
+from gdm.energy.continuous.networks import MLPEnergy, QuadraticEnergy
+from gdm.energy.continuous.product import Product
 from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import Kind
 
 KEY = jax.random.key(0)
 PLANE, BITS = DataSpec((2,), None), DataSpec((2,), 2)
-PART = EBM(PLANE, network="quadratic", reference=2.0, objective="contrastive")
+PART = EBM(PLANE, network=QuadraticEnergy(), reference=2.0, objective="cd")
 WEIGHTS = (1.0, 0.5)
 MATRICES = (np.array([[2.0, -1.2], [-1.2, 1.0]]), np.array([[0.5, 0.3], [0.3, 2.0]]))
 VECTORS = (np.array([0.5, 0.0]), np.array([-0.3, 0.4]))
@@ -90,7 +91,7 @@ def test_parameters_are_the_parts_and_a_base_between_theirs():
 @pytest.mark.slow
 def test_integers_get_noise_once_and_joint_models_can_be_parts():
   spec = DataSpec((3,), 4, num_classes=2)
-  parts = EBM(spec, hidden=(4,)), JEM(spec, hidden=(4,), objective="contrastive")
+  parts = EBM(spec, network=MLPEnergy((4,))), JEM(spec, network=MLPEnergy((4,)), objective="cd")
   model = Product(spec, components=parts, num_temperatures=10, num_chains=8)
   x = np.random.default_rng(0).integers(0, 4, (20, 3)).astype(np.uint8)
   params, carry = model.init(KEY, {"x": x, "y": np.zeros(20, np.int32)})
@@ -116,7 +117,7 @@ def test_what_cannot_be_multiplied_is_named():
     with pytest.raises(ConfigError, match="2 positive numbers: what is left of one energy"):
       Product(PLANE, components=(PART, PART), weights=weights)
   model, params, carry, _, _ = gaussians()
-  with pytest.raises(ConfigError, match="a product keeps none"):
+  with pytest.raises(ConfigError, match="of Product keeps none"):
     model.sample(params, carry, KEY, 1, start="chains")
 
 
@@ -130,7 +131,7 @@ def test_what_cannot_be_multiplied_is_named():
 ])
 def test_parts_of_any_scales_and_places_have_the_density_of_their_product(num_dims, scales, shifts, weights):
   spec = DataSpec((num_dims,), None)
-  part = EBM(spec, network="quadratic", objective="contrastive")
+  part = EBM(spec, network=QuadraticEnergy(), objective="cd")
   model = Product(spec, components=(part,) * len(scales), weights=weights)
   rng, parts, precision, pull = np.random.default_rng(0), [], 0.0, 0.0
   for power, scale, shift in zip(model.powers, scales, shifts, strict=True):

@@ -13,7 +13,7 @@ import pytest
 from configs.energy.tilted import VARIANTS, get_config
 from gdm.data.load import load_dataset
 from gdm.dataspec import DataSpec
-from gdm.energy.tilted import Tilted
+from gdm.energy.continuous.tilted import Tilted
 from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import Kind
 from gdm.mesh import make_mesh
@@ -31,7 +31,8 @@ FLOW = {"name": "realnvp", "num_layers": 2, "hidden": (6,)}  # with batch statis
 
 
 def tilted(base=FLOW, spec=PLANE, **fields):
-  return build_model({"name": "tilted", "base": base, "hidden": (6,), "num_steps": 2, **fields}, spec)
+  network = {"name": "mlp", "hidden": (6,)}
+  return build_model({"name": "tilted", "base": base, "network": network, "num_steps": 2, **fields}, spec)
 
 
 OPTIMIZERS = {"base_model": optax.set_to_zero(), "model": optax.sgd(0.1)}
@@ -97,7 +98,8 @@ def test_a_density_that_the_base_cannot_have_is_found():
   """A ring by a linear flow, which can only be a Gaussian, and a perceptron on it, within 0.05 nats of the truth."""
   dataset = load_dataset("toy2d:ring#train=20000", path="", data_dir="", transforms=(), seed=0)
   x, test = (jnp.asarray(dataset.split(split).rows(slice(None))["x"]) for split in ("train", "test"))
-  model = tilted({"name": "maf", "num_layers": 1, "hidden": (4,)}, hidden=(64, 64), objective="nce")
+  base = {"name": "maf", "num_layers": 1, "hidden": (4,)}
+  model = tilted(base, network={"name": "mlp", "hidden": (64, 64)}, objective="nce")
   optimizers = optimizers_for(model, optax.adam(optax.linear_schedule(3e-3, 0.0, 3000)))
   state = init_state(model, optimizers, KEY, {"x": x[:1000]}, ema=True, mesh=make_mesh(devices=jax.devices()[:1]))
   step = make_train_step(model, optimizers, ema_decay=0.99)
@@ -144,8 +146,8 @@ def test_what_cannot_be_tilted_is_named(base, spec, error, message):
 
 
 @pytest.mark.parametrize("base, message", [
-    ({"name": "ebm", "hidden": (4,)}, "EBM, which carries chains"),
-    ({"name": "ebm", "hidden": (4,), "objective": "nce", "normalizer": "ais"},
+    ({"name": "ebm", "network": {"name": "mlp", "hidden": (4,)}}, "EBM, which carries chains"),
+    ({"name": "ebm", "network": {"name": "mlp", "hidden": (4,)}, "objective": "nce", "normalizer": "ais"},
      "EBM, whose log-likelihood is of kind 'lower_bound_of_sampler'; a tilt needs an exact"),
     ({"name": "nice", "num_layers": 3, "hidden": (4,), "class_conditional": True}, "kind 'exact' given y"),
 ])

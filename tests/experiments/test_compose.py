@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.commands import ROOT
 
-TINY = ("--config.model.network=quadratic", "--config.model.objective=nce", "--config.training.num_steps=10",
+TINY = ("--config.model.network.name=quadratic", "--config.model.objective=nce", "--config.training.num_steps=10",
         "--config.training.eval_every=0", "--config.training.checkpoint_every=10", "--config.training.log_every=10",
         "--config.model.num_temperatures=10", "--config.sampling.num=50", "--config.evaluation.batch_size=1000")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gdm.dataspec import DataSpec
-from gdm.energy.ebm import EBM
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.networks import QuadraticEnergy
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import LogZ
 from gdm.evaluation.report import _acceptance_text, _log_z
@@ -60,7 +61,7 @@ def test_reports_have_the_least_acceptance_and_say_what_it_means():
 
 @pytest.mark.slow
 def test_starts_and_temperatures_are_settings_of_sampling():
-  model = EBM(PLANE, network="quadratic", reference=2.0, objective="contrastive", num_temperatures=4, num_chains=8)
+  model = EBM(PLANE, network=QuadraticEnergy(), reference=2.0, objective="cd", num_temperatures=4, num_chains=8)
   state = model.init(jax.random.key(0), {"x": np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)})
   drawn = sampling.draw(run_of(model, *state, num=3, start="smc", num_temperatures=6))
   assert drawn.info["nfe"] == 6 * (model.num_leapfrog + 1) and drawn.info["ancestors"] >= 1

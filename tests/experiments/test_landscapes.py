@@ -45,7 +45,7 @@ def true_log_prob(x):
   return -0.5 * np.sum((x / SCALE) ** 2, axis=1) - np.log(2 * np.pi * SCALE.prod())
 
 
-def run_of(objective="contrastive", spec=None, log_prob=true_log_prob):
+def run_of(objective="cd", spec=None, log_prob=true_log_prob):
   rng, config, spec = np.random.default_rng(0), defaults.get_config(), spec or DataSpec((2,), None)
   config.model.update({"name": "bowl", "objective": objective, "denoising_scale": 0.5})
   splits = {name: MemorySplit({"x": (SCALE * rng.normal(size=(4000, 2))).astype(np.float32)})

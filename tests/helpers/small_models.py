@@ -8,6 +8,7 @@ from gdm.dataspec import DataSpec
 from gdm.model import HasSolve
 from gdm.runs.registry import build_model
 
+PERCEPTRON = {"name": "mlp", "hidden": (6,)}  # an energy's network
 BITS = DataSpec((4, 4), 2)
 BATCH = 16
 
@@ -49,10 +50,10 @@ SMALL = {
                        "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
     "rbm": ({"num_hidden": 6}, BITS),
     "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),
-    "ising": ({"negatives": "cd"}, DataSpec((5,), 2)),
-    "ebm": ({"hidden": (6,), "num_steps": 2, "chains_per_shard": 3, "kl_weight": 0.1}, DataSpec((3,), None)),
-    "jem": ({"hidden": (6,), "num_steps": 1, "chains_per_shard": 3}, DataSpec((3,), None, num_classes=2)),
-    "tilted": ({"base": {"name": "realnvp", "num_layers": 2, "hidden": (4,)}, "hidden": (4,), "num_steps": 1,
+    "ising": ({"objective": "cd"}, DataSpec((5,), 2)),
+    "ebm": ({"network": PERCEPTRON, "num_steps": 2, "chains_per_shard": 3, "kl_weight": 0.1}, DataSpec((3,), None)),
+    "jem": ({"network": PERCEPTRON, "num_steps": 1, "chains_per_shard": 3}, DataSpec((3,), None, num_classes=2)),
+    "tilted": ({"base": {"name": "realnvp", "num_layers": 2, "hidden": (4,)}, "network": PERCEPTRON, "num_steps": 1,
                 "chains_per_shard": 3}, DataSpec((3,), None)),
 }
 
@@ -72,7 +73,7 @@ SOLVED = {
 COMPOSED = {
     "ensemble": ({"components": tuple({"name": "recurrent", "network": {"num_layers": 1, "width": width}}
                                       for width in (3, 4))}, DataSpec((4,), 3)),
-    "product": ({"components": ({"name": "ebm", "hidden": (4,)},), "num_temperatures": 2, "num_chains": 2},
+    "product": ({"components": ({"name": "ebm", "network": PERCEPTRON},), "num_temperatures": 2, "num_chains": 2},
                 DataSpec((2,), None)),
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdm.dataspec import DataSpec
-from gdm.energy.ising import Ising
+from gdm.energy.discrete.ising import Ising
 from gdm.inference.diagnostics import rank_rhat
 from gdm.inference.watched import first_component, watch
 

@@ -116,7 +116,7 @@ def test_accumulation_equals_the_whole_minibatch(toy, unroll):
 def test_draws_of_an_objective_are_those_of_the_whole_minibatch(objective, spec):
   """Noise of NCE and score matching, and the dequantization of integers."""
   ends = []
-  model = build_model({"name": "ebm", "hidden": (6,), "objective": objective}, spec)
+  model = build_model({"name": "ebm", "network": {"name": "mlp", "hidden": (6,)}, "objective": objective}, spec)
   batch, optimizers = small_batch(model, (1,)), optimizers_for(model, optax.sgd(0.1))
   state = init_state(model, optimizers, KEY, {"x": batch["x"][0]}, mesh=make_mesh(devices=jax.devices()[:1]))
   for accumulate in (1, 4):

@@ -21,15 +21,17 @@ from experiments.speed.peers.energy_case import (
 from experiments.speed.peers.gdm_step import training
 from experiments.speed.peers.protocol import Case, serve
 from gdm.dataspec import DataSpec
-from gdm.energy.ebm import EBM
+from gdm.energy.continuous.ebm import EBM
+from gdm.energy.continuous.networks import ConvolutionalEnergy, MLPEnergy
 from gdm.inference import langevin
 from gdm.runs.allocation import keep_freed_memory
 
 
 def model(case: Case) -> EBM:
   event = (case.context,) if case.model == "mlp" else (case.context, case.context, 1)
-  return EBM(spec=DataSpec(event, case.levels or None), network=case.model, num_steps=NUM_STEPS, step_size=STEP_SIZE,
-             hidden=hidden(case.model, case.num_layers, case.width), noise=NOISE, restart=RESTART,
+  network = (MLPEnergy if case.model == "mlp" else ConvolutionalEnergy)(hidden(case.model, case.num_layers, case.width))
+  return EBM(spec=DataSpec(event, case.levels or None), network=network, num_steps=NUM_STEPS, step_size=STEP_SIZE,
+             noise=NOISE, restart=RESTART,
              chain_shards=CHAIN_SHARDS, chains_per_shard=CHAINS_PER_SHARD, energy_penalty=PENALTY, range_margin=2.0)
 
 
@@ -43,7 +45,7 @@ def walk(case: Case, num: int) -> Callable[[], jax.Array]:
   """A call that moves so many chains by the Langevin steps of a training step."""
   made, key = model(case), jax.random.key(0)
   params, carry = jax.jit(made.init)(key, {"x": data(case)})
-  chains = made.sample_base(params, carry, key, num)
+  chains = made.base_of(params, carry).sample(key, num)
 
   @jax.jit
   def move(params, carry, chains):

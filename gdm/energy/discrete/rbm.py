@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gdm.energy import bernoulli_base
-from gdm.energy.energy import EnergyModel
-from gdm.energy.enumeration import log_sum_over_states
-from gdm.errors import ConfigError
+from gdm import checks
+from gdm.energy.discrete import bernoulli_base
+from gdm.energy.discrete.enumeration import log_sum_over_states
+from gdm.energy.gibbs_energy import GibbsEnergy
 from gdm.inference import gibbs
 from gdm.model import Params
 
@@ -22,7 +22,7 @@ HIDDEN_OFFSET = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class RBM(EnergyModel):
+class RBM(GibbsEnergy):
   """Binary visible and binary hidden units, a complete bipartite graph.
 
   Parameters: "weights" [dims, hidden], "visible_bias" [dims], "hidden_bias" [hidden].
@@ -76,6 +76,9 @@ class RBM(EnergyModel):
   def sample_elsewhere(self, params, key, num):
     return bernoulli_base.elsewhere(params["base"], key, num)
 
+  def spread(self, params):
+    return jnp.ones(self.num_dims)
+
   def fit_base(self, params, x, weights):
     return bernoulli_base.fit_weighted(x, weights)
 
@@ -103,8 +106,6 @@ class RBM(EnergyModel):
 
 
 def check_hidden(num_hidden: int, init_scale: float) -> None:
-  """Raises ConfigError for a layer without units, or a scale that is no scale."""
-  if num_hidden < 1:
-    raise ConfigError(f"model.num_hidden is {num_hidden}; it must be at least 1.")
-  if not 0.0 <= init_scale < float("inf"):
-    raise ConfigError(f"model.init_scale is {init_scale}; it must be finite and at least 0.")
+  """Raise ConfigError for a layer without units, or a negative scale."""
+  checks.at_least("model.num_hidden", num_hidden, 1)
+  checks.at_least("model.init_scale", init_scale, 0)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm.distributions.moments import moments
-from gdm.energy.energy import EnergyModel
-from gdm.energy.enumeration import log_sum_over_states
-from gdm.energy.rbm import HIDDEN_OFFSET, check_hidden
+from gdm.energy.discrete.enumeration import log_sum_over_states
+from gdm.energy.discrete.rbm import HIDDEN_OFFSET, check_hidden
+from gdm.energy.gibbs_energy import GibbsEnergy
 from gdm.inference import gibbs
 from gdm.model import Params
 
@@ -23,7 +23,7 @@ FAR = 3.0  # deviations of the base, as far as modes that it may miss are looked
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianRBM(EnergyModel):
+class GaussianRBM(GibbsEnergy):
   """Real visible and binary hidden units.
 
   Parameters: "weights" [dims, hidden], "visible_bias" and "log_scale" [dims], "hidden_bias" [hidden].
@@ -90,7 +90,7 @@ class GaussianRBM(EnergyModel):
     mirrored = 2.0 * params["model"]["visible_bias"] - self.sample_base(params, mirror_key, num)
     return [mirrored, centre + FAR * (self.sample_base(params, wide_key, num) - centre)]
 
-  def scale_of_states(self, params):
+  def spread(self, params):
     return jnp.exp(params["base"]["log_scale"])
 
   def fit_base(self, params, x, weights):

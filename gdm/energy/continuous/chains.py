@@ -1,24 +1,19 @@
-"""Chains of a density of real numbers: draws, completions and clean pictures, and whether a buffer's chains are lost.
+"""Chains of an unnormalized density of real numbers: draws, completions and clean examples, by annealing and HMC."""
 
-The functions are those of ContinuousEnergy, which is the `model` of all of them; they are compiled, since callers ask
-for them as they are, and a model is hashable and holds no arrays.
-"""
-
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Key
 
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import langevin, metropolis, sequential_monte_carlo, tuning
 from gdm.inference.diagnostics import MIN_ACCEPTANCE
 from gdm.inference.sequential_monte_carlo import effective_share, normalized
 from gdm.inference.watched import watch
-from gdm.model import Carry, Params
+from gdm.model import Params
 
 PILOT_SEED = 0  # of every pilot that starts at the base
 MAX_GROUPS = 16  # targets that a pilot looks at, where each example is a target of its own
@@ -26,13 +21,8 @@ MAX_GROUPS = 16  # targets that a pilot looks at, where each example is a target
 WIDER, LEAST_WIDTH = 1.25, 1e-3
 PROPOSALS = 64  # of neighbouring temperatures, at least, whose acceptance is averaged before the least is looked for
 
-# By name: (model, log f, scale of each dimension, a pilot's result at log f) -> a kernel of log f.
-KERNELS: Mapping[str, Callable[[Any, langevin.LogProb, Array, Callable[[], tuning.Tuning]], metropolis.Kernel]] = {
-    "langevin": lambda model, log_prob, scale, tuned: metropolis.unadjusted(
-        log_prob, model.step_size, model.noise**2, scale),
-    "mala": lambda model, log_prob, scale, tuned: metropolis.mala(log_prob, model.step_size, scale),
-    "hmc": lambda model, log_prob, scale, tuned: _hmc(model, log_prob, tuned()),
-}
+# -log f of values [batch, *event] in nats.
+Energy = Callable[[Array], Array]
 
 
 class Base(NamedTuple):
@@ -47,6 +37,72 @@ class Base(NamedTuple):
   log_prob: Callable[[Array], Array]
   sample: Callable[[Key[Array, ""], int], Array]
   spread: Float[Array, "*event"]
+
+
+class Moves(NamedTuple):
+  """How chains move.
+
+  Attributes:
+    num_temperatures: steps between the base and the model.
+    num_chains: the least number of chains that are resampled together.
+    longest_step: of a leapfrog step, in deviations of the density.
+    num_leapfrog: leapfrog steps of a move.
+    langevin_step: of a Langevin step, in units of each dimension's variance.
+    langevin_noise: of an unadjusted Langevin step; 1 samples the density itself.
+  """
+
+  num_temperatures: int
+  num_chains: int
+  longest_step: float
+  num_leapfrog: int
+  langevin_step: float
+  langevin_noise: float
+
+
+class Target(NamedTuple):
+  """A density that chains are drawn from, of standardized values.
+
+  Attributes:
+    energy: (a condition of each chain or None) -> the energy.
+    condition: of the draws that are asked for.
+    base: where the path begins.
+    spread: deviation of every dimension.
+    chains: the replay buffer [chains, *event]; None for none.
+    moves: how chains move.
+  """
+
+  energy: Callable[[Array | None], Energy]
+  condition: Array | None
+  base: Base
+  spread: Float[Array, "*event"]
+  chains: Float[Array, "chains *event"] | None
+  moves: Moves
+
+  def bridge(self, condition: Array | None = None, temperature: Float[Array, ""] | float = 1.0,
+             base: Base | None = None) -> tuning.LogDensity:
+    """(u, beta) -> log f_beta(u) in nats, the geometric path from a base to the model at a temperature."""
+    energy, start = self.energy(condition), base or self.base
+
+    def log_density(u, beta):
+      return (1.0 - beta) * start.log_prob(u) - beta / temperature * energy(u)
+
+    return log_density
+
+
+# By name: (target, log f, scale of each dimension, a pilot's result at log f) -> a kernel of log f.
+KERNELS: Mapping[str, Callable[[Target, langevin.LogProb, Array, Callable[[], tuning.Tuning]], metropolis.Kernel]] = {
+    "langevin": lambda target, log_prob, scale, tuned: metropolis.unadjusted(
+        log_prob, target.moves.langevin_step, target.moves.langevin_noise**2, scale),
+    "mala": lambda target, log_prob, scale, tuned: metropolis.mala(log_prob, target.moves.langevin_step, scale),
+    "hmc": lambda target, log_prob, scale, tuned: _hmc(target, log_prob, tuned()),
+}
+
+
+def gaussian_base(base: Params) -> Base:
+  """Return independent Gaussians at the data's moments: "mean" and "deviation" of every standardized dimension."""
+  mean, deviation = base["mean"], base["deviation"]
+  return Base(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
+              lambda key, num: mean + deviation * jax.random.normal(key, (num, *mean.shape), mean.dtype), deviation)
 
 
 def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " states"],
@@ -65,49 +121,53 @@ def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " sta
               lambda key, num: mean + deviation * jax.random.normal(key, (num, *mean.shape), mean.dtype), deviation)
 
 
-def tune(model: Any, params: Params, carry: Carry, condition: Array | None,
-         temperature: Float[Array, ""] | float, base: Base | None = None) -> tuning.Tuning:
-  """Kernels and temperatures of annealing, by a pilot from a base, the model's own for None.
+def tune(target: Target, temperature: Float[Array, ""] | float = 1.0, base: Base | None = None) -> tuning.Tuning:
+  """Return kernels and temperatures of annealing, by a pilot from a base, the target's own for None.
 
   The pilot's key is always the same, so that draws, log Z and each example's score are of one and the same annealed
   sampler, which is a function of the parameters.
   """
-  start: Base = model.own_base(params, carry) if base is None else base
+  start, condition = base or target.base, target.condition
   base_key, key = jax.random.split(jax.random.key(PILOT_SEED))
   rows = jnp.zeros(1, int) if condition is None else _spread_over(len(condition))
   each = tuning.NUM_CHAINS // len(rows)
   condition = None if condition is None else jnp.repeat(condition[rows], each, axis=0)
-  u = start.sample(base_key, len(rows) * each).reshape(len(rows), each, *model.spec.event)
-  return _tuned(model, model.bridge(params, carry, condition, temperature, start), u, start.spread, key)
+  u = start.sample(base_key, len(rows) * each).reshape(len(rows), each, *target.spread.shape)
+  return _tuned(target, target.bridge(condition, temperature, start), u, start.spread, key)
 
 
-def tuned_path(model: Any, params: Params, carry: Carry, condition: Array | None,
-               temperature: Float[Array, ""] | float, tuned: tuning.Tuning, base: Base | None = None) -> annealing.Path:
-  """From a base, the model's own for None, to the model, by the kernels and along the temperatures of a pilot."""
-  start: Base = model.own_base(params, carry) if base is None else base
-  log_density = model.bridge(params, carry, condition, temperature, start)
+def tuned_path(target: Target, tuned: tuning.Tuning, temperature: Float[Array, ""] | float = 1.0,
+               base: Base | None = None) -> annealing.Path:
+  """Return the path from a base, the target's own for None, by the kernels and along the temperatures of a pilot."""
+  start = base or target.base
+  log_density = target.bridge(target.condition, temperature, start)
 
   def measured(key, u, beta):
-    return _move(model, key, u, lambda u: log_density(u, beta), tuned, beta)
+    return _move(target, key, u, lambda u: log_density(u, beta), tuned, beta)
 
   return annealing.Path(log_density, lambda key, u, beta: measured(key, u, beta)[0], start.sample, jnp.zeros(()),
                         measured=measured, ladder=tuned.ladder)
 
 
-def settle(model: Any, params: Params, carry: Carry, key: Key[Array, ""], u: Float[Array, "chains *event"],
+def path(target: Target, base: Base | None = None) -> annealing.Path:
+  """Return the path from a base, the target's own for None, by what a pilot finds."""
+  return tuned_path(target, tune(target, base=base), base=base)
+
+
+def settle(target: Target, key: Key[Array, ""], u: Float[Array, "chains *event"],
            num_steps: int) -> Float[Array, "chains *event"]:
-  """Where chains come to that move at the model itself, each with a step that it finds by itself.
+  """Return where chains come to that move at the target itself, each with a step that it finds by itself.
 
   Modes may be of many widths, which no pilot has seen. Steps that adapt move chains from where they are into a mode,
   and within it, but do not leave f as it is to the last digit: these states are places to look at, no draws.
   """
-  energy, spread = model.energy(params, carry), model.spread(params)
-  longest = jnp.log(jnp.asarray(model.hmc_step_size, u.dtype))
+  energy, moves = target.energy(None), target.moves
+  longest = jnp.log(jnp.asarray(moves.longest_step, u.dtype))
 
   def step(state, index):
     u, log_steps = state
     u, acceptance = metropolis.hmc_move(jax.random.fold_in(key, index), u, lambda u: -energy(u), jnp.exp(log_steps),
-                                        model.num_leapfrog, spread)
+                                        moves.num_leapfrog, target.spread)
     longer = log_steps + tuning.STEP_GAIN * (acceptance - tuning.TARGET_ACCEPTANCE)
     return (u, jnp.minimum(longer, longest)), None
 
@@ -129,41 +189,39 @@ class Started(NamedTuple):
   tuned: Callable[[langevin.LogProb], tuning.Tuning]
 
 
-def _from_base(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-               condition: Array | None, temperature: Float[Array, ""]) -> Started:
-  tuned = tune(model, params, carry, condition, temperature)
-  betas = tuned.ladder(model.num_temperatures)
-  path = tuned_path(model, params, carry, condition, temperature, tuned)
-  found = annealing.forward(path, betas, key, num)
-  info = {**acceptance_info(found.acceptance, betas), **pilot_info(model, tuned),
+def _from_base(target: Target, key: Key[Array, ""], num: int, temperature: Float[Array, ""]) -> Started:
+  tuned = tune(target, temperature)
+  betas = tuned.ladder(target.moves.num_temperatures)
+  found = annealing.forward(tuned_path(target, tuned, temperature), betas, key, num)
+  info = {**acceptance_info(found.acceptance, betas), **pilot_info(target, tuned),
           "effective_sample_size": effective_share(normalized(found.log_weights[None]))[0] * num}
   return Started(found.x, info, lambda log_prob: tuned)
 
 
-def _by_smc(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-            condition: Array | None, temperature: Float[Array, ""]) -> Started:
+def _by_smc(target: Target, key: Key[Array, ""], num: int, temperature: Float[Array, ""]) -> Started:
   run_key, draw_key = jax.random.split(key)
-  tuned = tune(model, params, carry, None, temperature)
-  betas = tuned.ladder(model.num_temperatures)
-  path = tuned_path(model, params, carry, None, temperature, tuned)
-  swarm = sequential_monte_carlo.run(path, betas, run_key, 1, max(num, model.num_chains))
-  info = {**acceptance_info(swarm.acceptance.reshape(len(swarm.acceptance), -1), betas), **pilot_info(model, tuned),
+  tuned = tune(target, temperature)
+  betas = tuned.ladder(target.moves.num_temperatures)
+  path = tuned_path(target, tuned, temperature)
+  swarm = sequential_monte_carlo.run(path, betas, run_key, 1, max(num, target.moves.num_chains))
+  info = {**acceptance_info(swarm.acceptance.reshape(len(swarm.acceptance), -1), betas), **pilot_info(target, tuned),
           **swarm_info(swarm)}
   return Started(sequential_monte_carlo.draws(draw_key, swarm, num), info, lambda log_prob: tuned)
 
 
-def _from_chains(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                 condition: Array | None, temperature: Float[Array, ""]) -> Started:
-  chains = jax.random.permutation(key, carry["chains"].reshape(-1, *model.spec.event))
+def _from_chains(target: Target, key: Key[Array, ""], num: int, temperature: Float[Array, ""]) -> Started:
+  assert target.chains is not None
+  chains = jax.random.permutation(key, target.chains)
 
   def tuned(log_prob):  # where the chains are already
-    return _tuned(model, lambda u, beta: log_prob(u), chains[None, :tuning.NUM_CHAINS], model.spread(params),
+    return _tuned(target, lambda u, beta: log_prob(u), chains[None, :tuning.NUM_CHAINS], target.spread,
                   jax.random.key(PILOT_SEED))
 
   return Started(chains[jnp.arange(num) % len(chains)], {}, tuned)
 
 
-STARTS: Mapping[str, Callable[..., Started]] = {"base": _from_base, "smc": _by_smc, "chains": _from_chains}
+STARTS: Mapping[str, Callable[[Target, Key[Array, ""], int, Float[Array, ""]], Started]] = {
+    "base": _from_base, "smc": _by_smc, "chains": _from_chains}
 
 
 class Drawn(NamedTuple):
@@ -173,24 +231,22 @@ class Drawn(NamedTuple):
   info: dict[str, Array]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
-def sample(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-           condition: Array | None, num_steps: int, sampler: str, start: str,
+def sample(target: Target, key: Key[Array, ""], num: int, num_steps: int, sampler: str, start: str,
            temperature: Float[Array, ""]) -> Drawn:
-  """Draws, after `num_steps` steps of a kernel from where a start of STARTS puts them."""
+  """Return draws after `num_steps` steps of a kernel of KERNELS from where a start of STARTS puts them."""
   start_key, walk_key = jax.random.split(key)
-  started = STARTS[start](model, params, carry, start_key, num, condition, temperature)
+  started = STARTS[start](target, start_key, num, temperature)
   u, divergent = started.u, jnp.zeros(num, bool)
   info = dict(started.info)
   if num_steps:  # no gradient for a walk of none
-    energy = model.energy(params, carry, condition)
+    energy = target.energy(target.condition)
 
     def log_prob(u):
       return -energy(u) / temperature
 
-    scale = jnp.sqrt(temperature) * model.spread(params)
-    kernel = KERNELS[sampler](model, log_prob, scale, lambda: started.tuned(log_prob))
-    known = [u, *([carry["chains"].reshape(-1, *model.spec.event)] if "chains" in carry else [])]
+    scale = jnp.sqrt(temperature) * target.spread
+    kernel = KERNELS[sampler](target, log_prob, scale, lambda: started.tuned(log_prob))
+    known = [u, *([] if target.chains is None else [target.chains])]
     walked = metropolis.walk(walk_key, u, log_prob, kernel, num_steps, watch(jnp.concatenate(known)))
     u, divergent = walked.x, walked.divergent
     info.update(acceptance=jnp.mean(walked.acceptance), log_density=walked.trace, **walked.watched)
@@ -198,82 +254,77 @@ def sample(model: Any, params: Params, carry: Carry, key: Key[Array, ""], num: i
   return Drawn(u, {"divergent": jnp.mean(1.0 * (divergent | lost)), "lost": jnp.mean(1.0 * lost), **info})
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def complete(model: Any, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+def complete(target: Target, keys: Key[Array, "3"], seen: Float[Array, "batch *event"],
              known: Bool[Array, "*event"]) -> Drawn:
-  """Draws of what is unknown, in the data's values: from the base, annealed given what is known."""
-  noise_key, base_key, pilot_key, key = jax.random.split(key, 4)
-  seen = model.standardize(params, x, noise_key)
-  log_density, spread = model.bridge(params, carry), jnp.where(known, 0.0, model.spread(params))
-  rows = _spread_over(len(x))
+  """Return draws of what is unknown: from the base, annealed given what is known of `seen`."""
+  base_key, pilot_key, key = keys
+  log_density, spread = target.bridge(), jnp.where(known, 0.0, target.spread)
+  rows = _spread_over(len(seen))
   of_pilot = jnp.repeat(seen[rows], tuning.NUM_CHAINS // len(rows), axis=0)
   start = jnp.where(known, jnp.concatenate([seen, of_pilot]),
-                    model.sample_base(params, carry, base_key, len(x) + len(of_pilot)))
-  pilot = start[len(x):].reshape(len(rows), -1, *model.spec.event)
-  tuned = _tuned(model, log_density, pilot, spread, pilot_key)
-  u, info = _annealed(model, log_density, start[:len(x)], tuned, key)
-  return Drawn(model.as_data(params, u), info)
+                    target.base.sample(base_key, len(seen) + len(of_pilot)))
+  pilot = start[len(seen):].reshape(len(rows), -1, *target.spread.shape)
+  tuned = _tuned(target, log_density, pilot, spread, pilot_key)
+  return _annealed(target, log_density, start[:len(seen)], tuned, key)
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def denoise(model: Any, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
-            deviation: Float[Array, ""]) -> Drawn:
-  """Draws of what x was before noise of a deviation, in the data's values: from x, annealed given x."""
+def denoise(target: Target, key: Key[Array, ""], seen: Float[Array, "batch *event"],
+            noise: Float[Array, "*event"]) -> Drawn:
+  """Return draws of what `seen` was before normal noise of deviation `noise`: from `seen`, annealed given it."""
   start_key, pilot_key, key = jax.random.split(key, 3)
-  base, bridge = params["base"], model.bridge(params, carry)
-  middle = 0.5 * model.spec.is_discrete  # of what an integer stands for once it is dequantized
-  seen, noise = (x + middle - base["centre"]) / base["scale"], deviation / base["scale"]
+  bridge = target.bridge()
   # Where the noise is narrower than the model, it is what confines the chains.
-  spread = 1.0 / jnp.sqrt(1.0 / jnp.square(model.spread(params)) + 1.0 / jnp.square(noise))
+  spread = 1.0 / jnp.sqrt(1.0 / jnp.square(target.spread) + 1.0 / jnp.square(noise))
 
   def given(seen):
     return lambda u, beta: bridge(u, beta) - 0.5 * _total(jnp.square((seen - u) / noise))
 
-  rows = _spread_over(len(x))
+  rows = _spread_over(len(seen))
   of_pilot = jnp.repeat(seen[rows], tuning.NUM_CHAINS // len(rows), axis=0)
   start = of_pilot + spread * jax.random.normal(start_key, of_pilot.shape, of_pilot.dtype)
-  tuned = _tuned(model, given(of_pilot), start.reshape(len(rows), -1, *model.spec.event), spread, pilot_key)
-  u, info = _annealed(model, given(seen), seen, tuned, key)
-  return Drawn(u * base["scale"] + base["centre"] - middle, info)
+  tuned = _tuned(target, given(of_pilot), start.reshape(len(rows), -1, *target.spread.shape), spread, pilot_key)
+  return _annealed(target, given(seen), seen, tuned, key)
 
 
-def _annealed(model: Any, log_density: tuning.LogDensity, u: Array, tuned: tuning.Tuning,
-              key: Key[Array, ""]) -> tuple[Array, dict[str, Array]]:
-  """One chain from each u, moved at every temperature; and what is told of it."""
-  betas = tuned.ladder(model.num_temperatures)
+def _annealed(target: Target, log_density: tuning.LogDensity, u: Array, tuned: tuning.Tuning,
+              key: Key[Array, ""]) -> Drawn:
+  """Return one chain from each u, moved at every temperature."""
+  betas = tuned.ladder(target.moves.num_temperatures)
 
   def step(u, rung):
     index, beta = rung
-    return _move(model, jax.random.fold_in(key, index), u, lambda u: log_density(u, beta), tuned, beta)
+    return _move(target, jax.random.fold_in(key, index), u, lambda u: log_density(u, beta), tuned, beta)
 
   u, acceptance = jax.lax.scan(step, u, (jnp.arange(len(betas) - 1), betas[1:]))
   lost = jnp.mean(1.0 * ~_finite(u))
-  return u, {"divergent": lost, "lost": lost, **acceptance_info(acceptance, betas), **pilot_info(model, tuned)}
+  return Drawn(u, {"divergent": lost, "lost": lost, **acceptance_info(acceptance, betas), **pilot_info(target, tuned)})
 
 
-def _tuned(model: Any, log_density: tuning.LogDensity, u: Array, spread: Array, key: Key[Array, ""]) -> tuning.Tuning:
-  return tuning.tune(log_density, u, spread, key, num_leapfrog=model.num_leapfrog, longest_step=model.hmc_step_size)
+def _tuned(target: Target, log_density: tuning.LogDensity, u: Array, spread: Array,
+           key: Key[Array, ""]) -> tuning.Tuning:
+  return tuning.tune(log_density, u, spread, key, num_leapfrog=target.moves.num_leapfrog,
+                     longest_step=target.moves.longest_step)
 
 
-def _hmc(model: Any, log_prob: langevin.LogProb, tuned: tuning.Tuning) -> metropolis.Kernel:
+def _hmc(target: Target, log_prob: langevin.LogProb, tuned: tuning.Tuning) -> metropolis.Kernel:
   """At the model itself, as annealing's moves are."""
-  step_size, scale = tuned.kernel_at(jnp.ones(()), model.spec.event)
+  step_size, scale = tuned.kernel_at(jnp.ones(()), target.spread.shape)
 
   def kernel(key, at):
     step_key, key = jax.random.split(key)
     steps = metropolis.mixed_steps(step_key, len(at.x), step_size)
-    return metropolis.hmc(log_prob, steps, model.num_leapfrog, scale)(key, at)
+    return metropolis.hmc(log_prob, steps, target.moves.num_leapfrog, scale)(key, at)
 
   return kernel
 
 
-def _move(model: Any, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, tuned: tuning.Tuning,
+def _move(target: Target, key: Key[Array, ""], u: Array, log_prob: langevin.LogProb, tuned: tuning.Tuning,
           beta: Float[Array, ""]) -> tuple[Array, Float[Array, " chains"]]:
   """Chains after a move of annealing, and its acceptance."""
-  step_size, scale = tuned.kernel_at(beta, model.spec.event)
+  step_size, scale = tuned.kernel_at(beta, target.spread.shape)
   step_key, key = jax.random.split(key)
   steps = metropolis.mixed_steps(step_key, len(u), step_size)
-  return metropolis.hmc_move(key, u, log_prob, steps, model.num_leapfrog, scale)
+  return metropolis.hmc_move(key, u, log_prob, steps, target.moves.num_leapfrog, scale)
 
 
 def _spread_over(num: int) -> np.ndarray:
@@ -297,11 +348,11 @@ def acceptance_info(acceptance: Float[Array, "rungs chains"], betas: Float[Array
           "stuck": jnp.mean(1.0 * (jnp.mean(last, axis=0) < MIN_ACCEPTANCE))}
 
 
-def pilot_info(model: Any, tuned: tuning.Tuning) -> dict[str, Array]:
+def pilot_info(target: Target, tuned: tuning.Tuning) -> dict[str, Array]:
   """"pilot_nfe", gradients of each of a pilot's chains; and "least_path", the shortest of the paths of all moves, in
   deviations of what they move in."""
-  nfe = tuned.num_rungs * tuning.NUM_MOVES * (model.num_leapfrog + 1)
-  return {"pilot_nfe": nfe, "least_path": model.num_leapfrog * jnp.min(tuned.step_sizes)}
+  nfe = tuned.num_rungs * tuning.NUM_MOVES * (target.moves.num_leapfrog + 1)
+  return {"pilot_nfe": nfe, "least_path": target.moves.num_leapfrog * jnp.min(tuned.step_sizes)}
 
 
 def swarm_info(swarm: sequential_monte_carlo.Swarm) -> dict[str, Array]:

@@ -8,41 +8,46 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from gdm import checks
 from gdm.batches import nan_unless_valid, require_labels
-from gdm.energy.ebm import EBM
-from gdm.energy.losses import Energy
+from gdm.energy.continuous.chains import Base, Energy, gaussian_base
+from gdm.energy.continuous.ebm import DEVIATIONS, reference_energy, reference_log_normalizer
+from gdm.energy.continuous.network_energy import NetworkEnergy
 from gdm.errors import ConfigError, SpecError
-from gdm.model import Batch, Carry, LossOutput, Mean, Params, Samples
+from gdm.inference.quadrature import Box
+from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class JEM(EBM):
-  """A network's logits as an energy; see EBM for the other attributes.
+class JEM(NetworkEnergy):
+  """A network's logits as an energy; see `NetworkEnergy` for the other attributes.
 
   Trained on -log p(x) by its objective and -log p(y | x), which make -log p(x, y) where their weights are one
   (equation 8). Likelihoods and completions are of x alone; draws are of x, or of x given labels.
 
   Attributes:
+    reference: deviation of the Gaussian reference, in deviations of the data.
     classifier_weight: weight of -log p(y | x).
   """
 
+  reference: float = 1.0
   classifier_weight: float = 1.0
 
   def __post_init__(self) -> None:
-    if self.network == "quadratic":
-      raise ConfigError("model.network is 'quadratic', which has no logits; it must be 'auto', 'mlp' or "
-                        "'convolutional'.")
-    super().__post_init__()
     if not self.spec.num_classes:
       raise SpecError("a joint energy model is one of labels, but the data has none (spec.num_classes is None); choose "
                       "ebm, or data with labels.")
-    if not 0.0 <= self.classifier_weight < math.inf:
-      raise ConfigError(f"model.classifier_weight is {self.classifier_weight}; it must be at least 0.")
+    super().__post_init__()
+    checks.positive("model.reference", self.reference)
+    checks.at_least("model.classifier_weight", self.classifier_weight, 0)
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (self.energy_objective(self.loss),)
 
   @property
   def class_conditional(self) -> bool:
@@ -50,37 +55,41 @@ class JEM(EBM):
     return True
 
   @property
-  def num_classes(self) -> int:
+  def outputs(self) -> int:
     return self.spec.num_classes or 0
 
   @property
   def first_log_normalizer(self) -> float:
-    return super().first_log_normalizer + math.log(self.num_classes)
+    return reference_log_normalizer(self.spec, self.reference) + math.log(self.outputs)
 
   def logits(self, params: Params) -> Callable[[Float[Array, "batch *event"]], Float[Array, "batch classes"]]:
-    """g(u) in nats."""
-    return super().network_energy(params)
-
-  def network_energy(self, params: Params) -> Energy:
-    logits = self.logits(params)
-    return lambda u: -jax.nn.logsumexp(logits(u), axis=1)
+    """Return g, of standardized values, in nats."""
+    return self.network_outputs(params)
 
   def energy(self, params: Params, carry: Carry, condition: Int[Array, " batch"] | None = None) -> Energy:
-    """-log f(u) in nats; given labels, -log f(u, y)."""
-    if condition is None:
-      return super().energy(params, carry)
+    """Return -log f(u) in nats; given labels, -log f(u, y)."""
     logits = self.logits(params)
-    return lambda u: self.of_reference(u) - _at(logits(u), condition)
+    if condition is None:
+      return lambda u: -jax.nn.logsumexp(logits(u), axis=1) + reference_energy(u, self.reference)
+    return lambda u: reference_energy(u, self.reference) - _at(logits(u), condition)
+
+  def base_of(self, params: Params, carry: Carry) -> Base:
+    return gaussian_base(params["base"])
+
+  def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    return {}, {}
+
+  def box(self, params: Params) -> Box:
+    return self.centred_box(params, DEVIATIONS * self.reference)
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """The objective's loss of x, and `classifier_weight` times the cross-entropy of the labels in nats.
 
     Raises SpecError where the batch has no labels.
     """
-    if "y" not in batch:
-      raise SpecError(f"{type(self).__name__} is trained on labels; the batch must have labels y.")
+    checks.has_labels(batch, self, "is trained on labels")
     batch = self.prepare(params, carry, batch, key)  # the same values for both losses: the network is computed once
-    out = super().loss(params, carry, batch, key, step)
+    out = self.energy_loss(params, carry, batch, key, step)
     log_probs = jax.nn.log_softmax(self.logits(params)(jnp.asarray(batch["u"])), axis=1)
     y = jnp.asarray(batch["y"])
     cross_entropy = -_at(log_probs, y)
@@ -93,28 +102,22 @@ class JEM(EBM):
     log_probs = jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], jax.random.key(0))), axis=1)
     return nan_unless_valid(self.spec, batch, log_probs, given=("y",))
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0,
-             num_temperatures: int = 0) -> Samples:
-    """Draws x [num, *event]; given labels [num], or one for all, of p(x | y). See ContinuousEnergy for the rest."""
-    why = {"chains": "those of the buffer are of no class", "smc": "chains of one class cannot take another's place"}
-    if condition is not None and start in why:
-      raise ConfigError(f"start is {start!r}, but {why[start]}; to draw given labels it must be 'base'.")
-    return super().sample(params, carry, key, num, condition, num_steps, sampler, start, temperature, num_temperatures)
+  def checked_condition(self, condition: Array | None, num: int, start: str) -> Int[Array, " num"] | None:
+    """Return labels of `num` draws, one for all repeated.
 
-  def checked_condition(self, condition: Array | None, num: int) -> Int[Array, " num"] | None:
-    """Labels of `num` draws, one for all repeated. Raises SpecError where they are no labels."""
+    Raises SpecError where they are no labels, ConfigError where chains that start so cannot be given any.
+    """
     if condition is None:
       return None
+    why = {"chains": "those of the buffer are of no class", "smc": "chains of one class cannot take another's place"}
+    if start in why:
+      raise ConfigError(f"start is {start!r}, but {why[start]}; to draw given labels it must be 'base'.")
     labels = jnp.asarray(condition)
     if labels.shape not in ((), (num,)) or not jnp.issubdtype(labels.dtype, jnp.integer):
       raise SpecError(f"condition has shape {labels.shape} and dtype {labels.dtype}; it must be integer labels "
                       f"[{num}], or one for all.")
     require_labels(self.spec, labels)
     return jnp.broadcast_to(labels, (num,))
-
-  def _network(self) -> nn.Module:
-    return super()._network().clone(outputs=self.num_classes)
 
 
 def _at(values: Float[Array, "batch classes"], y: Int[Array, " batch"]) -> Float[Array, " batch"]:

@@ -5,11 +5,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gdm.errors import ConfigError
+from gdm import checks
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
 from gdm.model import PyTree
 from gdm.networks.activations import activation
 from gdm.networks.blocks import end_of_block
 from gdm.networks.convolution import Convolution
+from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
 
 HIDDEN_KERNELS = ("hidden", "convolution")  # what spectral normalization divides; the last layer sets the scale
@@ -38,10 +41,10 @@ class MLPEnergy(nn.Module):
 
   hidden: tuple[int, ...] = (128, 128)
   activation: str = "silu"
-  outputs: int | None = None
+  outputs: int | None = from_data(None)
 
   def __post_init__(self) -> None:
-    require_sizes(self.hidden)
+    checks.sizes("network.hidden", self.hidden)
     activation(self.activation)
     super().__post_init__()
 
@@ -70,10 +73,10 @@ class ConvolutionalEnergy(nn.Module):
 
   widths: tuple[int, ...] = (32, 64, 64)
   activation: str = "silu"
-  outputs: int | None = None
+  outputs: int | None = from_data(None)
 
   def __post_init__(self) -> None:
-    require_sizes(self.widths)
+    checks.sizes("network.widths", self.widths)
     activation(self.activation)
     super().__post_init__()
 
@@ -87,10 +90,31 @@ class ConvolutionalEnergy(nn.Module):
     return made[:, 0] if self.outputs is None else made
 
 
-def require_sizes(hidden: tuple[int, ...]) -> None:
-  """Raises a ConfigError unless there is a layer and every one has a unit."""
-  if not hidden or min(hidden) < 1:
-    raise ConfigError(f"hidden is {hidden}; a network needs one or more sizes of at least 1.")
+def energy_network(network: nn.Module | None, spec: DataSpec, outputs: int | None) -> nn.Module:
+  """Return a network made for the data: by default convolutions for images, else a perceptron.
+
+  Args:
+    network: an energy network; None is the default one.
+    spec: the data.
+    outputs: numbers of each example; None is one, without an axis of its own.
+
+  Raises:
+    ConfigError: it is no energy network, or cannot have as many outputs.
+    SpecError: convolutions of what are no images.
+  """
+  if network is None:
+    network = ConvolutionalEnergy() if spec.is_image else MLPEnergy()
+  if isinstance(network, QuadraticEnergy):
+    if outputs is not None:
+      raise ConfigError("model.network is 'quadratic', which has no logits; it must be 'mlp' or 'convolutional'.")
+    return network
+  if not isinstance(network, MLPEnergy | ConvolutionalEnergy):
+    raise ConfigError(f"model.network is a {type(network).__name__}; it must be an energy's: mlp, convolutional or "
+                      "quadratic.")
+  if isinstance(network, ConvolutionalEnergy) and len(spec.event) != 3:
+    raise SpecError(f"model.network is 'convolutional', but spec.event is {spec.event}; it must be images of "
+                    "(height, width, channels).")
+  return network.clone(outputs=outputs)
 
 
 def spectrally_normalized(params: PyTree) -> PyTree:

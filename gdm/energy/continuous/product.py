@@ -9,24 +9,26 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from gdm.energy.continuous import ContinuousEnergy
-from gdm.energy.losses import Energy
+from gdm import checks
+from gdm.energy.continuous.chains import Base, Energy, gaussian_base
+from gdm.energy.continuous.energy import ContinuousEnergy
 from gdm.errors import ConfigError, SpecError
 from gdm.inference.quadrature import Box
 from gdm.model import Batch, Carry, Model, Objective, Params, PyTree
-from gdm.parts import carry_of, merged_carry, named_params, params_of
+from gdm.submodels import carry_of, merged_carry, named_params, params_of
 
 CHAINS = "chains"  # what a part's training keeps and a product has no use for
 
 
 @dataclasses.dataclass(frozen=True)
 class Product(ContinuousEnergy):
-  """The parts' densities multiplied, each to the power of its weight; see ContinuousEnergy for the other attributes.
+  """The parts' densities multiplied, each to the power of its weight; see `ContinuousEnergy` for the other attributes.
 
   All parts see the same real-valued x, after the same noise where the data are integers, each by its own
   standardization. Part k's parameter group "g" is the product's "k/g"; its part of a carry entry is the entry's "k".
@@ -39,6 +41,8 @@ class Product(ContinuousEnergy):
 
   components: tuple[Model, ...] = dataclasses.field(kw_only=True)
   weights: tuple[float, ...] = ()
+
+  known_objectives: ClassVar[Sequence[str]] = ("pcd",)  # it is not trained
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -93,17 +97,11 @@ class Product(ContinuousEnergy):
 
     return energy
 
-  def init_network(self, key: Key[Array, ""], u: Float[Array, "batch *event"]) -> PyTree:
-    return {}  # it has none but its parts'
+  def base_of(self, params: Params, carry: Carry) -> Base:
+    return gaussian_base(params["base"])
 
-  @property
-  def first_log_normalizer(self) -> float:
-    return 0.0
-
-  @property
-  def reach(self) -> float:
-    """The reach of the part that reaches farthest, each by its own standardization."""
-    return max(part.reach for part in self.parts)
+  def checked_condition(self, condition: Array | None, num: int, start: str) -> None:
+    checks.unconditional(self, condition)
 
   def box(self, params: Params) -> Box:
     """About the product's own mean, as finely as its own deviation asks for, as far as the boxes of all parts."""
@@ -142,6 +140,3 @@ class Product(ContinuousEnergy):
         [(base["centre"] - centre) / scale + base["scale"] / scale * base["mean"] for base in bases],
         [base["scale"] / scale * base["deviation"] for base in bases])
     return {"centre": centre, "scale": scale, "mean": middle, "deviation": deviation}
-
-  def _require_chains(self, params: Params, carry: Carry) -> None:
-    raise ConfigError("start is 'chains', but a product keeps none; it must be 'base'.")

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from gdm.energy import bernoulli_base
-from gdm.energy.energy import EnergyModel
-from gdm.energy.enumeration import log_sum_over_states
-from gdm.errors import ConfigError, nearest
+from gdm import checks
+from gdm.energy.discrete import bernoulli_base
+from gdm.energy.discrete.enumeration import log_sum_over_states
+from gdm.energy.gibbs_energy import GibbsEnergy
 from gdm.inference import gibbs
 from gdm.inference.gibbs_with_gradients import binary_step
 from gdm.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Ising(EnergyModel):
+class Ising(GibbsEnergy):
   """Pairwise couplings between all binary units.
 
   Parameters: "couplings" [dims, dims], of which the mean with its transpose, off the diagonal, counts; "bias" [dims].
@@ -33,8 +33,7 @@ class Ising(EnergyModel):
 
   def __post_init__(self) -> None:
     self.spec.require_binary("Ising")
-    if self.sampler not in SAMPLERS:
-      raise ConfigError(f"model.sampler is {self.sampler!r}; {nearest(self.sampler, SAMPLERS)}")
+    checks.one_of("model.sampler", self.sampler, SAMPLERS)
     super().__post_init__()
 
   @property
@@ -61,6 +60,9 @@ class Ising(EnergyModel):
 
   def sample_elsewhere(self, params, key, num):
     return bernoulli_base.elsewhere(params["base"], key, num)
+
+  def spread(self, params):
+    return jnp.ones(self.num_dims)
 
   def fit_base(self, params, x, weights):
     return bernoulli_base.fit_weighted(x, weights)

@@ -12,12 +12,14 @@ from typing import cast
 import jax
 from jaxtyping import Array, Float, Key
 
-from gdm.energy.losses import Energy
-from gdm.energy.network_energy import NetworkEnergy
+from gdm import checks
+from gdm.energy.continuous.chains import Base, Energy
+from gdm.energy.continuous.network_energy import NetworkEnergy
 from gdm.errors import ConfigError, SpecError
+from gdm.inference.quadrature import Box
 from gdm.likelihood import Kind
 from gdm.model import Batch, Carry, HasLogLikelihood, HasSample, LossOutput, Model, Objective, Params
-from gdm.parts import named_params, params_of
+from gdm.submodels import named_params, params_of
 
 BASE = "base_"  # before the names of the base's groups
 SHARED = ("statistics",)  # entries of the carry that are the base's; chains are the tilt's own
@@ -26,7 +28,7 @@ DEVIATIONS = 8.0  # of the data, within which quadrature looks
 
 @dataclasses.dataclass(frozen=True)
 class Tilted(NetworkEnergy):
-  """A network's energy on a base with an exact density; see NetworkEnergy for the other attributes.
+  """A network's energy on a base with an exact density; see `NetworkEnergy` for the other attributes.
 
   The base's parameter group "g" is "base_g" here; its batch statistics are those of the whole. Its objectives come
   first, each on a minibatch of its own; to the energy's objective the base is a constant.
@@ -56,7 +58,7 @@ class Tilted(NetworkEnergy):
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    return (*map(self._of_base, self.base.objectives), *super().objectives)
+    return (*map(self._of_base, self.base.objectives), self.energy_objective())
 
   def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """The base's, by the batch.
@@ -81,28 +83,37 @@ class Tilted(NetworkEnergy):
     return named_params(params, BASE), carry
 
   def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
-    of_network = self.network_energy(params)
-    return lambda u: of_network(u) - self.base_log_prob(params, carry, u)
+    outputs, base = self.network_outputs(params), self.base_of(params, carry)
+    return lambda u: outputs(u) - base.log_prob(u)
 
-  def base_log_prob(self, params: Params, carry: Carry,
-                    u: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-    """Log-density of the base in nats, at standardized values and of them."""
-    x = u * params["base"]["scale"] + params["base"]["centre"]
-    scored = cast(HasLogLikelihood, self.base).log_likelihood(
-        params_of(params, BASE), _carry_of_base(carry), {"x": x}, jax.random.key(0))  # exact: nothing is drawn
-    return scored.nats + self._log_volume(params)
+  def base_of(self, params: Params, carry: Carry) -> Base:
+    """Return the base model, of standardized values."""
+    own, statistics = params_of(params, BASE), _carry_of_base(carry)
+    centre, scale = params["base"]["centre"], params["base"]["scale"]
 
-  def sample_base(self, params: Params, carry: Carry, key: Key[Array, ""], num: int) -> Float[Array, "num *event"]:
-    x = cast(HasSample, self.base).sample(params_of(params, BASE), _carry_of_base(carry), key, num).x
-    return (x - params["base"]["centre"]) / params["base"]["scale"]
+    def log_prob(u):
+      scored = cast(HasLogLikelihood, self.base).log_likelihood(
+          own, statistics, {"x": u * scale + centre}, jax.random.key(0))  # exact: nothing is drawn
+      return scored.nats + self.log_volume(params)
+
+    def sample(key, num):
+      return (cast(HasSample, self.base).sample(own, statistics, key, num).x - centre) / scale
+
+    return Base(log_prob, sample, self.spread(params))
+
+  @property
+  def outputs(self) -> None:
+    return None
 
   @property
   def first_log_normalizer(self) -> float:
     return 0.0
 
-  @property
-  def reach(self) -> float:
-    return DEVIATIONS
+  def box(self, params: Params) -> Box:
+    return self.centred_box(params, DEVIATIONS)
+
+  def checked_condition(self, condition: Array | None, num: int, start: str) -> None:
+    checks.unconditional(self, condition)
 
   def _of_base(self, objective: Objective) -> Objective:
     def loss(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:

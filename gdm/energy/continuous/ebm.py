@@ -1,0 +1,77 @@
+"""Energy-based models of real numbers: a network's energy on a Gaussian reference.
+
+log f(u) = -E(u) - |u|^2 / (2 reference^2) of standardized data u (Xie et al., arXiv:1602.03264, equation 1).
+Perceptrons and convolutions grow at most linearly at infinity, so that with the reference every f is a density; a fresh
+model, of energy zero, is the reference itself.
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from gdm import checks
+from gdm.dataspec import DataSpec
+from gdm.energy.continuous.chains import Base, Energy, gaussian_base
+from gdm.energy.continuous.network_energy import NetworkEnergy
+from gdm.inference.quadrature import Box
+from gdm.model import Batch, Carry, Objective, Params
+
+DEVIATIONS = 8.0  # of the reference, within which quadrature looks
+
+
+@dataclasses.dataclass(frozen=True)
+class EBM(NetworkEnergy):
+  """A network's energy on a Gaussian reference; see `NetworkEnergy` for the other attributes.
+
+  Attributes:
+    reference: deviation of the Gaussian reference, in deviations of the data.
+
+  Example:
+    model = EBM(DataSpec((2,), None), network=MLPEnergy(hidden=(64, 64)), objective="cd")
+  """
+
+  reference: float = 1.0
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.positive("model.reference", self.reference)
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (self.energy_objective(),)
+
+  def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
+    outputs = self.network_outputs(params)
+    return lambda u: outputs(u) + reference_energy(u, self.reference)
+
+  def base_of(self, params: Params, carry: Carry) -> Base:
+    return gaussian_base(params["base"])
+
+  def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    return {}, {}
+
+  def box(self, params: Params) -> Box:
+    return self.centred_box(params, DEVIATIONS * self.reference)
+
+  def checked_condition(self, condition: Array | None, num: int, start: str) -> None:
+    checks.unconditional(self, condition)
+
+  @property
+  def outputs(self) -> None:
+    return None
+
+  @property
+  def first_log_normalizer(self) -> float:
+    return reference_log_normalizer(self.spec, self.reference)
+
+
+def reference_energy(u: Float[Array, "batch *event"], reference: float) -> Float[Array, " batch"]:
+  """Return |u|^2 / (2 reference^2)."""
+  return 0.5 * jnp.sum(jnp.square(u / reference), axis=tuple(range(1, u.ndim)))
+
+
+def reference_log_normalizer(spec: DataSpec, reference: float) -> float:
+  """Return the log of the integral of exp(-reference_energy), in nats."""
+  return spec.num_dims * math.log(reference * math.sqrt(2.0 * math.pi))
