@@ -13,53 +13,54 @@ from configs.autoregressive import shared
 
 VARIANTS = {
     "digits": {
-        "model": {"center": True, "num_orderings": 4, "dropout": 0.5, "input_dropout": 0.15},
+        "model": {"network": {"dropout": 0.5}, "center": True, "num_orderings": 4, "input_dropout": 0.15},
         "optimizer": {"learning_rate": 2e-3},
         "training": {"num_steps": 1800, "eval_every": 100, "checkpoint_every": 600, "patience": 0},
     },
     "binarized_mnist": {
-        "model": {"hidden": (4000,), "direct": True, "dropout": 0.3},
+        "model": {"network": {"hidden": (4000,), "direct": True, "dropout": 0.3}},
         "training": {"num_steps": 10_000, "steps_per_call": 1, "eval_every": 500, "checkpoint_every": 5000,
                      "patience": 0},
         "evaluation": {"batch_size": 1000},
     },
     "npz": {
-        "model": {"hidden": (500, 500), "direct": True, "center": True, "num_orderings": 8, "dropout": 0.5,
+        "model": {"network": {"hidden": (500, 500), "direct": True, "dropout": 0.5}, "center": True, "num_orderings": 8,
                   "input_dropout": 0.15},
         "optimizer": {"learning_rate": 2e-3},
         # What a few thousand rows need against overfitting keeps one network from learning many rows.
-        "large": {"rows": 8000, "model": {"num_orderings": 1, "dropout": 0.2, "input_dropout": 0.0}},
+        "large": {"rows": 8000, "model": {"network": {"dropout": 0.2}, "num_orderings": 1, "input_dropout": 0.0}},
     },
     "adult": {
-        "model": {"activation": "sigmoid", "direct": True, "center": True, "dropout": 0.5},
+        "model": {"network": {"activation": "sigmoid", "direct": True, "dropout": 0.5}, "center": True},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 3000, "eval_every": 100, "ema_decay": 0.9995, "patience": 0},
     },
     "dna": {
-        "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "center": True, "dropout": 0.3,
-                  "input_dropout": 0.2},
+        "model": {"network": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "dropout": 0.3},
+                  "center": True, "input_dropout": 0.2},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 1400, "eval_every": 100, "patience": 0},
     },
     "mushrooms": {
-        "model": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "center": True, "dropout": 0.3},
+        "model": {"network": {"hidden": (1000,), "activation": "sigmoid", "direct": True, "dropout": 0.3},
+                  "center": True},
         "optimizer": {"learning_rate": 1e-2},
         "training": {"num_steps": 2000, "eval_every": 100, "patience": 0},
     },
     "adult_blocks": {
-        "model": {"ordering": "random", "hidden": (500, 500), "direct": True, "center": True, "dropout": 0.5,
-                  "input_dropout": 0.1},
+        "model": {"network": {"hidden": (500, 500), "direct": True, "dropout": 0.5}, "ordering": "random",
+                  "center": True, "input_dropout": 0.1},
         "optimizer": {"learning_rate": 2e-3},
         "training": {"num_steps": 2000, "eval_every": 100, "ema_decay": 0.9995, "patience": 0},
     },
     "dna_blocks": {
-        "model": {"ordering": "random", "num_orderings": 16, "direct": True, "center": True, "dropout": 0.5,
-                  "input_dropout": 0.5},
+        "model": {"network": {"direct": True, "dropout": 0.5}, "ordering": "random", "num_orderings": 16,
+                  "center": True, "input_dropout": 0.5},
         "optimizer": {"learning_rate": 5e-3},
         "training": {"num_steps": 2100, "eval_every": 100, "patience": 0},
     },
     "red_wine": {
-        "model": {"hidden": (500, 500), "dropout": 0.5},
+        "model": {"network": {"hidden": (500, 500), "dropout": 0.5}},
         "training": {"num_steps": 3000, "steps_per_call": 50, "eval_every": 100, "patience": 0},
     },
 }
@@ -68,7 +69,7 @@ VARIANTS = {
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("made")
-  config.update({"search": {"model": {"dropout": (0.0, 0.1, 0.3, 0.5), "num_orderings": (1, 8)},
+  config.update({"search": {"model": {"network": {"dropout": (0.0, 0.1, 0.3, 0.5)}, "num_orderings": (1, 8)},
                             "optimizer": {"learning_rate": (5e-4, 2e-3)}}})
   config.update(data.choose(variant, VARIANTS))
   return config

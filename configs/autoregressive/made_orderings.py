@@ -13,7 +13,7 @@ from gdm.runs import registry
 
 NUM_MEMBERS = 8
 # A mixture bears members that are fitted more closely than a model that stands alone.
-MEMBER = {"hidden": (300, 300), "dropout": 0.25}
+NETWORK = {"hidden": (300, 300), "dropout": 0.25}
 VARIANTS = {
     "npz": {"training": {"patience": 12}},
     "red_wine": {},
@@ -23,7 +23,8 @@ VARIANTS = {
 def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
   config = made.get_config("red_wine")
-  member = {**config.model.to_dict(), **MEMBER}
+  member = config.model.to_dict()
+  member["network"] |= NETWORK
   # The data's own ordering, and random ones.
   members = tuple({**member, "ordering": "random" if seed else "natural", "ordering_seed": seed}
                   for seed in range(NUM_MEMBERS))

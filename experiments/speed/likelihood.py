@@ -32,7 +32,7 @@ def run(settings: Settings) -> list[Row]:
   models: Mapping[str, dict[str, Any]] = {
       "FVSBN": {"name": "fvsbn"},
       f"NADE-{size.hidden}": {"name": "nade", "hidden": size.hidden},
-      f"MADE-{size.hidden}": {"name": "made", "hidden": (size.hidden,)},
+      f"MADE-{size.hidden}": {"name": "made", "network": {"hidden": (size.hidden,)}},
   }
   calls = {name: _scorer(fields, dataset, size) for name, fields in models.items()}
   num = dataset.num_examples(size.split)

@@ -51,7 +51,7 @@ def run(settings: Settings) -> list[Row]:
     rows += _compare(f"weight gradient, {name}", calls, settings.repeats, size.micro,
                      f"{size.micro} micro-batches of {size.batch}; ms per micro-batch")
   dataset = settings.dataset()
-  trainee = Trainee(build_model({"name": "made", "hidden": (size.hidden,)}, dataset.spec), dataset)
+  trainee = Trainee(build_model({"name": "made", "network": {"hidden": (size.hidden,)}}, dataset.spec), dataset)
   for name, batch, steps, accumulate in (
       (f"accumulate {size.micro}", size.batch * size.micro, 1, size.micro),
       (f"{size.steps} steps per call", size.batch, size.steps, 1),

@@ -42,7 +42,7 @@ SIZES = {FULL: Size(), QUICK: Size(steps=100, blocks=1), TINY: Size(4, 10, 4, 1,
 
 def run(settings: Settings) -> list[Row]:
   size, dataset = SIZES[settings.size], settings.dataset()
-  trainee = Trainee(build_model({"name": "made", "hidden": (size.hidden,)}, dataset.spec), dataset)
+  trainee = Trainee(build_model({"name": "made", "network": {"hidden": (size.hidden,)}}, dataset.spec), dataset)
   bare, name = trainee.bare_step(size.batch), f"MADE-{size.hidden}"
   how = f"batch {size.batch}, adam, {size.steps} steps a time"
   rows = []
@@ -62,7 +62,8 @@ def run(settings: Settings) -> list[Row]:
 
 def made(dataset: Dataset, hidden: tuple[int, ...]) -> tuple[str, Model]:
   """MADE of these hidden layers, and what rows call it."""
-  return f"MADE-{'-'.join(map(str, hidden))}", build_model({"name": "made", "hidden": hidden}, dataset.spec)
+  return f"MADE-{'-'.join(map(str, hidden))}", build_model({"name": "made", "network": {"hidden": hidden}},
+                                                                dataset.spec)
 
 
 class Trainee:

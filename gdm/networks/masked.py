@@ -11,18 +11,14 @@ the plain dense network, against 1.2 to 1.6 with full-size masks.
 """
 
 import itertools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from gdm.networks.activations import activation, initializer
-from gdm.networks.blocks import end_of_block
-from gdm.networks.dropout import dropout
+from gdm.networks.activations import initializer
 
 MAX_TILES = 4
 MIN_TILE = 128  # narrower tiles cost more in dispatch than they save in arithmetic
@@ -102,52 +98,3 @@ class MaskedDense(nn.Module):
       mask = connections(degrees[:tile.rows], limits[tile.start:tile.stop])
       outputs.append(x[:, :tile.rows] @ jnp.where(mask, kernel, 0.0))
     return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=-1)
-
-
-class MaskedMLP(nn.Module):
-  """A masked network with any number of hidden layers (section 4.2) and, on request, direct connections.
-
-  Attributes:
-    num_in, num_out: sizes of the input and the output.
-    hidden: sizes of the hidden layers.
-    tiles: tiles of each hidden layer's kernel, then of the output's.
-    direct_tiles: tiles of the direct connections from input to output; () for none.
-    activation: name of the hidden units' activation.
-    dropout: rate on hidden units.
-    weight_init: name of an initializer.
-  """
-
-  num_in: int
-  num_out: int
-  hidden: tuple[int, ...]
-  tiles: tuple[tuple[Tile, ...], ...]
-  direct_tiles: tuple[Tile, ...] = ()
-  activation: str = "relu"
-  dropout: float = 0.0
-  weight_init: str = "glorot_uniform"
-
-  def setup(self):
-    sizes = (self.num_in, *self.hidden)
-    self.layers = [MaskedDense(size, tiles, self.weight_init)
-                   for size, tiles in zip(sizes[:-1], self.tiles[:-1], strict=True)]
-    self.hidden_biases = [self.param(f"hidden_bias_{layer}", nn.initializers.zeros, (size,))
-                          for layer, size in enumerate(self.hidden)]
-    self.output = MaskedDense(sizes[-1], self.tiles[-1], self.weight_init)
-    self.direct = MaskedDense(self.num_in, self.direct_tiles, self.weight_init) if self.direct_tiles else None
-    self.bias = self.param("bias", nn.initializers.zeros, (self.num_out,))
-
-  def __call__(self, x: Float[Array, "batch in"], degrees: Sequence[Int[Array, "_"]], limits: Int[Array, " out"],
-               key: Key[Array, ""] | None = None) -> Float[Array, "batch out"]:
-    """Outputs, given the degrees of the inputs and of each hidden layer, and the outputs' limits.
-
-    With a key the network is in training: dropout draws from it.
-    """
-    keys = [None] * len(self.hidden) if key is None else jax.random.split(key, len(self.hidden))
-    # The barrier keeps the compiler from folding masks it knows into constants of the kernels' size.
-    degrees, limits = jax.lax.optimization_barrier((tuple(degrees), limits))
-    h = x
-    for layer, layer_key in enumerate(keys):
-      h = self.layers[layer](h, degrees[layer], degrees[layer + 1]) + self.hidden_biases[layer]
-      h = end_of_block(dropout(layer_key, activation(self.activation)(h), self.dropout))
-    y = self.output(h, degrees[-1], limits) + self.bias
-    return y if self.direct is None else y + self.direct(x, degrees[0], limits)

@@ -19,7 +19,7 @@ def get_config(model: str = "", *settings: Mapping[str, Any]) -> ml_collections.
   Raises ConfigError for an unknown model.
 
   Example:
-    config = get_config("made", {"model": {"hidden": (100,)}, "training": {"num_steps": 500}})
+    config = get_config("made", {"model": {"network": {"hidden": (100,)}}, "training": {"num_steps": 500}})
   """
   config = _sections()
   for each in settings:

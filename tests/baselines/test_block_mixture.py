@@ -19,7 +19,7 @@ from helpers.enumeration import (
   states_of,
 )
 
-from gdm.autoregressive.heads import BlockHead
+from gdm.autoregressive.vectors.heads import BlockHead
 from gdm.baselines.block_mixture import BlockMixture, _Fit
 from gdm.baselines.mixture import Mixture
 from gdm.dataspec import DataSpec

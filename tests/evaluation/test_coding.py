@@ -31,9 +31,9 @@ MORE = {
     "fvsbn of levels": ("fvsbn", {"ordering": "random"}, DataSpec((3, 3), 5)),
     "nade of blocks": ("nade", {"hidden": 8}, BLOCKS),
     "mlp of blocks with many escapes": ("mlp", {"hidden": (4,), "fallback": 0.2, "ordering": "random"}, BLOCKS),
-    "made of orders": ("made", {"hidden": (16,), "num_orderings": 3}, DataSpec((3, 3), 4)),
-    "made of masks and blocks": ("made", {"hidden": (9,), "num_masks": 2}, BLOCKS),
-    "made of both": ("made", {"hidden": (9,), "num_masks": 2, "num_orderings": 4}, DataSpec((6,), 2)),
+    "made of orders": ("made", {"network": {"hidden": (16,)}, "num_orderings": 3}, DataSpec((3, 3), 4)),
+    "made of masks and blocks": ("made", {"network": {"hidden": (9,)}, "num_masks": 2}, BLOCKS),
+    "made of both": ("made", {"network": {"hidden": (9,)}, "num_masks": 2, "num_orderings": 4}, DataSpec((6,), 2)),
 }
 
 

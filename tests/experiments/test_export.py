@@ -48,7 +48,7 @@ def export(commands, workdir, out, *args):
 
 
 def test_a_forward_pass_in_numpy_is_the_models(commands, workdir, tmp_path):
-  from gdm.networks.triangular import pack_upper
+  from gdm.autoregressive.vectors.triangular import pack_upper
 
   out = tmp_path / "fvsbn.safetensors"
   said = export(commands, workdir, out)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from gdm.autoregressive.fvsbn import FVSBN
+from gdm.autoregressive.vectors.fvsbn import FVSBN
 from gdm.data.load import load_dataset
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.errors import ConfigError, DataError

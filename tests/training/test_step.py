@@ -152,7 +152,7 @@ def test_other_normalizations_and_objectives_can_be_accumulated():
 @pytest.mark.parametrize("unroll", [True, False])
 def test_the_memory_of_accumulation_does_not_grow_with_the_micro_batches(unroll):
   """It is that of the sums and of one micro-batch's gradient, beside what a step takes anyway."""
-  model = build_model({"name": "made", "hidden": (300,)}, DataSpec((200,), 2))
+  model = build_model({"name": "made", "network": {"hidden": (300,)}}, DataSpec((200,), 2))
   optimizers, mesh = optimizers_for(model, optax.sgd(0.1)), make_mesh(devices=jax.devices()[:1])
   batch = {"x": np.zeros((1, 64, 200), np.int32)}
   shapes = state_shapes(model, optimizers, {"x": batch["x"][0]}, mesh=mesh)

@@ -10,11 +10,10 @@ from configs.autoregressive import made_orderings as made_orderings_config
 from configs.autoregressive import mlp as mlp_config
 from configs.autoregressive import nade as nade_config
 from configs.autoregressive import rnade as rnade_config
-from gdm.autoregressive.fvsbn import FVSBN
-from gdm.autoregressive.made import MADE
-from gdm.autoregressive.mlp import MLP
-from gdm.autoregressive.nade import NADE
-from gdm.autoregressive.rnade import RNADE
+from gdm.autoregressive.vectors.fvsbn import FVSBN
+from gdm.autoregressive.vectors.made import MADE
+from gdm.autoregressive.vectors.mlp import MLP
+from gdm.autoregressive.vectors.nade import NADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.runs.registry import build_model
@@ -31,7 +30,8 @@ def test_config_builds_its_model(name, variant):
   config = module.get_config(variant)
   settings = config.model.to_dict()
   assert settings.pop("name") == name
-  model = builder(SPECS[variant], **settings)
+  model = build_model({"name": name, **settings}, SPECS[variant])
+  assert type(model) is builder
   assert set(settings) == {field.name for field in dataclasses.fields(model)} - {"spec"}
   assert config.data.name in (variant, f"tfds:{variant}")
 
@@ -53,7 +53,7 @@ def test_unknown_variant_is_named(name):
 def test_config_of_rnade_builds_it(variant):
   settings = rnade_config.get_config(variant).model.to_dict()
   assert settings.pop("name") == "rnade"
-  model = RNADE(DataSpec((11,), None), **settings)
+  model = build_model({"name": "rnade", **settings}, DataSpec((11,), None))
   assert set(settings) == {field.name for field in dataclasses.fields(model)} - {"spec"}
 
 

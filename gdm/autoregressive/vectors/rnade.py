@@ -7,30 +7,29 @@ dimension, rescales pre-activations that would otherwise grow along the ordering
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdm.autoregressive.base import Autoregressive, units_of
-from gdm.autoregressive.heads import MixtureSettings
-from gdm.errors import ConfigError
+from gdm import checks
+from gdm.autoregressive.vectors.heads import MixtureSettings
+from gdm.autoregressive.vectors.nade_recursion import blocked, recursion
+from gdm.autoregressive.vectors.vector_model import OneOrderModel, units_of
 from gdm.networks.activations import activation, initializer
 from gdm.networks.dropout import dropout_scale
-from gdm.networks.nade import blocked, recursion
 
 
 @dataclasses.dataclass(frozen=True)
-class RNADE(Autoregressive):
+class RNADE(OneOrderModel):
   """An RNADE of one hidden layer, in a fixed order, on real data.
 
   Attributes:
     hidden: hidden units d.
     activation: of the hidden units; the paper's best are "relu".
     rescale: whether pre-activations are rescaled by rho.
-    mixture_size, mixture_weights, scale_floor: of the outputs; see gdm.autoregressive.heads.MixtureSettings. The kind
-      of the components is `heads`: "gaussian" (as "auto") or "logistic".
+    mixture: the mixtures that are the outputs; the kind of their components is `heads`: "gaussian" (as "auto") or
+      "logistic".
     dropout: rate on hidden units, one mask per example for all its conditionals.
     weight_init: name of an initializer, see gdm/networks/activations.py.
     block: variables per step of the recursion: 1 is best on a CPU, 16 to 64 on an accelerator. The model is the same.
@@ -39,30 +38,25 @@ class RNADE(Autoregressive):
   hidden: int = 50
   activation: str = "relu"
   rescale: bool = True
-  mixture_size: int = 10
-  mixture_weights: str = "free"
-  scale_floor: float = 1.0
+  mixture: MixtureSettings = MixtureSettings()
   dropout: float = 0.0
   weight_init: str = "glorot_uniform"
   block: int = 1
-
-  rates: ClassVar[tuple[str, ...]] = ("dropout", "input_dropout")
 
   def __post_init__(self) -> None:
     self.spec.require_continuous("RNADE")
     super().__post_init__()
     activation(self.activation)
     initializer(self.weight_init)
-    if self.hidden < 1:
-      raise ConfigError(f"hidden is {self.hidden}; RNADE needs at least 1 hidden unit.")
-    if self.block < 1:
-      raise ConfigError(f"block is {self.block}; it must be at least 1.")
+    checks.at_least("hidden", self.hidden, 1)
+    checks.at_least("block", self.block, 1)
+    checks.rate("dropout", self.dropout)
 
   @property
-  def mixture(self) -> MixtureSettings:
-    return MixtureSettings(self.mixture_size, self.mixture_weights, self.scale_floor)
+  def head(self):
+    return self.make_head(self.mixture)
 
-  def init_network(self, key):
+  def init_parameters(self, key):
     w_key, v_key = jax.random.split(key)
     n, columns, init = self.head.num_variables, self.head.num_columns, initializer(self.weight_init)
     # V maps hidden units to outputs, so its fan-in is d: drawn in that shape, kept with one row per output.
@@ -70,14 +64,14 @@ class RNADE(Autoregressive):
               "c": jnp.zeros(self.hidden), "bias": jnp.zeros(columns)}
     return {**params, "rho": 1.0 / jnp.arange(1.0, n + 1.0)} if self.rescale else params
 
-  def network_masks(self):
+  def output_masks(self):
     n, columns = self.head.num_variables, self.head.num_columns
     # The last variable's W feeds nothing; it stays, as in NADE's count.
     masks = {"W": np.ones((n, self.hidden), bool), "V": np.ones((columns, self.hidden), bool),
              "c": np.ones(self.hidden, bool), "bias": np.ones(columns, bool)}
     return {**masks, "rho": np.ones(n, bool)} if self.rescale else masks
 
-  def network(self, params, inputs, key=None):
+  def outputs(self, params, inputs, key=None):
     scale = dropout_scale(key, (inputs.shape[0], self.hidden), self.dropout)
     weights, start = params["W"][:, None, :], params["c"]
     columns = inputs.T[:, :, None]  # [variables, batch, 1]

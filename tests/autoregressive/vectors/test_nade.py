@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from gdm.autoregressive.nade import NADE
+from gdm.autoregressive.vectors.nade import NADE
 from gdm.dataspec import DataSpec
 from gdm.training.state import count_parameters
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdm.networks.triangular import pack_upper, packed_size, unpack_upper
+from gdm.autoregressive.vectors.triangular import pack_upper, packed_size, unpack_upper
 
 
 @pytest.mark.fast_cases("0", "1")

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from gdm.autoregressive.heads import Head
-from gdm.autoregressive.layout import Layout, input_layout, layout, orderings
+from gdm.autoregressive.vectors.heads import Head
+from gdm.autoregressive.vectors.layout import input_layout, layout, orderings
 from gdm.networks.masked import even_degrees
 
 DEGREES = ("even", "random")
@@ -21,8 +21,6 @@ class Components(NamedTuple):
   """Tables of all components.
 
   Attributes:
-    layout: the order in which the network gives the outputs: the one ordering there is, else the data's own.
-    input_layout: the same of the inputs.
     orders: [components, variables] the variable at each position.
     degrees: [components, inputs] of the inputs by slot, then [components, units] of each hidden layer.
     limits: [components, columns] of the outputs by slot.
@@ -31,8 +29,6 @@ class Components(NamedTuple):
     units: for each hidden layer, [components, variables, most] the units that become final at each step, padded.
   """
 
-  layout: Layout
-  input_layout: Layout
   orders: np.ndarray
   degrees: tuple[np.ndarray, ...]
   limits: np.ndarray
@@ -55,19 +51,26 @@ class Components(NamedTuple):
 @functools.lru_cache(maxsize=32)
 def components(head: Head, ordering: str, ordering_seed: int, num_orderings: int, hidden: tuple[int, ...], degrees: str,
                mask_seed: int, num_masks: int) -> Components:
-  """All components; component c has ordering c mod num_orderings and mask c mod num_masks."""
+  """Return all components; component c has ordering c mod num_orderings and mask c mod num_masks."""
   n, count = head.num_variables, np.arange(max(num_orderings, num_masks))
   distinct = orderings(ordering, ordering_seed, n, num_orderings)
-  order = tuple((distinct[0] if num_orderings == 1 else np.arange(n)).tolist())
+  order = slot_order(head, ordering, ordering_seed, num_orderings)
   outputs, inputs = layout(head, order), input_layout(head, order)
   orders = distinct[count % num_orderings]
   ranks = np.argsort(orders, axis=1)  # [components, variables] the position of each variable
   layers = [layer[count % num_masks] for layer in mask_degrees(hidden, n - 1, num_masks, degrees, mask_seed)]
   slots, before = (side.slots[np.argsort(side.order)][orders] for side in (outputs, inputs))
   previous = np.concatenate([np.full_like(before[:, :1], head.num_inputs), before[:, :-1]], axis=1)
-  return Components(outputs, inputs, orders, (ranks[:, inputs.order[inputs.positions]], *layers),
+  return Components(orders, (ranks[:, inputs.order[inputs.positions]], *layers),
                     ranks[:, outputs.order[outputs.positions]] - 1, slots, previous,
                     tuple(units_by_step(d, n) for d in layers))
+
+
+def slot_order(head: Head, ordering: str, ordering_seed: int, num_orderings: int) -> tuple[int, ...]:
+  """Return the order in which the network gives the outputs: the one ordering there is, else the data's own."""
+  if num_orderings > 1:
+    return tuple(range(head.num_variables))
+  return tuple(orderings(ordering, ordering_seed, head.num_variables)[0].tolist())
 
 
 def mask_degrees(hidden: tuple[int, ...], num_degrees: int, num_masks: int, kind: str,

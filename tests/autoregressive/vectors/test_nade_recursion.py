@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdm.networks.nade import blocked, recursion
+from gdm.autoregressive.vectors.nade_recursion import blocked, recursion
 
 
 def arguments(width, dropped):

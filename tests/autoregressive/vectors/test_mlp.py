@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdm.autoregressive.mlp import MLP
+from gdm.autoregressive.vectors.mlp import MLP
 from gdm.dataspec import DataSpec
 
 
@@ -22,5 +22,5 @@ def test_tiles_of_a_wide_model_leave_nothing_out():
   assert len(params["model"]["first"]) > 1
   assert model.num_parameters == sum(i * 4 + 4 + 4 + 1 for i in range(n))
   inputs = jax.random.normal(jax.random.key(1), (n,))
-  jacobian = jax.jit(jax.jacrev(lambda inputs: model.network(params["model"], inputs[None])[0]))(inputs)
+  jacobian = jax.jit(jax.jacrev(lambda inputs: model.outputs(params["model"], inputs[None])[0]))(inputs)
   np.testing.assert_array_equal(np.asarray(jacobian) != 0, np.tri(n, k=-1, dtype=bool))

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num, PyTree
 
+from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.distributions import bernoulli, blocks, categorical, gaussian_mixture, logistic_mixture
 from gdm.distributions.moments import moments
@@ -58,22 +59,24 @@ class Head(abc.ABC):
     """Columns of logits [variables, width] of each variable, padded with num_columns."""
 
   @property
+  @abc.abstractmethod
+  def num_columns(self) -> int:
+    """Columns of logits of all variables."""
+
+  @property
+  @abc.abstractmethod
   def inputs(self) -> np.ndarray:
     """Columns of inputs [variables, input width] of each variable, padded with num_inputs."""
-    return self.columns
+
+  @property
+  @abc.abstractmethod
+  def num_inputs(self) -> int:
+    """Columns of inputs of all variables."""
 
   @property
   @abc.abstractmethod
   def dims(self) -> np.ndarray:
     """Flat dimensions [variables, span] of each variable, padded with spec.num_dims."""
-
-  @property
-  def num_columns(self) -> int:
-    return self.columns.size
-
-  @property
-  def num_inputs(self) -> int:
-    return self.num_columns
 
   @property
   def variables(self) -> np.ndarray:
@@ -93,60 +96,67 @@ class Head(abc.ABC):
 
   @abc.abstractmethod
   def encode_value(self, value: Num[Array, "*batch span"]) -> Float[Array, "*batch width"]:
-    """The inputs of one variable's value, standardized."""
+    """Return the inputs of one variable's value, standardized."""
 
   @abc.abstractmethod
   def score(self, logits: Float[Array, "*batch width"], value: Num[Array, "*batch span"],
             variable: Int[Array | np.ndarray, "..."]) -> Float[Array, "*batch"]:
-    """Log-probability (of real data: log-density) in nats of one variable's value."""
+    """Return the log-probability (of real data: log-density) in nats of one variable's value."""
 
   @abc.abstractmethod
   def draw(self, key: Key[Array, ""], logits: Float[Array, "batch width"], variable: Int[Array, ""],
            temperature: float = 1.0) -> Num[Array, "batch span"]:
-    """Draws one variable's value; `temperature` divides the logits."""
+    """Draw one variable's value; `temperature` divides the logits."""
 
   @abc.abstractmethod
   def marginal_logits(self, x: Num[Array, "batch dims"]) -> Float[Array, " columns"]:
-    """Logits of the variables' marginals in x, smoothed by one count per state: where output biases start."""
+    """Return logits of the variables' marginals in x, smoothed by one count per state: where output biases start."""
 
-  # What only real data has: units of measurement. Discrete data is its own.
-
-  def measure(self, x: Num[Array, "batch dims"]) -> dict[str, Float[Array, " variables"]]:
-    """The units of the data, as x shows them; {} where it has none."""
-    return {}
-
-  def standardize(self, units: PyTree, value: Num[Array, "*batch span"],
-                  variable: Int[Array | np.ndarray, "..."]) -> Num[Array, "*batch span"]:
-    """Values in the data's units as the network sees them; `variable` broadcasts against them."""
-    return value
-
-  def in_units(self, units: PyTree, outputs: Float[Array, "*batch width"],
-               variable: Int[Array | np.ndarray, "..."]) -> Float[Array, "*batch width"]:
-    """The network's outputs as logits that score and draw values in the data's units."""
-    return outputs
-
-  def encode(self, x: Num[Array, "batch dims"]) -> Float[Array, "batch columns"]:
-    """All inputs of x, standardized."""
-    return self.encode_value(x[..., None]).reshape(x.shape[0], -1)
-
+  @abc.abstractmethod
   def log_prob(self, logits: Float[Array, "batch columns"], x: Num[Array, "batch dims"]
                ) -> Float[Array, "batch variables"]:
-    """Log-probability in nats of every variable of x."""
+    """Return the log-probability in nats of every variable of x."""
+
+  # Units of measurement, which only real data has.
+
+  @abc.abstractmethod
+  def measure(self, x: Num[Array, "batch dims"]) -> dict[str, Float[Array, " variables"]]:
+    """Return the units of the data, estimated from x; {} where it has none."""
+
+  @abc.abstractmethod
+  def standardize(self, units: PyTree, value: Num[Array, "*batch span"],
+                  variable: Int[Array | np.ndarray, "..."]) -> Num[Array, "*batch span"]:
+    """Return values in the data's units as inputs of a network; `variable` broadcasts against them."""
+
+  @abc.abstractmethod
+  def in_units(self, units: PyTree, outputs: Float[Array, "*batch width"],
+               variable: Int[Array | np.ndarray, "..."]) -> Float[Array, "*batch width"]:
+    """Return a network's outputs as logits that score and draw values in the data's units."""
+
+  # What follows from it.
+
+  def encode(self, x: Num[Array, "batch dims"]) -> Float[Array, "batch columns"]:
+    """Return all inputs of x, standardized."""
+    return self.encode_value(x[..., None]).reshape(x.shape[0], -1)
+
+  def score_dims(self, logits: Float[Array, "batch columns"], x: Num[Array, "batch dims"]
+                 ) -> Float[Array, "batch variables"]:
+    """Return `log_prob` where each dimension is a variable and all have as many columns."""
     logits = logits.reshape(-1, *self.columns.shape)
     return self.score(logits, x[..., None], jnp.arange(self.num_variables))
 
   def split(self, x: Num[Array, "batch dims"]) -> Num[Array, "variables batch span"]:
-    """The value of every variable."""
+    """Return the value of every variable."""
     padded = jnp.pad(x.astype(self.dtype), ((0, 0), (0, 1)))
     return jnp.moveaxis(padded[:, self.dims], 1, 0)
 
   def join(self, values: Num[Array, "steps batch span"], variables: Int[Array, " steps"]) -> Num[Array, "batch dims"]:
-    """The examples whose variables, in the order of `variables`, are `values`."""
+    """Return the examples whose variables, in the order of `variables`, are `values`."""
     x = jnp.zeros((values.shape[1], self.spec.num_dims), values.dtype)
     return x.at[:, jnp.asarray(self.dims)[variables]].set(jnp.moveaxis(values, 0, 1), mode="drop")
 
   def known_variables(self, known: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, " variables"]:
-    """Which variables a mask over the event knows; a SpecError where it knows one in part."""
+    """Return which variables are known by a mask over the event; a SpecError where one is known in part."""
     if known.shape != self.spec.event:
       raise SpecError(f"known has shape {known.shape}; it needs one entry per dimension of the event "
                       f"{self.spec.event}.")
@@ -160,12 +170,38 @@ class Head(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class BernoulliHead(Head):
+class DiscreteHead(Head):
+  """Variables with as many inputs as logits, and without units."""
+
+  @property
+  def inputs(self) -> np.ndarray:
+    return self.columns
+
+  @property
+  def num_inputs(self) -> int:
+    return self.num_columns
+
+  def measure(self, x):
+    return {}
+
+  def standardize(self, units, value, variable):
+    return value
+
+  def in_units(self, units, outputs, variable):
+    return outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class BernoulliHead(DiscreteHead):
   """Binary dimensions by their log-odds."""
 
   @property
   def columns(self) -> np.ndarray:
     return np.arange(self.spec.num_dims)[:, None]
+
+  @property
+  def num_columns(self) -> int:
+    return self.spec.num_dims
 
   @property
   def dims(self) -> np.ndarray:
@@ -180,19 +216,26 @@ class BernoulliHead(Head):
   def draw(self, key, logits, variable, temperature=1.0):
     return bernoulli.sample(key, logits, temperature)
 
+  def log_prob(self, logits, x):
+    return self.score_dims(logits, x)
+
   def marginal_logits(self, x):
     ones = jnp.sum(x, axis=0, dtype=jnp.float32)
     return jnp.log(ones + 1.0) - jnp.log(x.shape[0] - ones + 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class CategoricalHead(Head):
+class CategoricalHead(DiscreteHead):
   """Dimensions of L levels by L logits."""
 
   @property
   def columns(self) -> np.ndarray:
     levels = self.spec.require_discrete("a categorical head")
     return np.arange(self.spec.num_dims * levels).reshape(-1, levels)
+
+  @property
+  def num_columns(self) -> int:
+    return self.columns.size
 
   @property
   def dims(self) -> np.ndarray:
@@ -209,13 +252,16 @@ class CategoricalHead(Head):
   def draw(self, key, logits, variable, temperature=1.0):
     return categorical.sample(key, logits, temperature)[..., None]
 
+  def log_prob(self, logits, x):
+    return self.score_dims(logits, x)
+
   def marginal_logits(self, x):
     counts = jnp.sum(jax.nn.one_hot(x, self.width), axis=0)
     return jnp.log((counts + 1.0) / (x.shape[0] + self.width)).ravel()
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockHead(Head):
+class BlockHead(DiscreteHead):
   """Blocks of mutually exclusive binary dimensions, each by one categorical over its members and "none"."""
 
   def __post_init__(self) -> None:
@@ -238,9 +284,6 @@ class BlockHead(Head):
 
   def encode_value(self, value):
     return value.astype(jnp.float32)
-
-  def encode(self, x):
-    return self.encode_value(x)
 
   def score(self, logits, value, variable):
     tables = blocks.blocks_of(self.spec)
@@ -288,12 +331,9 @@ class MixtureSettings:
   floor: float = 1.0
 
   def __post_init__(self) -> None:
-    if self.size < 1:
-      raise ConfigError(f"mixture_size is {self.size}; a mixture needs at least 1 component.")
-    if self.weights not in MIXTURE_WEIGHTS:
-      raise ConfigError(f"mixture_weights is {self.weights!r}; {nearest(self.weights, MIXTURE_WEIGHTS)}")
-    if not 0.0 < self.floor < float("inf"):
-      raise ConfigError(f"scale_floor is {self.floor}; it must be finite and above 0, or densities are unbounded.")
+    checks.at_least("mixture.size", self.size, 1)
+    checks.one_of("mixture.weights", self.weights, MIXTURE_WEIGHTS)
+    checks.positive("mixture.floor", self.floor, "or densities are unbounded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +353,10 @@ class MixtureHead(Head):
   def columns(self) -> np.ndarray:
     per_component = 2 if self.mixture.weights == "uniform" else 3
     return np.arange(self.spec.num_dims * per_component * self.mixture.size).reshape(self.spec.num_dims, -1)
+
+  @property
+  def num_columns(self) -> int:
+    return self.columns.size
 
   @property
   def inputs(self) -> np.ndarray:
@@ -348,18 +392,21 @@ class MixtureHead(Head):
   def score(self, logits, value, variable):
     return MIXTURES[self.family].log_prob(*self._parts(logits), value[..., 0])
 
+  def log_prob(self, logits, x):
+    return self.score_dims(logits, x)
+
   def draw(self, key, logits, variable, temperature=1.0):
     return MIXTURES[self.family].sample(key, *self._parts(logits), temperature)[..., None]
 
   def marginal_logits(self, x):
-    """Equal weights, means at the quantiles of x, and the scales of a kernel estimate of as many points."""
+    """Return equal weights, means at the quantiles of x, and the scales of a kernel estimate of as many points."""
     size = self.mixture.size
     means = jnp.quantile(x.astype(jnp.float32), (np.arange(size) + 0.5) / size, axis=0).T
     log_scales = jnp.full_like(means, np.log(size ** -0.2))  # Silverman 1986, eq. 3.28
     return jnp.concatenate([*self._free(jnp.zeros_like(means)), means, log_scales], axis=-1).ravel()
 
   def _parts(self, logits):
-    """Log-weights, means and log-scales, [..., size] each."""
+    """Return log-weights, means and log-scales, [..., size] each."""
     *free, means, log_scales = jnp.split(logits, logits.shape[-1] // self.mixture.size, axis=-1)
     return (*(free or [jnp.zeros_like(means)]), means, log_scales)
 
@@ -369,7 +416,7 @@ class MixtureHead(Head):
 
 def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool,
               mixture: MixtureSettings | None = None) -> Head:
-  """The head called `heads`.
+  """Return the head called `heads`.
 
   "auto" takes mixtures of Gaussians for continuous data, blocks where the spec has them, else Bernoulli or categorical
   by the number of levels.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from gdm.autoregressive.heads import BernoulliHead, BlockHead, CategoricalHead, make_head
+from gdm.autoregressive.vectors.heads import BernoulliHead, BlockHead, CategoricalHead, make_head
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 

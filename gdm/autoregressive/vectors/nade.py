@@ -5,21 +5,20 @@ hidden units it has 2nd + d + n parameters.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdm.autoregressive.base import Autoregressive
-from gdm.errors import ConfigError
+from gdm import checks
+from gdm.autoregressive.vectors.nade_recursion import blocked, recursion
+from gdm.autoregressive.vectors.vector_model import OneOrderModel
 from gdm.networks.activations import activation, initializer
 from gdm.networks.dropout import dropout_scale
-from gdm.networks.nade import blocked, recursion
 
 
 @dataclasses.dataclass(frozen=True)
-class NADE(Autoregressive):
+class NADE(OneOrderModel):
   """A NADE of one hidden layer, in a fixed order, on binary or categorical data.
 
   Attributes:
@@ -36,18 +35,19 @@ class NADE(Autoregressive):
   weight_init: str = "glorot_uniform"
   block: int = 1
 
-  rates: ClassVar[tuple[str, ...]] = ("dropout", "input_dropout")
-
   def __post_init__(self) -> None:
     super().__post_init__()
     activation(self.activation)
     initializer(self.weight_init)
-    if self.hidden < 1:
-      raise ConfigError(f"hidden is {self.hidden}; NADE needs at least 1 hidden unit.")
-    if self.block < 1:
-      raise ConfigError(f"block is {self.block}; it must be at least 1.")
+    checks.at_least("hidden", self.hidden, 1)
+    checks.at_least("block", self.block, 1)
+    checks.rate("dropout", self.dropout)
 
-  def init_network(self, key):
+  @property
+  def head(self):
+    return self.make_head()
+
+  def init_parameters(self, key):
     w_key, v_key = jax.random.split(key)
     shape = (self.head.num_columns, self.hidden)
     init = initializer(self.weight_init)
@@ -55,13 +55,13 @@ class NADE(Autoregressive):
     return {"W": init(w_key, shape), "V": init(v_key, shape[::-1]).T, "c": jnp.zeros(self.hidden),
             "bias": jnp.zeros(shape[0])}
 
-  def network_masks(self):
+  def output_masks(self):
     # The last variable's W feeds nothing; it stays, as in the paper's count.
     shape = (self.head.num_columns, self.hidden)
     return {"W": np.ones(shape, bool), "V": np.ones(shape, bool), "c": np.ones(self.hidden, bool),
             "bias": np.ones(shape[0], bool)}
 
-  def network(self, params, inputs, key=None):
+  def outputs(self, params, inputs, key=None):
     scale = dropout_scale(key, (inputs.shape[0], self.hidden), self.dropout)
     pad = self.layout.pad
     columns = jnp.moveaxis(pad(inputs.T), 1, 2)  # [variables, batch, width]

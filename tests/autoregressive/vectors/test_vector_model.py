@@ -10,10 +10,10 @@ import optax
 import pytest
 from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
 
-from gdm.autoregressive.fvsbn import FVSBN
-from gdm.autoregressive.made import MADE
-from gdm.autoregressive.mlp import MLP
-from gdm.autoregressive.nade import NADE
+from gdm.autoregressive.vectors.fvsbn import FVSBN
+from gdm.autoregressive.vectors.made import MADE, MaskedMLP
+from gdm.autoregressive.vectors.mlp import MLP
+from gdm.autoregressive.vectors.nade import NADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import Kind
@@ -31,14 +31,14 @@ SINGLE = {
     "mlp": functools.partial(MLP, hidden=(4, 3), activation="tanh", center=True, **SHARED),
     "nade": functools.partial(NADE, hidden=6, **SHARED),
     "nade_blocked": functools.partial(NADE, hidden=6, activation="tanh", block=4, center=True, **SHARED),
-    "made": functools.partial(MADE, hidden=(14,), activation="tanh", **SHARED),
-    "made_deep": functools.partial(MADE, hidden=(14, 9), activation="tanh", direct=True, degrees="random", center=True,
-                                   **SHARED),
+    "made": functools.partial(MADE, network=MaskedMLP(hidden=(14,), activation="tanh"), **SHARED),
+    "made_deep": functools.partial(MADE, network=MaskedMLP(hidden=(14, 9), activation="tanh", direct=True),
+                                   degrees="random", center=True, **SHARED),
 }
 ENSEMBLES = {
-    "made_orderings": functools.partial(MADE, hidden=(11, 8), activation="tanh", direct=True, num_orderings=4,
-                                        num_masks=2, degrees="random", center=True, **SHARED),
-    "made_masks": functools.partial(MADE, hidden=(8,), activation="tanh", num_masks=3, **SHARED),
+    "made_orderings": functools.partial(MADE, network=MaskedMLP(hidden=(11, 8), activation="tanh", direct=True),
+                                        num_orderings=4, num_masks=2, degrees="random", center=True, **SHARED),
+    "made_masks": functools.partial(MADE, network=MaskedMLP(hidden=(8,), activation="tanh"), num_masks=3, **SHARED),
 }
 BUILDERS = SINGLE | ENSEMBLES
 KEY = jax.random.key(0)
@@ -139,7 +139,7 @@ def test_outputs_depend_on_what_comes_before_and_on_nothing_else(name, spec):
     inputs = jax.random.normal(KEY, (model.head.num_columns,))
 
     def logits(inputs, extra=extra):
-      slots = model.network(params["model"], model.layout.sort(inputs[None]), **extra)
+      slots = model.outputs(params["model"], model.layout.sort(inputs[None]), **extra)
       return model.layout.unsort(slots)[0]
 
     jacobian = np.asarray(jax.jit(jax.jacrev(logits))(inputs))  # [output, input]
@@ -252,7 +252,7 @@ def test_output_biases_start_at_the_marginals(spec):
     lambda **options: FVSBN(SPECS["binary"], input_dropout=0.5, **options),
     lambda **options: MLP(SPECS["binary"], dropout=0.5, **options),
     lambda **options: NADE(SPECS["binary"], dropout=0.5, **options),
-    lambda **options: MADE(SPECS["binary"], dropout=0.5, input_dropout=0.2, **options),
+    lambda **options: MADE(SPECS["binary"], network=MaskedMLP(dropout=0.5), input_dropout=0.2, **options),
 ])
 def test_dropout_is_in_the_loss_and_not_in_the_likelihood(builder):
   model = builder()
@@ -295,16 +295,26 @@ def test_models_of_discrete_data_refuse_real_data(model, heads):
     (NADE, {"hidden": 0}, "hidden is 0"),
     (NADE, {"block": 0}, "block is 0"),
     (NADE, {"activation": "sigmod"}, "did you mean 'sigmoid'"),
-    (MADE, {"hidden": (5, 0)}, r"hidden is \(5, 0\)"),
     (MADE, {"num_orderings": 0}, "num_orderings is 0"),
     (MADE, {"num_orderings": 4, "num_masks": 3}, "must divide"),
     (MADE, {"degrees": "evn"}, "did you mean 'even'"),
     (MADE, {"mask_seed": -1}, "mask_seed is -1"),
-    (MADE, {"weight_init": "orthgonal"}, "did you mean 'orthogonal'"),
+    (MLP, {"weight_init": "orthgonal"}, "did you mean 'orthogonal'"),
 ])
 def test_settings_out_of_range_are_named(model, change, message):
   with pytest.raises(ConfigError, match=message):
     model(SPECS["binary"], **change)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"hidden": (5, 0)}, r"network.hidden is \(5, 0\)"),
+    ({"dropout": 1.0}, r"network.dropout is 1.0; it must be at least 0 and below 1"),
+    ({"activation": "rleu"}, "did you mean 'relu'"),
+    ({"weight_init": "orthgonal"}, "did you mean 'orthogonal'"),
+])
+def test_settings_of_a_masked_network_out_of_range_are_named(change, message):
+  with pytest.raises(ConfigError, match=message):
+    MaskedMLP(**change)
 
 
 def test_completion_says_what_it_cannot_do():

@@ -11,27 +11,28 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from gdm.autoregressive.heads import make_head
-from gdm.autoregressive.made import MADE
-from gdm.autoregressive.rnade import RNADE
+from gdm.autoregressive.vectors.heads import MixtureSettings, make_head
+from gdm.autoregressive.vectors.made import MADE, MaskedMLP
+from gdm.autoregressive.vectors.rnade import RNADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import Kind
 from gdm.model import HasComplete, HasLogLikelihood, HasSample, Model
 
 SPEC = DataSpec((2, 2), None)
-SHARED = {"ordering": "random", "ordering_seed": 1, "mixture_size": 3}
+SHARED = {"ordering": "random", "ordering_seed": 1}
+FREE, UNIFORM = ({**SHARED, "mixture": MixtureSettings(3, weights)} for weights in ("free", "uniform"))
 SINGLE = {
-    "rnade": functools.partial(RNADE, hidden=7, activation="tanh", **SHARED),
+    "rnade": functools.partial(RNADE, hidden=7, activation="tanh", **FREE),
     "rnade_logistic": functools.partial(RNADE, hidden=7, activation="sigmoid", heads="logistic", center=True,
-                                        mixture_weights="uniform", **SHARED),
-    "rnade_blocked": functools.partial(RNADE, hidden=7, activation="tanh", rescale=False, block=3, **SHARED),
-    "made": functools.partial(MADE, hidden=(9, 7), activation="tanh", direct=True, **SHARED),
-    "made_uniform": functools.partial(MADE, hidden=(9,), activation="tanh", heads="logistic", mixture_weights="uniform",
-                                      center=True, **SHARED),
+                                        **UNIFORM),
+    "rnade_blocked": functools.partial(RNADE, hidden=7, activation="tanh", rescale=False, block=3, **FREE),
+    "made": functools.partial(MADE, network=MaskedMLP(hidden=(9, 7), activation="tanh", direct=True), **FREE),
+    "made_uniform": functools.partial(MADE, network=MaskedMLP(hidden=(9,), activation="tanh"), heads="logistic",
+                                      center=True, **UNIFORM),
 }
-BUILDERS = SINGLE | {"made_orderings": functools.partial(MADE, hidden=(11, 8), activation="tanh", num_orderings=3,
-                                                         **SHARED)}
+BUILDERS = SINGLE | {"made_orderings": functools.partial(MADE, network=MaskedMLP(hidden=(11, 8), activation="tanh"),
+                                                         num_orderings=3, **FREE)}
 KEY = jax.random.key(0)
 
 
@@ -177,7 +178,9 @@ def test_a_correlated_gaussian_is_recovered(name):
   covariance = np.array([[1.0, 0.8, -0.3], [0.8, 2.0, 0.4], [-0.3, 0.4, 0.5]])
   truth = scipy.stats.multivariate_normal([1.0, -2.0, 0.5], covariance)
   x, test = (jnp.asarray(truth.rvs(num, random_state=seed), jnp.float32) for num, seed in ((8000, 0), (4000, 1)))
-  model = {"rnade": RNADE(spec, hidden=12, mixture_size=1), "made": MADE(spec, hidden=(24,), mixture_size=1)}[name]
+  one = MixtureSettings(size=1)
+  model = {"rnade": RNADE(spec, hidden=12, mixture=one),
+           "made": MADE(spec, network=MaskedMLP(hidden=(24,)), mixture=one)}[name]
   params, carry = jax.jit(model.init)(KEY, {"x": x[:2000]})
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1000))
 
@@ -240,7 +243,8 @@ def test_towards_zero_temperature_samples_are_means(name):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_no_scale_falls_below_the_floor(name):
   spec = DataSpec((2,), None)
-  model = dataclasses.replace(BUILDERS[name](spec), scale_floor=2.0)
+  model = BUILDERS[name](spec)
+  model = dataclasses.replace(model, mixture=dataclasses.replace(model.mixture, floor=2.0))
   x = jnp.round(data(500, 2), 1)
   params, _ = jax.jit(model.init)(KEY, {"x": x})
   outputs = jnp.full((1, 2, model.head.width), -100.0)  # asks for no scale at all
@@ -255,7 +259,7 @@ def test_no_scale_falls_below_the_floor(name):
 @pytest.mark.slow
 def test_output_biases_start_at_the_datas_marginals():
   x = data(2000, 4)
-  model = RNADE(DataSpec((4,), None), mixture_size=20, weight_init="glorot_uniform")
+  model = RNADE(DataSpec((4,), None), mixture=MixtureSettings(20), weight_init="glorot_uniform")
   params, carry = jax.jit(model.init)(KEY, {"x": x})
   params["model"]["V"] = jnp.zeros_like(params["model"]["V"])
   draws = np.asarray(model.sample(params, carry, KEY, 4000).x)
@@ -269,9 +273,6 @@ def test_output_biases_start_at_the_datas_marginals():
     ({"spec": DataSpec((3,), 256)}, SpecError, "has 256 levels"),
     ({"heads": "logstic"}, ConfigError, "did you mean 'logistic'"),
     ({"heads": "binary"}, SpecError, "needs discrete data"),
-    ({"mixture_size": 0}, ConfigError, "mixture_size is 0"),
-    ({"mixture_weights": "unifrm"}, ConfigError, "did you mean 'uniform'"),
-    ({"scale_floor": 0.0}, ConfigError, "scale_floor is 0.0"),
     ({"hidden": 0}, ConfigError, "hidden is 0"),
     ({"block": 0}, ConfigError, "block is 0"),
     ({"dropout": 1.0}, ConfigError, "dropout is 1.0"),
@@ -288,3 +289,13 @@ def test_mixtures_are_of_real_data():
     MADE(DataSpec((3,), 2), heads="gaussian")
   with pytest.raises(SpecError, match="discrete data"):
     make_head(SPEC, "auto", 1e-5, True)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"size": 0}, "mixture.size is 0"),
+    ({"weights": "unifrm"}, "mixture.weights is 'unifrm'; did you mean 'uniform'"),
+    ({"floor": 0.0}, "mixture.floor is 0.0; .* or densities are unbounded"),
+])
+def test_mixtures_that_cannot_be_used_are_named(change, message):
+  with pytest.raises(ConfigError, match=message):
+    MixtureSettings(**change)

@@ -9,19 +9,23 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from gdm.autoregressive.base import Autoregressive
-from gdm.networks.triangular import pack_upper, packed_size, unpack_upper
+from gdm.autoregressive.vectors.triangular import pack_upper, packed_size, unpack_upper
+from gdm.autoregressive.vectors.vector_model import OneOrderModel
 
 
 @dataclasses.dataclass(frozen=True)
-class FVSBN(Autoregressive):
+class FVSBN(OneOrderModel):
   """A fully visible sigmoid belief network on binary or categorical data."""
 
-  def init_network(self, key):
+  @property
+  def head(self):
+    return self.make_head()
+
+  def init_parameters(self, key):
     size = self.head.num_columns
     return {"kernel": jnp.zeros(packed_size(size - 1)), "bias": jnp.zeros(size)}
 
-  def network_masks(self):
+  def output_masks(self):
     # The columns of a categorical or block variable do not see each other: those entries of the triangle are void.
     return {"kernel": pack_upper(self._mask()), "bias": np.ones(self.head.num_columns, bool)}
 
@@ -34,7 +38,7 @@ class FVSBN(Autoregressive):
     upper = unpack_upper(params["kernel"], self.head.num_columns - 1)
     return jnp.pad(jnp.where(self._mask(), upper, 0.0), ((0, 1), (1, 0)))
 
-  def network(self, params, inputs, key=None):
+  def outputs(self, params, inputs, key=None):
     return inputs @ self.kernel(params) + params["bias"]
 
   def init_cache(self, params, num):

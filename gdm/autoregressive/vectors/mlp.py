@@ -6,14 +6,14 @@ weights, so it suits up to a few hundred variables.
 
 import dataclasses
 import itertools
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdm.autoregressive.base import Autoregressive
-from gdm.errors import ConfigError
+from gdm import checks
+from gdm.autoregressive.vectors.vector_model import OneOrderModel
 from gdm.networks.activations import activation, initializer
 from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
@@ -21,7 +21,7 @@ from gdm.networks.masked import MaskedDense, dense_kernel, staircase, tile_masks
 
 
 @dataclasses.dataclass(frozen=True)
-class MLP(Autoregressive):
+class MLP(OneOrderModel):
   """A multilayer perceptron per variable, of the variables before it, on binary or categorical data.
 
   Attributes:
@@ -36,17 +36,18 @@ class MLP(Autoregressive):
   dropout: float = 0.0
   weight_init: str = "glorot_uniform"
 
-  rates: ClassVar[tuple[str, ...]] = ("dropout", "input_dropout")
-
   def __post_init__(self) -> None:
     super().__post_init__()
     activation(self.activation)
     initializer(self.weight_init)
-    if not self.hidden or min(self.hidden) < 1:
-      raise ConfigError(f"hidden is {self.hidden}; it needs one or more sizes of at least 1 (fvsbn has no hidden "
-                        "layer).")
+    checks.sizes("hidden", self.hidden)
+    checks.rate("dropout", self.dropout)
 
-  def init_network(self, key):
+  @property
+  def head(self):
+    return self.make_head()
+
+  def init_parameters(self, key):
     first_key, *keys = jax.random.split(key, len(self.hidden) + 1)
     n, columns = self.head.num_variables, self.head.num_columns
     dense, limits = self._first()
@@ -60,7 +61,7 @@ class MLP(Autoregressive):
       params[f"kernel_{layer + 1}"] = jax.vmap(lambda k, shape=shape: init(k, shape))(jax.random.split(layer_key, n))
     return params
 
-  def network_masks(self):
+  def output_masks(self):
     n, sizes = self.head.num_variables, (*self.hidden, self.head.width)
     dense, limits = self._first()
     masks = {"first": tile_masks(dense.tiles, self.layout.positions, limits),
@@ -77,7 +78,7 @@ class MLP(Autoregressive):
     limits = np.repeat(np.arange(self.head.num_variables) - 1, self.hidden[0])
     return MaskedDense(self.head.num_columns, staircase(self.layout.positions, limits), self.weight_init), limits
 
-  def network(self, params, inputs, key=None):
+  def outputs(self, params, inputs, key=None):
     keys = [None] * len(self.hidden) if key is None else jax.random.split(key, len(self.hidden))
     dense, limits = self._first()
     positions, limits = jax.lax.optimization_barrier((jnp.asarray(self.layout.positions), jnp.asarray(limits)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from gdm.autoregressive.fvsbn import FVSBN
+from gdm.autoregressive.vectors.fvsbn import FVSBN
 from gdm.dataspec import DataSpec
 from gdm.training.state import count_parameters
 

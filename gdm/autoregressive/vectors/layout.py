@@ -1,6 +1,6 @@
 """Orderings of variables, and where their columns lie in a network that works in that order.
 
-Networks of one ordering see their columns sorted by position: *slot* 0 holds the first column of the first variable.
+Networks of one ordering have their columns sorted by position: *slot* 0 holds the first column of the first variable.
 Inputs and outputs have a layout each; it is the same one where a variable has as many inputs as outputs.
 """
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gdm.autoregressive.heads import Head
+from gdm.autoregressive.vectors.heads import Head
 from gdm.errors import ConfigError, nearest
 
 ORDERINGS = ("natural", "random")
@@ -41,7 +41,7 @@ def orderings(kind: str, seed: int, num_variables: int,
   return np.stack(rows)
 
 
-class Layout(NamedTuple):
+class SlotLayout(NamedTuple):
   """Columns of one side, the inputs' or the outputs', sorted by position.
 
   Attributes:
@@ -93,22 +93,22 @@ class Layout(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def layout(head: Head, order: tuple[int, ...]) -> Layout:
+def layout(head: Head, order: tuple[int, ...]) -> SlotLayout:
   """The layout of a head's output columns under an order of its variables."""
   return _layout(head.columns, head.num_columns, order)
 
 
 @functools.lru_cache(maxsize=64)
-def input_layout(head: Head, order: tuple[int, ...]) -> Layout:
+def input_layout(head: Head, order: tuple[int, ...]) -> SlotLayout:
   """The layout of a head's input columns under an order of its variables."""
   return _layout(head.inputs, head.num_inputs, order)
 
 
-def _layout(table: Int[np.ndarray, "variables width"], num_columns: int, order: tuple[int, ...]) -> Layout:
+def _layout(table: Int[np.ndarray, "variables width"], num_columns: int, order: tuple[int, ...]) -> SlotLayout:
   by_position = table[list(order)]
   real = by_position < num_columns
   columns = by_position[real]
   slots = np.full(by_position.shape, columns.size)
   slots[real] = np.arange(columns.size)
   positions = np.repeat(np.arange(len(order)), real.sum(axis=1))
-  return Layout(np.array(order), columns, np.argsort(columns), positions, slots)
+  return SlotLayout(np.array(order), columns, np.argsort(columns), positions, slots)
