@@ -30,7 +30,7 @@ class Tanh(Cell):
 class LSTM(Cell):
   """c_t = f c_{t-1} + i g, h_t = o tanh(c_t) (Hochreiter and Schmidhuber, 1997; forget gates by Gers et al., 2000).
 
-  The pre-activations are those of i, f, g and o, in this order.
+  The pre-activations belong to i, f, g and o, in this order.
   """
 
   gates: int = 4
@@ -61,7 +61,7 @@ class GRU(Cell):
   """h_t = (1 - z) n + z h_{t-1}, n = tanh(x_n + r (a_n + b)) (Cho et al., arXiv:1406.1078).
 
   The reset gate r acts after the product, as in cuDNN, so one product serves all gates and the candidate n has two
-  biases. The pre-activations are those of r, z and n, in this order.
+  biases. The pre-activations belong to r, z and n, in this order.
   """
 
   gates: int = 3

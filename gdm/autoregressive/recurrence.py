@@ -24,7 +24,7 @@ State = tuple[Array, ...]  # each [batch, width]; the hidden units first
 
 @dataclasses.dataclass(frozen=True)
 class Cell(abc.ABC):
-  """One step of a recurrence, and its gradient; without parameters of its own.
+  """One step of a recurrence, and its gradient; it has no parameters.
 
   Attributes:
     gates: pre-activations of a unit, so there are gates * width = `inputs` of them.
@@ -39,12 +39,12 @@ class Cell(abc.ABC):
   @abc.abstractmethod
   def forward(self, x: Float[Array, "batch inputs"], a: Float[Array, "batch inputs"],
               bias: Float[Array, " biased"], state: State) -> tuple[State, Any]:
-    """The next state, and what `backward` needs; x is the inputs' part of the pre-activations, a the state's."""
+    """Return the next state, and residuals for `backward`; pre-activations are x, of the inputs, and a, of the state."""
 
   @abc.abstractmethod
   def backward(self, before: State, hidden: Float[Array, "batch width"], saved: Any,
                grad: State) -> tuple[Any, State]:
-    """From the gradient of a state, the step's deltas and the gradient of the state before, except through a.
+    """Return the step's deltas and the gradient of the state before, except through a, from the gradient of a state.
 
     Args:
       before: the state before the step.
@@ -55,13 +55,13 @@ class Cell(abc.ABC):
 
   @abc.abstractmethod
   def pull(self, deltas: Any) -> tuple[Float[Array, "*shape inputs"], Float[Array, "*shape inputs"]]:
-    """The gradients of x and of a, of one step or of all at once."""
+    """Return the gradients of x and of a, of one step or of all at once."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recur(cell: Cell, x: Float[Array, "steps batch inputs"], kernel: Float[Array, "width inputs"],
           bias: Float[Array, " biased"], state: State) -> tuple[Float[Array, "steps batch width"], State]:
-  """Hidden units of all steps, and the last state.
+  """Return hidden units of all steps, and the last state.
 
   Args:
     cell: the cell.
@@ -75,7 +75,7 @@ def recur(cell: Cell, x: Float[Array, "steps batch inputs"], kernel: Float[Array
 
 def step(cell: Cell, x: Float[Array, "batch inputs"], kernel: Float[Array, "width inputs"],
          bias: Float[Array, " biased"], state: State) -> State:
-  """The state after one step of `recur`."""
+  """Return the state after one step of `recur`."""
   return cell.forward(x, state[0] @ kernel, bias, state)[0]
 
 

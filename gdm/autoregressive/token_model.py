@@ -154,7 +154,7 @@ class TokenModel(abc.ABC):
     return jnp.asarray(x).reshape(x.shape[0], -1)
 
 
-def log_prob_of(logits: Float[Array, "*shape levels"], x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
+def token_log_prob(logits: Float[Array, "*shape levels"], x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
   """Return the log-probability of x under unnormalized logits, in nats; NaN for x outside [0, levels).
 
   As a masked sum, whose gradient is elementwise: the gradient of an indexed read is a scatter, which is slow on a CPU.

@@ -116,8 +116,8 @@ class DiagonalLayer(nn.Module):
     self.leftwards_bias = self.param("leftwards_bias", pixel_lstm.forget_bias, (outputs,))
     self.leftwards_kernel = self.param("leftwards_kernel", pixel_lstm.state_kernel, (2 * self.width, outputs))
     if self.is_first:
-      # Mask A keeps a pixel's own value from x; pixels to its right know it, but the last of a row has none. So in the
-      # paper's network that pixel is unknown to most of the next row. A row below, all of a pixel may be known.
+      # With mask A x lacks a pixel's value; pixels to its right have it, but the last of a row has none. So in the
+      # paper's network most of the next row does not depend on that pixel. A row below, all of a pixel may be used.
       self.of_codes = MaskedConvolution(outputs, HERE, use_bias=False)
     self.to_residual = MaskedConvolution(2 * self.width, HERE, self.channels, "B",
                                          1.0 / math.sqrt(self.width * self.num_layers))
@@ -133,7 +133,7 @@ class DiagonalLayer(nn.Module):
                codes: Float[Array, "height columns batch inputs"],
                key: Key[Array, ""] | None) -> Float[Array, "height columns batch doubled"]:
     right = along_diagonals(self.right_gates(x), self.rightwards_kernel)
-    # The last row of the direction to the left is never seen.
+    # Nothing depends on the last row of the direction to the left.
     mirrored = jnp.flip(self.left_gates(x[:-1], codes[:-1]), 1)
     left = jnp.flip(along_diagonals(mirrored, self.leftwards_kernel), 1)
     hidden = right + jnp.pad(left, ((1, 0), (0, 0), (0, 0), (0, 0)))
@@ -170,7 +170,7 @@ class DiagonalBiLSTM(PixelLSTM):
   """Diagonal BiLSTM's network, in which a pixel depends on all that comes before it.
 
   In one thing it differs from the paper's: the first layer's direction to the left reads the image itself as well.
-  Without it the last pixel of a row is seen in the next row only where the first convolution reaches it.
+  Without it the next row depends on the last pixel of a row only where the first convolution reaches it.
   """
 
   def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class ImageCache(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageModel(TokenModel):
-  """A model of images by a network that looks at each pixel's predecessors.
+  """A model of images by a network whose outputs for a pixel depend on the pixels before it.
 
   With `class_conditional` it is a model of images given their labels: `log_likelihood` is log p(x | y), exactly, and
   `sample` takes the labels as its condition.
@@ -88,7 +88,7 @@ class ImageModel(TokenModel):
     return ("y",) if self.class_conditional else ()
 
   def init(self, key, batch):
-    del batch  # initialization sees no data
+    del batch  # initialization needs no data
     y = jnp.zeros(1, jnp.int32) if self.class_conditional else None
     return {"model": self.network.init(key, jnp.zeros((1, *self.spec.event), jnp.int32), None, y)["params"]}, {}
 

@@ -1,9 +1,9 @@
-"""Convolutions over images that see what lies before a pixel in raster order, and nothing else.
+"""Convolutions over images in which a pixel depends on those before it in raster order, and on nothing else.
 
 Masks A and B of van den Oord et al. (arXiv:1601.06759), section 3.4, without masked-out weights: a kernel has the taps
 that it may use. Only between the channels of one pixel (red, then green, then blue) there is a mask.
 
-A pixel alone costs the same wherever it lies, because each convolution keeps the inputs that it will need again.
+A pixel alone costs the same wherever it lies, because each convolution caches the inputs that it will need again.
 """
 
 import functools
@@ -17,35 +17,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-Offsets = tuple[tuple[int, int], ...]  # (rows down, columns right) from a pixel to those that it sees
+Offsets = tuple[tuple[int, int], ...]  # (rows down, columns right) from a pixel to those that it depends on
 
 HERE: Offsets = ((0, 0),)
 
 
 def above_and_left(size: int) -> Offsets:
-  """The half of a size x size neighbourhood that comes before its centre."""
+  """Return the half of a size x size neighbourhood that comes before its centre."""
   reach = size // 2
   return tuple((i, j) for i in range(-reach, 1) for j in range(-reach, reach + 1) if (i, j) < (0, 0))
 
 
 def above(size: int) -> Offsets:
-  """The rows of a size x size neighbourhood down to its centre's own."""
+  """Return the rows of a size x size neighbourhood down to its centre's row."""
   reach = size // 2
   return tuple((i, j) for i in range(-reach, 1) for j in range(-reach, reach + 1))
 
 
 def strictly_above(size: int) -> Offsets:
-  """The rows of a size x size neighbourhood above its centre's own."""
+  """Return the rows of a size x size neighbourhood above its centre's row."""
   return tuple((i, j) for i, j in above(size) if i < 0)
 
 
 def left(size: int) -> Offsets:
-  """What comes before the centre in its own row of a size x size neighbourhood."""
+  """Return the places before the centre in its row of a size x size neighbourhood."""
   return tuple((0, j) for j in range(-(size // 2), 0))
 
 
 def channel_mask(inputs: int, outputs: int, channels: int, mask: str) -> Bool[np.ndarray, "inputs outputs"]:
-  """Which outputs see which inputs of their own pixel.
+  """Return which outputs depend on which inputs of their pixel.
 
   Units lie in as many equal groups as the image has channels. Mask "A" connects a group to those before it, "B" to
   itself as well, "" to all.
@@ -61,9 +61,9 @@ class MaskedConvolution(nn.Module):
 
   Attributes:
     outputs: units of y.
-    offsets: of the pixels that are seen, (0, 0) among them or not.
+    offsets: of the pixels that y depends on, (0, 0) among them or not.
     channels: of the image: units lie in so many groups.
-    mask: what is seen of the pixel itself, where (0, 0) is an offset: "A", "B" or "" for everything.
+    mask: which channels of the pixel itself y depends on, where (0, 0) is an offset: "A", "B" or "" for all.
     stddev: weights start normal with this standard deviation; None for one over the root of what is summed.
     use_bias: whether a bias, at first zero, is added.
   """
@@ -82,24 +82,24 @@ class MaskedConvolution(nn.Module):
 
   @nn.compact
   def weights(self, inputs: int) -> tuple[Float[Array, "taps_inputs outputs"], Float[Array, " outputs"] | None]:
-    """The kernel, masked, with rows in the order of `taps`, and the bias."""
+    """Return the kernel, masked, with rows in the order of `taps`, and the bias."""
     rows = len(self.taps) * inputs
     stddev = 1.0 / math.sqrt(rows) if self.stddev is None else self.stddev
     kernel = self.param("kernel", jax.nn.initializers.normal(stddev), (rows, self.outputs))
     if self.mask and self.channels > 1:
-      own = channel_mask(inputs, self.outputs, self.channels, self.mask)
-      every = np.ones_like(own)
-      kernel = jnp.where(np.concatenate([own if tap == (0, 0) else every for tap in self.taps]), kernel, 0.0)
+      here = channel_mask(inputs, self.outputs, self.channels, self.mask)
+      elsewhere = np.ones_like(here)
+      kernel = jnp.where(np.concatenate([here if tap == (0, 0) else elsewhere for tap in self.taps]), kernel, 0.0)
     return kernel, self.param("bias", jax.nn.initializers.zeros, (self.outputs,)) if self.use_bias else None
 
   def apply_taps(self, taps: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
-    """The outputs from the inputs at all taps, side by side in the order of `taps`."""
+    """Return the outputs from the inputs at all taps, side by side in the order of `taps`."""
     kernel, bias = self.weights(taps.shape[-1] // len(self.taps))
     y = (taps.reshape(-1, taps.shape[-1]) @ kernel).reshape(*taps.shape[:-1], self.outputs)
     return y if bias is None else plus(y, bias)
 
   def __call__(self, x: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
-    """The outputs of images [batch, height, width, inputs]; with the one offset (0, 0), of activations of any rank."""
+    """Return the outputs of images [batch, height, width, inputs], or of any shape where (0, 0) is the one offset."""
     if self.taps == HERE:
       return self.apply_taps(x)
     kernel, bias = self.weights(x.shape[-1])
@@ -108,26 +108,26 @@ class MaskedConvolution(nn.Module):
 
   def step(self, ring: Float[Array, "slots batch inputs"], pixel: Int[Array, ""],
            width: int) -> Float[Array, "batch outputs"]:
-    """The outputs at one pixel, from a ring that holds its inputs and those before it."""
+    """Return the outputs at one pixel, from a ring that holds its inputs and those before it."""
     return self.apply_taps(ring_neighbours(ring, pixel, width, self.taps))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: Float[Array, "batch height width inputs"], kernel: Float[Array, "taps_inputs outputs"],
              offsets: Offsets) -> Float[Array, "batch height width outputs"]:
-  """The product of the inputs at all offsets, side by side, with the kernel.
+  """Return the product of the inputs at all offsets, side by side, with the kernel.
 
   Computed as a convolution, since it takes memory, and time, to write inputs side by side; so is the gradient of the
   inputs. Only the kernel's gradient is a product. On a CPU the gradients of XLA's convolution take up to a hundred
   times as long inside a loop, as where several training steps make one call; these do not.
   """
-  return _of_matrices(x, dict(zip(offsets, kernel.reshape(len(offsets), x.shape[-1], -1), strict=True)))
+  return _with_matrices(x, dict(zip(offsets, kernel.reshape(len(offsets), x.shape[-1], -1), strict=True)))
 
 
-def _of_matrices(x: Float[Array, "batch height width inputs"],
+def _with_matrices(x: Float[Array, "batch height width inputs"],
                  matrices: Mapping[tuple[int, int], Float[Array, "inputs outputs"]]) -> Float[
                      Array, "batch height width outputs"]:
-  """The convolution that has a matrix at each offset, and zeros where the offsets leave gaps in their rectangle."""
+  """Return the convolution with a matrix at each offset, and zeros where the offsets leave gaps in their rectangle."""
   (top, bottom), (first, last) = ((min(numbers), max(numbers)) for numbers in zip(*matrices, strict=True))
   nothing = jnp.zeros_like(next(iter(matrices.values())))
   rows = [jnp.stack([matrices.get((i, j), nothing) for j in range(first, last + 1)]) for i in range(top, bottom + 1)]
@@ -139,12 +139,12 @@ def _convolve(x, kernel, offsets):
   return convolve(x, kernel, offsets), (x, kernel)
 
 
-def _gradients(offsets, kept, gradient):
-  x, kernel = kept
+def _gradients(offsets, residuals, gradient):
+  x, kernel = residuals
   matrices = kernel.reshape(len(offsets), x.shape[-1], -1)
-  of_inputs = _of_matrices(gradient, {(-i, -j): matrix.T for (i, j), matrix in zip(offsets, matrices, strict=True)})
+  grad_inputs = _with_matrices(gradient, {(-i, -j): matrix.T for (i, j), matrix in zip(offsets, matrices, strict=True)})
   taps = neighbours(x, offsets)
-  return of_inputs, taps.reshape(-1, taps.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
+  return grad_inputs, taps.reshape(-1, taps.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
 
 
 convolve.defvjp(_convolve, _gradients)
@@ -152,8 +152,10 @@ convolve.defvjp(_convolve, _gradients)
 
 @jax.custom_vjp
 def plus(x: Float[Array, "*shape units"], bias: Float[Array, " units"]) -> Float[Array, "*shape units"]:
-  """x + bias, with the bias' gradient as a product: a sum over several axes is slow on a CPU, and draws what it sums
-  into its own loop."""
+  """Return x + bias, with the bias' gradient as a product.
+
+  A sum over several axes is slow on a CPU, and takes the computation of what it sums into its loop.
+  """
   return x + bias
 
 
@@ -166,7 +168,7 @@ plus.defvjp(lambda x, bias: (x + bias, None), _plus_gradients)
 
 
 def neighbours(x: Float[Array, "*shape inputs"], offsets: Offsets) -> Float[Array, "*shape taps_inputs"]:
-  """The inputs at all offsets of each pixel of images [batch, height, width], side by side; zeros outside."""
+  """Return the inputs at all offsets of each pixel of images [batch, height, width], side by side; zeros outside."""
   if offsets == HERE:
     return x
   _, height, width, _ = x.shape
@@ -179,7 +181,7 @@ def neighbours(x: Float[Array, "*shape inputs"], offsets: Offsets) -> Float[Arra
 
 def row_neighbours(rows: Float[Array, "batch rows width inputs"],
                    offsets: Offsets) -> Float[Array, "batch width taps_inputs"]:
-  """The inputs at all offsets of each pixel of one row, side by side, from the rows that the offsets speak of."""
+  """Return the inputs at all offsets of each pixel of one row, side by side, from the rows that the offsets reach."""
   width, first = rows.shape[2], min(i for i, _ in offsets)
   side = max(abs(j) for _, j in offsets)
   padded = jnp.pad(rows, ((0, 0), (0, 0), (side, side), (0, 0)))
@@ -187,19 +189,19 @@ def row_neighbours(rows: Float[Array, "batch rows width inputs"],
 
 
 def reach(offsets: Offsets, width: int) -> int:
-  """How many pixels before it the earliest offset of a pixel lies, in raster order of an image of this width."""
+  """Return how many pixels before it the earliest offset of a pixel lies, in raster order of an image of this width."""
   return max(-(i * width + j) for i, j in offsets)
 
 
 def empty_ring(offsets: Offsets, width: int, num: int, inputs: int,
                dtype: jnp.dtype) -> Float[Array, "slots batch inputs"]:
-  """Room for the inputs at a pixel and at its offsets: the pixel p, in raster order, lies in slot p modulo `slots`."""
+  """Return zeros for the inputs at a pixel and its offsets; pixel p, in raster order, lies in slot p modulo `slots`."""
   return jnp.zeros((reach(offsets, width) + 1, num, inputs), dtype)
 
 
 def rows_above(ring: Float[Array, "slots batch inputs"], row: Int[Array, ""], width: int,
                num: int) -> Float[Array, "batch rows width inputs"]:
-  """The last `num` rows above `row`, from a ring that holds them; zeros above the image."""
+  """Return the last `num` rows above `row`, from a ring that holds them; zeros above the image."""
   pixels = (row - num) * width + jnp.arange(num * width)
   found = jnp.where((pixels >= 0)[:, None, None], ring[pixels % ring.shape[0]], 0.0)
   return jnp.moveaxis(found.reshape(num, width, *ring.shape[1:]), 2, 0)
@@ -207,13 +209,13 @@ def rows_above(ring: Float[Array, "slots batch inputs"], row: Int[Array, ""], wi
 
 def put(ring: Float[Array, "slots batch inputs"], x: Float[Array, "batch inputs"],
         pixel: Int[Array, ""]) -> Float[Array, "slots batch inputs"]:
-  """The ring in which the inputs at `pixel` have taken the place of the earliest, or of its own former ones."""
+  """Return the ring in which the inputs at `pixel` have taken the place of the earliest, or of its former ones."""
   return jax.lax.dynamic_update_index_in_dim(ring, x.astype(ring.dtype), pixel % ring.shape[0], axis=0)
 
 
 def ring_neighbours(ring: Float[Array, "slots batch inputs"], pixel: Int[Array, ""], width: int,
                     offsets: Offsets) -> Float[Array, "batch taps_inputs"]:
-  """The inputs at all offsets of one pixel, side by side; zeros outside the image."""
+  """Return the inputs at all offsets of one pixel, side by side; zeros outside the image."""
   row, column = pixel // width, pixel % width
   taps = []
   for i, j in offsets:

@@ -1,4 +1,4 @@
-"""What a network is told of a pixel: its levels, and where it lies."""
+"""Inputs of a network for a pixel: codes of its levels, and a bias by its place."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ MAX_RAMPS = 16
 
 
 class PixelBias(nn.Module):
-  """A bias of its own for each pixel, at first zero: where images are aligned, it matters where a pixel lies.
+  """A bias for each pixel, at first zero: where images are aligned, it matters where a pixel lies.
 
   Attributes:
     height, width: of the image.
@@ -32,17 +32,17 @@ class PixelBias(nn.Module):
 
 
 def num_codes(levels: int) -> int:
-  """Inputs that one channel of one pixel makes."""
+  """Return the number of inputs for one channel of one pixel."""
   return min(levels - 1, MAX_RAMPS) + 1
 
 
 def pixel_codes(x: Num[Array, "*shape"], levels: int) -> Float[Array, "*shape codes"]:
-  """A thermometer: inputs that fill up, one after the other, as the level rises; and a 1.
+  """Return a thermometer: inputs that fill up, one after the other, as the level rises; and a 1.
 
   With few levels they are x >= 1, x >= 2, ...; with many, each rises linearly over as many levels as the others, so
-  that no two levels have the same code. Neighbouring values have like codes, which small data sets need. The 1 tells
-  black from what lies outside the image, where all inputs are 0 (Salimans et al., arXiv:1701.05517, pad with a channel
-  of ones likewise).
+  that no two levels have the same code. Neighbouring values have like codes, which small data sets need. The 1 sets
+  black apart from what lies outside the image, where all inputs are 0 (Salimans et al., arXiv:1701.05517, pad with a
+  channel of ones likewise).
   """
   marks = np.linspace(0.0, levels - 1.0, num_codes(levels))
   slope = 1.0 / (marks[1] - marks[0])
@@ -51,15 +51,15 @@ def pixel_codes(x: Num[Array, "*shape"], levels: int) -> Float[Array, "*shape co
 
 
 def image_codes(x: Num[Array, "batch height width channels"], levels: int) -> Float[Array, "batch height width inputs"]:
-  """The codes of each pixel's channels, side by side."""
+  """Return the codes of each pixel's channels, side by side."""
   return pixel_codes(x, levels).reshape(*x.shape[:-1], -1)
 
 
 def put_value(ring: Float[Array, "slots batch inputs"], x: Num[Array, " batch"], index: Int[Array, ""], channels: int,
               levels: int) -> Float[Array, "slots batch inputs"]:
-  """The ring of `image_codes` in which the value at `index`, in raster order with channels innermost, has its place.
+  """Return a ring of `image_codes` with the value at `index`, in raster order with channels innermost.
 
-  At index -1 nothing is changed but the last slot, which no pixel sees before its own turn.
+  At index -1 nothing is changed but the last slot, on which no pixel depends before it is written again.
   """
   code = pixel_codes(x, levels).astype(ring.dtype)[None]
   start = ((index // channels) % ring.shape[0], 0, (index % channels) * code.shape[-1])

@@ -27,12 +27,12 @@ from gdm.networks.dropout import dropout_scale
 CELL = LSTM()
 GATES = CELL.gates
 
-Shifts = tuple[int, ...]  # how many places after a place, in the line before its own, the neighbours lie that it sees
+Shifts = tuple[int, ...]  # places from a place to its neighbours in the line before
 
 
 def shifted(x: Float[Array, "*lines places batch units"],
             shifts: Shifts) -> Float[Array, "*lines places batch taps_units"]:
-  """Each place's neighbours along a line, side by side; zeros outside."""
+  """Return each place's neighbours along a line, side by side; zeros outside."""
   side, places = max(map(abs, shifts)), x.shape[-3]
   padded = jnp.pad(x, (*[(0, 0)] * (x.ndim - 3), (side, side), (0, 0), (0, 0)))
   return jnp.concatenate([padded[..., side + shift:side + shift + places, :, :] for shift in shifts], axis=-1)
@@ -40,7 +40,7 @@ def shifted(x: Float[Array, "*lines places batch units"],
 
 def recur(shifts: Shifts, x: Float[Array, "lines places batch gates"],
           kernel: Float[Array, "taps_units gates"]) -> Float[Array, "lines places batch units"]:
-  """Hidden units of all places: an LSTM from line to line, its gates x + neighbours' hidden units @ kernel.
+  """Return hidden units of all places: an LSTM from line to line, its gates x + neighbours' hidden units @ kernel.
 
   Before the first line and outside of lines all states are zero. Where x is zero, a zero state stays zero.
   """
@@ -48,10 +48,10 @@ def recur(shifts: Shifts, x: Float[Array, "lines places batch gates"],
   return hidden
 
 
-def step(x: Float[Array, "batch gates"], seen: Float[Array, "batch taps_units"],
+def step(x: Float[Array, "batch gates"], above: Float[Array, "batch taps_units"],
          kernel: Float[Array, "taps_units gates"], c: Float[Array, "batch units"]) -> State:
-  """Hidden units and memory cells of one place, from its neighbours' hidden units and its own cells a line before."""
-  return CELL.forward(x, seen @ kernel, jnp.zeros(0, x.dtype), (c, c))[0]
+  """Return hidden units and memory cells of a place, from its neighbours' hidden units and its cells a line before."""
+  return CELL.forward(x, above @ kernel, jnp.zeros(0, x.dtype), (c, c))[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -78,32 +78,32 @@ def _backward(shifts, residuals, grad_hidden):
     grad_h, before, h, saved = inputs
     deltas, direct = CELL.backward(before, h, saved, (grad[0] + grad_h, grad[1]))
     taps = jnp.split(deltas @ transposed, len(shifts), axis=-1)
-    seen = sum(shifted(tap, (-shift,)) for tap, shift in zip(taps, shifts, strict=True))
-    return (direct[0] + seen, direct[1]), deltas
+    through = sum(shifted(tap, (-shift,)) for tap, shift in zip(taps, shifts, strict=True))
+    return (direct[0] + through, direct[1]), deltas
 
   zeros = jnp.zeros_like(hidden[0])
   _, deltas = jax.lax.scan(body, (zeros, zeros), (grad_hidden, before, hidden, saved), reverse=True)
-  seen = shifted(before[0], shifts)
-  return deltas, seen.reshape(-1, seen.shape[-1]).T @ deltas.reshape(-1, deltas.shape[-1])
+  above = shifted(before[0], shifts)
+  return deltas, above.reshape(-1, above.shape[-1]).T @ deltas.reshape(-1, deltas.shape[-1])
 
 
 _recur.defvjp(_forward, _backward)
 
 
 def by_gate(x: Float[Array, "*shape gates"], channels: int) -> Float[Array, "*shape gates"]:
-  """From a masked layer's groups, one for each channel with its part of all gates, to the gates one after another."""
+  """Return gates one after another, from a masked layer's groups: one for each channel, with its part of all gates."""
   parts = x.reshape(*x.shape[:-1], channels, GATES, -1)
   return jnp.swapaxes(parts, -3, -2).reshape(x.shape)
 
 
 def forget_bias(key, shape, dtype=jnp.float32, out_sharding=None):
-  """1 for forget gates, so that states last at first (Jozefowicz et al., ICML 2015, section 2.2), and 0 for others."""
+  """Return 1 for forget gates, so that states last at first (Jozefowicz et al., ICML 2015, section 2.2), else 0."""
   del key, out_sharding
   return jnp.zeros((GATES, shape[0] // GATES), dtype).at[1].set(1.0).reshape(shape)
 
 
 def state_kernel(key, shape, dtype=jnp.float32, out_sharding=None):
-  """Normal, of variance 1 / inputs."""
+  """Return normal weights of variance 1 / inputs."""
   return jax.nn.initializers.normal(shape[0] ** -0.5)(key, shape, dtype, out_sharding)
 
 

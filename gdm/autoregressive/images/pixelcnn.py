@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
 
   def step(self, x: Float[Array, "batch wide"], ring: Float[Array, "slots batch width"], pixel: Int[Array, ""],
            columns: int) -> tuple[Float[Array, "batch wide"], Float[Array, "slots batch width"]]:
-    """The same at one pixel, and the ring of its convolution."""
+    """Return the same at one pixel, and the ring of its convolution."""
     ring = put(ring, self.narrowed(x), pixel)
     return x + self.added(self.convolution.step(ring, pixel, columns), None), ring
 

@@ -29,17 +29,17 @@ Rings = tuple[Float[Array, "_ batch doubled"], Float[Array, "_ batch doubled"]]
 
 
 def before(size: int) -> Offsets:
-  """The rows of a size x size neighbourhood down to its centre's own, up to the centre's column."""
+  """Return the rows of a size x size neighbourhood down to its centre's row, up to the centre's column."""
   return tuple((i, j) for i, j in above(size) if j <= 0)
 
 
 def concat_elu(x: Float[Array, "*shape units"]) -> Float[Array, "*shape doubled"]:
-  """elu of x and of -x, side by side."""
+  """Return elu of x and of -x, side by side."""
   return jax.nn.elu(jnp.concatenate([x, -x], axis=-1))
 
 
 def gate(x: Float[Array, "*shape doubled"]) -> Float[Array, "*shape units"]:
-  """One half times the sigmoid of the other."""
+  """Return one half times the sigmoid of the other."""
   value, opening = jnp.split(x, 2, axis=-1)
   return value * jax.nn.sigmoid(opening)
 

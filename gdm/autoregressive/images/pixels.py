@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from gdm import checks
-from gdm.autoregressive.token_model import log_prob_of
+from gdm.autoregressive.token_model import token_log_prob
 from gdm.distributions import discretized_logistic
 from gdm.distributions.discretized_logistic import Mixture
 
@@ -53,7 +53,7 @@ class CategoricalPixels(PixelDistribution):
     return channels * levels
 
   def log_probs(self, outputs, x, levels):
-    return log_prob_of(self.logits(outputs, x, levels), x)
+    return token_log_prob(self.logits(outputs, x, levels), x)
 
   def logits(self, outputs, x, levels):
     return outputs.reshape(*x.shape, levels)

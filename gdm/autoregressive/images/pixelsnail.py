@@ -87,7 +87,7 @@ class GatedConvolution(nn.Module):
 
   def step(self, x: Float[Array, "batch width"], ring: Float[Array, "slots batch width"], pixel: Int[Array, ""],
            columns: int) -> tuple[Float[Array, "batch width"], Float[Array, "slots batch width"]]:
-    """The same at one pixel, and the ring of its convolution."""
+    """Return the same at one pixel, and the ring of its convolution."""
     ring = put(ring, jax.nn.elu(x), pixel)
     return x + self.added(self.convolution.step(ring, pixel, columns), None), ring
 
@@ -129,15 +129,16 @@ class PixelAttention(nn.Module):
     query, keys, values = (units.reshape(len(x), -1, self.heads, self.head_size).swapaxes(1, 2) for units in (
         self.query(where), self.key(where) + self.key_of_code(codes), self.value(x) + self.value_of_code(codes)))
     before = jnp.tri(query.shape[2], k=-1, dtype=bool)
-    found = attention_weights(query, keys, before) @ values
-    found = found.swapaxes(1, 2).reshape(*x.shape[:-1], -1)
-    return end_of_block(x + self.out(dropout(key, found, self.dropout)))
+    attended = attention_weights(query, keys, before) @ values
+    attended = attended.swapaxes(1, 2).reshape(*x.shape[:-1], -1)
+    return end_of_block(x + self.out(dropout(key, attended, self.dropout)))
 
   def step(self, x: Float[Array, "batch width"], before: Float[Array, "batch inputs"], attended: PixelKeyValue,
            pixel: Int[Array, ""]) -> tuple[Float[Array, "batch width"], PixelKeyValue]:
-    """Return the same at one pixel, and the keys and values with its own, to which the next pixel adds its codes' part.
+    """Return the same at one pixel, and the keys and values with this pixel's.
 
-    `before` are the codes of the pixel before it, zeros where they were added already.
+    The part of its codes is added with the next pixel: `before` are the codes of the pixel before, zeros where they
+    were added already.
     """
     where = x + self.place.at(pixel)
     attended = PixelKeyValue(*(_add_at(old, pixel - 1, self._by_heads(layer(before)))
@@ -160,14 +161,14 @@ class PixelAttention(nn.Module):
 
 def _add_at(x: Float[Array, "batch heads pixels size"], pixel: Int[Array, ""],
             added: Float[Array, "batch heads 1 size"]) -> Float[Array, "batch heads pixels size"]:
-  """x with something added at one pixel; nothing comes before the first, so at -1 what is added is zero."""
+  """Return x with something added at one pixel; nothing comes before the first, so at -1 what is added is zero."""
   old = jax.lax.dynamic_slice_in_dim(x, pixel, 1, axis=2)
   return jax.lax.dynamic_update_slice_in_dim(x, old + added.astype(x.dtype), pixel, axis=2)
 
 
 def attention_weights(query: Float[Array, "batch heads queries size"], key: Float[Array, "batch heads keys size"],
                       before: Bool[Array, "*queries keys"]) -> Float[Array, "batch heads queries keys"]:
-  """Softmax over the keys that come before a query (Vaswani et al., arXiv:1706.03762, equation 1); zeros for none."""
+  """Return the softmax over the keys before a query (Vaswani et al., arXiv:1706.03762, equation 1); zeros for none."""
   products = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)
   masked = jnp.where(before, products, -jnp.inf)
   largest = jax.lax.stop_gradient(jnp.max(masked, axis=-1, keepdims=True))

@@ -92,7 +92,7 @@ class RowLayer(nn.Module):
     return tuple((-1, shift) for shift in self.shifts)
 
   def gates(self, taps: Float[Array, "*shape taps_doubled"]) -> Float[Array, "*shape gates"]:
-    """The inputs' part of the gates."""
+    """Return the inputs' part of the gates."""
     return by_gate(self.of_inputs.apply_taps(taps), self.channels) + self.bias
 
   def __call__(self, x: Float[Array, "height columns batch doubled"], codes: Array,
@@ -109,7 +109,7 @@ class RowLayer(nn.Module):
 
   def step(self, x: Float[Array, "batch doubled"], rings: RowRings, pixel: Int[Array, ""],
            columns: int) -> tuple[Float[Array, "batch doubled"], RowRings]:
-    """The same at one pixel, and its rings."""
+    """Return the same at one pixel, and its rings."""
     inputs = put(rings.x, x, pixel)
     gates = self.gates(ring_neighbours(inputs, pixel, columns, self.of_inputs.taps))
     hidden, cells = pixel_lstm.step(gates, ring_neighbours(rings.hidden, pixel, columns, self.above), self.kernel,

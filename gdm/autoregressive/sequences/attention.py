@@ -24,7 +24,7 @@ class KeyValue(NamedTuple):
 def causal_attention(query: Float[Array, "batch steps heads size"], key: Float[Array, "batch steps heads size"],
                      value: Float[Array, "batch steps heads size"],
                      fused: bool = False) -> Float[Array, "batch steps heads size"]:
-  """Each position attends to itself and those before it; in bfloat16 by the device's kernel where `fused` and there."""
+  """Return attention of each position to itself and those before; `fused` uses the device's bfloat16 kernel, if any."""
   backend = jax.default_backend()
   if backend == "cpu":
     return attention_by_heads(query, key, value)
@@ -36,7 +36,7 @@ def causal_attention(query: Float[Array, "batch steps heads size"], key: Float[A
 
 def attention_by_heads(query: Float[Array, "batch steps heads size"], key: Float[Array, "batch steps heads size"],
                        value: Float[Array, "batch steps heads size"]) -> Float[Array, "batch steps heads size"]:
-  """What `jax.nn.dot_product_attention` computes, with heads moved in front of steps once: faster on a CPU."""
+  """Return `jax.nn.dot_product_attention`, with heads moved in front of steps once: faster on a CPU."""
   query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
   scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)
   scores = jnp.where(jnp.tri(query.shape[2], dtype=bool), scores, -jnp.inf)  # a position always sees itself

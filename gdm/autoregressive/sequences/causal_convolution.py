@@ -1,7 +1,7 @@
 """Dilated causal convolutions and WaveNet's gated residual block, over a whole sequence or one position at a time.
 
 Van den Oord et al. (arXiv:1609.03499), sections 2.1, 2.3 and 2.4. A position alone costs the same however far a layer
-reaches back, because each layer keeps the inputs that it will need again (Paine et al., arXiv:1611.09482).
+reaches back, because each layer caches the inputs that it will need again (Paine et al., arXiv:1611.09482).
 """
 
 import math
@@ -60,13 +60,13 @@ class CausalConvolution(nn.Module):
 
   def step(self, x: Float[Array, "batch inputs"], ring: Float[Array, "batch reach inputs"],
            index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], Float[Array, "batch reach inputs"]]:
-    """The output at position `index`, and the ring in which its input has taken the place of the earliest."""
+    """Return the output at position `index`, and the ring in which its input has taken the place of the earliest."""
     taps = [jax.lax.dynamic_index_in_dim(ring, (index - delay) % self.reach, axis=1, keepdims=False)
             for delay in self.delays]
     return self.apply_taps([x, *taps]), jax.lax.dynamic_update_index_in_dim(ring, x, index % self.reach, axis=1)
 
   def ring(self, x: Float[Array, "batch steps inputs"], num: Int[Array, ""]) -> Float[Array, "batch reach inputs"]:
-    """The ring that steps at positions 0 to num - 1 leave, given their inputs."""
+    """Return the ring that steps at positions 0 to num - 1 leave, given their inputs."""
     slots = jnp.arange(self.reach)
     newest = num - 1 - (num - 1 - slots) % self.reach  # the last position that was written there; below 0 none was
     return jnp.where((newest >= 0)[:, None], jnp.take(x, jnp.maximum(newest, 0), axis=1), 0.0)
@@ -79,7 +79,7 @@ class GatedBlock(nn.Module):
 
   Attributes:
     width: channels of x and z.
-    skip_width: channels of what goes to the output.
+    skip_width: channels of the addend to the output.
     kernel_size, dilation: of the causal convolutions to filter and gate.
     num_blocks: how many blocks add up; the weights that add start with a standard deviation divided by its root.
     residual: whether there is a next block.
@@ -110,22 +110,22 @@ class GatedBlock(nn.Module):
 
   def __call__(self, x: Float[Array, "batch steps width"],
                key: Key[Array, ""] | None = None) -> Outputs:
-    """What goes to the next block, and what to the output; a key means training."""
+    """Return the inputs of the next block, and the addend to the output; a key means training."""
     x, skip = self.outputs(x, self.convolution(x), key)
     return end_of_block(x), skip
 
   def step(self, x: Float[Array, "batch width"], ring: Float[Array, "batch reach width"],
            index: Int[Array, ""]) -> tuple[Outputs, Float[Array, "batch reach width"]]:
-    """The same at position `index`, and the ring of its convolution."""
+    """Return the same at position `index`, and the ring of its convolution."""
     convolved, ring = self.convolution.step(x, ring, index)
     return self.outputs(x, convolved), ring
 
   def ring(self, x: Float[Array, "batch steps width"], num: Int[Array, ""]) -> Float[Array, "batch reach width"]:
-    """The ring of its convolution after positions 0 to num - 1, whose inputs are x."""
+    """Return the ring of its convolution after positions 0 to num - 1, whose inputs are x."""
     return self.convolution.ring(x, num)
 
 
 def shift(x: Float[Array, "batch steps width"], by: int) -> Float[Array, "batch steps width"]:
-  """x moved `by` positions later, zeros in front."""
+  """Return x moved `by` positions later, zeros in front."""
   steps = x.shape[1]
   return jnp.pad(x[:, :max(steps - by, 0)], ((0, 0), (min(by, steps), 0), (0, 0)))

@@ -25,5 +25,5 @@ class Embedding(nn.Module):
     return self.table[tokens]
 
   def logits(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape levels"]:
-    """Products of x with each level's vector (Press and Wolf, arXiv:1608.05859)."""
+    """Return products of x with each level's vector (Press and Wolf, arXiv:1608.05859)."""
     return (x.reshape(-1, self.width) @ self.table[:self.num].T).reshape(*x.shape[:-1], self.num)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 def rotary(x: Float[Array, "batch steps heads size"], positions: Int[Array, " steps"],
            base: float = 10_000.0) -> Float[Array, "batch steps heads size"]:
-  """Rotates pairs of x, (i, i + size / 2), by position * base^(-2 i / size).
+  """Rotate pairs of x, (i, i + size / 2), by position * base^(-2 i / size).
 
   Su et al., arXiv:2104.09864, section 3.2.2, with the pairs split in halves. `size` must be even.
   """

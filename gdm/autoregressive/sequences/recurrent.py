@@ -60,17 +60,17 @@ class RecurrentLayer(nn.Module):
     return self.bias if self._cell.biases else jnp.zeros(0, self.kernel.dtype)
 
   def initial_state(self, num: int) -> State:
-    """The learned state before the first step, for `num` sequences."""
+    """Return the learned state before the first step, for `num` sequences."""
     return tuple(jnp.broadcast_to(row, (num, self.width)) for row in self.initial)
 
   def project(self, x: Float[Array, "*shape inputs"]) -> Float[Array, "*shape outputs"]:
-    """The inputs' part of the pre-activations, as one product."""
+    """Return the inputs' part of the pre-activations, as one product."""
     y = x.reshape(-1, self.inputs) @ self.input_kernel + self.input_bias
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
   def __call__(self, projected: Float[Array, "steps batch outputs"],
                state: State) -> tuple[Float[Array, "steps batch width"], State]:
-    """Hidden units of all steps, and the last state."""
+    """Return hidden units of all steps, and the last state."""
     return recur(self._cell, projected, self.kernel, self._bias(), state)
 
   def step(self, projected: Float[Array, "batch outputs"], state: State) -> State:
@@ -148,7 +148,7 @@ class Recurrent(SequenceNetwork):
 
     Args:
       previous: the token before each: in the first chunk `levels` and all but the last of its tokens, in a later one
-        the last token of the chunk before it and all but the last of its own.
+        the last token of the chunk before it and all but the last of this one.
       state: `initial_state`, or from the chunk before.
       key: means training.
     """
@@ -193,7 +193,7 @@ def _end_of_layer(x: Float[Array, "steps batch width"]) -> Float[Array, "steps b
 
 
 def _orthogonal_gates(gates: int) -> jax.nn.initializers.Initializer:
-  """Orthogonal matrices side by side, one per gate."""
+  """Return orthogonal matrices side by side, one per gate."""
   orthogonal = jax.nn.initializers.orthogonal()
 
   def init(key, shape: Sequence[int], dtype=jnp.float32, out_sharding=None):

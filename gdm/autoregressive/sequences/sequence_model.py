@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
-from gdm.autoregressive.token_model import TokenModel, log_prob_of
+from gdm.autoregressive.token_model import TokenModel, token_log_prob
 from gdm.errors import SpecError
 from gdm.inference.generation import Choice
 from gdm.model import Params, Samples
@@ -98,7 +98,7 @@ class SequenceModel(TokenModel):
     return jnp.pad(x.astype(jnp.int32), ((0, 0), (1, 0)), constant_values=self.start)[:, :-1]
 
   def init(self, key, batch):
-    del batch  # initialization sees no data
+    del batch  # initialization needs no data
     variables = self.network.init(key, jnp.full((1, self.num_steps), self.start, jnp.int32), None)
     return {"model": variables["params"]}, {}
 
@@ -108,7 +108,7 @@ class SequenceModel(TokenModel):
 
   def log_probs(self, params, batch, key=None):
     real, x = self.real_tokens(batch)
-    return jnp.where(real, log_prob_of(self.logits(params, x, key), x), 0.0)
+    return jnp.where(real, token_log_prob(self.logits(params, x, key), x), 0.0)
 
   def init_cache(self, params, num):
     dtype = jax.tree.leaves(params["model"])[0].dtype

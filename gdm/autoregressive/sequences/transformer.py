@@ -56,9 +56,9 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, "batch steps width"],
                key: Key[Array, ""] | None) -> tuple[Float[Array, "batch steps width"], KeyValue]:
     attention_key, mlp_key = (None, None) if key is None else jax.random.split(key)
-    attended, seen = self.attention(self.attention_norm(x), attention_key)
+    attended, key_value = self.attention(self.attention_norm(x), attention_key)
     x = x + attended
-    return end_of_block(x + dropout(mlp_key, self.mlp(x), self.dropout)), seen
+    return end_of_block(x + dropout(mlp_key, self.mlp(x), self.dropout)), key_value
 
   def step(self, x: Float[Array, "batch width"], cache: KeyValue,
            index: Int[Array, ""]) -> tuple[Float[Array, "batch width"], KeyValue]:

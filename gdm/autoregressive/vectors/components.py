@@ -39,12 +39,12 @@ class Components(NamedTuple):
   def __len__(self) -> int:
     return len(self.orders)
 
-  def degrees_of(self, component: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Degrees of the inputs and of each hidden layer, and limits of the outputs, of one component."""
+  def component_degrees(self, component: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return degrees of the inputs and of each hidden layer, and limits of the outputs, of one component."""
     return [layer[component] for layer in self.degrees], self.limits[component]
 
-  def traced_degrees_of(self, component: int | Int[Array, ""]) -> tuple[list[Array], Array]:
-    """As `degrees_of`, for a component that may be traced."""
+  def traced_component_degrees(self, component: int | Int[Array, ""]) -> tuple[list[Array], Array]:
+    """As `component_degrees`, for a component that may be traced."""
     return [jnp.asarray(layer)[component] for layer in self.degrees], jnp.asarray(self.limits)[component]
 
 
@@ -75,7 +75,7 @@ def slot_order(head: Head, ordering: str, ordering_seed: int, num_orderings: int
 
 def mask_degrees(hidden: tuple[int, ...], num_degrees: int, num_masks: int, kind: str,
                  seed: int) -> list[Int[np.ndarray, "masks units"]]:
-  """Degrees of each hidden layer's units, in [0, num_degrees).
+  """Return degrees of each hidden layer's units, in [0, num_degrees).
 
   Args:
     hidden: sizes of the layers.
@@ -91,7 +91,7 @@ def mask_degrees(hidden: tuple[int, ...], num_degrees: int, num_masks: int, kind
       even = even_degrees(size, num_degrees)
       layer = np.stack([even, *(generator.permutation(even) for _ in range(num_masks - 1))])
     else:
-      # At least the least degree below, so that every unit sees something (section 4.2).
+      # At least the least degree below, so that every unit has an input (section 4.2).
       layer = np.stack([generator.integers(least, max(num_degrees, least + 1), size) for least in low])
     layers.append(np.sort(layer, axis=1) if num_masks == 1 else layer)
     low = layer.min(axis=1)
@@ -100,7 +100,7 @@ def mask_degrees(hidden: tuple[int, ...], num_degrees: int, num_masks: int, kind
 
 def units_by_step(degrees: Int[np.ndarray, "components units"],
                   num_steps: int) -> Int[np.ndarray, "components steps most"]:
-  """The units that become final at each step, those of degree step - 1; padded with the number of units."""
+  """Return the units that become final at each step, of degree step - 1, padded with the number of units."""
   most = max(np.bincount(row).max() for row in degrees)
   units = np.full((len(degrees), num_steps, most), degrees.shape[1])
   for table, row in zip(units, degrees, strict=True):

@@ -34,7 +34,7 @@ class FVSBN(OneOrderModel):
     return positions[:-1, None] < positions[None, 1:]
 
   def kernel(self, params):
-    """Weights [columns, columns] from inputs to logits, by slot."""
+    """Return weights [columns, columns] from inputs to logits, by slot."""
     upper = unpack_upper(params["kernel"], self.head.num_columns - 1)
     return jnp.pad(jnp.where(self._mask(), upper, 0.0), ((0, 1), (1, 0)))
 
@@ -46,7 +46,7 @@ class FVSBN(OneOrderModel):
     return {"logits": logits, "kernel": self.kernel(params["model"])}
 
   def conditional_step(self, params, cache, x_previous, index):
-    """O(n): adds the previous variable's weights to the logits of all later ones."""
+    """As in the base, in O(n): add the previous variable's weights to the logits of all later ones."""
     rows = jnp.asarray(self.layout.previous_slots)[index]
     weights = jnp.take(cache["kernel"], rows, axis=0, mode="fill", fill_value=0.0)
     logits = cache["logits"] + self.encode_previous(params["model"], x_previous, rows) @ weights

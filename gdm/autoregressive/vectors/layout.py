@@ -20,7 +20,7 @@ ORDERINGS = ("natural", "random")
 @functools.lru_cache(maxsize=64)
 def orderings(kind: str, seed: int, num_variables: int,
               num_orderings: int = 1) -> Int[np.ndarray, "orderings variables"]:
-  """Permutations; row k lists the variables of ordering k, first to last.
+  """Return permutations; row k lists the variables of ordering k, first to last.
 
   "natural" starts with the data's own order, further orderings are random; "random" draws all of them. Philox is a
   counter-based generator: the same seed gives the same orderings everywhere.
@@ -69,22 +69,22 @@ class SlotLayout(NamedTuple):
     return np.concatenate([np.full_like(self.slots[:1], self.columns.size), self.slots[:-1]])
 
   def pad(self, values: Float[Array, "columns *rest"]) -> Float[Array, "variables width *rest"]:
-    """Values by slot as values by position, zero where a variable has fewer columns than the widest."""
+    """Return values by slot as values by position, zero where a variable has fewer columns than the widest."""
     if self.is_uniform:
       return values.reshape(*self.slots.shape, *values.shape[1:])
     return jnp.pad(values, ((0, 1),) + ((0, 0),) * (values.ndim - 1))[self.slots]
 
   def flatten(self, values: Float[Array, "variables width *rest"]) -> Float[Array, "columns *rest"]:
-    """The inverse of `pad`."""
+    """Return the inverse of `pad`."""
     flat = values.reshape(-1, *values.shape[2:])
     return flat if self.is_uniform else flat[np.flatnonzero(self.slots.ravel() < self.columns.size)]
 
   def sort(self, values: Float[Array, "batch columns"]) -> Float[Array, "batch columns"]:
-    """The head's columns as slots."""
+    """Return the head's columns as slots."""
     return values if self._is_identity else values[:, self.columns]
 
   def unsort(self, values: Float[Array, "batch columns"]) -> Float[Array, "batch columns"]:
-    """Slots as the head's columns."""
+    """Return slots as the head's columns."""
     return values if self._is_identity else values[:, self.inverse]
 
   @property
@@ -94,13 +94,13 @@ class SlotLayout(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def layout(head: Head, order: tuple[int, ...]) -> SlotLayout:
-  """The layout of a head's output columns under an order of its variables."""
+  """Return the layout of a head's output columns under an order of its variables."""
   return _layout(head.columns, head.num_columns, order)
 
 
 @functools.lru_cache(maxsize=64)
 def input_layout(head: Head, order: tuple[int, ...]) -> SlotLayout:
-  """The layout of a head's input columns under an order of its variables."""
+  """Return the layout of a head's input columns under an order of its variables."""
   return _layout(head.inputs, head.num_inputs, order)
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 from gdm import checks
 from gdm.autoregressive.vectors.components import DEGREES, Components, components, slot_order
 from gdm.autoregressive.vectors.heads import MixtureSettings
-from gdm.autoregressive.vectors.vector_model import VectorModel, units_of
+from gdm.autoregressive.vectors.vector_model import VectorModel, data_units
 from gdm.errors import ConfigError, SpecError
 from gdm.model import Carry, Params, Samples
 from gdm.networks.activations import activation, initializer
@@ -81,7 +81,7 @@ class MaskedMLP(nn.Module):
     With a key the network is in training: dropout draws from it.
     """
     keys = [None] * len(self.hidden) if key is None else jax.random.split(key, len(self.hidden))
-    # The barrier keeps the compiler from folding masks it knows into constants of the kernels' size.
+    # The barrier keeps the compiler from folding known masks into constants of the kernels' size.
     degrees, limits = jax.lax.optimization_barrier((tuple(degrees), limits))
     h = x
     for layer, layer_key in enumerate(keys):
@@ -129,7 +129,7 @@ class MADE(VectorModel):
     tiles = [whole(*shape) for shape in itertools.pairwise((inputs, *self.network.hidden, columns))]
     direct_tiles = whole(inputs, columns)
     if self.num_components == 1:  # its mask never changes
-      degrees, limits = self.components.degrees_of(0)
+      degrees, limits = self.components.component_degrees(0)
       tiles = [staircase(*pair) for pair in itertools.pairwise([*degrees, limits])]
       direct_tiles = staircase(degrees[0], limits)
     _ = self.components  # checks the orderings
@@ -157,7 +157,7 @@ class MADE(VectorModel):
 
   def init_parameters(self, key):
     inputs = jnp.zeros((1, self.head.num_inputs))
-    return dict(self.network.init(key, inputs, *self.components.traced_degrees_of(0))["params"])
+    return dict(self.network.init(key, inputs, *self.components.traced_component_degrees(0))["params"])
 
   def output_masks(self):
     """Return the entries that take part in at least one component."""
@@ -165,7 +165,7 @@ class MADE(VectorModel):
     names = [*(f"layers_{layer}" for layer in range(len(network.hidden))), "output"]
     masks: dict[str, Any] = {}
     for component in range(self.num_components):
-      degrees, limits = self.components.degrees_of(component)
+      degrees, limits = self.components.component_degrees(component)
       pairs = itertools.pairwise([*degrees, limits])
       kernels = {name: tile_masks(tiles, *pair) for name, tiles, pair in zip(names, network.tiles, pairs, strict=True)}
       if network.direct:
@@ -179,7 +179,7 @@ class MADE(VectorModel):
 
   def outputs(self, params, inputs, key=None, component: int | Int[Array, ""] = 0):
     """Return outputs by slot of all variables in one component."""
-    degrees, limits = self.components.traced_degrees_of(component)
+    degrees, limits = self.components.traced_component_degrees(component)
     logits: Any = self.network.apply({"params": params}, inputs, degrees, limits, key)
     return logits
 
@@ -211,7 +211,7 @@ class MADE(VectorModel):
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draw x [num, *event], each from a component of its own; `temperature` divides the logits of the variables.
+    """Draw x [num, *event], each from one component; `temperature` divides the logits of the variables.
 
     Raises:
       ConfigError: the temperature is not above 0.
@@ -279,7 +279,7 @@ class MADE(VectorModel):
     previous = jnp.asarray(tables.previous_slots)[component, index]
     slots = jnp.asarray(tables.slots)[component, index]
     order = jnp.asarray(tables.orders)[component]
-    x_previous = self.head.standardize(units_of(params), x_previous, order[index - 1])
+    x_previous = self.head.standardize(data_units(params), x_previous, order[index - 1])
     inputs = below = cache["inputs"].at[:, previous].set(self.encode_previous(model, x_previous, previous), mode="drop")
     # The units that depend on no later variable are computed, layer by layer.
     hidden = []
@@ -292,5 +292,5 @@ class MADE(VectorModel):
     logits = below[:, :cache["output"].shape[1]] @ cache["output"][slots].T + model["bias"][slots]
     for direct in cache["direct"]:
       logits = logits + inputs[:, :direct.shape[1]] @ direct[slots].T
-    logits = self.head.in_units(units_of(params), logits, order[index])
+    logits = self.head.in_units(data_units(params), logits, order[index])
     return {**cache, "inputs": inputs, "hidden": hidden}, logits

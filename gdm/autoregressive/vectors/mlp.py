@@ -74,7 +74,7 @@ class MLP(OneOrderModel):
     return masks
 
   def _first(self) -> tuple[MaskedDense, np.ndarray]:
-    """All networks' first layers side by side, and the limits of their units."""
+    """Return all networks' first layers side by side, and the limits of their units."""
     limits = np.repeat(np.arange(self.head.num_variables) - 1, self.hidden[0])
     return MaskedDense(self.head.num_columns, staircase(self.layout.positions, limits), self.weight_init), limits
 
@@ -96,7 +96,7 @@ class MLP(OneOrderModel):
     return {"inputs": jnp.zeros((num, self.head.num_columns)), "kernel": kernel}
 
   def conditional_step(self, params, cache, x_previous, index):
-    """O(n hidden): one network, of which nothing is shared with the last; the cache holds the inputs known so far."""
+    """As in the base, in O(n hidden): run one network on the inputs known so far; it shares nothing with the last."""
     model = params["model"]
     rows = jnp.asarray(self.layout.previous_slots)[index]
     slots = jnp.asarray(self.layout.slots)[index]

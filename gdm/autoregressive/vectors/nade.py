@@ -51,7 +51,7 @@ class NADE(OneOrderModel):
     w_key, v_key = jax.random.split(key)
     shape = (self.head.num_columns, self.hidden)
     init = initializer(self.weight_init)
-    # V maps hidden units to logits, so its fan-in is d: drawn in that shape, kept with one row per logit.
+    # V maps hidden units to logits, so its fan-in is d: drawn in that shape, stored with one row per logit.
     return {"W": init(w_key, shape), "V": init(v_key, shape[::-1]).T, "c": jnp.zeros(self.hidden),
             "bias": jnp.zeros(shape[0])}
 
@@ -73,7 +73,7 @@ class NADE(OneOrderModel):
     return jnp.broadcast_to(params["model"]["c"], (num, self.hidden))
 
   def conditional_step(self, params, cache, x_previous, index):
-    """O(d): adds the previous variable's weights to the running pre-activation, which is the cache."""
+    """As in the base, in O(d): add the previous variable's weights to the pre-activation, which is the cache."""
     model = params["model"]
     rows = jnp.asarray(self.layout.previous_slots)[index]
     slots = jnp.asarray(self.layout.slots)[index]

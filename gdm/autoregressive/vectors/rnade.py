@@ -15,7 +15,7 @@ import numpy as np
 from gdm import checks
 from gdm.autoregressive.vectors.heads import MixtureSettings
 from gdm.autoregressive.vectors.nade_recursion import blocked, recursion
-from gdm.autoregressive.vectors.vector_model import OneOrderModel, units_of
+from gdm.autoregressive.vectors.vector_model import OneOrderModel, data_units
 from gdm.networks.activations import activation, initializer
 from gdm.networks.dropout import dropout_scale
 
@@ -59,7 +59,7 @@ class RNADE(OneOrderModel):
   def init_parameters(self, key):
     w_key, v_key = jax.random.split(key)
     n, columns, init = self.head.num_variables, self.head.num_columns, initializer(self.weight_init)
-    # V maps hidden units to outputs, so its fan-in is d: drawn in that shape, kept with one row per output.
+    # V maps hidden units to outputs, so its fan-in is d: drawn in that shape, stored with one row per output.
     params = {"W": init(w_key, (n, self.hidden)), "V": init(v_key, (self.hidden, columns)).T,
               "c": jnp.zeros(self.hidden), "bias": jnp.zeros(columns)}
     return {**params, "rho": 1.0 / jnp.arange(1.0, n + 1.0)} if self.rescale else params
@@ -88,7 +88,7 @@ class RNADE(OneOrderModel):
     return self.layout.flatten(jnp.moveaxis(outputs, 2, 1)).T + params["bias"]
 
   def _activate(self, state):
-    """Hidden units h [..., d] from the recursion's state: a [..., d], and rho [..., 1] behind it."""
+    """Return hidden units h [..., d] from the recursion's state: a [..., d], and rho [..., 1] behind it."""
     if not self.rescale:
       return activation(self.activation)(state)
     return activation(self.activation)(state[..., :-1] * state[..., -1:])
@@ -97,12 +97,12 @@ class RNADE(OneOrderModel):
     return jnp.broadcast_to(params["model"]["c"], (num, self.hidden))
 
   def conditional_step(self, params, cache, x_previous, index):
-    """O(d): adds the previous variable's weights to the running pre-activation, which is the cache."""
+    """As in the base, in O(d): add the previous variable's weights to the pre-activation, which is the cache."""
     model, head, order = params["model"], self.head, jnp.asarray(self.layout.order)
     rows = jnp.asarray(self.input_layout.previous_slots)[index]
     slots = jnp.asarray(self.layout.slots)[index]
     weights = jnp.take(model["W"], rows, axis=0, mode="fill", fill_value=0.0)
-    x_previous = head.standardize(units_of(params), x_previous, order[index - 1])
+    x_previous = head.standardize(data_units(params), x_previous, order[index - 1])
     cache = cache + self.encode_previous(model, x_previous, rows) @ weights
     h = activation(self.activation)(cache * model["rho"][index] if self.rescale else cache)
-    return cache, head.in_units(units_of(params), h @ model["V"][slots].T + model["bias"][slots], order[index])
+    return cache, head.in_units(data_units(params), h @ model["V"][slots].T + model["bias"][slots], order[index])

@@ -1,4 +1,4 @@
-"""A triangular matrix kept as the vector of its entries, unpacked without a gather."""
+"""A triangular matrix stored as the vector of its entries, unpacked without a gather."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,12 +6,12 @@ from jaxtyping import Array, Float, Shaped
 
 
 def packed_size(size: int) -> int:
-  """Entries of an upper triangle of `size` rows, its diagonal included: size (size + 1) / 2."""
+  """Return entries of an upper triangle of `size` rows, its diagonal included: size (size + 1) / 2."""
   return size * (size + 1) // 2
 
 
 def unpack_upper(packed: Float[Array, " packed"], size: int) -> Float[Array, "size size"]:
-  """The upper triangular matrix, diagonal included, of which `packed` holds each entry once.
+  """Return the upper triangular matrix, diagonal included, of which `packed` holds each entry once.
 
   The vector followed by its reversed end fills the square so that every entry lands exactly once on or above the
   diagonal; a reverse and a mask are far cheaper on every backend than a gather and its scattered gradient.
@@ -21,7 +21,7 @@ def unpack_upper(packed: Float[Array, " packed"], size: int) -> Float[Array, "si
 
 
 def pack_upper(matrix: Shaped[np.ndarray, "size size"]) -> Shaped[np.ndarray, " packed"]:
-  """The vector that `unpack_upper` turns into the upper triangle of `matrix`."""
+  """Return the vector that `unpack_upper` turns into the upper triangle of `matrix`."""
   size = len(matrix)
   entries = np.arange(packed_size(size))
   square = np.concatenate([entries, entries[size:][::-1]]).reshape(size, size)

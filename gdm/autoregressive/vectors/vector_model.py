@@ -183,13 +183,13 @@ class VectorModel(abc.ABC):
   def encode(self, params: Params, x: Num[Array, "batch dims"]) -> Float[Array, "batch inputs"]:
     """Return all input columns of x, in the head's order."""
     head = self.head
-    return head.encode(head.standardize(units_of(params), x, jnp.arange(head.num_variables)))
+    return head.encode(head.standardize(data_units(params), x, jnp.arange(head.num_variables)))
 
   def in_units(self, params: Params, outputs: Float[Array, "batch columns"]) -> Float[Array, "batch columns"]:
     """Return outputs by slot as logits in the head's order, in the data's units."""
     head = self.head
     by_variable = self.layout.unsort(outputs)
-    if not units_of(params):
+    if not data_units(params):
       return by_variable
     by_variable = by_variable.reshape(-1, head.num_variables, head.width)
     return head.in_units(params["units"], by_variable, jnp.arange(head.num_variables)).reshape(outputs.shape)
@@ -305,6 +305,6 @@ class OneOrderModel(VectorModel):
     return self.complete_by_steps(params, key, x, known, temperature)
 
 
-def units_of(params: Params) -> PyTree:
+def data_units(params: Params) -> PyTree:
   """Return the constants of real data; {} for discrete data, which has none."""
   return params.get("units", {})

@@ -14,7 +14,7 @@ from helpers.enumeration import assert_completions_match, assert_samples_match, 
 
 from gdm.autoregressive.sequences.embedding import Embedding
 from gdm.autoregressive.sequences.sequence_model import SequenceModel, SequenceNetwork
-from gdm.autoregressive.token_model import log_prob_of
+from gdm.autoregressive.token_model import token_log_prob
 from gdm.dataspec import DataSpec
 from gdm.distributions import categorical
 from gdm.errors import ConfigError, DataError, SpecError
@@ -148,10 +148,10 @@ def test_metrics_merge_to_those_of_all_tokens():
 def test_score_equals_the_categorical_distributions():
   logits = 30.0 * jax.random.normal(KEY, (50, 7))
   x = jax.random.randint(jax.random.key(1), (50,), 0, 7)
-  np.testing.assert_allclose(log_prob_of(logits, x), categorical.log_prob(logits, x), rtol=1e-5, atol=1e-5)
-  gradient = jax.grad(lambda logits: log_prob_of(logits, x).sum())(logits)
+  np.testing.assert_allclose(token_log_prob(logits, x), categorical.log_prob(logits, x), rtol=1e-5, atol=1e-5)
+  gradient = jax.grad(lambda logits: token_log_prob(logits, x).sum())(logits)
   np.testing.assert_allclose(gradient, jax.nn.one_hot(x, 7) - jax.nn.softmax(logits), atol=1e-5)
-  assert np.isnan(log_prob_of(logits[:2], jnp.array([7, -1]))).all()
+  assert np.isnan(token_log_prob(logits[:2], jnp.array([7, -1]))).all()
 
 
 def test_temperature_sharpens_samples():

@@ -19,7 +19,7 @@ from helpers.token_models import (
 
 from gdm.autoregressive.sequences.attention import causal_attention
 from gdm.autoregressive.sequences.positions import rotary
-from gdm.autoregressive.token_model import log_prob_of
+from gdm.autoregressive.token_model import token_log_prob
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.inference.continuation import HasPrefill
@@ -142,7 +142,7 @@ def test_generation_is_that_of_the_naive_path(name):
       logits = in_one_pass(model, params, x)[:, index]
       x = x.at[:, index].set(jax.random.categorical(jax.random.fold_in(keys[row], index), logits[0]))
     np.testing.assert_array_equal(out.tokens[row], x[0])
-    scores = log_prob_of(in_one_pass(model, params, x), x)[0]
+    scores = token_log_prob(in_one_pass(model, params, x), x)[0]
     np.testing.assert_allclose(out.log_probs[row], np.where(np.arange(12) < length, 0, scores), rtol=1e-4, atol=1e-5)
     alone = model.generate(params, keys[row:row + 1], prompt=prompt[row:row + 1, :length])
     np.testing.assert_array_equal(alone.tokens[0], out.tokens[row])

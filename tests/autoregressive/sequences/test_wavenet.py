@@ -19,7 +19,7 @@ from helpers.token_models import (
 )
 
 from gdm.autoregressive.sequences.wavenet import WaveNet
-from gdm.autoregressive.token_model import log_prob_of
+from gdm.autoregressive.token_model import token_log_prob
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
@@ -180,7 +180,7 @@ def test_generation_of_any_length_is_that_of_the_naive_path(name):
       logits = in_one_pass(model, params, x)[:, index]
       x = x.at[:, index].set(jax.random.categorical(jax.random.fold_in(keys[row], index), logits[0]))
     np.testing.assert_array_equal(out.tokens[row], x[0])
-    scores = log_prob_of(in_one_pass(model, params, x), x)[0]
+    scores = token_log_prob(in_one_pass(model, params, x), x)[0]
     np.testing.assert_allclose(out.log_probs[row], np.where(np.arange(30) < length, 0, scores), rtol=1e-4, atol=1e-5)
   alone = model.generate(params, keys[1:2], prompt=prompt[1:2, :9], max_length=30)
   np.testing.assert_array_equal(alone.tokens[0], out.tokens[1])
