@@ -39,7 +39,7 @@ class Cell(abc.ABC):
   @abc.abstractmethod
   def forward(self, x: Float[Array, "batch inputs"], a: Float[Array, "batch inputs"],
               bias: Float[Array, " biased"], state: State) -> tuple[State, Any]:
-    """Return the next state, and residuals for `backward`; pre-activations are x, of the inputs, and a, of the state."""
+    """Return the next state, and residuals for `backward`; pre-activations are x of the inputs and a of the state."""
 
   @abc.abstractmethod
   def backward(self, before: State, hidden: Float[Array, "batch width"], saved: Any,

@@ -37,7 +37,7 @@ MODELS = {
     "ensemble": ("gdm.baselines.ensemble", "Ensemble"),
     # autoregressive
     "fvsbn": ("gdm.autoregressive.vectors.fvsbn", "FVSBN"),
-    "mlp": ("gdm.autoregressive.vectors.mlp", "MLP"),
+    "mlp": ("gdm.autoregressive.vectors.mlp", "UntiedMLP"),
     "nade": ("gdm.autoregressive.vectors.nade", "NADE"),
     "rnade": ("gdm.autoregressive.vectors.rnade", "RNADE"),
     "made": ("gdm.autoregressive.vectors.made", "MADE"),

@@ -17,7 +17,7 @@ from gdm.networks.dropout import dropout, dropout_scale
 Rings = tuple[Float[Array, "_ batch _"], ...]  # slots, units of each
 
 
-class ResidualBlock(nn.Module):
+class MaskedResidualBlock(nn.Module):
   """x + W2 relu(masked convolution(relu(W1 relu(x)))): figure 5, left.
 
   Attributes:
@@ -89,7 +89,7 @@ class PixelCNN(ImageNetwork):
     self.first = MaskedConvolution(2 * self.width, (*above_and_left(self.first_size), *HERE), channels, "A")
     if self.located:
       self.place = PixelBias(*self.event[:2], 2 * self.width)
-    self.blocks = [ResidualBlock(self.width, self.kernel_size, channels, self.num_blocks, self.dropout)
+    self.blocks = [MaskedResidualBlock(self.width, self.kernel_size, channels, self.num_blocks, self.dropout)
                    for _ in range(self.num_blocks)]
     self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
     self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")

@@ -29,7 +29,7 @@ from gdm.autoregressive.images.masked_convolution import (
   strictly_above,
 )
 from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
-from gdm.autoregressive.images.pixelcnn_pp_blocks import Layer, Rings, Rows, Streams, before, convolve_row
+from gdm.autoregressive.images.pixelcnn_pp_blocks import Rings, Rows, StreamLayer, Streams, before, convolve_row
 from gdm.autoregressive.images.pixelcnn_pp_steps import PixelCNNPPCache, ScaleRings, ScaleRows, next_pixel, next_row
 from gdm.autoregressive.images.pixels import LogisticPixels
 from gdm.dataspec import DataSpec
@@ -37,7 +37,7 @@ from gdm.errors import ConfigError
 from gdm.networks.dropout import dropout_scale
 
 
-class Scale(nn.Module):
+class StreamScale(nn.Module):
   """The layers of the encoder and the decoder at one resolution, and the steps to the next coarser one and back.
 
   Attributes:
@@ -57,8 +57,9 @@ class Scale(nn.Module):
   dropout: float
 
   def setup(self) -> None:
-    def layers(num: int, has_short_cut: bool) -> list[Layer]:
-      return [Layer(self.width, self.kernel_size, self.num_layers, has_short_cut, self.dropout) for _ in range(num)]
+    def layers(num: int, has_short_cut: bool) -> list[StreamLayer]:
+      return [StreamLayer(self.width, self.kernel_size, self.num_layers, has_short_cut, self.dropout)
+              for _ in range(num)]
 
     self.encoder = layers(self.num_blocks, False)
     # One for each state that the encoder went through. At the coarsest, the last is where the decoder starts.
@@ -191,7 +192,7 @@ class PixelCNNPP(ImageNetwork):
     if self.located:
       self.place = PixelBias(*self.event[:2], 2 * self.width)
     num_layers = 2 * self.num_scales * self.num_blocks + self.num_scales - 1
-    self.scales = [Scale(self.width, self.kernel_size, self.num_blocks, num_layers, i == self.num_scales - 1,
+    self.scales = [StreamScale(self.width, self.kernel_size, self.num_blocks, num_layers, i == self.num_scales - 1,
                          self.dropout) for i in range(self.num_scales)]
     self.readout = MaskedConvolution(self.outputs, HERE)
 

@@ -53,7 +53,7 @@ def convolve_row(
   return convolution.apply_taps(row_neighbours(rows, convolution.taps)), rows[:, 1:]
 
 
-class GatedBlock(nn.Module):
+class StreamBlock(nn.Module):
   """x + gate(convolution of concat_elu(convolution of concat_elu(x) + shift)): one residual block of one stream.
 
   Attributes:
@@ -95,7 +95,7 @@ class GatedBlock(nn.Module):
     return x + gate(self.second.step(second, pixel, columns)), (first, second)
 
 
-class Layer(nn.Module):
+class StreamLayer(nn.Module):
   """A block of each stream, from the down stream to the right one, with short cuts to both in the decoder: figure 2.
 
   Attributes:
@@ -113,8 +113,8 @@ class Layer(nn.Module):
   dropout: float
 
   def setup(self) -> None:
-    self.down = GatedBlock(self.width, above(self.kernel_size), self.num_layers, self.dropout)
-    self.right = GatedBlock(self.width, before(self.kernel_size), self.num_layers, self.dropout)
+    self.down = StreamBlock(self.width, above(self.kernel_size), self.num_layers, self.dropout)
+    self.right = StreamBlock(self.width, before(self.kernel_size), self.num_layers, self.dropout)
     self.across = MaskedConvolution(self.width, HERE, use_bias=False)
     if self.has_short_cut:
       self.short_down = MaskedConvolution(self.width, HERE, use_bias=False)

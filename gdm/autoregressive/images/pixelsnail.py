@@ -92,7 +92,7 @@ class GatedConvolution(nn.Module):
     return x + self.added(self.convolution.step(ring, pixel, columns), None), ring
 
 
-class PixelAttention(nn.Module):
+class CausalPixelAttention(nn.Module):
   """x + attention of each pixel to the pixels before it (section 2.1), which is zero for the first one.
 
   Keys and values depend on all of their pixel's values, unlike x. A query depends on the channels before the one it
@@ -210,7 +210,7 @@ class PixelSNAIL(ImageNetwork):
       self.place = PixelBias(*self.event[:2], self.width)
     self.layers = [[GatedConvolution(self.width, self.kernel_size, channels, adding, self.dropout)
                     for _ in range(self.num_layers)] for _ in range(self.num_blocks)]
-    self.attentions = [PixelAttention(self.event, self.width, self.heads, self.head_size, adding, self.dropout)
+    self.attentions = [CausalPixelAttention(self.event, self.width, self.heads, self.head_size, adding, self.dropout)
                        for _ in range(self.num_blocks)]
     self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
     self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")

@@ -72,7 +72,7 @@ class CausalConvolution(nn.Module):
     return jnp.where((newest >= 0)[:, None], jnp.take(x, jnp.maximum(newest, 0), axis=1), 0.0)
 
 
-class GatedBlock(nn.Module):
+class DilatedBlock(nn.Module):
   """z = tanh(filter(x)) sigmoid(gate(x)); x + z W_residual goes to the next block, z W_skip to the output.
 
   Equation (2) and figure 4 of the paper, without biases.

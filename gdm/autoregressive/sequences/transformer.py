@@ -27,7 +27,7 @@ STDDEV = 0.02
 POSITIONS = ("learned", "rotary")
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
   """x + attention(norm(x)), then x + mlp(norm(x)).
 
   Attributes:
@@ -113,7 +113,7 @@ class Transformer(SequenceNetwork):
       shape = (self.num_steps, self.width)
       self.position_vectors = self.param("positions", jax.nn.initializers.normal(STDDEV), shape)
     out_stddev = STDDEV / math.sqrt(2 * self.num_layers)
-    self.blocks = [Block(self.num_heads, self.width, self.mlp_ratio * self.width, out_stddev,
+    self.blocks = [TransformerBlock(self.num_heads, self.width, self.mlp_ratio * self.width, out_stddev,
                          self.positions == "rotary", self.dropout, self.fused_attention)
                    for _ in range(self.num_layers)]
     self.final_norm = norm()

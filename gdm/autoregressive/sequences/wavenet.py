@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from gdm import checks
-from gdm.autoregressive.sequences.causal_convolution import GatedBlock
+from gdm.autoregressive.sequences.causal_convolution import DilatedBlock
 from gdm.autoregressive.sequences.embedding import Embedding
 from gdm.autoregressive.sequences.sequence_model import SequenceModel, SequenceNetwork
 from gdm.dataspec import DataSpec
@@ -77,7 +77,7 @@ class WaveNet(SequenceNetwork):
   def setup(self) -> None:
     self.embedding = Embedding(self.levels, self.width, 1.0 / math.sqrt(self.width) if self.tie_embeddings else 1.0)
     last = len(self.dilations) - 1
-    self.blocks = [GatedBlock(self.width, self.skip_width, self.kernel_size, dilation, len(self.dilations), i < last,
+    self.blocks = [DilatedBlock(self.width, self.skip_width, self.kernel_size, dilation, len(self.dilations), i < last,
                               self.dropout) for i, dilation in enumerate(self.dilations)]
     self.hidden = Linear(self.width if self.tie_embeddings else self.skip_width, math.sqrt(2.0 / self.skip_width),
                          use_bias=True)

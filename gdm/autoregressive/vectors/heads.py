@@ -30,7 +30,7 @@ from gdm.dataspec import DataSpec
 from gdm.distributions import bernoulli, blocks, categorical, gaussian_mixture, logistic_mixture
 from gdm.distributions.moments import moments
 from gdm.distributions.recording import recording_step
-from gdm.errors import ConfigError, SpecError, nearest
+from gdm.errors import SpecError
 
 MIXTURES: dict[str, ModuleType] = {"gaussian": gaussian_mixture, "logistic": logistic_mixture}
 HEADS = ("auto", "binary", "categorical", "blocks", *MIXTURES)
@@ -425,8 +425,7 @@ def make_head(spec: DataSpec, heads: str, fallback: float, ordered: bool,
     ConfigError: `heads` is unknown, or `fallback` out of range.
     SpecError: the data is not what that head needs, or continuous and the model has no mixtures.
   """
-  if heads not in HEADS:
-    raise ConfigError(f"heads is {heads!r}; {nearest(heads, HEADS)}")
+  checks.one_of("heads", heads, HEADS)
   if mixture is not None and (heads in MIXTURES or (heads == "auto" and not spec.is_discrete)):
     spec.require_continuous(f"heads {heads!r}")
     return MixtureHead(spec, fallback, ordered, "gaussian" if heads == "auto" else heads, mixture)

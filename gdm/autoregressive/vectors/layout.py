@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gdm import checks
 from gdm.autoregressive.vectors.heads import Head
-from gdm.errors import ConfigError, nearest
 
 ORDERINGS = ("natural", "random")
 
@@ -28,12 +28,9 @@ def orderings(kind: str, seed: int, num_variables: int,
   Raises:
     ConfigError: an unknown kind, a negative seed, or no ordering.
   """
-  if kind not in ORDERINGS:
-    raise ConfigError(f"ordering is {kind!r}; {nearest(kind, ORDERINGS)}")
-  if seed < 0:
-    raise ConfigError(f"ordering_seed is {seed}; it must be at least 0.")
-  if num_orderings < 1:
-    raise ConfigError(f"num_orderings is {num_orderings}; it must be at least 1.")
+  checks.one_of("ordering", kind, ORDERINGS)
+  checks.at_least("ordering_seed", seed, 0)
+  checks.at_least("num_orderings", num_orderings, 1)
   generator = np.random.Generator(np.random.Philox(seed))
   rows = [generator.permutation(num_variables) for _ in range(num_orderings)]
   if kind == "natural":

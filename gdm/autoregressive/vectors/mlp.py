@@ -21,7 +21,7 @@ from gdm.networks.masked import MaskedDense, dense_kernel, staircase, tile_masks
 
 
 @dataclasses.dataclass(frozen=True)
-class MLP(OneOrderModel):
+class UntiedMLP(OneOrderModel):
   """A multilayer perceptron per variable, of the variables before it, on binary or categorical data.
 
   Attributes:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdm.autoregressive.sequences.causal_convolution import CausalConvolution, GatedBlock, shift
+from gdm.autoregressive.sequences.causal_convolution import CausalConvolution, DilatedBlock, shift
 
 KEY = jax.random.key(0)
 each = pytest.mark.parametrize(("kernel_size", "dilation"), [(2, 1), (2, 4), (3, 2), (3, 5), (2, 20)])
@@ -68,7 +68,7 @@ def test_shift_moves_later():
 @pytest.mark.fast_cases("False")
 @pytest.mark.parametrize("residual", [True, False])
 def test_gated_block_is_equation_2(residual):
-  block = GatedBlock(4, 5, 2, 3, num_blocks=2, residual=residual, dropout=0.0)
+  block = DilatedBlock(4, 5, 2, 3, num_blocks=2, residual=residual, dropout=0.0)
   x = jax.random.normal(KEY, (2, 9, 4))
   variables = jax.jit(block.init)(KEY, x, None)
   params = variables["params"]
@@ -82,7 +82,7 @@ def test_gated_block_is_equation_2(residual):
 
 @pytest.mark.slow
 def test_dropout_is_of_training_alone():
-  block = GatedBlock(4, 5, 2, 1, num_blocks=1, residual=True, dropout=0.5)
+  block = DilatedBlock(4, 5, 2, 1, num_blocks=1, residual=True, dropout=0.5)
   x = jax.random.normal(KEY, (2, 9, 4))
   variables = jax.jit(block.init)(KEY, x, None)
   train = [np.asarray(block.apply(variables, x, jax.random.key(i))[1]) for i in range(2)]

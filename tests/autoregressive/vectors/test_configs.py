@@ -12,13 +12,13 @@ from configs.autoregressive import nade as nade_config
 from configs.autoregressive import rnade as rnade_config
 from gdm.autoregressive.vectors.fvsbn import FVSBN
 from gdm.autoregressive.vectors.made import MADE
-from gdm.autoregressive.vectors.mlp import MLP
+from gdm.autoregressive.vectors.mlp import UntiedMLP
 from gdm.autoregressive.vectors.nade import NADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.runs.registry import build_model
 
-CONFIGS = {"fvsbn": (fvsbn_config, FVSBN), "mlp": (mlp_config, MLP), "nade": (nade_config, NADE),
+CONFIGS = {"fvsbn": (fvsbn_config, FVSBN), "mlp": (mlp_config, UntiedMLP), "nade": (nade_config, NADE),
            "made": (made_config, MADE)}
 SPECS = {"digits": DataSpec((8, 8, 1), 17), "binarized_mnist": DataSpec((28, 28, 1), 2), "npz": DataSpec((20,), 2)}
 

@@ -12,7 +12,7 @@ from helpers.enumeration import assert_completions_match, assert_samples_match, 
 
 from gdm.autoregressive.vectors.fvsbn import FVSBN
 from gdm.autoregressive.vectors.made import MADE, MaskedMLP
-from gdm.autoregressive.vectors.mlp import MLP
+from gdm.autoregressive.vectors.mlp import UntiedMLP
 from gdm.autoregressive.vectors.nade import NADE
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
@@ -28,7 +28,7 @@ SPECS = {
 SHARED = {"ordering": "random", "ordering_seed": 3, "fallback": 0.05}
 SINGLE = {
     "fvsbn": functools.partial(FVSBN, **SHARED),
-    "mlp": functools.partial(MLP, hidden=(4, 3), activation="tanh", center=True, **SHARED),
+    "mlp": functools.partial(UntiedMLP, hidden=(4, 3), activation="tanh", center=True, **SHARED),
     "nade": functools.partial(NADE, hidden=6, **SHARED),
     "nade_blocked": functools.partial(NADE, hidden=6, activation="tanh", block=4, center=True, **SHARED),
     "made": functools.partial(MADE, network=MaskedMLP(hidden=(14,), activation="tanh"), **SHARED),
@@ -250,7 +250,7 @@ def test_output_biases_start_at_the_marginals(spec):
 @pytest.mark.fast_cases("<lambda>0")
 @pytest.mark.parametrize("builder", [
     lambda **options: FVSBN(SPECS["binary"], input_dropout=0.5, **options),
-    lambda **options: MLP(SPECS["binary"], dropout=0.5, **options),
+    lambda **options: UntiedMLP(SPECS["binary"], dropout=0.5, **options),
     lambda **options: NADE(SPECS["binary"], dropout=0.5, **options),
     lambda **options: MADE(SPECS["binary"], network=MaskedMLP(dropout=0.5), input_dropout=0.2, **options),
 ])
@@ -275,14 +275,14 @@ def test_dropout_is_in_the_loss_and_not_in_the_likelihood(builder):
     ({"spec": DataSpec((3,), 17), "heads": "binary"}, SpecError, "needs binary data"),
     ({"spec": SPECS["blocks"], "fallback": 0.0}, ConfigError, "fallback is 0.0"),
 ])
-@pytest.mark.parametrize("model", [FVSBN, MLP, NADE, MADE])
+@pytest.mark.parametrize("model", [FVSBN, UntiedMLP, NADE, MADE])
 def test_choices_that_cannot_be_used_are_named(model, change, error, message):
   with pytest.raises(error, match=message):
     model(**{"spec": SPECS["binary"], **change})
 
 
 @pytest.mark.parametrize("heads", ["auto", "gaussian"])
-@pytest.mark.parametrize("model", [FVSBN, MLP, NADE])
+@pytest.mark.parametrize("model", [FVSBN, UntiedMLP, NADE])
 def test_models_of_discrete_data_refuse_real_data(model, heads):
   with pytest.raises(SpecError, match="discrete data"):
     model(DataSpec((3,), None), heads=heads)
@@ -290,8 +290,8 @@ def test_models_of_discrete_data_refuse_real_data(model, heads):
 
 @pytest.mark.parametrize(("model", "change", "message"), [
     (FVSBN, {"input_dropout": 1.0}, "input_dropout is 1.0"),
-    (MLP, {"hidden": ()}, r"hidden is \(\)"),
-    (MLP, {"dropout": -0.1}, "dropout is -0.1"),
+    (UntiedMLP, {"hidden": ()}, r"hidden is \(\)"),
+    (UntiedMLP, {"dropout": -0.1}, "dropout is -0.1"),
     (NADE, {"hidden": 0}, "hidden is 0"),
     (NADE, {"block": 0}, "block is 0"),
     (NADE, {"activation": "sigmod"}, "did you mean 'sigmoid'"),
@@ -299,7 +299,7 @@ def test_models_of_discrete_data_refuse_real_data(model, heads):
     (MADE, {"num_orderings": 4, "num_masks": 3}, "must divide"),
     (MADE, {"degrees": "evn"}, "did you mean 'even'"),
     (MADE, {"mask_seed": -1}, "mask_seed is -1"),
-    (MLP, {"weight_init": "orthgonal"}, "did you mean 'orthogonal'"),
+    (UntiedMLP, {"weight_init": "orthgonal"}, "did you mean 'orthogonal'"),
 ])
 def test_settings_out_of_range_are_named(model, change, message):
   with pytest.raises(ConfigError, match=message):
