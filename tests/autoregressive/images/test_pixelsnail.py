@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.token_models import assert_every_parameter_moves
+from helpers.token_models import assert_every_parameter_moves, token_model
 
 from gdm.autoregressive.images.pixelsnail import attention_weights
 from gdm.dataspec import DataSpec
