@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Num
 
 from gdm.dataspec import DataSpec
 from gdm.likelihood import LogLikelihood, LogNormalizer
@@ -186,6 +186,22 @@ class HasDenoise(Protocol):
               deviation: float) -> Samples:
     """x is clean plus Gaussian noise of `deviation`, in the data's units."""
     ...
+
+
+@runtime_checkable
+class HasScore(Protocol):
+  """Can give the gradient of the log-density of data with the noise of a time in [0, 1]."""
+
+  def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+            t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
+
+
+@runtime_checkable
+class HasNoised(Protocol):
+  """Can add the noise of a time to data."""
+
+  def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
+             t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
 
 
 @runtime_checkable

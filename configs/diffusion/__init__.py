@@ -1,1 +1,1 @@
-"""Configs of the normalizing flows."""
+"""Configs of diffusion models."""

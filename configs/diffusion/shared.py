@@ -1,34 +1,36 @@
 """What the configs of this family share: the data sets, and how they are trained."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
 from configs import data
 from gdm.runs import defaults
 
-_IMAGES = {
-    "model": {"dropout": 0.1},
-    "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200},
-}
+
+def _images(**network: Any) -> dict[str, Any]:
+  """Settings of images: a U-Net."""
+  return {"model": {"network": {"name": "unet", "dropout": 0.1, **network}},
+          "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200}}
+
+
+_VECTORS = {"model": {"network": {"name": "mlp"}}}
 
 VARIANTS = {
     # Densities in the plane that are known.
-    **{name: {"data": {"batch_size": 256}, "sampling": {"num": 4000},
-              "evaluation": {"batch_size": 1000}}
+    **{name: {**_VECTORS, "data": {"batch_size": 256}, "sampling": {"num": 4000}, "evaluation": {"batch_size": 1000}}
        for name in ("two_moons", "eight_gaussians", "rings")},
     # Any set of real numbers: with --config.data.path=FILE.
-    "npz": {},
-    "digits": {**_IMAGES, "model": {"width": 16, "num_blocks": 1, "dropout": 0.2},
-               "training": {"num_steps": 3000}, "evaluation": {"num_samples": 16}},
+    "npz": _VECTORS,
+    "digits": {**_images(width=16, num_blocks=1, dropout=0.2), "training": {"num_steps": 3000},
+               "evaluation": {"num_samples": 16}},
     # Any images of integers: with --config.data.path=FILE.
-    "images": {**_IMAGES, "training": {"num_steps": 20_000, "eval_every": 1000}},
+    "images": {**_images(), "training": {"num_steps": 20_000, "eval_every": 1000}},
     # For an accelerator.
-    "mnist": {**_IMAGES, "data": {"batch_size": 128},
-              "model": {"width": 64, "multipliers": (1, 2, 2), "attention": (7,), "dropout": 0.1},
+    "mnist": {**_images(width=64, multipliers=(1, 2, 2), attention=(7,)), "data": {"batch_size": 128},
               "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9999}},
-    "cifar10": {**_IMAGES, "data": {"batch_size": 128},
-                "model": {"width": 128, "multipliers": (1, 2, 2, 2), "attention": (16,), "dropout": 0.1},
+    "cifar10": {**_images(width=128, multipliers=(1, 2, 2, 2), attention=(16,)), "data": {"batch_size": 128},
                 "optimizer": {"learning_rate": 2e-4, "warmup_steps": 5000},
                 "training": {"num_steps": 500_000, "eval_every": 10_000, "checkpoint_every": 10_000,
                              "ema_decay": 0.9999},
@@ -36,14 +38,11 @@ VARIANTS = {
 }
 
 
-def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:
-  """Return the config of the model `name`, and for some variants its `own` settings."""
-  config = defaults.get_config(name, {
+def get_config(variant: str, name: str, changes: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:
+  """Return the config of the model `name`, with `changes` to some variants."""
+  return defaults.get_config(name, {
       "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 1.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 500,
                    "checkpoint_every": 1000},
       "evaluation": {"num_samples": 4},
-  })
-  config.update(data.choose(variant, VARIANTS))
-  config.update((own or {}).get(variant, {}))
-  return config
+  }, data.choose(variant, VARIANTS), (changes or {}).get(variant, {}))

@@ -8,10 +8,10 @@ import ml_collections
 
 from configs.diffusion import shared
 
-OWN = {
+CHANGES = {
     # Chosen on the validation split.
     "digits": {
-        "model": {"dropout": 0.3, "parametrization": "levels", "log_snr_max": 8.3},
+        "model": {"network": {"dropout": 0.3}, "parametrization": "levels", "log_snr_max": 8.3},
         "optimizer": {"weight_decay": 0.05},
         "training": {"eval_every": 250},
     },
@@ -20,4 +20,4 @@ OWN = {
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """The config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "vdm", OWN)
+  return shared.get_config(variant, "vdm", CHANGES)

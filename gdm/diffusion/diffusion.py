@@ -1,15 +1,15 @@
-"""What diffusion models share: a network that predicts, trained at all noise levels, and all that follows from it.
+"""The diffusion model: a network that predicts, trained at all noise levels, and all that follows from it.
 
-A model chooses a noise path, what the network predicts of x_t, how errors are weighted and which times it sees; the
-rest is here: training, sampling by any sampler, likelihoods, latents.
+A model is composed of a noise path, what the network predicts of x_t, how errors are weighted and which times training
+takes. The rest is here: training, sampling by any sampler, likelihoods, latents. The papers' choices are in
+gdm/diffusion/{ddpm,edm,...}.py; gdm/diffusion/recipes.py takes any.
 """
 
-import abc
 import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,23 +18,38 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
+from gdm import checks
 from gdm.batches import checked, require_labels
 from gdm.dataspec import DataSpec
-from gdm.diffusion import bound, likelihoods, ode, weightings
-from gdm.diffusion.networks import Sizes, network
-from gdm.diffusion.paths.between import from_log_snr, within
-from gdm.diffusion.paths.path import Level, Path, PathSample, expand, noised, prior_scale
-from gdm.diffusion.predictions import PREDICTIONS, Denoise, Prediction, denoiser
+from gdm.diffusion import bound, likelihoods, ode
+from gdm.diffusion.bound import Decoder, PathDecoder
+from gdm.diffusion.matching import COUPLINGS, MATCHINGS, mean_square, sliced_error
+from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
+from gdm.diffusion.networks.unet import UNet
+from gdm.diffusion.paths.between import Between, from_log_snr, within
+from gdm.diffusion.paths.path import (
+  Level,
+  NoisePath,
+  PathSample,
+  TrainablePath,
+  expand,
+  noised,
+  normalized_log_snr,
+  prior_scale,
+)
+from gdm.diffusion.predictions import PREDICTIONS, Denoise, Parametrization, Prediction, denoiser
+from gdm.diffusion.samplers.ancestral import LearnedAncestral
 from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.guidance import Guided
-from gdm.diffusion.samplers.named import SAMPLERS, Choice
+from gdm.diffusion.samplers.named import SAMPLERS, TimedSampler
 from gdm.diffusion.samplers.sampler import cost
-from gdm.diffusion.scaling import Scaling, of_examples, of_levels
-from gdm.diffusion.times import Times, Uniform, draw
-from gdm.diffusion.weightings import Simple, Weighting
+from gdm.diffusion.times import DiscreteTimes, LogSNRTimes, Times, UniformTimes, sample_times
+from gdm.diffusion.variance import LearnedVariance, VarianceDenoiser
+from gdm.diffusion.weightings import Simple, Weighting, weight_of
+from gdm.distributions.moments import moments
 from gdm.errors import ConfigError, SpecError, nearest
-from gdm.likelihood import LogLikelihood
+from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
 
 # Noise that leaves levels apart: this many standard deviations of it lie between two neighbouring levels.
@@ -42,220 +57,340 @@ LEVELS_APART = 8.0
 # The log-SNRs to sample between: VP's at its ends, about a thousandth of noise, and a 150th of data. With less data
 # the prediction of the noise leaves open what the data is, by its error times sigma / alpha, which a large step keeps.
 SAMPLED_LOG_SNR = (13.9, -10.1)
+OBJECTIVES = ("error", "bound")
+NETWORK_TIMES = ("t", "log_snr")
 
 
 @dataclasses.dataclass(frozen=True)
-class Diffusion(abc.ABC):
+class NetworkInputs:
+  """How x_t and its time are given to the network.
+
+  Attributes:
+    sigma_data: standard deviation of values, by which x_t is scaled to variance one.
+    time: t, or log_snr: how far the log-SNR has fallen between the path's ends, 0 to 1.
+    fourier: exponents n of the features sin and cos of 2^n pi x_t beside x_t (arXiv:2107.00630, appendix C); those of
+      about log2(levels) tell levels apart.
+  """
+
+  sigma_data: float = 1.0
+  time: str = "t"
+  fourier: tuple[int, ...] = ()
+
+  def __post_init__(self) -> None:
+    checks.positive("sigma_data", self.sigma_data)
+    checks.one_of("network_time", self.time, NETWORK_TIMES)
+
+  def features(self, x: Float[Array, "batch *event"]) -> Float[Array, "batch *wide"]:
+    """Return scaled values and their waves."""
+    waves = [wave(2.0**n * math.pi * x) for n in self.fourier for wave in (jnp.sin, jnp.cos)]
+    return jnp.concatenate([x, *waves], axis=-1) if waves else x
+
+  def __call__(self, path: NoisePath, x: Float[Array, "batch *event"],
+               t: Float[Array, " batch"]) -> tuple[Float[Array, "batch *wide"], Float[Array, " batch"]]:
+    """Return the features of x_t, and the time, in about [0, 1]."""
+    level = path.level(t)
+    scaled = x / expand(jnp.hypot(self.sigma_data * level.alpha, level.sigma), x)
+    return self.features(scaled), t if self.time == "t" else normalized_log_snr(path, t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+  """Data as the real numbers that noise is added to: values = (x - centre) / scale.
+
+  Integers in [0, levels) become evenly spaced values from -1 to 1. Real numbers are standardized by the examples that
+  initialization takes: a vector's dimensions each, all entries of other events together.
+
+  Attributes:
+    centre, scale: arrays that broadcast over an event, in the data's units.
+  """
+
+  centre: Array
+  scale: Array
+
+  def values(self, x: Array) -> Float[Array, "batch *event"]:
+    return (jnp.asarray(x, self.centre.dtype) - self.centre) / self.scale
+
+  def data(self, values: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
+    """Return values in the data's units; integers are not rounded yet."""
+    return self.centre + self.scale * values
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
   """A model by denoising.
 
-  Parameters are a group "model", the network's. The carry's "statistics" hold how real data is standardized; integers
-  become values in [-1, 1].
+  Parameters are a group "model", the network's, and those of a trainable path. The carry's "statistics" hold how real
+  data is standardized; integers become values in [-1, 1].
+
+  Example:
+    model = Diffusion(DataSpec((8, 8, 1), 17), Cosine(), PREDICTIONS["v"], MinSNR(5.0), network=UNet(width=64))
+    params, carry = model.init(key, batch)
+    images = model.sample(params, carry, key, num=16, sampler="dpm_solver", num_steps=20).x
 
   Attributes:
     spec: the data.
-    network: unet, transformer (images), mlp (any event); auto is unet for images, else mlp.
-    width: channels of a unet's first level, units of a transformer.
-    multipliers: of the width at each resolution of a unet.
-    num_blocks: residual blocks at each resolution, or layers of a transformer.
-    attention: sides of the images inside a unet that get self-attention.
-    num_heads: of attention.
-    patch: side of a transformer's patches.
-    hidden: sizes of the layers of an mlp.
-    embedding: of times: sinusoidal or fourier.
-    dropout: rate inside the network.
-    class_conditional: whether the network is told the labels "y".
+    path: noise path, or one with parameters, which the bound trains.
+    prediction: the network's prediction.
+    weighting: weight of errors at each time.
+    times: times of training; their steps, if any, are the bound's.
+    network: a Flax module (features of x_t, times [batch], context or None) -> outputs, whose `outputs` and `context`
+      are set here; None is a U-Net for images, else a perceptron (gdm/diffusion/networks).
+    sampler: name of the sampler where none is given.
+    steps: steps of sampling where no number is given.
+    samplers_by_name: samplers that differ from those of gdm/diffusion/samplers/named.py.
+    decoder: p(data | x) at the first time, for the bound.
+    inputs: what the network is given of x_t and its time.
+    parametrization: how outputs of the network become the prediction; None where they are the prediction.
+    variance: learned variances of the steps, or None.
+    objective: error (weighted squared error of the prediction) or bound (variational, in continuous time).
+    matching: of the objective error, denoising or sliced score matching.
+    coupling: noise that goes with the data: independent, or optimal within each batch, whose lines cross less.
+    class_conditional: whether the network is given the labels "y".
     label_dropout: share of training examples whose label is withheld, for guidance.
     likelihood: bound (variational) or ode (probability flow); see gdm/diffusion/likelihoods.py.
-    num_probes: of the ode's divergence; 0 is exact, with as many derivatives as dimensions.
+    num_probes: directions that estimate the ode's divergence; 0 is exact, with as many derivatives as dimensions.
     tolerance: of the ode, relative and absolute.
   """
 
   spec: DataSpec
-  network: str = "auto"
-  width: int = 32
-  multipliers: tuple[int, ...] = (1, 2)
-  num_blocks: int = 2
-  attention: tuple[int, ...] = ()
-  num_heads: int = 1
-  patch: int = 2
-  hidden: tuple[int, ...] = (128, 128, 128)
-  embedding: str = "sinusoidal"
-  dropout: float = 0.0
+  path: NoisePath | TrainablePath
+  prediction: Prediction = PREDICTIONS["noise"]
+  weighting: Weighting = dataclasses.field(default_factory=Simple)
+  times: Times = dataclasses.field(default_factory=UniformTimes)
+  network: nn.Module | None = None
+  sampler: str = "ddim"
+  steps: int = 50
+  samplers_by_name: tuple[tuple[str, TimedSampler], ...] = ()
+  decoder: Decoder = dataclasses.field(default_factory=PathDecoder)
+  inputs: NetworkInputs = dataclasses.field(default_factory=NetworkInputs)
+  parametrization: Parametrization | None = None
+  variance: LearnedVariance | None = None
+  objective: str = "error"
+  matching: str = "denoising"
+  coupling: str = "independent"
   class_conditional: bool = False
   label_dropout: float = 0.0
   likelihood: str = "bound"
   num_probes: int = 1
   tolerance: float = 1e-4
 
-  # The sampler that draws where none is named.
-  default_sampler: ClassVar[str] = "ddim"
-  # Whether the loss divides by the density of its times, so that they may be chosen freely.
-  divides_by_density: ClassVar[bool] = True
-
   def __post_init__(self) -> None:
-    self.spec.require_whole(type(self).__name__)
-    if self.class_conditional and not self.spec.num_classes:
-      raise SpecError("class_conditional is True, but the data has no labels (spec.num_classes is None); set it to "
-                      "False, or choose data with labels.")
-    if not 0.0 <= self.label_dropout < 1.0:
-      raise ConfigError(f"label_dropout is {self.label_dropout}; it must be at least 0 and below 1.")
+    self.spec.require_whole("a diffusion model")
+    checks.classes(self.spec, self.class_conditional)
+    checks.rate("label_dropout", self.label_dropout)
     if self.label_dropout and not self.class_conditional:
       raise ConfigError(f"label_dropout is {self.label_dropout}, but class_conditional is False: there are no labels "
                         "to drop; set one of them.")
-    if self.likelihood not in likelihoods.LIKELIHOODS:
-      raise ConfigError(f"likelihood is {self.likelihood!r}; {nearest(self.likelihood, likelihoods.LIKELIHOODS)}")
-    if self.num_probes < 0:
-      raise ConfigError(f"num_probes is {self.num_probes}; it must be at least 0 (0: an exact divergence).")
+    for name, known in (("likelihood", likelihoods.LIKELIHOODS), ("objective", OBJECTIVES), ("matching", MATCHINGS),
+                        ("coupling", COUPLINGS), ("sampler", self.samplers)):
+      checks.one_of(name, getattr(self, name), known)
+    checks.at_least("num_probes", self.num_probes, 0, "(0: an exact divergence)")
+    checks.at_least("steps", self.steps, 1)
     ode.Tolerance(self.tolerance, self.tolerance)
-    self.module  # noqa: B018 - checks what the network is made of
-    self.samplers  # noqa: B018
+    self._require_parts_that_fit()
+    _ = self.module  # it checks its fields
 
-  # What a model chooses.
+  def _require_parts_that_fit(self) -> None:
+    """Raise a ConfigError where one part of the model cannot go with another."""
+    if self.coupling == "optimal" and self.class_conditional:
+      raise ConfigError("coupling is 'optimal' and class_conditional is True: noise would tell of the label; set the "
+                        "coupling to 'independent'.")
+    if isinstance(self.path, TrainablePath) and self.objective != "bound":
+      raise ConfigError(f"objective is {self.objective!r}, but the path has parameters, which only 'bound' trains.")
+    if self.objective == "bound" and (self.times.bound_steps is not None or self.times.is_weighting):
+      raise ConfigError(f"objective is 'bound', which is in continuous time, but times is {self.times}; choose uniform "
+                        "or vlb_importance.")
+    if self.variance is not None and not self.has_steps:
+      raise ConfigError("variance is learned, that of steps of noise, but times are continuous; choose discrete times.")
+    if self.variance is not None and (self.objective, self.matching, self.parametrization) != ("error", "denoising",
+                                                                                               None):
+      raise ConfigError("variance is learned, which needs the objective 'error', the matching 'denoising' and no other "
+                        "parametrization.")
+    if isinstance(self.decoder, bound.DiscretizedGaussianDecoder) and not self.has_steps:
+      raise ConfigError("decoder is 'discretized_gaussian', which decodes a first step of noise, but times are "
+                        "continuous; choose discrete times, or 'auto'.")
 
-  @abc.abstractmethod
-  def path(self, params: Params) -> Path:
-    """The noise path."""
-
-  @property
-  def prediction(self) -> Prediction:
-    """What the network predicts."""
-    return PREDICTIONS["noise"]
-
-  @property
-  def weighting(self) -> Weighting:
-    """How much errors count in training."""
-    return Simple()
-
-  @property
-  def times(self) -> Times:
-    """The times that training sees."""
-    return Uniform()
-
-  @property
-  def bound_steps(self) -> int | None:
-    """Steps of the variational bound between the ends of `likelihood_path`; None is continuous time."""
-    return None
+  # The parts, put together.
 
   @property
-  def default_steps(self) -> int:
-    """Steps of sampling where no number is given."""
-    return 50
+  def has_steps(self) -> bool:
+    """Whether noise comes in T steps, at whose ends the model is trained."""
+    return isinstance(self.times, DiscreteTimes)
 
   @property
-  def samplers(self) -> Mapping[str, Choice]:
+  def samplers(self) -> Mapping[str, TimedSampler]:
     """Samplers by name."""
-    return SAMPLERS
+    ancestral = SAMPLERS["ancestral"]
+    learned = {} if self.variance is None else {"ancestral": ancestral._replace(sampler=LearnedAncestral())}
+    return {**SAMPLERS, **learned, **dict(self.samplers_by_name)}
 
-  @property
-  def outputs(self) -> int:
-    """Numbers that the network gives for each number of an example."""
-    return 1
+  def noise_path(self, params: Params) -> NoisePath:
+    """Return the noise path, with its parameters where it has any."""
+    return self.path.bind(params) if isinstance(self.path, TrainablePath) else self.path
 
-  @property
-  def input_sigma(self) -> float:
-    """Standard deviation of values, by which the network's input is scaled to variance one."""
-    return 1.0
+  def sampling_path(self, params: Params) -> NoisePath:
+    """Return the part of the path that likelihoods are of.
 
-  def network_time(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
-    """What the network is told of the time, in about [0, 1]."""
-    del path
-    return t
-
-  def features(self, x: Float[Array, "batch *event"]) -> Float[Array, "batch *wide"]:
-    """What the network sees of x_t, scaled to variance one."""
-    return x
-
-  def sampling_path(self, params: Params) -> Path:
-    """The path, from where the noise no longer blurs the levels of discrete data."""
-    path = self.path(params)
-    if not self.spec.is_discrete:
+    Steps of noise begin at the first; trained levels and learned ends stay as they are; else it begins where the noise
+    no longer blurs the levels of discrete data.
+    """
+    path = self.noise_path(params)
+    if isinstance(self.times, DiscreteTimes):
+      return Between(path, 1.0 / self.times.num_steps, 1.0)
+    if self.spec.levels is None or self.times.bound_steps is not None or isinstance(self.path, TrainablePath):
       return path
-    spacing = 2.0 / (self.spec.require_discrete("a diffusion model") - 1)
-    return from_log_snr(path, 2.0 * math.log(LEVELS_APART / spacing))
+    return from_log_snr(path, 2.0 * math.log(LEVELS_APART / (2.0 / (self.spec.levels - 1))))
 
-  def stepping_path(self, params: Params) -> Path:
+  def stepping_path(self, params: Params) -> NoisePath:
     """Return the part of `sampling_path` that samplers can take in any number of steps (`SAMPLED_LOG_SNR`)."""
     most, least = SAMPLED_LOG_SNR
     return within(self.sampling_path(params), math.inf if self.spec.is_discrete else most, least)
 
-  # What follows.
-
   @property
   def module(self) -> nn.Module:
-    sizes = Sizes(self.width, self.multipliers, self.num_blocks, self.attention, self.num_heads, self.patch,
-                  self.hidden, self.embedding, self.dropout)
-    return network(self.network, self.spec, self.outputs, self.context_width, sizes)
+    """The network, with what follows from the data and the prediction."""
+    network = self.network if self.network is not None else UNet() if self.spec.is_image else DenoisingMLP()
+    if getattr(network, "takes_images", False) and len(self.spec.event) != 3:
+      raise SpecError(f"network is {type(network).__name__}, which is one of images, but the data has events "
+                      f"{self.spec.event}; use 'mlp'.")
+    outputs = 1 if self.parametrization is None else self.parametrization.outputs(self.spec)
+    outputs *= 1 if self.variance is None else 2
+    return network.clone(outputs=outputs * self.spec.event[-1], context=self.context_width)
 
   @property
   def context_width(self) -> int:
     return (self.spec.num_classes or 0) if self.class_conditional else 0
 
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return (Objective(groups=("model",), loss=self.loss, unit="weighted squared error"),)
-
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Parameters; the carry keeps how real data is standardized, by the batch."""
-    carry = {} if self.spec.is_discrete else {"statistics": of_examples(batch["x"])._asdict()}
+    """Return parameters; the carry keeps how real data is standardized, by the batch."""
+    carry = {} if self.spec.is_discrete else {"statistics": _statistics(batch["x"])}
     values = self.scaling(carry).values(jnp.asarray(batch["x"]))[:1]
     context = None if self.context_width == 0 else jnp.zeros((1, self.context_width))
-    out: Any = self.module.init(key, self.features(values), jnp.zeros(1), context)
-    return {"model": out["params"]}, carry
+    out: Any = self.module.init(key, self.inputs.features(values), jnp.zeros(1), context)
+    of_path = self.path.init(jax.random.fold_in(key, 1)) if isinstance(self.path, TrainablePath) else {}
+    return {"model": out["params"], **of_path}, carry
+
+  # Training.
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    if self.objective == "error":
+      reason = "coupling is 'optimal', which pairs noise with data within the whole minibatch"
+      return (Objective(("model",), self.loss, whole_batch=reason if self.coupling == "optimal" else "",
+                        unit="weighted squared error"),)
+    groups, others = ((self.path.bound_groups, self.path.spread_groups) if isinstance(self.path, TrainablePath)
+                      else ((), ()))
+    moves_all = Objective(("model", *groups), self.bound_loss, unit="nats per dim")
+    return (moves_all, Objective(others, self.spread, unit="squared nats per dim")) if others else (moves_all,)
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """The weighted squared error of the prediction, a mean over dimensions and the batch."""
+    """Return the weighted squared error of the prediction, a mean over dimensions and the batch."""
     del step
-    path = self.path(params)
-    data_key, time_key, noise_key, label_key, dropout_key = jax.random.split(key, 5)
-    data = self.training_values(carry, batch, data_key)
-    t, density = draw(self.times, path, time_key, len(data))
-    sample = noised(path, data, self.training_noise(data, noise_key), t)
+    path = self.noise_path(params)
+    _, time_key, noise_key, label_key, dropout_key = jax.random.split(key, 5)
+    data = self.scaling(carry).values(jnp.asarray(batch["x"]))
+    t, density = sample_times(self.times, path, time_key, len(data))
+    noise = COUPLINGS[self.coupling](data, jax.random.normal(noise_key, data.shape, data.dtype))
+    sample = noised(path, data, noise, t)
     context = self._dropped(self.context(batch.get("y")), label_key)
     errors = self.errors(params, path, sample, context, dropout_key)
-    if self.divides_by_density:
+    if not self.times.is_weighting:
       errors = errors / density
     return LossOutput(jnp.mean(errors), {"loss": Mean.of(errors)}, carry)
 
-  def errors(self, params: Params, path: Path, sample: PathSample, context: Array | None,
+  def errors(self, params: Params, path: NoisePath, sample: PathSample, context: Array | None,
              key: Key[Array, ""]) -> Float[Array, " batch"]:
-    """The training error of each example at its time; the key is dropout's."""
-    value = self.predict(params, path, sample.x, sample.t, context, key)
-    target = self.prediction.target(sample.level.like(sample.x), sample.data, sample.noise)
-    return weightings.of(self.prediction, self.weighting, path, sample.t) * mean_square(value - target)
+    """Return the training error of each example at its time; the key is dropout's."""
+    level = sample.level.like(sample.x)
+    if self.matching == "sliced":
+      probe_key, key = jax.random.split(key)
+      return sliced_error(lambda x: self.predicted_noise(params, path, level, x, sample.t, context, key), sample,
+                          probe_key)
+    value, v = self._predictions(params, path, sample.x, sample.t, context, key)
+    target = self.prediction.target(level, sample.data, sample.noise)
+    errors = weight_of(self.prediction, self.weighting, path, sample.t) * mean_square(value - target)
+    if self.variance is None:
+      return errors
+    predicted = self.prediction.data(level, sample.x, jax.lax.stop_gradient(value))
+    served = self.served({}, sample.data) if isinstance(self.decoder, bound.DiscretizedGaussianDecoder) else None
+    term = self.variance.term(path, sample, predicted, v, served, self.spec.levels)
+    return errors + self.variance.weight * self.variance.num_steps * (term / (self.spec.num_dims * math.log(2.0)))
 
-  def training_values(self, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *event"]:
-    """The batch as the values that noise is added to."""
-    del key
-    return self.scaling(carry).values(jnp.asarray(batch["x"]))
+  def bound_loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """Return the bound in nats per dimension, a mean over the batch (arXiv:2107.00630, equation 11)."""
+    path, scaling = self.sampling_path(params), self.scaling(carry)
+    data = scaling.values(jnp.asarray(batch["x"]))
+    diffusion = self._diffusion_loss(params, path, data, batch, key)
+    noise = jax.random.normal(jax.random.fold_in(key, 1), data.shape, data.dtype)
+    x = noised(path, data, noise, jnp.full(len(data), path.ends[0], data.dtype)).x
+    parts = {"prior": bound.prior_loss(path, data), "diffusion": diffusion,
+             "reconstruction": self.reconstruction(params, path, x, data, batch, None)}
+    nats = parts["prior"] + parts["diffusion"] + parts["reconstruction"] - self._log_det(scaling)
+    metrics = {"nll": Mean.of(nats), **{name: Mean.of(part) for name, part in parts.items()}}
+    return LossOutput(jnp.mean(nats) / self.spec.num_dims, metrics, carry)
 
-  def training_noise(self, data: Float[Array, "batch *event"], key: Key[Array, ""]) -> Float[Array, "batch *event"]:
-    """Standard normal noise for each example."""
-    return jax.random.normal(key, data.shape, data.dtype)
+  def spread(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """Return the mean square of the diffusion loss per dimension: its variance but for a constant (appendix I.2)."""
+    path = self.sampling_path(params)
+    data = self.scaling(carry).values(jnp.asarray(batch["x"]))
+    squares = (self._diffusion_loss(params, path, data, batch, key) / self.spec.num_dims) ** 2
+    return LossOutput(jnp.mean(squares), {"mean_square": Mean.of(squares)}, carry)
 
-  def raw(self, params: Params, path: Path, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
-          context: Float[Array, "batch width"] | None = None,
-          key: Key[Array, ""] | None = None) -> Float[Array, "batch *outputs"]:
-    """All outputs of the network at x_t."""
-    level = path.level(t)
-    seen = self.features(x / expand(jnp.hypot(self.input_sigma * level.alpha, level.sigma), x))
+  def _diffusion_loss(self, params: Params, path: NoisePath, data: Float[Array, "batch *event"], batch: Batch,
+                      key: Key[Array, ""]) -> Float[Array, " batch"]:
+    """The diffusion loss at one time for each example, in nats."""
+    time_key, noise_key, label_key, dropout_key = jax.random.split(key, 4)
+    t, density = sample_times(self.times, path, time_key, len(data))
+    sample = noised(path, data, jax.random.normal(noise_key, data.shape, data.dtype), t)
+    context = self._dropped(self.context(batch.get("y")), label_key)
+    predicted = self.predicted_noise(params, path, sample.level.like(data), sample.x, t, context, dropout_key)
+    return bound.diffusion_loss(path, t, sample.noise, predicted, density, self.spec.levels)
+
+  # Predictions.
+
+  def _predictions(self, params: Params, path: NoisePath, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
+                   context: Float[Array, "batch width"] | None,
+                   key: Key[Array, ""] | None) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
+    """The network's prediction at x_t, and where the steps' log-variances lie: if not learned at 0, the posterior's."""
+    features, time = self.inputs(path, x, t)
     rngs = {} if key is None else {"dropout": key}
-    out: Any = self.module.apply({"params": params["model"]}, seen, self.network_time(path, t), context, rngs=rngs)
-    return out
+    outputs: Any = self.module.apply({"params": params["model"]}, features, time, context, rngs=rngs)
+    if self.variance is not None:
+      return self.variance.split(outputs)
+    value = outputs if self.parametrization is None else self.parametrization.value(path, x, t, outputs)
+    return value, jnp.zeros_like(x)
 
-  def predict(self, params: Params, path: Path, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
+  def predict(self, params: Params, path: NoisePath, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
               context: Float[Array, "batch width"] | None = None,
               key: Key[Array, ""] | None = None) -> Float[Array, "batch *event"]:
-    """The network's prediction at x_t; with a key, dropout is on."""
-    return self.raw(params, path, x, t, context, key)
+    """Return the network's prediction at x_t; with a key, dropout is on."""
+    return self._predictions(params, path, x, t, context, key)[0]
 
-  def denoiser(self, params: Params, path: Path, context: Float[Array, "batch width"] | None = None) -> Denoise:
-    """The prediction of the data."""
-    return denoiser(self.prediction, path, lambda x, t: self.predict(params, path, x, t, context))
+  def predicted_noise(self, params: Params, path: NoisePath, level: Level, x: Float[Array, "batch *event"],
+                      t: Float[Array, " batch"], context: Float[Array, "batch width"] | None = None,
+                      key: Key[Array, ""] | None = None) -> Float[Array, "batch *event"]:
+    """Return the prediction of the noise; `level` is shaped like x; with a key, dropout is on."""
+    return self.prediction.noise(level, x, self.predict(params, path, x, t, context, key))
 
-  def guided(self, params: Params, path: Path, labels: Array | None, num: int, guidance: float) -> Denoise:
-    """The prediction of the data given labels, or given that they are withheld, or beyond the one from the other.
+  def denoiser(self, params: Params, path: NoisePath, context: Float[Array, "batch width"] | None = None) -> Denoise:
+    """Return the prediction of the data, as a function of x_t and t."""
+    if self.variance is None:
+      return denoiser(self.prediction, path, lambda x, t: self.predict(params, path, x, t, context))
+    return VarianceDenoiser(self.prediction, path, lambda x, t: self._predictions(params, path, x, t, context, None))
 
-    That of integers is kept between the lowest and the highest level.
+  def clipped(self, params: Params, path: NoisePath, context: Float[Array, "batch width"] | None) -> Denoise:
+    """Return the prediction of the data that samples, and the bound of T steps, are made of; integers' in [-1, 1].
+
+    The papers' code evaluates the bound so. Where hardly any data is left in x, an error of the predicted noise would
+    else be divided by a small alpha: the last step of a cosine schedule weighs it by 1,000.
+    """
+    denoise = self.denoiser(params, path, context)
+    return Clipped(denoise) if self.spec.is_discrete else denoise
+
+  def guided(self, params: Params, path: NoisePath, labels: Array | None, num: int, guidance: float) -> Denoise:
+    """Return the prediction of the data given labels, or given none, or extrapolated from the second to the first.
+
+    The prediction of integers is kept between the lowest and the highest level.
     """
     withheld = jnp.zeros((num, self.context_width)) if self.class_conditional else None
     given = withheld if labels is None else self.context(labels)
@@ -264,43 +399,88 @@ class Diffusion(abc.ABC):
       denoise = Guided(denoise, self.denoiser(params, path, withheld), guidance)
     return Clipped(denoise) if self.spec.is_discrete else denoise
 
-  def predicted_noise(self, params: Params, path: Path, level: Level, x: Float[Array, "batch *event"],
-                      t: Float[Array, " batch"],
-                      context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch *event"]:
-    """The prediction of the noise; `level` is shaped like x."""
-    return self.prediction.noise(level, x, self.predict(params, path, x, t, context))
-
-  def step_loss(self, params: Params, path: Path, s: Float[Array, " batch"], t: Float[Array, " batch"],
-                data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
-                context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
-    """The bound's term of the step from t to s < t, in nats."""
-    sample = noised(path, data, noise, t)
-    predicted = self.predicted_noise(params, path, sample.level.like(data), sample.x, t, context)
-    return bound.step_loss(path, s, t, noise, predicted, self.spec.levels)
-
-  def reconstruction(self, params: Params, path: Path, x: Float[Array, "batch *event"],
-                     data: Float[Array, "batch *event"], batch: Batch,
-                     context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
-    """Return -log p(data | x) in nats, given x at the path's first time; `data` are values, the batch is as served."""
-    del params, context  # the path alone decodes
-    return likelihoods.reconstruction(self, path, x, data, batch)
-
-  @property
-  def reconstruction_name(self) -> str:
-    """Name of the reconstruction among the parts of the bound."""
-    return "reconstruction"
-
-  def scaling(self, carry: Carry) -> Scaling:
-    """How data becomes values."""
-    if self.spec.is_discrete:
-      return of_levels(self.spec.require_discrete("a diffusion model"))
-    return Scaling(**carry["statistics"])
+  # Likelihoods.
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """By the bound, a lower bound averaged over `num_samples` draws, or by the ODE, an estimate; given any "y"."""
-    likelihood = likelihoods.LIKELIHOODS[self.likelihood](self, params, carry, batch, key, num_samples)
+    """Return a lower bound, averaged over `num_samples` draws, or an estimate by the ODE; given any "y".
+
+    Draws lessen the noise of the bound, they do not tighten it. It is its mean that bounds log p(x); the exponential of
+    one draw is lifted by the noise, so that bounds can't be mixed (`LogLikelihood.unbiased`). Details of the bound are
+    its parts in nats, of the ODE see `likelihoods.flow_density`.
+    """
+    path, scaling = self.sampling_path(params), self.scaling(carry)
+    data, context = scaling.values(jnp.asarray(batch["x"])), self.context(batch.get("y"))
+
+    def decode(x):
+      return self.reconstruction(params, path, x, data, batch, context)
+
+    if self.likelihood == "bound":
+      means = likelihoods.bound_parts(
+          path, data, lambda ranks, noise: self.diffusion_at(params, path, ranks, data, noise, context), decode, key,
+          num_samples)
+      details = dict(zip(("prior", "diffusion", self.decoder.name), means, strict=True))
+      nats, kind = -sum(details.values()), Kind.LOWER_BOUND
+    else:
+      denoise = self.denoiser(params, path, context)
+      nats, details = likelihoods.flow_density(path, data, denoise, decode if self.spec.is_discrete else None, key,
+                                               num_samples, self.num_probes, self.tolerance)
+      kind = Kind.ESTIMATE
+    given = ("y",) if self.class_conditional else ()
+    likelihood = LogLikelihood.of(nats + self._log_det(scaling), self.spec.num_dims, kind, given, details)
     return checked(self.spec, batch, likelihood)
+
+  def diffusion_at(self, params: Params, path: NoisePath, ranks: Float[Array, " batch"],
+                   data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
+                   context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
+    """Return an estimate of the bound's diffusion loss in nats, by the time or step at each rank in [0, 1]."""
+    steps = self.times.bound_steps
+    if steps is None:
+      t, density = LogSNRTimes().at(path, ranks)
+      sample = noised(path, data, noise, t)
+      predicted = self.predicted_noise(params, path, sample.level.like(data), sample.x, t, context)
+      return bound.diffusion_loss(path, t, noise, predicted, density, self.spec.levels)
+    start, end = path.ends
+    step = jnp.clip(jnp.floor(ranks * steps), 0, steps - 1)
+    s, t = (start + (end - start) * i / steps for i in (step, step + 1.0))
+    return steps * self.step_loss(params, path, s, jnp.minimum(t, 1.0), data, noise, context)
+
+  def step_loss(self, params: Params, path: NoisePath, s: Float[Array, " batch"], t: Float[Array, " batch"],
+                data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
+                context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
+    """Return the bound's term of the step from t to s < t, in nats."""
+    sample = noised(path, data, noise, t)
+    level = sample.level.like(data)
+    if self.variance is not None:
+      denoise: Any = self.clipped(params, path, context)
+      return self.variance.divergence(path, s, t, data, *denoise.with_variance(sample.x, t))
+    if self.has_steps:
+      predicted = (sample.x - level.alpha * self.clipped(params, path, context)(sample.x, t)) / level.sigma
+    else:
+      predicted = self.predicted_noise(params, path, level, sample.x, t, context)
+    return bound.step_loss(path, s, t, noise, predicted, self.spec.levels)
+
+  def reconstruction(self, params: Params, path: NoisePath, x: Float[Array, "batch *event"],
+                     data: Float[Array, "batch *event"], batch: Batch,
+                     context: Float[Array, "batch width"] | None) -> Float[Array, " batch"]:
+    """Return -log p(data | x) in nats, given x at the path's first time; `data` are values, the batch is as served."""
+    return self.decoder.loss(path, x, data, batch["x"], self.spec.levels,
+                             lambda x: self.last_step(params, path, x, context))
+
+  def last_step(self, params: Params, path: NoisePath, x: Float[Array, "batch *event"],
+                context: Float[Array, "batch width"] | None
+                ) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
+    """Return mean and log-variance of the normal that decodes x at t = 1 / T (arXiv:2006.11239, equation 13).
+
+    The mean of equation 7 is the predicted data, since nothing of x is left in it. The variance is the step's beta
+    (section 3.2), which is right where the first noise hides which of several levels a value has; or it is learned.
+    """
+    t, denoise = jnp.full(len(x), path.ends[0], x.dtype), self.clipped(params, path, context)
+    if self.variance is None:
+      return denoise(x, t), jnp.broadcast_to(expand(2.0 * jnp.log(path.sigma(t)), x), x.shape)
+    learned: Any = denoise
+    mean, v = learned.with_variance(x, t)
+    return mean, self.variance.last_log_variance(path, v)
 
   def scored_by(self, name: str, **settings: Any) -> "Diffusion":
     """The model with another likelihood: bound, or ode with `num_probes` and `tolerance`."""
@@ -311,7 +491,7 @@ class Diffusion(abc.ABC):
     return dataclasses.replace(self, likelihood=name, **settings)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             sampler: str | Choice = "", num_steps: int = 0, eta: float = 0.0, guidance: float = 1.0,
+             sampler: str | TimedSampler = "", num_steps: int = 0, eta: float = 0.0, guidance: float = 1.0,
              num_frames: int = 0) -> Samples:
     """Draws x [num, *event]. Info: "nfe", and with frames "trajectory" [num_frames, num, *event], not rounded.
 
@@ -332,7 +512,7 @@ class Diffusion(abc.ABC):
       ToleranceError: an adaptive sampler did not reach its tolerance.
     """
     choice = self._choice(sampler, eta)
-    steps = num_steps or self.default_steps
+    steps = num_steps or self.steps
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
     labels = self._labels(condition, num, guidance)
@@ -347,14 +527,14 @@ class Diffusion(abc.ABC):
   def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
              t: Float[ArrayLike, ""]) -> Float[Array, "batch *event"]:
     """Data with the noise of time t, in the data's units."""
-    level, scaling = self.path(params).level(t), self.scaling(carry)
+    level, scaling = self.noise_path(params).level(t), self.scaling(carry)
     noise = jax.random.normal(key, x.shape, jnp.float32)
     return scaling.data(level.alpha * scaling.values(jnp.asarray(x)) + level.sigma * noise)
 
   def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"], t: Float[ArrayLike, "*shape"],
             condition: Array | None = None) -> Float[Array, "batch *event"]:
     """The gradient of the log-density of noised real data, both in the data's units, at times t of the path."""
-    path, scaling = self.path(params), self.scaling(carry)
+    path, scaling = self.noise_path(params), self.scaling(carry)
     t = jnp.broadcast_to(jnp.asarray(t, jnp.float32), x.shape[:1])
     level = path.level(t).like(x)
     values = scaling.values(x)
@@ -381,19 +561,29 @@ class Diffusion(abc.ABC):
     values = self._follow(params, path, prior_scale(path) * latent, context, *path.ends[::-1])
     return self.served(carry, values)
 
+  def scaling(self, carry: Carry) -> Scaling:
+    """Return how data becomes values."""
+    if self.spec.levels is None:
+      return Scaling(**carry["statistics"])
+    half = jnp.asarray(0.5 * (self.spec.levels - 1), jnp.float32)
+    return Scaling(half, half)
+
+  def _log_det(self, scaling: Scaling) -> Float[Array, ""]:
+    """log |d values / d x| of an example in nats; the probability of integers needs none."""
+    if self.spec.is_discrete:
+      return jnp.zeros(())
+    return -jnp.sum(jnp.broadcast_to(jnp.log(scaling.scale), self.spec.event))
+
   def served(self, carry: Carry, values: Float[Array, "batch *event"]) -> Array:
     """Values as the data is served; integers are the nearest levels."""
     x = self.scaling(carry).data(values)
-    if not self.spec.is_discrete:
-      return x
-    return jnp.clip(jnp.round(x), 0, self.spec.require_discrete("a diffusion model") - 1).astype(jnp.int32)
+    return x if self.spec.levels is None else jnp.clip(jnp.round(x), 0, self.spec.levels - 1).astype(jnp.int32)
 
   def context(self, labels: Array | np.ndarray | None) -> Float[Array, "batch width"] | None:
     """What the network is told of labels; None where the model takes none."""
     if not self.class_conditional:
       return None
-    if labels is None:
-      raise SpecError(f"{type(self).__name__} is class-conditional; the batch must have labels y.")
+    checks.has_labels({} if labels is None else {"y": labels}, self)
     return jax.nn.one_hot(jnp.asarray(labels), self.context_width)
 
   def _dropped(self, context: Array | None, key: Key[Array, ""]) -> Array | None:
@@ -417,8 +607,8 @@ class Diffusion(abc.ABC):
     require_labels(self.spec, condition)
     return jnp.broadcast_to(jnp.asarray(condition), (num,))
 
-  def _choice(self, sampler: str | Choice, eta: float) -> Choice:
-    name = sampler or self.default_sampler
+  def _choice(self, sampler: str | TimedSampler, eta: float) -> TimedSampler:
+    name = sampler or self.sampler
     if isinstance(name, str) and name not in self.samplers:
       raise ConfigError(f"sampler is {name!r}; {nearest(name, self.samplers)}")
     choice = self.samplers[name] if isinstance(name, str) else name
@@ -426,7 +616,7 @@ class Diffusion(abc.ABC):
       raise ConfigError(f"eta is {eta}, which is ddim's alone; the sampler is {name!r}.")
     return choice._replace(sampler=DDIM(eta)) if eta else choice
 
-  def _follow(self, params: Params, path: Path, x: Array, context: Array | None, start: Any, end: Any) -> Array:
+  def _follow(self, params: Params, path: NoisePath, x: Array, context: Array | None, start: Any, end: Any) -> Array:
     """x moved by the probability-flow ODE; a ToleranceError where that is known to have failed."""
     tolerance = ode.Tolerance(self.tolerance, self.tolerance)
     velocity = ode.probability_flow(self.denoiser(params, path, context), path)
@@ -439,7 +629,7 @@ class Diffusion(abc.ABC):
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "choice", "num_steps", "guidance", "num_frames"))
 def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None, num: int,
-          choice: Choice, num_steps: int, guidance: float, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
+          choice: TimedSampler, num_steps: int, guidance: float, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
   """Samples as served; compiled once for each model and each way to sample."""
   path = model.stepping_path(params)
   noise_key, key = jax.random.split(key)
@@ -458,6 +648,8 @@ def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], l
   return model.served(carry, values), info
 
 
-def mean_square(x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """The mean over an example's entries of their squares."""
-  return jnp.mean(x.reshape(x.shape[0], -1) ** 2, axis=-1)
+def _statistics(x: Float[Array | np.ndarray, "batch *event"]) -> dict[str, Array]:
+  """Mean and deviation of real numbers; what never varies keeps its scale."""
+  x = jnp.asarray(x)
+  centre, scale = moments(x, (0,) if x.ndim == 2 else tuple(range(x.ndim)))[:2]
+  return {"centre": centre, "scale": scale}

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.errors import ConfigError
+from gdm import checks
 
 Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
 
 
 @runtime_checkable
-class Divergence(Protocol):
+class JacobianTrace(Protocol):
   """How the trace of a field's Jacobian is found."""
 
   @property
@@ -29,7 +29,7 @@ class Divergence(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Exact:
+class ExactTrace:
   """Along every axis: as many derivatives as dimensions."""
 
   @property
@@ -53,8 +53,7 @@ class Hutchinson:
   num_probes: int = 1
 
   def __post_init__(self) -> None:
-    if self.num_probes < 1:
-      raise ConfigError(f"num_probes is {self.num_probes}; it must be at least 1.")
+    checks.at_least("num_probes", self.num_probes, 1)
 
   @property
   def is_exact(self) -> bool:

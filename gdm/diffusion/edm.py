@@ -1,73 +1,36 @@
 """EDM: preconditioned denoising (Karras et al., arXiv:2206.00364)."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Unpack
 
-from jaxtyping import Array, Float
-
-from gdm.diffusion.diffusion import Diffusion
-from gdm.diffusion.paths import others
-from gdm.diffusion.paths.path import Path, normalized_log_snr
-from gdm.diffusion.preconditioning import Preconditioned
+from gdm.dataspec import DataSpec
+from gdm.diffusion.diffusion import Diffusion, NetworkInputs
+from gdm.diffusion.paths.variance_exploding import EDMPath
 from gdm.diffusion.predictions import Prediction
-from gdm.diffusion.samplers.grids import Rho
-from gdm.diffusion.samplers.named import SAMPLERS, Choice
-from gdm.diffusion.times import LogNormal, Times
-from gdm.diffusion.weightings import EDMWeighting, Weighting
-from gdm.model import Params
+from gdm.diffusion.recipes import Common, find, find_weighting, predictions
+from gdm.diffusion.samplers.grids import RhoGrid
+from gdm.diffusion.samplers.named import SAMPLERS
+from gdm.diffusion.times import LogNormalTimes
+from gdm.diffusion.weightings import Weighting
+
+# Times evenly spaced in sigma would spend nearly all steps where only noise is left (equation 5).
+BY_RHO = tuple((name, choice._replace(grid=RhoGrid(to_zero=False))) for name, choice in SAMPLERS.items())
 
 
-@dataclasses.dataclass(frozen=True)
-class EDM(Diffusion):
-  """A denoiser whose network sees and gives numbers of variance one, at noise levels that matter (table 1).
+def edm(spec: DataSpec, *, sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 0.5,
+        log_sigma_mean: float = -1.2, log_sigma_std: float = 1.2, prediction: str | Prediction = "preconditioned",
+        weighting: str | Weighting = "edm", **common: Unpack[Common]) -> Diffusion:
+  """Return an EDM, whose network takes and gives numbers of variance one, at the levels that matter (table 1).
 
-  Attributes:
+  Args:
+    spec: the data.
     sigma_min, sigma_max: the noise to sample between.
     sigma_data: standard deviation of the values: 0.5 of images in [-1, 1], 1 of standardized numbers.
-    log_sigma_mean, log_sigma_std: of the noise levels seen in training.
+    log_sigma_mean, log_sigma_std: of the noise levels in training; their density is a part of the weighting.
+    prediction, weighting: names or objects; the paper's are preconditioned (equation 7) and edm.
+    common: the other fields of `Diffusion`.
   """
-
-  sigma_min: float = 0.002
-  sigma_max: float = 80.0
-  sigma_data: float = 0.5
-  log_sigma_mean: float = -1.2
-  log_sigma_std: float = 1.2
-
-  default_sampler: ClassVar[str] = "heun"
-  divides_by_density: ClassVar[bool] = False  # the density of times is a part of EDM's weighting
-
-  def __post_init__(self) -> None:
-    _ = self.path({}), self.prediction, self.times  # they check their fields
-    super().__post_init__()
-
-  @property
-  def default_steps(self) -> int:
-    return 18
-
-  def path(self, params: Params) -> Path:
-    return others.EDM(self.sigma_min, self.sigma_max)
-
-  @property
-  def prediction(self) -> Prediction:
-    return Preconditioned(self.sigma_data)
-
-  @property
-  def weighting(self) -> Weighting:
-    return EDMWeighting(self.sigma_data)
-
-  @property
-  def times(self) -> Times:
-    return LogNormal(self.log_sigma_mean, self.log_sigma_std)
-
-  @property
-  def input_sigma(self) -> float:
-    return self.sigma_data
-
-  @property
-  def samplers(self) -> Mapping[str, Choice]:
-    # Times evenly spaced in sigma would spend nearly all steps where only noise is left.
-    return {name: choice._replace(grid=Rho(to_zero=False)) for name, choice in SAMPLERS.items()}
-
-  def network_time(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
-    return normalized_log_snr(path, t)
+  path = EDMPath(sigma_min, sigma_max)
+  return Diffusion(
+      spec, path, find("prediction", prediction, predictions(sigma_data)),
+      find_weighting(weighting, path, sigma_data=sigma_data), LogNormalTimes(log_sigma_mean, log_sigma_std),
+      sampler="heun", steps=18, samplers_by_name=BY_RHO, inputs=NetworkInputs(sigma_data, "log_snr"), **common)

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gdm.diffusion.divergence import Divergence, Exact, divergence
-from gdm.diffusion.paths.path import Path, prior_scale
+from gdm import checks
+from gdm.diffusion.divergence import ExactTrace, JacobianTrace, divergence
+from gdm.diffusion.paths.path import NoisePath, prior_scale
 from gdm.diffusion.predictions import PREDICTIONS, Denoise
-from gdm.errors import ConfigError, UserError
+from gdm.errors import UserError
 from gdm.precision import highest_precision
 
 Velocity = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
@@ -47,10 +48,8 @@ class Tolerance:
 
   def __post_init__(self) -> None:
     for name in ("rtol", "atol"):
-      if not getattr(self, name) > 0.0:
-        raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
-    if self.max_steps < 1:
-      raise ConfigError(f"max_steps is {self.max_steps}; it must be at least 1.")
+      checks.positive(name, getattr(self, name))
+    checks.at_least("max_steps", self.max_steps, 1)
 
 
 class Solution(NamedTuple):
@@ -76,7 +75,7 @@ class ODELikelihood(NamedTuple):
   solved: Bool[Array, ""]
 
 
-def probability_flow(denoise: Denoise, path: Path) -> Velocity:
+def probability_flow(denoise: Denoise, path: NoisePath) -> Velocity:
   """The velocity of the ODE; t is above 0, where the noise of a denoised x is unknown."""
   def velocity(x, t):
     level = path.level(t).like(x)
@@ -113,8 +112,8 @@ def solve(function: Callable[[Array, Any], Any], y: Any, start: Float[Array, ""]
   return Solution(y, state[1], solved)
 
 
-def log_likelihood(denoise: Denoise, path: Path, data: Float[Array, "batch *event"], key: Key[Array, ""],
-                   trace: Divergence | None = None, tolerance: Tolerance | None = None) -> ODELikelihood:
+def log_likelihood(denoise: Denoise, path: NoisePath, data: Float[Array, "batch *event"], key: Key[Array, ""],
+                   trace: JacobianTrace | None = None, tolerance: Tolerance | None = None) -> ODELikelihood:
   """Log-density of `data`, taken to be x at the path's first time, by the ODE to its last.
 
   Pure, so under `jax.jit` an unsolved ODE cannot raise: its log-densities are NaN; `require_solved` raises.
@@ -127,7 +126,7 @@ def log_likelihood(denoise: Denoise, path: Path, data: Float[Array, "batch *even
     trace: how the divergence is found; exact by default, which takes as many derivatives as dimensions.
     tolerance: of the solver.
   """
-  probes = (trace or Exact()).probes(key, data.shape)
+  probes = (trace or ExactTrace()).probes(key, data.shape)
   velocity = probability_flow(denoise, path)
 
   def function(t, state):

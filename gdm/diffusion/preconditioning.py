@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gdm.errors import ConfigError
+from gdm import checks
 
 
 class Coefficients(NamedTuple):
@@ -29,8 +29,7 @@ class Preconditioning:
   sigma_data: float = 0.5
 
   def __post_init__(self) -> None:
-    if not self.sigma_data > 0.0:
-      raise ConfigError(f"sigma_data is {self.sigma_data}; it must be above 0, the data's standard deviation.")
+    checks.positive("sigma_data", self.sigma_data, "(the data's standard deviation)")
 
   def coefficients(self, sigma: Float[Array, "*shape"]) -> Coefficients:
     """c_skip, c_out, c_in and c_noise; sigma is above 0."""
@@ -51,11 +50,22 @@ class Preconditioning:
     return (data - skip * x) / out
 
 
+@dataclasses.dataclass(frozen=True)
 class Preconditioned:
-  """A preconditioned network's output as a `Prediction` of any path (gdm/diffusion/predictions.py)."""
+  """A preconditioned network's output as a `Prediction` of any path (gdm/diffusion/predictions.py).
 
-  def __init__(self, sigma_data: float) -> None:
-    self.around = Preconditioning(sigma_data)
+  Attributes:
+    sigma_data: standard deviation of the values.
+  """
+
+  sigma_data: float = 0.5
+
+  def __post_init__(self) -> None:
+    _ = self.around  # it checks its field
+
+  @property
+  def around(self) -> Preconditioning:
+    return Preconditioning(self.sigma_data)
 
   def target(self, level, data, noise):
     x = (level.alpha * data + level.sigma * noise) / level.alpha

@@ -1,4 +1,4 @@
-"""What a network predicts of x_t = alpha x_0 + sigma noise, and how one prediction becomes another.
+"""Predictions of a network at x_t = alpha x_0 + sigma noise, and how one becomes another.
 
 Data and noise follow from any of them and x_t; any of them follows from data and noise. Each formula divides only where
 the prediction itself leaves open what is asked: the data of a noise prediction divides by alpha, the noise of a data
@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gdm.diffusion.paths.path import Level, Path
-from gdm.errors import ConfigError, nearest
+from gdm.dataspec import DataSpec
+from gdm.diffusion.paths.path import Level, NoisePath
 
 
 @runtime_checkable
@@ -36,6 +36,20 @@ class Prediction(Protocol):
 
   def noise_scale(self, level: Level) -> Float[Array, "..."]:
     """|d value / d noise| at given x_t: an error of the prediction over the error of the noise that it implies."""
+    ...
+
+
+@runtime_checkable
+class Parametrization(Protocol):
+  """How a prediction is made of what the network gives, where the two differ."""
+
+  def outputs(self, spec: DataSpec) -> int:
+    """Return how many numbers the network gives for each number of an example."""
+    ...
+
+  def value(self, path: NoisePath, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
+            outputs: Float[Array, "batch *wide"]) -> Float[Array, "batch *event"]:
+    """Return the prediction at x_t."""
     ...
 
 
@@ -126,13 +140,6 @@ PREDICTIONS: dict[str, Prediction] = {"noise": Noise(), "data": Data(), "v": V()
                                       "velocity": Velocity()}
 
 
-def prediction(name: str) -> Prediction:
-  """The prediction called `name`; a ConfigError names the nearest known one."""
-  if name not in PREDICTIONS:
-    raise ConfigError(f"prediction is {name!r}; {nearest(name, PREDICTIONS)}")
-  return PREDICTIONS[name]
-
-
 def convert(source: Prediction, target: Prediction, level: Level, x: Float[Array, "*shape"],
             value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   """A prediction at x_t as another one; itself where they are the same."""
@@ -145,7 +152,7 @@ def convert(source: Prediction, target: Prediction, level: Level, x: Float[Array
 Denoise = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
 
 
-def denoiser(source: Prediction, path: Path, function: Denoise) -> Denoise:
+def denoiser(source: Prediction, path: NoisePath, function: Denoise) -> Denoise:
   """The denoising function of a function (x_t, t) that predicts something else."""
   def denoise(x, t):
     return source.data(path.level(t).like(x), x, function(x, t))

@@ -1,11 +1,11 @@
-"""Which times a loss looks at: quantile functions of a density over a path's times, at random or stratified ranks.
+"""Distributions of training's times: quantile functions of densities over a path, at random or stratified ranks.
 
 The mean of f(t) / density(t) over the draws is an integral of f over the path's times, whatever draws them.
 """
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,13 @@ from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Key
 
+from gdm import checks
 from gdm.diffusion.paths.discrete import require_steps
-from gdm.diffusion.paths.path import Path
-from gdm.errors import ConfigError, nearest
+from gdm.diffusion.paths.path import NoisePath
+from gdm.errors import ConfigError
 
 
-class Draw(NamedTuple):
+class TimeSample(NamedTuple):
   """Times, and the density over [0, 1] that they were drawn from."""
 
   t: Float[Array, " batch"]
@@ -27,100 +28,140 @@ class Draw(NamedTuple):
 
 @runtime_checkable
 class Times(Protocol):
-  """A distribution of times."""
+  """A distribution of times.
 
-  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+  Attributes:
+    bound_steps: steps of the variational bound along what is trained; None is continuous time.
+    is_weighting: whether the density is a part of the loss's weighting; else the loss divides by it, so that the
+      distribution changes the spread of its estimate alone.
+  """
+
+  is_weighting: ClassVar[bool]
+
+  @property
+  def bound_steps(self) -> int | None: ...
+
+  def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
     """The times below which a fraction `rank`, in [0, 1], of all are."""
     ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform:
+class UniformTimes:
   """Evenly between the path's ends."""
 
-  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+  is_weighting: ClassVar[bool] = False
+
+  @property
+  def bound_steps(self) -> None:
+    return None
+
+  def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
     start, end = path.ends
-    return Draw(start + (end - start) * rank, jnp.full_like(rank, 1.0 / (end - start)))
+    return TimeSample(start + (end - start) * rank, jnp.full_like(rank, 1.0 / (end - start)))
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscreteUniform:
-  """One of i / T, i = 1 to T, each as often."""
+class DiscreteTimes:
+  """One of i / T, i = 1 to T, each as often: noise comes in T steps, and the bound's first one is the reconstruction.
+
+  Attributes:
+    num_steps: T.
+  """
 
   num_steps: int
+
+  is_weighting: ClassVar[bool] = False
 
   def __post_init__(self) -> None:
     require_steps(self.num_steps)
 
-  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+  @property
+  def bound_steps(self) -> int:
+    return self.num_steps - 1
+
+  def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
     step = jnp.clip(jnp.floor(rank * self.num_steps), 0, self.num_steps - 1) + 1.0
-    return Draw(step / self.num_steps, jnp.ones_like(rank))
+    return TimeSample(step / self.num_steps, jnp.ones_like(rank))
 
 
 @dataclasses.dataclass(frozen=True)
-class Levels:
+class LevelTimes:
   """One of `num` times from end to end of the path, both included, each as often."""
 
   num: int
 
-  def __post_init__(self) -> None:
-    if self.num < 2:
-      raise ConfigError(f"num of levels is {self.num}; it must be at least 2, the path's ends.")
+  is_weighting: ClassVar[bool] = False
 
-  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+  def __post_init__(self) -> None:
+    checks.at_least("num of levels", self.num, 2, "(the path's ends)")
+
+  @property
+  def bound_steps(self) -> int:
+    return self.num - 1
+
+  def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
     level = jnp.clip(jnp.floor(rank * self.num), 0, self.num - 1)
     start, end = path.ends
-    return Draw(start + (end - start) * level / (self.num - 1), jnp.ones_like(rank))
+    return TimeSample(start + (end - start) * level / (self.num - 1), jnp.ones_like(rank))
 
 
 @dataclasses.dataclass(frozen=True)
-class LogSNRUniform:
+class LogSNRTimes:
   """Evenly in log-SNR: density proportional to g^2 / sigma^2 = -lambda'.
 
   It is the importance sampling of the likelihood weighting (Song et al., arXiv:2101.09258, section 4.3).
   """
 
-  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+  is_weighting: ClassVar[bool] = False
+
+  @property
+  def bound_steps(self) -> None:
+    return None
+
+  def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
     first, last = (path.log_snr(jnp.asarray(end, rank.dtype)) for end in path.ends)
     t = jnp.clip(path.time(first + (last - first) * rank), *path.ends)
-    return Draw(t, path.log_snr_rate(t) / (last - first))
+    return TimeSample(t, path.log_snr_rate(t) / (last - first))
 
 
 @dataclasses.dataclass(frozen=True)
-class LogNormal:
+class LogNormalTimes:
   """log(sigma / alpha) is normal, cut off at the path's ends (arXiv:2206.00364, table 1 and section 5).
 
   EDM leaves the density in its loss, as a part of the weighting: it does not divide by it.
+
+  Attributes:
+    mean, std: of log(sigma / alpha).
   """
 
   mean: float = -1.2
   std: float = 1.2
 
+  is_weighting: ClassVar[bool] = True
+
   def __post_init__(self) -> None:
     if not (self.std > 0.0 and math.isfinite(self.mean)):
       raise ConfigError(f"mean is {self.mean} and std is {self.std} of the log of sigma; std must be above 0.")
 
-  def at(self, path: Path, rank: Float[Array, " batch"]) -> Draw:
+  @property
+  def bound_steps(self) -> None:
+    return None
+
+  def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
     low, high = (self._z(path, jnp.asarray(end, rank.dtype)) for end in path.ends)
     inside = ndtr(low) + (ndtr(high) - ndtr(low)) * rank
     z = jnp.clip(ndtri(inside), low, high)
     t = jnp.clip(path.time(-2.0 * (self.mean + self.std * z)), *path.ends)
     density = norm.pdf(z) / (ndtr(high) - ndtr(low)) * -path.log_snr_rate(t) / (2.0 * self.std)
-    return Draw(t, density)
+    return TimeSample(t, density)
 
-  def _z(self, path: Path, t: Float[Array, ""]) -> Float[Array, ""]:
+  def _z(self, path: NoisePath, t: Float[Array, ""]) -> Float[Array, ""]:
     return (-0.5 * path.log_snr(t) - self.mean) / self.std
 
 
-TIMES: dict[str, type] = {"uniform": Uniform, "discrete": DiscreteUniform, "levels": Levels,
-                          "vlb_importance": LogSNRUniform, "log_normal": LogNormal}
-
-
-def times(name: str, **fields: Any) -> Times:
-  """The distribution of times called `name` with these fields; a ConfigError names the nearest known one."""
-  if name not in TIMES:
-    raise ConfigError(f"times is {name!r}; {nearest(name, TIMES)}")
-  return TIMES[name](**fields)
+TIMES: dict[str, type] = {"uniform": UniformTimes, "discrete": DiscreteTimes, "levels": LevelTimes,
+                          "vlb_importance": LogSNRTimes, "log_normal": LogNormalTimes}
 
 
 def random_ranks(key: Key[Array, ""], num: int) -> Float[Array, " num"]:
@@ -141,8 +182,8 @@ def low_discrepancy_ranks(key: Key[Array, ""], num: int) -> Float[Array, " num"]
 RANKS = {"random": random_ranks, "low_discrepancy": low_discrepancy_ranks}
 
 
-def draw(distribution: Times, path: Path, key: Key[Array, ""], num: int, ranks: str = "low_discrepancy") -> Draw:
-  """`num` times of a distribution, at ranks that are "random" or "low_discrepancy"."""
-  if ranks not in RANKS:
-    raise ConfigError(f"ranks is {ranks!r}; {nearest(ranks, RANKS)}")
-  return distribution.at(path, RANKS[ranks](key, num))
+def sample_times(times: Times, path: NoisePath, key: Key[Array, ""], num: int,
+                 ranks: str = "low_discrepancy") -> TimeSample:
+  """Return `num` times of a distribution, at ranks that are "random" or "low_discrepancy"."""
+  checks.one_of("ranks", ranks, RANKS)
+  return times.at(path, RANKS[ranks](key, num))

@@ -1,33 +1,33 @@
-"""How much an error at each time counts: a weight of the noise prediction's squared error.
+"""Weights of the noise prediction's squared error at each time.
 
-All are written as weights of ||noise - predicted noise||^2; `of` divides by the square of a prediction's `noise_scale`
-for the weight of its own squared error, so that one loss is the same whatever the network predicts.
+All are written as weights of ||noise - predicted noise||^2; `weight_of` divides by the square of a prediction's
+`noise_scale` for the weight of its own squared error, so that one loss is the same whatever the network predicts.
 """
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdm import checks
 from gdm.diffusion.paths.discrete import require_steps
-from gdm.diffusion.paths.path import Path
+from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import PREDICTIONS, Prediction
-from gdm.errors import ConfigError, nearest
 
 
 @runtime_checkable
 class Weighting(Protocol):
   """A weight of the noise's squared error at each time, for times uniform in [0, 1]."""
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]: ...
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Simple:
   """One (Ho et al., arXiv:2006.11239, equation 14)."""
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     return jnp.ones_like(t)
 
 
@@ -35,7 +35,7 @@ class Simple:
 class VLB:
   """-lambda'(t) / 2: the variational bound in nats, in continuous time (arXiv:2107.00630, equation 17)."""
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     return -0.5 * path.log_snr_rate(t)
 
 
@@ -51,7 +51,7 @@ class DiscreteVLB:
   def __post_init__(self) -> None:
     require_steps(self.num_steps)
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     before = jnp.maximum(t - 1.0 / self.num_steps, 0.0)
     return 0.5 * self.num_steps * jnp.expm1(path.log_snr(before) - path.log_snr(t))
 
@@ -60,7 +60,7 @@ class DiscreteVLB:
 class Likelihood:
   """g^2 of the score's squared error (Song et al., arXiv:2101.09258, theorem 1): twice the bound's."""
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     return path.diffusion(t) / path.sigma(t) ** 2
 
 
@@ -71,10 +71,9 @@ class MinSNR:
   gamma: float = 5.0
 
   def __post_init__(self) -> None:
-    if not self.gamma > 0.0:
-      raise ConfigError(f"gamma of a min-SNR weighting is {self.gamma}; it must be above 0 (5 in the paper).")
+    checks.positive("gamma of a min-SNR weighting", self.gamma, "(5 in the paper)")
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     return jnp.minimum(1.0, self.gamma * jnp.exp(-path.log_snr(t)))
 
 
@@ -88,32 +87,25 @@ class EDMWeighting:
   sigma_data: float = 0.5
 
   def __post_init__(self) -> None:
-    if not self.sigma_data > 0.0:
-      raise ConfigError(f"sigma_data is {self.sigma_data}; it must be above 0, the data's standard deviation.")
+    checks.positive("sigma_data", self.sigma_data, "(the data's standard deviation)")
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     return jnp.exp(-path.log_snr(t)) / self.sigma_data**2 + 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class FlowMatching:
+class VelocityWeighting:
   """One, of the velocity's squared error (Lipman et al., arXiv:2210.02747, equation 9)."""
 
-  def __call__(self, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     return PREDICTIONS["velocity"].noise_scale(path.level(t)) ** 2
 
 
 WEIGHTINGS: dict[str, type] = {"simple": Simple, "vlb": VLB, "discrete_vlb": DiscreteVLB, "likelihood": Likelihood,
-                               "min_snr": MinSNR, "edm": EDMWeighting, "flow_matching": FlowMatching}
+                               "min_snr": MinSNR, "edm": EDMWeighting, "flow_matching": VelocityWeighting}
 
 
-def weighting(name: str, **fields: Any) -> Weighting:
-  """The weighting called `name` with these fields; a ConfigError names the nearest known one."""
-  if name not in WEIGHTINGS:
-    raise ConfigError(f"weighting is {name!r}; {nearest(name, WEIGHTINGS)}")
-  return WEIGHTINGS[name](**fields)
-
-
-def of(source: Prediction, weight: Weighting, path: Path, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
-  """The weight of a prediction's own squared error."""
-  return weight(path, t) / source.noise_scale(path.level(t)) ** 2
+def weight_of(prediction: Prediction, weighting: Weighting, path: NoisePath,
+              t: Float[Array, " batch"]) -> Float[Array, " batch"]:
+  """Return the weight of a prediction's own squared error."""
+  return weighting(path, t) / prediction.noise_scale(path.level(t)) ** 2

@@ -1,6 +1,7 @@
 """Convolutions of images, written so that a CPU computes them and their gradients well in loops too."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,6 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from gdm.errors import ConfigError
-from gdm.networks.residual_convolution import patches
 
 FEW = 4  # inputs; with so few, patches take little memory, and their product is the faster one on a CPU
 PLAIN = ("NHWC", "HWIO", "NHWC")
@@ -32,6 +32,21 @@ def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Arra
     y = near.reshape(-1, near.shape[-1]) @ kernel.reshape(near.shape[-1], -1)
     return y.reshape(*near.shape[:-1], -1)
   return _on_cpu(x, kernel, stride)
+
+
+def patches(x: Float[Array, "batch rows columns inputs"], size: int = 3,
+            stride: int = 1) -> Float[Array, "batch new_rows new_columns taps"]:
+  """The size x size neighbourhood of every `stride`-th pixel, side by side; zeros outside the image, as of "SAME".
+
+  A product with these is a convolution. On a CPU it takes about as long as one, but the gradient of its weights takes
+  tens of times as long inside a loop, as where several training steps make one call.
+  """
+  made = [-(-side // stride) for side in x.shape[1:3]]
+  ends = [stride * (num - 1) + 1 for num in made]
+  outside = [max(end - 1 + size - side, 0) for end, side in zip(ends, x.shape[1:3], strict=True)]
+  padded = jnp.pad(x, ((0, 0), *((num // 2, num - num // 2) for num in outside), (0, 0)))
+  taps = [padded[:, i:i + ends[0]:stride, j:j + ends[1]:stride] for i, j in itertools.product(range(size), repeat=2)]
+  return jnp.concatenate(taps, axis=-1)
 
 
 class Convolution(nn.Module):

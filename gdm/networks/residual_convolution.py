@@ -3,8 +3,6 @@
 Dinh et al., arXiv:1605.08803, section 4.1; the last layer is Glow's (Kingma & Dhariwal, arXiv:1807.03039, section 3.3).
 """
 
-import itertools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,23 +10,9 @@ from jaxtyping import Array, Float
 
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.activations import activation
+from gdm.networks.convolution import patches
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
-
-
-def patches(x: Float[Array, "batch rows columns inputs"], size: int = 3,
-            stride: int = 1) -> Float[Array, "batch new_rows new_columns taps"]:
-  """The size x size neighbourhood of every `stride`-th pixel, side by side; zeros outside the image, as of "SAME".
-
-  A product with these is a convolution. On a CPU it takes about as long as one, but the gradient of its weights takes
-  tens of times as long inside a loop, as where several training steps make one call.
-  """
-  made = [-(-side // stride) for side in x.shape[1:3]]
-  ends = [stride * (num - 1) + 1 for num in made]
-  outside = [max(end - 1 + size - side, 0) for end, side in zip(ends, x.shape[1:3], strict=True)]
-  padded = jnp.pad(x, ((0, 0), *((num // 2, num - num // 2) for num in outside), (0, 0)))
-  taps = [padded[:, i:i + ends[0]:stride, j:j + ends[1]:stride] for i, j in itertools.product(range(size), repeat=2)]
-  return jnp.concatenate(taps, axis=-1)
 
 
 class LastLayer(nn.Module):

@@ -3,13 +3,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Array, ArrayLike, Float, Key
 
 from gdm.data.dataset import Dataset
 from gdm.data.initial import sample_examples
@@ -17,7 +16,7 @@ from gdm.data.split import Split
 from gdm.errors import ConfigError
 from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind
-from gdm.model import Carry, HasLatent, HasLogLikelihood, HasSample, HasUnnormalized, Params
+from gdm.model import HasLatent, HasLogLikelihood, HasNoised, HasSample, HasScore, HasUnnormalized
 from gdm.runs.comparison import Comparison
 from gdm.runs.load import TrainedRun
 from gdm.runs.plane import learned, panels
@@ -36,22 +35,6 @@ _SCORE_TIMES = (0.5, 0.2, 0.05)
 _LANDSCAPE_CELLS = 256  # along each axis
 _VISIBLE_NOISE = 0.1  # nats from draw to draw, beyond which a density is not drawn
 _STRIP_ROWS, _GIF_IMAGES = 8, 64  # samples whose way is shown
-
-
-@runtime_checkable
-class HasScore(Protocol):
-  """Knows where data, noised up to a time in [0, 1], grow more likely."""
-
-  def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
-            t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
-
-
-@runtime_checkable
-class HasNoised(Protocol):
-  """Can add the noise of a time to data."""
-
-  def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
-             t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
 
 
 def draw_samples(run: TrainedRun) -> np.ndarray:

@@ -59,13 +59,14 @@ MODELS = {
     "spline_coupling": ("gdm.flows.spline_coupling", "SplineCoupling"),
     "spline_autoregressive": ("gdm.flows.spline_autoregressive", "SplineAutoregressive"),
     # diffusion
-    "ncsn": ("gdm.diffusion.ncsn", "NCSN"),
-    "ddpm": ("gdm.diffusion.ddpm", "DDPM"),
-    "improved_ddpm": ("gdm.diffusion.improved_ddpm", "ImprovedDDPM"),
-    "vdm": ("gdm.diffusion.vdm", "VDM"),
-    "score_sde": ("gdm.diffusion.score_sde", "ScoreSDE"),
-    "edm": ("gdm.diffusion.edm", "EDM"),
-    "flow_matching": ("gdm.diffusion.flow_matching", "FlowMatching"),
+    "diffusion": ("gdm.diffusion.recipes", "diffusion"),
+    "ncsn": ("gdm.diffusion.ncsn", "ncsn"),
+    "ddpm": ("gdm.diffusion.ddpm", "ddpm"),
+    "improved_ddpm": ("gdm.diffusion.improved_ddpm", "improved_ddpm"),
+    "vdm": ("gdm.diffusion.vdm", "vdm"),
+    "score_sde": ("gdm.diffusion.score_sde", "score_sde"),
+    "edm": ("gdm.diffusion.edm", "edm"),
+    "flow_matching": ("gdm.diffusion.flow_matching", "flow_matching"),
     # energy
     "rbm": ("gdm.energy.discrete.rbm", "RBM"),
     "gaussian_rbm": ("gdm.energy.continuous.gaussian_rbm", "GaussianRBM"),
@@ -80,6 +81,11 @@ MODELS = {
 # Networks that a config chooses by name, as `model.network.name`, by the package of the model.
 Networks = Mapping[str, tuple[str, str]]
 NETWORKS: dict[str, Networks] = {
+    "diffusion": {
+        "unet": ("gdm.diffusion.networks.unet", "UNet"),
+        "transformer": ("gdm.diffusion.networks.diffusion_transformer", "DiffusionTransformer"),
+        "mlp": ("gdm.diffusion.networks.denoising_mlp", "DenoisingMLP"),
+    },
     "energy": {
         "mlp": ("gdm.energy.continuous.networks", "MLPEnergy"),
         "convolutional": ("gdm.energy.continuous.networks", "ConvolutionalEnergy"),

@@ -12,7 +12,8 @@ from gdm.baselines.chow_liu import ChowLiu
 from gdm.baselines.ensemble import Ensemble
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
-from gdm.diffusion.flow_matching import FlowMatching
+from gdm.diffusion.flow_matching import flow_matching
+from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
 from gdm.energy.continuous.ebm import EBM
 from gdm.energy.continuous.jem import JEM
 from gdm.errors import ConfigError, SpecError
@@ -180,7 +181,7 @@ def test_draws_need_labels_only_where_all_components_do():
 
 
 def test_one_name_chooses_the_likelihood_of_all_components_that_have_several():
-  flow, path = MAF(PLANE, num_layers=1, hidden=(4,)), FlowMatching(PLANE, network="mlp", hidden=(4,))
+  flow, path = MAF(PLANE, num_layers=1, hidden=(4,)), flow_matching(PLANE, network=DenoisingMLP(hidden=(4,)))
   model = Ensemble(PLANE, (Ensemble(PLANE, (path, flow)), flow)).scored_by("ode", tolerance=1e-3)
   assert model == Ensemble(PLANE, (Ensemble(PLANE, (path.scored_by("ode", tolerance=1e-3), flow)), flow))
   with pytest.raises(ConfigError, match="likelihood 'ode' is asked of an ensemble whose components have one"):

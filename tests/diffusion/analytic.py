@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdm.diffusion.paths.others import EDM, VE, RectifiedFlow
-from gdm.diffusion.paths.path import Path
+from gdm.diffusion.paths.path import NoisePath
+from gdm.diffusion.paths.rectified_flow import RectifiedFlow
+from gdm.diffusion.paths.variance_exploding import VE, EDMPath
 from gdm.diffusion.paths.variance_preserving import Cosine, LogSNRLinear, PiecewiseBeta, SubVP, VPLinear
 
-PATHS: dict[str, Path] = {
+PATHS: dict[str, NoisePath] = {
     "vp_linear": VPLinear(), "cosine": Cosine(), "sub_vp": SubVP(), "log_snr_linear": LogSNRLinear(),
-    "piecewise_beta": PiecewiseBeta((0.02, 0.1, 0.05, 0.3, 0.6, 0.7, 0.9, 0.95)), "ve": VE(), "edm": EDM(),
+    "piecewise_beta": PiecewiseBeta((0.02, 0.1, 0.05, 0.3, 0.6, 0.7, 0.9, 0.95)), "ve": VE(), "edm": EDMPath(),
     "rectified_flow": RectifiedFlow(),
 }
 

@@ -16,11 +16,11 @@ import pytest
 from diffusion.analytic import GAUSSIAN, moved
 
 from gdm.dataspec import DataSpec
-from gdm.diffusion.paths.path import Level, prior_scale
-from gdm.diffusion.samplers.grids import Rho, Uniform
+from gdm.diffusion.paths.path import Level, TrainablePath, prior_scale
+from gdm.diffusion.samplers.grids import RhoGrid, UniformGrid
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
-from gdm.diffusion.samplers.sampler import Step, Stepwise
+from gdm.diffusion.samplers.sampler import SamplerStep, Stepwise
 from gdm.runs.registry import build_model
 
 KEY = jax.random.key(0)
@@ -28,7 +28,7 @@ NUM = 1000
 MODELS: dict[str, dict[str, Any]] = {
     "ncsn": {}, "ddpm": {"num_noise_steps": 100}, "improved_ddpm": {}, "vdm": {}, "score_sde": {},
     "edm": {"sigma_data": 1.0}, "flow_matching": {},
-    "ve": {"name": "score_sde", "sde": "ve"}, "sub_vp": {"name": "score_sde", "sde": "sub_vp"}}
+    "ve": {"name": "score_sde", "path": "ve"}, "sub_vp": {"name": "score_sde", "path": "sub_vp"}}
 SAMPLERS = ("ancestral", "ddim", "dpm_solver", "heun", "euler_maruyama", "predictor_corrector", "annealed_langevin")
 FAST = ("improved_ddpm", "edm", "flow_matching")
 STEPS = (5, 10, 20, 50, 250)
@@ -46,7 +46,7 @@ DATA = {"normal": (*NORMAL, 0.0), "two": (*TWO, 0.0), "two, 2 % off": (*TWO, 0.0
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("times", "levels", "snr", "gain"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A path at some times, padded with the last one: a `Path` as far as the steps of samplers ask.
+  """A path at some times, padded with the last one: a `NoisePath` as far as the steps of samplers ask.
 
   `gain` is the error of the predicted data over that of the model's prediction.
   """
@@ -80,9 +80,9 @@ class Table:
 
 @functools.cache
 def built(name):
-  model: Any = build_model({"name": name, "hidden": (2,), **MODELS[name]}, DataSpec((2,), None))
-  module = getattr(model, "schedule_module", None)
-  return model, {} if module is None else {"ends": module.init(KEY, jnp.zeros(1))["params"]}
+  settings = {"name": name, "network": {"name": "mlp", "hidden": (2,)}, **MODELS[name]}
+  model: Any = build_model(settings, DataSpec((2,), None))
+  return model, model.path.init(KEY) if isinstance(model.path, TrainablePath) else {}
 
 
 @functools.cache
@@ -131,7 +131,7 @@ def run(sampler: Stepwise, table, num_steps, scale, data):
   x = scale * jax.random.normal(KEY, (NUM, 2))
 
   def body(i, state):
-    now = Step(table.times[i], table.times[i + 1], i, num_steps)
+    now = SamplerStep(table.times[i], table.times[i + 1], i, num_steps)
     return sampler.step(denoise, table, jax.random.fold_in(KEY, i), state[0], state[1], now)
 
   x, _ = jax.lax.fori_loop(0, num_steps, body, (x, sampler.memory(x)))
@@ -217,7 +217,7 @@ def test_the_last_step_of_heun_is_corrected_where_noise_is_left(name, clock):
   model, params = built(name)
   path = model.stepping_path(params)
   mean, variance = np.asarray(GAUSSIAN.means[0]), GAUSSIAN.variances[0]
-  grid = {"time": Uniform(), "sigma": Rho(to_zero=False)}[clock]
+  grid = {"time": UniformGrid(), "sigma": RhoGrid(to_zero=False)}[clock]
   times = np.asarray(grid.times(path, 5), np.float64)
   start = np.asarray(prior_scale(path)) * np.ones((1, 2))
 
@@ -228,7 +228,7 @@ def test_the_last_step_of_heun_is_corrected_where_noise_is_left(name, clock):
     """Of the distance from the mean, over that distance."""
     if clock == "time":  # alpha = 1 - t, sigma = t
       return (t - (1.0 - t) * variance) / ((1.0 - t) ** 2 * variance + t**2)
-    return model.sigma_max**2 * t / (variance + (model.sigma_max * t) ** 2)
+    return model.path.sigma_max**2 * t / (variance + (model.path.sigma_max * t) ** 2)
 
   def followed(num_corrected):
     distance = start - alpha(times[0]) * mean

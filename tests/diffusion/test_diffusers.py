@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gdm.diffusion.paths.discrete import linear_betas
-from gdm.diffusion.paths.others import EDM
+from gdm.diffusion.paths.variance_exploding import EDMPath
 from gdm.diffusion.paths.variance_preserving import PiecewiseBeta
 from gdm.diffusion.preconditioning import Preconditioning
 from gdm.diffusion.predictions import PREDICTIONS, denoiser
@@ -20,7 +20,7 @@ from gdm.diffusion.samplers.ancestral import Ancestral
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.dpm_solver import DPMSolver
 from gdm.diffusion.samplers.heun import Heun
-from gdm.diffusion.samplers.sampler import Step
+from gdm.diffusion.samplers.sampler import SamplerStep
 
 PATH = PiecewiseBeta(linear_betas(1000))
 
@@ -49,7 +49,7 @@ def test_each_step(name, sampler, monkeypatch):
     @jax.jit
     def step(x, memory, now, noise):
       monkeypatch.setattr(jax.random, "normal", lambda key, shape, dtype: noise)
-      return sampler.step(denoise, PATH, jax.random.key(0), x, memory, Step(*now, 20))
+      return sampler.step(denoise, PATH, jax.random.key(0), x, memory, SamplerStep(*now, 20))
 
     times = np.append((data["t"] + 1.0) / 1000.0, 0.0)
     before, memory = fixtures()["start"], sampler.memory(jnp.asarray(fixtures()["start"]))
@@ -74,7 +74,7 @@ def test_heuns_steps():
 
 def test_edms_euler_steps_and_preconditioning():
   sigma, start, xs = (fixtures()[f"edm_euler/{key}"] for key in ("sigma", "start", "x"))
-  path, around = EDM(), Preconditioning(0.5)
+  path, around = EDMPath(), Preconditioning(0.5)
   with jax.enable_x64(True):
     def denoise(x, t):
       sigma = path.sigma(t)[:, None]

@@ -17,11 +17,11 @@ from gdm.diffusion.bound import (
   squared_error,
   step_loss,
 )
-from gdm.diffusion.divergence import Exact, Hutchinson, divergence
+from gdm.diffusion.divergence import ExactTrace, Hutchinson, divergence
 from gdm.diffusion.ode import Tolerance, ToleranceError, log_likelihood, require_solved
 from gdm.diffusion.paths.path import noised, prior_scale
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
-from gdm.diffusion.times import LogSNRUniform, draw
+from gdm.diffusion.times import LogSNRTimes, sample_times
 from gdm.diffusion.weightings import DiscreteVLB
 from gdm.errors import ConfigError
 
@@ -53,7 +53,7 @@ def test_the_ode_finds_the_density(name):
   path, denoise, tolerance = PATHS[name], Counting(TWO.denoise(PATHS[name])), Tolerance(1e-6, 1e-6)
   with jax.enable_x64(True):
     x = TWO.sample(1, 6)
-    out = jax.jit(lambda x: log_likelihood(denoise, path, x, KEY, Exact(), tolerance))(jnp.asarray(x))
+    out = jax.jit(lambda x: log_likelihood(denoise, path, x, KEY, ExactTrace(), tolerance))(jnp.asarray(x))
     jax.effects_barrier()
     log_prob = at_the_end(TWO, path, out)
   np.testing.assert_allclose(log_prob, TWO.log_density(x), atol=2e-4)
@@ -71,13 +71,13 @@ def test_probes_are_unbiased_and_the_divergence_is_the_jacobians_trace():
     return jnp.sin(x.reshape(-1, 4) @ matrix).reshape(x.shape)
 
   x = jnp.asarray(rng.normal(size=(3, 2, 2)), jnp.float32)
-  value, exact = divergence(field, x, Exact().probes(KEY, x.shape))
+  value, exact = divergence(field, x, ExactTrace().probes(KEY, x.shape))
   np.testing.assert_allclose(value, field(x), rtol=1e-6)
   trace = [np.trace(jax.jacobian(lambda x: field(x[None])[0])(one).reshape(4, 4)) for one in x]
   np.testing.assert_allclose(exact, trace, rtol=1e-5)
   _, estimate = divergence(field, x, Hutchinson(20_000).probes(KEY, x.shape))
   np.testing.assert_allclose(estimate, exact, atol=0.1)
-  assert Exact().is_exact and not Hutchinson().is_exact
+  assert ExactTrace().is_exact and not Hutchinson().is_exact
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_hutchinson_is_exact_where_the_jacobian_is_a_multiple_of_one():
 @pytest.mark.slow
 def test_an_ode_out_of_tolerance_says_so():
   path, tolerance = VPLinear(), Tolerance(1e-7, 1e-8, max_steps=4)
-  out = jax.jit(lambda x: log_likelihood(TWO.denoise(path), path, x, KEY, Exact(), tolerance))(jnp.ones((2, 2)))
+  out = jax.jit(lambda x: log_likelihood(TWO.denoise(path), path, x, KEY, ExactTrace(), tolerance))(jnp.ones((2, 2)))
   assert np.isnan(out.log_prob).all()
   with pytest.raises(ToleranceError, match=r"rtol=1e-07, atol=1e-08 after \d+ evaluations \(max_steps=4\)"):
     require_solved(out, tolerance)
@@ -106,7 +106,7 @@ def test_the_continuous_time_bound_meets_the_density(name):
   @jax.jit
   def draws(key):
     time_key, noise_key = jax.random.split(key)
-    return *draw(LogSNRUniform(), path, time_key, num), jax.random.normal(noise_key, (num, 2))
+    return *sample_times(LogSNRTimes(), path, time_key, num), jax.random.normal(noise_key, (num, 2))
 
   @jax.jit
   def terms(x, t, density, noise):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from gdm.diffusion.paths.path import Level, noised
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
 from gdm.diffusion.preconditioning import Preconditioning
-from gdm.diffusion.predictions import PREDICTIONS, convert, prediction
-from gdm.diffusion.times import TIMES, LogNormal, Uniform, draw, times
+from gdm.diffusion.predictions import PREDICTIONS, convert
+from gdm.diffusion.recipes import find
+from gdm.diffusion.times import TIMES, LogNormalTimes, UniformTimes, sample_times
 from gdm.diffusion.weightings import (
   VLB,
   WEIGHTINGS,
@@ -21,8 +22,7 @@ from gdm.diffusion.weightings import (
   Likelihood,
   MinSNR,
   Simple,
-  of,
-  weighting,
+  weight_of,
 )
 from gdm.errors import ConfigError
 
@@ -104,15 +104,15 @@ def test_weightings_are_the_papers():
   def same(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-4)
 
-  same(of(noise, Simple(), path, t), 1.0)
-  same(of(data, VLB(), path, t), -0.5 * jax.vmap(jax.grad(lambda t: jnp.exp(path.log_snr(t))))(t))
-  same(of(PREDICTIONS["score"], Likelihood(), path, t), path.diffusion(t))
-  same(of(data, MinSNR(2.0), path, t), jnp.minimum(snr, 2.0))
-  same(of(PREDICTIONS["v"], MinSNR(2.0), path, t), jnp.minimum(snr, 2.0) / (snr + 1.0))
+  same(weight_of(noise, Simple(), path, t), 1.0)
+  same(weight_of(data, VLB(), path, t), -0.5 * jax.vmap(jax.grad(lambda t: jnp.exp(path.log_snr(t))))(t))
+  same(weight_of(PREDICTIONS["score"], Likelihood(), path, t), path.diffusion(t))
+  same(weight_of(data, MinSNR(2.0), path, t), jnp.minimum(snr, 2.0))
+  same(weight_of(PREDICTIONS["v"], MinSNR(2.0), path, t), jnp.minimum(snr, 2.0) / (snr + 1.0))
   edm, t_edm = PATHS["edm"], jnp.asarray([0.01, 0.5])
   s = edm.sigma(t_edm)
-  same(of(data, EDMWeighting(0.5), edm, t_edm), (s**2 + 0.25) / (0.5 * s) ** 2)
-  same(of(PREDICTIONS["velocity"], Likelihood(), path, t) * (path.diffusion(t) / 2.0) ** 2,
+  same(weight_of(data, EDMWeighting(0.5), edm, t_edm), (s**2 + 0.25) / (0.5 * s) ** 2)
+  same(weight_of(PREDICTIONS["velocity"], Likelihood(), path, t) * (path.diffusion(t) / 2.0) ** 2,
        path.diffusion(t))  # the velocity is f x - g^2 score / 2
   same(DiscreteVLB(1000)(path, t), 1000 / 2 * (jnp.exp(path.log_snr(t - 1e-3)) / snr - 1.0))
   np.testing.assert_allclose(DiscreteVLB(100)(LogSNRLinear(), t), VLB()(LogSNRLinear(), t), rtol=0.12)
@@ -125,18 +125,18 @@ def test_weightings_are_the_papers():
 def test_times_follow_their_density(name):
   """Quantiles of draws are where the ranks say, and the density is the slope of ranks by time."""
   path, num = VPLinear(), 4000
-  drawn = jax.jit(lambda key: draw(times(name, **DRAWN[name]), path, key, num))(jax.random.key(1))
+  drawn = jax.jit(lambda key: sample_times(TIMES[name](**DRAWN[name]), path, key, num))(jax.random.key(1))
   t = np.asarray(drawn.t)
   assert (t >= path.ends[0]).all() and (t <= path.ends[1]).all()
   ranks = np.linspace(0.05, 0.95, 7).astype(np.float32)
-  quantiles = np.asarray(times(name, **DRAWN[name]).at(path, jnp.asarray(ranks)).t)
+  quantiles = np.asarray(TIMES[name](**DRAWN[name]).at(path, jnp.asarray(ranks)).t)
   if name in ("discrete", "levels"):
     np.testing.assert_array_equal(np.unique(t, return_counts=True)[1], num // 10)
   else:
     np.testing.assert_allclose(np.quantile(t, ranks), quantiles, atol=2e-3)
     step = 1e-3
-    ahead = times(name).at(path, jnp.asarray(ranks + step)).t - times(name).at(path, jnp.asarray(ranks - step)).t
-    np.testing.assert_allclose(2.0 * step / ahead, times(name).at(path, jnp.asarray(ranks)).density, rtol=0.02)
+    ahead = TIMES[name]().at(path, jnp.asarray(ranks + step)).t - TIMES[name]().at(path, jnp.asarray(ranks - step)).t
+    np.testing.assert_allclose(2.0 * step / ahead, TIMES[name]().at(path, jnp.asarray(ranks)).density, rtol=0.02)
 
 
 @pytest.mark.slow
@@ -145,29 +145,31 @@ def test_importance_sampled_times_estimate_the_same_integral():
   path = VPLinear()
 
   def estimate(distribution, ranks):
-    t, density = draw(distribution, path, jax.random.key(0), 8192, ranks)
+    t, density = sample_times(distribution, path, jax.random.key(0), 8192, ranks)
     values = path.diffusion(t) / path.sigma(t) ** 2 / density
     return float(values.mean()), float(values.std())
 
   length = float(path.log_snr(1e-5) - path.log_snr(1.0))
-  mean, spread = estimate(times("vlb_importance"), "random")
+  mean, spread = estimate(TIMES["vlb_importance"](), "random")
   assert mean == pytest.approx(length, rel=1e-3) and spread < 1e-2 * length
-  uniform, wide = estimate(Uniform(), "random")
+  uniform, wide = estimate(UniformTimes(), "random")
   assert wide > length and abs(uniform - length) < 5.0 * wide / np.sqrt(8192)
 
 
 def test_low_discrepancy_times_are_one_in_each_part():
-  t = np.asarray(draw(Uniform(), PATHS["ve"], jax.random.key(0), 64).t)
+  t = np.asarray(sample_times(UniformTimes(), PATHS["ve"], jax.random.key(0), 64).t)
   np.testing.assert_array_equal(np.sort(np.floor(t * 64)), np.arange(64))
   assert (np.diff(t) < 0.0).any(), "in random order"
 
 
 @pytest.mark.parametrize(("build", "message"), [
-    (lambda: prediction("nois"), "did you mean 'noise'"), (lambda: weighting("vbl"), "did you mean 'vlb'"),
-    (lambda: times("unifrm"), "did you mean 'uniform'"), (lambda: DiscreteVLB(0), "num_steps is 0"),
-    (lambda: MinSNR(0.0), "gamma"), (lambda: EDMWeighting(0.0), "sigma_data"), (lambda: LogNormal(0.0, 0.0), "std"),
+    (lambda: find("prediction", "nois", PREDICTIONS), "prediction is 'nois'; did you mean 'noise'"),
+    (lambda: find("weighting", "vbl", WEIGHTINGS), "did you mean 'vlb'"),
+    (lambda: find("times", "unifrm", TIMES), "did you mean 'uniform'"), (lambda: DiscreteVLB(0), "num_steps is 0"),
+    (lambda: MinSNR(0.0), "gamma"), (lambda: EDMWeighting(0.0), "sigma_data"),
+    (lambda: LogNormalTimes(0.0, 0.0), "std"),
     (lambda: Preconditioning(-1.0), "sigma_data"),
-    (lambda: draw(Uniform(), VPLinear(), jax.random.key(0), 2, "low"), "ranks is 'low'")])
+    (lambda: sample_times(UniformTimes(), VPLinear(), jax.random.key(0), 2, "low"), "ranks is 'low'")])
 def test_bad_input(build, message):
   with pytest.raises(ConfigError, match=message):
     build()

@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import itertools
 import math
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +15,13 @@ from helpers.enumeration import states_of
 
 from gdm.dataspec import DataSpec
 from gdm.diffusion.bound import prior_loss
-from gdm.diffusion.ddpm import DDPM
-from gdm.diffusion.flow_matching import optimal
-from gdm.diffusion.improved_ddpm import ImprovedDDPM
-from gdm.diffusion.ncsn import sliced
+from gdm.diffusion.ddpm import ddpm
+from gdm.diffusion.diffusion import Diffusion
+from gdm.diffusion.improved_ddpm import improved_ddpm
+from gdm.diffusion.matching import optimal
 from gdm.diffusion.paths.path import noised
 from gdm.diffusion.samplers.named import SAMPLERS
+from gdm.diffusion.variance import LearnedVariance
 from gdm.errors import ConfigError, NotFiniteError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.likelihood import Kind
@@ -34,7 +37,7 @@ SMALL = {
     "ddpm": {"num_noise_steps": 30},
     "improved_ddpm": {"num_noise_steps": 20},
     "vdm": {"log_snr_max": 6.0, "parametrization": "levels"},
-    "score_sde": {"sde": "sub_vp", "weight": "likelihood"},
+    "score_sde": {"path": "sub_vp", "weighting": "likelihood"},
     "edm": {"sigma_max": 10.0},
     "flow_matching": {"coupling": "optimal"},
 }
@@ -52,10 +55,11 @@ def some(spec, num, seed=0):
 
 
 @functools.lru_cache
-def build(name, spec, **fields):
+def build(name, spec, network="mlp", **fields):
   """A small model with parameters away from their start, where networks give zero."""
-  sizes = {"hidden": (6,), **(SMALL if spec.is_discrete else REAL)[name]}
-  model = build_model({"name": name, **sizes, **fields}, spec)
+  network = {"name": network, **({"hidden": (6,)} if network == "mlp" else {})}
+  settings = (SMALL if spec.is_discrete else REAL)[name]
+  model = build_model({"name": name, "network": network, **settings, **fields}, spec)
   params, carry = jax.jit(model.init)(KEY, some(spec, 50))
   leaves, treedef = jax.tree.flatten(params["model"])
   keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -188,9 +192,9 @@ def test_sliced_score_matching_is_the_trace_and_the_square():
   """Over all signs the mean of v' J v is J's trace: sigma^2 (tr J + |s|^2 / 2) / D."""
   model, params, _ = build("ncsn", PLANE, matching="sliced")
   data = jnp.asarray(some(PLANE, 3)["x"])
-  path, t = model.path(params), jnp.asarray([0.3, 0.5, 0.9])
+  path, t = model.noise_path(params), jnp.asarray([0.3, 0.5, 0.9])
   sample = noised(path, data, jax.random.normal(KEY, data.shape), t)
-  losses = jax.jit(jax.vmap(lambda key: sliced(model, params, path, sample, None, key)))(jax.random.split(KEY, 4000))
+  losses = jax.jit(jax.vmap(lambda key: model.errors(params, path, sample, None, key)))(jax.random.split(KEY, 4000))
 
   def score(x, t):
     return (-model.predict(params, path, x[None], t[None]) / path.sigma(t))[0]
@@ -206,80 +210,70 @@ def test_the_divergence_of_a_step_is_none_for_the_truth():
   model, params, _ = build("improved_ddpm", PLANE)
   path, data = model.sampling_path(params), jnp.asarray(some(PLANE, 4)["x"])
   t = jnp.asarray([0.1, 0.3, 0.5, 0.7])
-  divergence = jax.jit(functools.partial(model._divergence, path, t - 0.05, t, data))
+  divergence = jax.jit(functools.partial(model.variance.divergence, path, t - 0.05, t, data))
   np.testing.assert_allclose(divergence(data, jnp.zeros_like(data)), 0.0, atol=1e-4)
   assert np.all(divergence(data, jnp.full_like(data, 0.7)) > 1e-3)
   assert np.all(divergence(data + 0.5, jnp.zeros_like(data)) > 1e-3)
 
 
-class Perfect:
-  """A network that knows the data, one of 256 levels for each row, and as it may, an Improved DDPM's v at 1 / T."""
+class Perfect(nn.Module):
+  """A network that predicts the data, one of 256 levels for each row, times `factor`; and `v` at 1 / T."""
 
-  v = 1.0
-  data = np.arange(256)[:, None]
+  path: Any
+  v: float = 0.0
+  factor: float = 1.0
+  outputs: int = 1
+  context: int = 0
 
-  def predict(self, params, path, x, t, context=None, key=None):
-    level = path.level(t).like(x)
-    return (x - level.alpha * self.scaling({}).values(jnp.asarray(self.data))) / level.sigma
-
-  def predict_both(self, params, path, x, t, context=None, key=None):
-    is_first = t[:, None] < 1.5 / self.num_noise_steps
-    return Perfect.predict(self, params, path, x, t), jnp.where(is_first, self.v, 0.0)
-
-
-class PerfectDDPM(Perfect, DDPM):
-  pass
+  def __call__(self, x, time, context=None):
+    level = self.path.level(time).like(x)
+    noise = (x - level.alpha * self.factor * jnp.linspace(-1.0, 1.0, 256)[:, None]) / level.sigma
+    v = jnp.where(time[:, None] < 1.5 / len(self.path.betas), self.v, 0.0)
+    return noise if self.outputs == 1 else jnp.concatenate([noise, 2.0 * v - 1.0], axis=-1)
 
 
-class PerfectImprovedDDPM(Perfect, ImprovedDDPM):
-  pass
+LEVELS = np.arange(256)[:, None]
+NO_PARAMS = {"model": {}}
 
 
-class PerfectLowest(PerfectImprovedDDPM):
-  v = 0.0
-
-
-class Overshooting(PerfectImprovedDDPM):
-  """A network that predicts twice the data."""
-
-  def predict_both(self, params, path, x, t, context=None, key=None):
-    level = path.level(t).like(x)
-    data = 2.0 * self.scaling({}).values(jnp.asarray(self.data))
-    return (x - level.alpha * data) / level.sigma, jnp.zeros_like(x)
+def perfect(recipe, num_steps, v=0.0, factor=1.0, **fields):
+  model = recipe(DataSpec((1,), 256), num_noise_steps=num_steps, **fields)
+  return dataclasses.replace(model, network=Perfect(model.path, v, factor))
 
 
 @pytest.mark.slow
 def test_the_bound_is_of_the_clipped_predictions_that_samples_are_made_of():
   """At the lowest and the highest level, which twice the data lies beyond."""
-  model = Overshooting(DataSpec((1,), 256), num_noise_steps=50)
-  path, data = model.sampling_path({}), model.scaling({}).values(jnp.asarray(Perfect.data))
+  model = perfect(improved_ddpm, 50, factor=2.0)
+  path, data = model.sampling_path(NO_PARAMS), model.scaling({}).values(jnp.asarray(LEVELS))
   s, t = (jnp.full(256, i / 50) for i in (48, 49))
-  step = jax.jit(lambda: model.step_loss({}, path, s, t, data, jax.random.normal(KEY, data.shape), None))()
+  step = jax.jit(lambda: model.step_loss(NO_PARAMS, path, s, t, data, jax.random.normal(KEY, data.shape), None))()
   np.testing.assert_allclose(step[jnp.asarray([0, -1])], 0.0, atol=1e-5)
   assert step[20] > step[1] > 0.0
 
 
-@pytest.mark.fast_cases("PerfectLowest-4000-auto-0.12")
-@pytest.mark.parametrize(("build", "num_steps", "decoder", "floor"), [
-    (PerfectDDPM, 1000, "auto", 1.70), (PerfectDDPM, 1000, "uniform_prior", 2.38),
-    (PerfectImprovedDDPM, 4000, "auto", 0.34), (PerfectLowest, 4000, "auto", 0.12)])
-def test_the_floors_of_the_decoders_are_the_papers(build, num_steps, decoder, floor):
+@pytest.mark.fast_cases("improved_ddpm-4000-0.0-auto-0.12")
+@pytest.mark.parametrize(("recipe", "num_steps", "v", "decoder", "floor"), [
+    (ddpm, 1000, 1.0, "auto", 1.70), (ddpm, 1000, 1.0, "uniform_prior", 2.38),
+    (improved_ddpm, 4000, 1.0, "auto", 0.34), (improved_ddpm, 4000, 0.0, "auto", 0.12)])
+def test_the_floors_of_the_decoders_are_the_papers(recipe, num_steps, v, decoder, floor):
   """bits/dim of 256 levels by a perfect network: no divergence in any step, hardly any prior, and the decoder's."""
-  model = build(DataSpec((1,), 256), num_noise_steps=num_steps, decoder=decoder)
-  path, batch = model.sampling_path({}), {"x": Perfect.data}
+  model = perfect(recipe, num_steps, v, decoder=decoder)
+  path, batch = model.sampling_path(NO_PARAMS), {"x": LEVELS}
   data = model.scaling({}).values(jnp.asarray(batch["x"]))
 
   @jax.jit
   def part(key):
     t = jnp.full(len(data), path.ends[0])
     x = noised(path, data, jax.random.normal(key, data.shape), t).x
-    return prior_loss(path, data) + model.reconstruction({}, path, x, data, batch, None)
+    return prior_loss(path, data) + model.reconstruction(NO_PARAMS, path, x, data, batch, None)
 
   parts = jnp.stack([part(key) for key in jax.random.split(KEY, 50 if decoder == "uniform_prior" else 1)])
   assert float(parts.mean()) / math.log(2.0) == pytest.approx(floor, abs=0.02 if decoder == "uniform_prior" else 0.005)
   # A step has no divergence; by the control variate its estimate has at least that mean.
   s, t = (jnp.full(len(data), i / num_steps) for i in (num_steps // 2, num_steps // 2 + 1))
-  step = jax.jit(lambda key: model.step_loss({}, path, s, t, data, jax.random.normal(key, data.shape), None))(KEY)
+  noise = jax.random.normal(KEY, data.shape)
+  step = jax.jit(lambda: model.step_loss(NO_PARAMS, path, s, t, data, noise, None))()
   assert abs(float(step.mean())) <= 4.0 * float(step.std()) / math.sqrt(len(data)) + 1e-6
 
 
@@ -294,31 +288,25 @@ def test_a_decoder_is_a_distribution_and_named_in_the_report(name, decoder):
   loss = jax.jit(lambda: model.reconstruction(params, path, x, data, {"x": states}, None))()
   np.testing.assert_allclose(np.exp(-loss).sum(), 1.0, rtol=1e-5)
   used = {"auto": "discretized_gaussian"}.get(decoder, decoder)
-  assert model.reconstruction_name == f"reconstruction_{used}"
-  assert dataclasses.replace(model, spec=PLANE, decoder="auto").reconstruction_name == "reconstruction"
-
-
-class Unclipped(ImprovedDDPM):
-  """As in training."""
-
-  def clipped(self, params, path, context):
-    return self.denoiser(params, path, context)
+  assert model.decoder.name == f"reconstruction_{used}"
+  assert build(name, PLANE)[0].decoder.name == "reconstruction"
 
 
 @pytest.mark.parametrize("spec", [PAIR, pytest.param(PLANE, marks=pytest.mark.slow)])
-def test_the_hybrid_loss_adds_the_bounds_terms_in_bits(spec):
+def test_the_hybrid_loss_adds_the_bounds_terms_in_bits(spec, monkeypatch):
   """At each time T times the bound's term, L_0 of integers at the first, over D log 2; it moves the variances alone."""
   model, params, carry = build("improved_ddpm", spec)
-  model = Unclipped(**{field.name: getattr(model, field.name) for field in dataclasses.fields(model)})
-  path, batch, num_steps = model.sampling_path(params), some(spec, 6), model.num_noise_steps
+  monkeypatch.setattr(Diffusion, "clipped", Diffusion.denoiser)  # as in training
+  path, batch, num_steps = model.sampling_path(params), some(spec, 6), model.times.num_steps
   data = model.scaling(carry).values(jnp.asarray(batch["x"]))
   noise = jax.random.normal(KEY, data.shape)
   t = jnp.asarray([1, 1, 2, 3, 10, 20]) / num_steps
-  sample = noised(model.path(params), data, noise, t)
+  sample = noised(model.noise_path(params), data, noise, t)
 
   def added(params):
-    without, full = (dataclasses.replace(model, vlb_weight=weight).errors(
-        params, model.path(params), sample, None, KEY) for weight in (0.0, 1.0))
+    without, full = (
+        dataclasses.replace(model, variance=LearnedVariance(num_steps, weight)).errors(
+            params, model.noise_path(params), sample, None, KEY) for weight in (0.0, 1.0))
     return full - without
 
   @jax.jit
@@ -344,11 +332,11 @@ def test_optimal_couplings_are_shortest():
 
 def test_a_learned_schedule_falls_and_keeps_its_ends():
   model, params, _ = build("vdm", PLANE)
-  path, t = model.path(params), jnp.linspace(0.0, 1.0, 50)
+  path, t = model.noise_path(params), jnp.linspace(0.0, 1.0, 50)
   log_snr = np.asarray(path.log_snr(t))
   assert (np.diff(log_snr) < 0.0).all()
   np.testing.assert_allclose(log_snr[[0, -1]], [6.0, -5.0], rtol=1e-5)
-  np.testing.assert_allclose(model.network_time(path, t)[jnp.asarray([0, -1])], [0.0, 1.0], atol=1e-5)
+  np.testing.assert_allclose(model.inputs(path, jnp.zeros((50, 2)), t)[1][jnp.asarray([0, -1])], [0.0, 1.0], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -364,13 +352,13 @@ def test_an_ode_out_of_tolerance_is_an_error_with_its_price():
     (lambda: build("ddpm", PLANE, network="unet"), SpecError, "use 'mlp'"),
     (lambda: build("ddpm", PLANE, likelihood="odd"), ConfigError, "did you mean 'ode'"),
     (lambda: build("ddpm", PLANE, num_noise_steps=0), ConfigError, "num_steps is 0"),
-    (lambda: build("ddpm", PLANE, beta_max=-1.0), ConfigError, "betas"),
+    (lambda: build("ddpm", PLANE, beta_max=-1.0), ConfigError, "beta_max is -1.0"),
     (lambda: build("ddpm", PAIR, decoder="discretised_gaussian"), ConfigError, "did you mean 'discretized_gaussian'"),
     (lambda: build("ddpm", PLANE, decoder="uniform_prior"), SpecError, "decoder is 'uniform_prior', which is"),
     (lambda: build("edm", PLANE, sigma_min=100.0), ConfigError, "SNR would not fall"),
     (lambda: build("vdm", PLANE, log_snr_max=-9.0), ConfigError, "would not fall"),
     (lambda: build("vdm", PLANE, parametrization="levels"), SpecError, "needs discrete data"),
-    (lambda: build("score_sde", PLANE, sde="vpp"), ConfigError, "did you mean 'vp'"),
+    (lambda: build("score_sde", PLANE, path="vp_liner"), ConfigError, "did you mean 'vp_linear'"),
     (lambda: build("ncsn", PLANE, matching="slice"), ConfigError, "did you mean 'sliced'"),
     (lambda: build("flow_matching", PLANE, class_conditional=True), ConfigError, "independent"),
     (lambda: build("ddpm", PLANE, label_dropout=0.1), ConfigError, "label_dropout is 0.1"),

@@ -10,11 +10,13 @@ import pytest
 from diffusion.analytic import PATHS
 
 from gdm.diffusion.paths.discrete import discretize, linear_betas
-from gdm.diffusion.paths.learned import Learned, LearnedEnds, MonotoneNetwork
-from gdm.diffusion.paths.named import path as named
-from gdm.diffusion.paths.others import EDM, VE, RectifiedFlow
-from gdm.diffusion.paths.path import Path, noised, prior_scale, require_falling, transition
+from gdm.diffusion.paths.path import NoisePath, noised, prior_scale, require_falling, transition
+from gdm.diffusion.paths.rectified_flow import RectifiedFlow
+from gdm.diffusion.paths.variance_exploding import VE, EDMPath
 from gdm.diffusion.paths.variance_preserving import Cosine, LogSNRLinear, PiecewiseBeta, SubVP, VPLinear
+from gdm.diffusion.recipes import PATHS as NAMED
+from gdm.diffusion.recipes import find
+from gdm.diffusion.vdm import BoundSchedule, LearnedEnds, MonotoneNetwork
 from gdm.errors import ConfigError
 
 MODULES = {"learned_ends": LearnedEnds(8.0, -6.0), "monotone_network": MonotoneNetwork(8, 8.0, -6.0)}
@@ -26,7 +28,7 @@ def made(name):
   if name in PATHS:
     return PATHS[name]
   module = MODULES[name]
-  return Learned(module, module.init(jax.random.key(1), jnp.zeros(2))["params"])
+  return BoundSchedule(module, module.init(jax.random.key(1), jnp.zeros(2))["params"])
 
 
 @functools.cache
@@ -83,7 +85,7 @@ def test_the_time_of_a_log_snr(name):
   ends = jnp.asarray(path.ends)  # in float32, at the ends themselves
   log_snr = path.log_snr(ends)
   np.testing.assert_allclose(path.time(log_snr), ends, atol=3e-6)
-  assert isinstance(path, Path)
+  assert isinstance(path, NoisePath)
   if np.isfinite(path.log_snr(jnp.ones(2))).all():
     assert np.isnan(path.time(log_snr - 30.0)[1]), "of noise that it never has"
 
@@ -192,11 +194,11 @@ def test_times_outside_are_refused(name):
     (lambda: PiecewiseBeta((0.1, 0.2, -0.1)), r"betas\[2\] is -0\.1.*step 2 to 3"),
     (lambda: PiecewiseBeta(()), "at least one"),
     (lambda: VE(2.0, 1.0), "sigma_min is 2.0"),
-    (lambda: EDM(0.0), "sigma_min is 0.0"),
+    (lambda: EDMPath(0.0), "sigma_min is 0.0"),
     (lambda: Cosine(0.0), "offset"),
     (lambda: RectifiedFlow(0.7), "margin is 0.7"),
     (lambda: LearnedEnds(1.0, 2.0).init(jax.random.key(0), jnp.zeros(1)), "log_snr_max is 1.0"),
-    (lambda: named("cosin"), "did you mean 'cosine'"),
+    (lambda: find("path", "cosin", NAMED), "did you mean 'cosine'"),
     (lambda: discretize(Cosine(), 0), "num_steps is 0"),
 ])
 def test_schedules_whose_snr_rises_are_refused(build, message):
@@ -216,5 +218,5 @@ def test_a_rise_is_found_where_it_is():
 
 
 def test_where_to_start_from():
-  assert prior_scale(named("vp_linear")) == pytest.approx(1.0)
-  assert prior_scale(named("edm", sigma_max=3.0)) == pytest.approx(math.sqrt(10.0))
+  assert prior_scale(find("path", "vp_linear", NAMED)) == pytest.approx(1.0)
+  assert prior_scale(find("path", "edm", NAMED, sigma_max=3.0)) == pytest.approx(math.sqrt(10.0))

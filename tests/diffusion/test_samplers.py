@@ -16,7 +16,7 @@ from gdm.diffusion.samplers.adaptive import Adaptive
 from gdm.diffusion.samplers.ancestral import Ancestral, LearnedAncestral
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.dpm_solver import DPMSolver
-from gdm.diffusion.samplers.grids import LogSNR, Rho, Uniform, grid
+from gdm.diffusion.samplers.grids import LogSNRGrid, RhoGrid, UniformGrid
 from gdm.diffusion.samplers.guidance import Guided
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
@@ -29,24 +29,24 @@ NUM = 2000
 
 # Sampler, path, grid, steps: enough of them for the error of the steps to be below that of the draws.
 CASES = {
-    "ancestral": (Ancestral(), "vp_linear", Uniform(last=0.0), 200),
-    "ancestral_forward": (Ancestral("forward"), "cosine", Uniform(), 200),
-    "ddim": (DDIM(), "vp_linear", LogSNR(to_zero=True), 50),
-    "ddim_eta": (DDIM(0.5), "cosine", Uniform(last=0.0), 100),
-    "dpm_solver_sub_vp": (DPMSolver(), "sub_vp", LogSNR(), 40),
-    "ddim_piecewise": (DDIM(1.0), "piecewise_beta", Uniform(last=0.0), 200),
-    "langevin": (AnnealedLangevin(40), "ve", LogSNR(), 40),
-    "euler_maruyama": (EulerMaruyama(), "sub_vp", Uniform(last=1e-3), 400),
-    "euler_maruyama_ve": (EulerMaruyama(), "ve", Uniform(), 400),
-    "predictor_corrector": (PredictorCorrector(), "vp_linear", Uniform(last=1e-3), 200),
-    "heun": (Heun(), "edm", Rho(), 18),
-    "heun_churn": (Heun(churn=10.0, churn_min=0.05, churn_max=50.0), "edm", Rho(), 40),
-    "heun_time": (Heun("time"), "rectified_flow", Uniform(), 40),
-    "dpm_solver": (DPMSolver(), "vp_linear", LogSNR(to_zero=True), 20),
-    "dpm_solver_cosine": (DPMSolver(), "cosine", Uniform(), 100),
-    "dpm_solver_learnable": (DPMSolver(), "log_snr_linear", Uniform(), 20),
-    "dpm_solver_flow": (DPMSolver(), "rectified_flow", LogSNR(), 40),
-    "adaptive": (Adaptive(Tolerance(1e-3, 1e-3)), "vp_linear", Uniform(), 1),
+    "ancestral": (Ancestral(), "vp_linear", UniformGrid(last=0.0), 200),
+    "ancestral_forward": (Ancestral("forward"), "cosine", UniformGrid(), 200),
+    "ddim": (DDIM(), "vp_linear", LogSNRGrid(to_zero=True), 50),
+    "ddim_eta": (DDIM(0.5), "cosine", UniformGrid(last=0.0), 100),
+    "dpm_solver_sub_vp": (DPMSolver(), "sub_vp", LogSNRGrid(), 40),
+    "ddim_piecewise": (DDIM(1.0), "piecewise_beta", UniformGrid(last=0.0), 200),
+    "langevin": (AnnealedLangevin(40), "ve", LogSNRGrid(), 40),
+    "euler_maruyama": (EulerMaruyama(), "sub_vp", UniformGrid(last=1e-3), 400),
+    "euler_maruyama_ve": (EulerMaruyama(), "ve", UniformGrid(), 400),
+    "predictor_corrector": (PredictorCorrector(), "vp_linear", UniformGrid(last=1e-3), 200),
+    "heun": (Heun(), "edm", RhoGrid(), 18),
+    "heun_churn": (Heun(churn=10.0, churn_min=0.05, churn_max=50.0), "edm", RhoGrid(), 40),
+    "heun_time": (Heun("time"), "rectified_flow", UniformGrid(), 40),
+    "dpm_solver": (DPMSolver(), "vp_linear", LogSNRGrid(to_zero=True), 20),
+    "dpm_solver_cosine": (DPMSolver(), "cosine", UniformGrid(), 100),
+    "dpm_solver_learnable": (DPMSolver(), "log_snr_linear", UniformGrid(), 20),
+    "dpm_solver_flow": (DPMSolver(), "rectified_flow", LogSNRGrid(), 40),
+    "adaptive": (Adaptive(Tolerance(1e-3, 1e-3)), "vp_linear", UniformGrid(), 1),
 }
 
 
@@ -106,7 +106,7 @@ def test_learned_variances_between_the_two():
   @jax.jit
   def draws(key):
     def run(sampler, function):
-      return sample(sampler, function, path, Uniform(last=0.0), 10, key, (4, 2)).x
+      return sample(sampler, function, path, UniformGrid(last=0.0), 10, key, (4, 2)).x
 
     learned = [run(LearnedAncestral(), At(denoise, f)) for f in (0.0, 1.0)]
     return learned, [run(Ancestral("posterior"), denoise), run(Ancestral("forward"), denoise)]
@@ -139,7 +139,8 @@ def test_the_error_falls_with_its_order(sampler, order, within):
 def test_one_step_is_enough_to_run_and_evaluations_are_counted(sampler):
   path = VPLinear()
   denoise = Counting(GAUSSIAN.denoise(path))
-  out = jax.jit(lambda key: sample(sampler, denoise, path, Uniform(last=0.1), 1, key, (3, 2), denoise_last=True))(KEY)
+  grid = UniformGrid(last=0.1)
+  out = jax.jit(lambda key: sample(sampler, denoise, path, grid, 1, key, (3, 2), denoise_last=True))(KEY)
   jax.effects_barrier()
   assert out.info["nfe"] == denoise.calls
   assert np.isfinite(out.x).all()
@@ -153,7 +154,7 @@ def test_langevin_steps_at_no_noise_leave_what_came_there(sampler):
   def denoise(x, t):
     return jnp.where(t[:, None] > 0.0, GAUSSIAN.denoise(path)(x, t), jnp.nan)
 
-  out = jax.jit(lambda key: sample(sampler, denoise, path, Uniform(last=0.0), 5, key, (500, 2)))(KEY)
+  out = jax.jit(lambda key: sample(sampler, denoise, path, UniformGrid(last=0.0), 5, key, (500, 2)))(KEY)
   assert np.abs(np.asarray(out.x).mean(axis=0) - np.asarray(GAUSSIAN.means[0])).max() < 0.2
 
 
@@ -162,7 +163,7 @@ def test_a_trajectory_ends_in_the_sample_and_memory_does_not_grow():
   path = VPLinear()
 
   def run(num, key):
-    return sample(DDIM(), GAUSSIAN.denoise(path), path, Uniform(last=0.0), num, key, (2, 2), num_frames=3)
+    return sample(DDIM(), GAUSSIAN.denoise(path), path, UniformGrid(last=0.0), num, key, (2, 2), num_frames=3)
 
   out = jax.jit(functools.partial(run, 7))(KEY)
   assert out.info["trajectory"].shape == (3, 2, 2)
@@ -178,7 +179,7 @@ def test_a_trajectory_ends_in_the_sample_and_memory_does_not_grow():
 @pytest.mark.slow
 def test_an_adaptive_solver_says_when_it_gives_up():
   path = VPLinear()
-  out = jax.jit(lambda key: sample(Adaptive(Tolerance(1e-6, 1e-6, 3)), TWO.denoise(path), path, Uniform(), 1, key,
+  out = jax.jit(lambda key: sample(Adaptive(Tolerance(1e-6, 1e-6, 3)), TWO.denoise(path), path, UniformGrid(), 1, key,
                                    (2, 2)))(KEY)
   assert not out.info["solved"]
   assert np.isnan(out.x).all()
@@ -198,7 +199,7 @@ def test_guidance():
 
   by_noise = denoiser(PREDICTIONS["noise"], path, lambda x, t: noise(free) + 3.0 * (noise(given) - noise(free)))
   np.testing.assert_allclose(by_noise(x, t), guided(x, t), rtol=1e-4)
-  assert sample(DDIM(), guided, path, Uniform(), 2, KEY, (2, 2)).info["nfe"] == 4
+  assert sample(DDIM(), guided, path, UniformGrid(), 2, KEY, (2, 2)).info["nfe"] == 4
   assert Guided(given, None, 1.0).cost == 1
   np.testing.assert_array_equal(Guided(given, None, 1.0)(x, t), given(x, t))
   with pytest.raises(ConfigError, match=r"guidance is 2\.0"):
@@ -208,23 +209,23 @@ def test_guidance():
 @pytest.mark.slow
 def test_grids():
   edm = PATHS["edm"]
-  times = np.asarray(Rho().times(edm, 10))
+  times = np.asarray(RhoGrid().times(edm, 10))
   ramp = np.arange(10) / 9
   sigmas = (80.0 ** (1 / 7) + ramp * (0.002 ** (1 / 7) - 80.0 ** (1 / 7))) ** 7
   np.testing.assert_allclose(80.0 * times, [*sigmas, 0.0], rtol=2e-5)
   vp = VPLinear()
-  log_snr = np.asarray(vp.log_snr(LogSNR().times(vp, 8)))
+  log_snr = np.asarray(vp.log_snr(LogSNRGrid().times(vp, 8)))
   np.testing.assert_allclose(np.diff(log_snr), (log_snr[-1] - log_snr[0]) / 8, rtol=1e-3)
-  np.testing.assert_allclose(Uniform(last=0.0).times(vp, 4), [1.0, 0.75, 0.5, 0.25, 0.0])
-  for choice in (Uniform(), LogSNR(), LogSNR(True), Rho(), Rho(to_zero=False)):
+  np.testing.assert_allclose(UniformGrid(last=0.0).times(vp, 4), [1.0, 0.75, 0.5, 0.25, 0.0])
+  for choice in (UniformGrid(), LogSNRGrid(), LogSNRGrid(True), RhoGrid(), RhoGrid(to_zero=False)):
     for num in (1, 2, 3):
       times = np.asarray(choice.times(edm, num))
       assert times.shape == (num + 1,) and (np.diff(times) < 0.0).all()
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: sample(DDIM(), GAUSSIAN.denoise(VPLinear()), VPLinear(), Uniform(), 0, KEY, (1, 2)), "num_steps is 0"),
-    (lambda: Rho().times(PATHS["edm"], 0), "num_steps is 0"),
+    (lambda: sample(DDIM(), GAUSSIAN.denoise(VPLinear()), VPLinear(), UniformGrid(), 0, KEY, (1, 2)), "num_steps is 0"),
+    (lambda: RhoGrid().times(PATHS["edm"], 0), "num_steps is 0"),
     (lambda: DDIM().run(lambda x, t: x, VPLinear(), jnp.ones(1), KEY, jnp.ones((1, 2))), "at least one step"),
     (lambda: DDIM().run(lambda x, t: x, VPLinear(), jnp.asarray([0.1, 0.9]), KEY, jnp.ones((1, 2))), "fall"),
     (lambda: DDIM().run(lambda x, t: x, VPLinear(), jnp.asarray([0.9, 0.1]), KEY, jnp.ones((1, 2)), 2),
@@ -235,7 +236,7 @@ def test_grids():
     (lambda: Heun(churn=-1.0), "churn is -1.0"),
     (lambda: AnnealedLangevin(0), "steps_per_level is 0"),
     (lambda: PredictorCorrector(num_corrections=0), "num_corrections is 0"),
-    (lambda: grid("rh"), "did you mean 'rho'"),
+    (lambda: RhoGrid(0.0), "rho is 0.0"),
 ])
 def test_bad_input(call, message):
   with pytest.raises(ConfigError, match=message):

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from gdm.runs.mixing import fit_weights, mixture_nats
 from helpers.commands import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
-
-from gdm.runs.mixing import fit_weights, mixture_nats
 
 
 @given(seed=st.integers(0, 1000), models=st.integers(2, 5))
@@ -143,7 +142,7 @@ def test_models_given_labels_are_mixed_with_their_like_scored_and_sampled(comman
 
 STEPS = ("--config.optimizer.warmup_steps=0", "--config.training.num_steps=4", "--config.training.eval_every=4",
          "--config.training.checkpoint_every=4", "--config.training.log_every=4", "--config.training.steps_per_call=1")
-VDM = ("--config.model.network=mlp", "--config.model.hidden=(8,)", *STEPS)
+VDM = ("--config.model.network.name=mlp", "--config.model.network.hidden=(8,)", *STEPS)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from gdm.runs.registry import build_model
 PERCEPTRON = {"name": "mlp", "hidden": (6,)}  # an energy's network
 BITS = DataSpec((4, 4), 2)
 BATCH = 16
+DENOISER = {"name": "mlp", "hidden": (6,)}
 
 # Registry name -> fields and spec. A new model gets a line here.
 SMALL = {
@@ -40,13 +41,15 @@ SMALL = {
     "iaf": ({"num_layers": 2, "hidden": (6,)}, DataSpec((3,), None)),
     "spline_coupling": ({"num_steps": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
     "spline_autoregressive": ({"num_layers": 2, "num_bins": 3, "hidden": (6,)}, DataSpec((3,), None)),
-    "ncsn": ({"hidden": (6,), "num_levels": 5}, DataSpec((3,), None)),
-    "ddpm": ({"width": 4, "num_blocks": 1, "multipliers": (1,)}, DataSpec((3, 3, 1), 3)),
-    "improved_ddpm": ({"hidden": (6,), "num_noise_steps": 30}, DataSpec((3,), None)),
-    "vdm": ({"hidden": (6,), "fourier": (1,), "log_snr_max": 3.0}, DataSpec((3,), None)),
-    "score_sde": ({"hidden": (6,)}, DataSpec((3,), None)),
-    "edm": ({"hidden": (6,), "class_conditional": True, "label_dropout": 0.2}, DataSpec((3,), None, num_classes=2)),
-    "flow_matching": ({"network": "transformer", "width": 4, "num_blocks": 1, "num_heads": 2, "patch": 1,
+    "diffusion": ({"network": DENOISER, "weighting": "min_snr"}, DataSpec((3,), None)),
+    "ncsn": ({"network": DENOISER, "num_levels": 5}, DataSpec((3,), None)),
+    "ddpm": ({"network": {"name": "unet", "width": 4, "num_blocks": 1, "multipliers": (1,)}}, DataSpec((3, 3, 1), 3)),
+    "improved_ddpm": ({"network": DENOISER, "num_noise_steps": 30}, DataSpec((3,), None)),
+    "vdm": ({"network": DENOISER, "fourier": (1,), "log_snr_max": 3.0}, DataSpec((3,), None)),
+    "score_sde": ({"network": DENOISER}, DataSpec((3,), None)),
+    "edm": ({"network": DENOISER, "class_conditional": True, "label_dropout": 0.2},
+            DataSpec((3,), None, num_classes=2)),
+    "flow_matching": ({"network": {"name": "transformer", "width": 4, "num_layers": 1, "num_heads": 2, "patch": 1},
                        "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
     "rbm": ({"num_hidden": 6}, BITS),
     "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),

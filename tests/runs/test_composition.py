@@ -10,7 +10,8 @@ from gdm.baselines.independent import Independent
 from gdm.data.dataset import Dataset
 from gdm.data.tokens import CHARACTERS, Tokenizer
 from gdm.dataspec import DataSpec
-from gdm.diffusion.vdm import VDM
+from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
+from gdm.diffusion.vdm import vdm
 from gdm.errors import ConfigError
 from gdm.flows.maf import MAF
 from gdm.runs import defaults
@@ -75,7 +76,7 @@ def test_what_a_product_is_scored_on_no_run_was_trained_on():
 
 def test_settings_of_sampling_are_kept_where_all_runs_have_and_take_them():
   plane = DataSpec((2,), None)
-  path, flow = VDM(plane, network="mlp", hidden=(4,)), MAF(plane, num_layers=1, hidden=(4,))
+  path, flow = vdm(plane, network=DenoisingMLP(hidden=(4,))), MAF(plane, num_layers=1, hidden=(4,))
   steps = {"sampler": "ddim", "num_steps": 7, "num": 5}
 
   def sampling(*runs):

@@ -12,14 +12,14 @@ from experiments.speed.peers.diffusion_case import MULTIPLIERS, NUM_STEPS
 from experiments.speed.peers.gdm_step import training
 from experiments.speed.peers.protocol import SAMPLING, Case, serve
 from gdm.dataspec import DataSpec
+from gdm.diffusion.networks.unet import UNet
 from gdm.diffusion.paths.path import noised
 from gdm.diffusion.paths.variance_preserving import VPLinear
 from gdm.diffusion.predictions import Noise, denoiser
 from gdm.diffusion.samplers.ddim import DDIM
-from gdm.diffusion.samplers.grids import Uniform
+from gdm.diffusion.samplers.grids import UniformGrid
 from gdm.diffusion.samplers.sampler import sample
 from gdm.model import LossOutput, Objective
-from gdm.networks.unet import UNet
 from gdm.runs.allocation import keep_freed_memory
 
 PATH = VPLinear()
@@ -67,7 +67,7 @@ def sampler(case: Case, num_steps: int = NUM_STEPS) -> Callable[[Any, Any], Any]
     def kept(x, t):
       return jnp.clip(denoise(x, t), -1.0, 1.0)
 
-    return sample(DDIM(), kept, PATH, Uniform(), num_steps, key, (case.batch, *made.spec.event)).x
+    return sample(DDIM(), kept, PATH, UniformGrid(), num_steps, key, (case.batch, *made.spec.event)).x
 
   return draw
 

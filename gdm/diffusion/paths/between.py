@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from gdm.diffusion.paths.path import Level, Path, Time
+from gdm.diffusion.paths.path import Level, NoisePath, Time
 
 
 @dataclasses.dataclass(frozen=True)
 class Between:
   """`path` from time `first` to `last`."""
 
-  path: Path
+  path: NoisePath
   first: Time
   last: Time
 
@@ -48,12 +48,12 @@ class Between:
     return self.path.diffusion(t)
 
 
-def from_log_snr(path: Path, log_snr: float) -> Between:
+def from_log_snr(path: NoisePath, log_snr: float) -> Between:
   """The path from the time of a log-SNR on; all of it where it has no such time."""
   return within(path, log_snr, -math.inf)
 
 
-def within(path: Path, most: float, least: float) -> Between:
+def within(path: NoisePath, most: float, least: float) -> Between:
   """Return the part of a path whose log-SNR is at most `most` and at least `least`.
 
   An end of the path that is already there stays as it is. A learned path's ends are traced where its parameters are.
@@ -63,7 +63,7 @@ def within(path: Path, most: float, least: float) -> Between:
   return Between(path, *inside)
 
 
-def _end(path: Path, end: Time, most: float, least: float) -> Time:
+def _end(path: NoisePath, end: Time, most: float, least: float) -> Time:
   log_snr = path.log_snr(jnp.asarray(end))
   nearest = jnp.clip(log_snr, least, most)
   if isinstance(log_snr, Tracer):

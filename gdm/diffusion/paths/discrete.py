@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gdm.diffusion.paths.path import Path, transition
-from gdm.errors import ConfigError
+from gdm import checks
+from gdm.diffusion.paths.path import NoisePath, transition
 
 
 class DiscreteSchedule(NamedTuple):
@@ -24,7 +24,7 @@ class DiscreteSchedule(NamedTuple):
   alpha_bar: Float[Array, " steps"]
 
 
-def discretize(path: Path, num_steps: int, beta_max: float = 0.999) -> DiscreteSchedule:
+def discretize(path: NoisePath, num_steps: int, beta_max: float = 0.999) -> DiscreteSchedule:
   """The betas of `num_steps` steps along a variance-preserving path, and the alpha_bar that they make.
 
   Args:
@@ -49,5 +49,4 @@ def linear_betas(num_steps: int, beta_min: float = 0.1, beta_max: float = 20.0) 
 
 def require_steps(num_steps: int) -> None:
   """Raises a ConfigError unless there is a step."""
-  if num_steps < 1:
-    raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
+  checks.at_least("num_steps", num_steps, 1)

@@ -9,14 +9,15 @@ Times are in [0, 1]. A time outside is a ConfigError where its value is known, a
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Num
+from jaxtyping import Array, ArrayLike, Float, Key, Num
 
 from gdm.errors import ConfigError
 
@@ -56,7 +57,7 @@ class Transition(NamedTuple):
 
 
 @runtime_checkable
-class Path(Protocol):
+class NoisePath(Protocol):
   """A noise path. All functions are of each entry of their argument, in its floating type."""
 
   @property
@@ -97,6 +98,30 @@ class Path(Protocol):
     ...
 
 
+@runtime_checkable
+class TrainablePath(Protocol):
+  """A noise path with parameters, in groups of their own that a bound trains.
+
+  Attributes:
+    bound_groups: groups on which the bound depends.
+    spread_groups: groups on which only the spread of the bound's estimate depends.
+  """
+
+  @property
+  def bound_groups(self) -> tuple[str, ...]: ...
+
+  @property
+  def spread_groups(self) -> tuple[str, ...]: ...
+
+  def init(self, key: Key[Array, ""]) -> Mapping[str, Any]:
+    """Return fresh parameters, group -> parameters."""
+    ...
+
+  def bind(self, params: Mapping[str, Any]) -> NoisePath:
+    """Return the path with these parameters; groups of others are ignored."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Closed(abc.ABC):
   """A path by formulas of t: what follows from alpha, sigma, lambda and its inverse.
@@ -120,12 +145,11 @@ class Closed(abc.ABC):
   @abc.abstractmethod
   def _time(self, log_snr: Array) -> Array: ...
 
-  def _drift(self, t: Array) -> Array:
-    return rate(self._alpha, t) / self._alpha(t)
+  @abc.abstractmethod
+  def _drift(self, t: Array) -> Array: ...
 
-  def _diffusion(self, t: Array) -> Array:
-    sigma = self._sigma(t)
-    return 2.0 * sigma * (rate(self._sigma, t) - self._drift(t) * sigma)
+  @abc.abstractmethod
+  def _diffusion(self, t: Array) -> Array: ...
 
   def alpha(self, t: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return self._alpha(inside(t))
@@ -155,6 +179,28 @@ class Closed(abc.ABC):
     return self._diffusion(inside(t))
 
 
+@dataclasses.dataclass(frozen=True)
+class VariancePreserving(Closed):
+  """A path with alpha^2 + sigma^2 = 1, so that standardized data keep their variance."""
+
+  def _drift(self, t: Array) -> Array:
+    return -0.5 * self._diffusion(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class ByLogSNR(VariancePreserving):
+  """A path by its log-SNR: alpha^2 = sigmoid(lambda), sigma^2 = sigmoid(-lambda) (arXiv:2107.00630, section 3.1)."""
+
+  def _alpha(self, t: Array) -> Array:
+    return jnp.exp(0.5 * jax.nn.log_sigmoid(self._log_snr(t)))
+
+  def _sigma(self, t: Array) -> Array:
+    return jnp.exp(0.5 * jax.nn.log_sigmoid(-self._log_snr(t)))
+
+  def _diffusion(self, t: Array) -> Array:
+    return -jax.nn.sigmoid(-self._log_snr(t)) * rate(self._log_snr, t)
+
+
 def inside(t: Num[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
   """The times as an array: those outside [0, 1] are a ConfigError, or NaN where values are not known yet."""
   t = jnp.asarray(t)
@@ -179,7 +225,7 @@ def expand(values: Float[Array, "*shape"], x: Num[Array, "batch *event"]) -> Flo
   return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values
 
 
-def noised(path: Path, data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
+def noised(path: NoisePath, data: Float[Array, "batch *event"], noise: Float[Array, "batch *event"],
            t: Float[Array, " batch"]) -> PathSample:
   """x_t of data and standard normal noise."""
   level = path.level(t)
@@ -187,7 +233,7 @@ def noised(path: Path, data: Float[Array, "batch *event"], noise: Float[Array, "
   return PathSample(wide.alpha * data + wide.sigma * noise, t, data, noise, level)
 
 
-def transition(path: Path, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Transition:
+def transition(path: NoisePath, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Transition:
   """q(x_t | x_s) of times s < t (arXiv:2107.00630, appendix A).
 
   The variance sigma_t^2 - scale^2 sigma_s^2 is -sigma_t^2 expm1(lambda_t - lambda_s), which does not cancel.
@@ -196,7 +242,7 @@ def transition(path: Path, s: Float[Array, "*shape"], t: Float[Array, "*shape"])
   return Transition(path.alpha(t) / path.alpha(s), variance)
 
 
-def prior_scale(path: Path) -> Float[Array, ""]:
+def prior_scale(path: NoisePath) -> Float[Array, ""]:
   """Standard deviation of x at the path's last time if the data has variance one: the scale of the noise to start from.
 
   It is 1 of a variance-preserving path, whatever its last log-SNR.
@@ -205,13 +251,25 @@ def prior_scale(path: Path) -> Float[Array, ""]:
   return jnp.hypot(path.alpha(end), path.sigma(end))
 
 
-def normalized_log_snr(path: Path, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def normalized_log_snr(path: NoisePath, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   """How far the log-SNR has fallen between the path's ends: 0 at the first to 1 at the last."""
   first, last = (path.log_snr(jnp.asarray(end, t.dtype)) for end in path.ends)
   return (first - path.log_snr(t)) / (first - last)
 
 
-def require_falling(path: Path, num: int = 1001) -> None:
+def total(values: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+  """Return the sum over an example's entries."""
+  return jnp.sum(values.reshape(values.shape[0], -1), axis=-1)
+
+
+def require_fall(log_snr_max: float, log_snr_min: float) -> None:
+  """Raise a ConfigError unless the log-SNR falls from data to noise."""
+  if not (math.isfinite(log_snr_max) and math.isfinite(log_snr_min) and log_snr_max > log_snr_min):
+    raise ConfigError(f"log_snr_max is {log_snr_max} and log_snr_min is {log_snr_min}: the log-SNR would not fall from "
+                      "t = 0 to t = 1; log_snr_max must be above log_snr_min.")
+
+
+def require_falling(path: NoisePath, num: int = 1001) -> None:
   """Raises a ConfigError that names where, unless the log-SNR falls over `num` times between the path's ends."""
   times = np.linspace(*path.ends, num).astype(np.float32)
   log_snr = np.asarray(path.log_snr(times))

@@ -10,29 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gdm.diffusion.paths.path import Closed, rate
+from gdm import checks
+from gdm.diffusion.paths.path import ByLogSNR, Closed, VariancePreserving, require_fall
 from gdm.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class VariancePreserving(Closed):
-  """A path by its log-SNR: alpha^2 = sigmoid(lambda), sigma^2 = sigmoid(-lambda) (arXiv:2107.00630, section 3.1)."""
-
-  def _alpha(self, t: Array) -> Array:
-    return jnp.exp(0.5 * jax.nn.log_sigmoid(self._log_snr(t)))
-
-  def _sigma(self, t: Array) -> Array:
-    return jnp.exp(0.5 * jax.nn.log_sigmoid(-self._log_snr(t)))
-
-  def _drift(self, t: Array) -> Array:
-    return -0.5 * self._diffusion(t)
-
-  def _diffusion(self, t: Array) -> Array:
-    return -jax.nn.sigmoid(-self._log_snr(t)) * rate(self._log_snr, t)
-
-
-@dataclasses.dataclass(frozen=True)
-class LogSNRLinear(VariancePreserving):
+class LogSNRLinear(ByLogSNR):
   """lambda falls linearly (arXiv:2107.00630, section 5's fixed schedule).
 
   Attributes:
@@ -118,24 +102,45 @@ class VPLinear(IntegratedBeta):
 
 
 @dataclasses.dataclass(frozen=True)
-class SubVP(VPLinear):
-  """sigma = 1 - exp(-B), the square of VP's (arXiv:2011.13456, equations 14 and 29): f = -beta / 2."""
+class SubVP(Closed):
+  """sigma = 1 - exp(-B), the square of VP's (arXiv:2011.13456, equations 14 and 29): f = -beta / 2.
+
+  Attributes:
+    beta_min, beta_max: of the noise rate, as `VPLinear`'s.
+  """
+
+  beta_min: float = 0.1
+  beta_max: float = 20.0
+
+  def __post_init__(self) -> None:
+    require_betas(self.beta_min, self.beta_max)
+
+  @property
+  def ends(self) -> tuple[float, float]:
+    return (1e-5, 1.0)
+
+  @property
+  def _vp(self) -> VPLinear:
+    return VPLinear(self.beta_min, self.beta_max)
+
+  def _alpha(self, t: Array) -> Array:
+    return self._vp._alpha(t)
 
   def _sigma(self, t: Array) -> Array:
-    return -jnp.expm1(-self._integral(t))
+    return -jnp.expm1(-self._vp._integral(t))
 
   def _log_snr(self, t: Array) -> Array:
-    integral = self._integral(t)
+    integral = self._vp._integral(t)
     return -integral - 2.0 * jnp.log(-jnp.expm1(-integral))
 
   def _time(self, log_snr: Array) -> Array:
-    return self._time_of(2.0 * jnp.arcsinh(0.5 * jnp.exp(-0.5 * log_snr)))  # sigma / alpha = 2 sinh(B / 2)
+    return self._vp._time_of(2.0 * jnp.arcsinh(0.5 * jnp.exp(-0.5 * log_snr)))  # sigma / alpha = 2 sinh(B / 2)
 
   def _drift(self, t: Array) -> Array:
-    return -0.5 * self._beta(t)
+    return -0.5 * self._vp._beta(t)
 
   def _diffusion(self, t: Array) -> Array:
-    return -self._beta(t) * jnp.expm1(-2.0 * self._integral(t))
+    return -self._vp._beta(t) * jnp.expm1(-2.0 * self._vp._integral(t))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +199,7 @@ class Cosine(VariancePreserving):
   offset: float = 0.008
 
   def __post_init__(self) -> None:
-    if not self.offset > 0.0:
-      raise ConfigError(f"offset of a cosine path is {self.offset}; it must be above 0 (0.008 in the paper).")
+    checks.positive("offset of a cosine path", self.offset, "(0.008 in the paper)")
 
   @property
   def ends(self) -> tuple[float, float]:
@@ -228,13 +232,6 @@ class Cosine(VariancePreserving):
 
   def _diffusion(self, t: Array) -> Array:
     return math.pi / (1.0 + self.offset) / jnp.tan(self._left(t))
-
-
-def require_fall(log_snr_max: float, log_snr_min: float) -> None:
-  """Raises a ConfigError unless the log-SNR falls from data to noise."""
-  if not (math.isfinite(log_snr_max) and math.isfinite(log_snr_min) and log_snr_max > log_snr_min):
-    raise ConfigError(f"log_snr_max is {log_snr_max} and log_snr_min is {log_snr_min}: the log-SNR would not fall from "
-                      "t = 0 to t = 1; log_snr_max must be above log_snr_min.")
 
 
 def require_betas(beta_min: float, beta_max: float) -> None:

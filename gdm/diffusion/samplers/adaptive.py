@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.ode import Tolerance, probability_flow, solve
-from gdm.diffusion.paths.path import Path
+from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.sampler import cost, require_times
 from gdm.model import Samples
@@ -21,7 +21,7 @@ class Adaptive:
 
   tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
 
-  def run(self, denoise: Denoise, path: Path, times: Float[Array, " times"], key: Key[Array, ""],
+  def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
     """Samples at the last time; frames are evenly spaced in t, the last one included."""
     del key  # nothing is random

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Path, transition
+from gdm import checks
+from gdm.diffusion.paths.path import NoisePath, transition
 from gdm.diffusion.predictions import Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
-from gdm.errors import ConfigError, nearest
+from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, call, num_steps
 
 
 class Posterior(NamedTuple):
@@ -27,7 +27,7 @@ class Posterior(NamedTuple):
   forward_variance: Float[Array, "*shape"]
 
 
-def posterior(path: Path, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Posterior:
+def posterior(path: NoisePath, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Posterior:
   """The posterior of x at s < t, given x at t and at 0."""
   step = transition(path, s, t)
   ratio = (path.sigma(s) / path.sigma(t)) ** 2
@@ -42,7 +42,7 @@ VARIANCES: dict[str, Callable[[Posterior], Array]] = {"posterior": lambda p: p.v
 
 
 @dataclasses.dataclass(frozen=True)
-class Ancestral(Stepwise):
+class Ancestral(Memoryless):
   """DDPM's sampler. The last step adds no noise.
 
   Attributes:
@@ -52,14 +52,13 @@ class Ancestral(Stepwise):
   variance: str = "posterior"
 
   def __post_init__(self) -> None:
-    if self.variance not in VARIANCES:
-      raise ConfigError(f"variance is {self.variance!r}; {nearest(self.variance, VARIANCES)}")
+    checks.one_of("variance", self.variance, VARIANCES)
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
     return num_steps(times)
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
-           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     q = posterior(path, now.s, now.t)
     mean = q.of_x * x + q.of_data * call(denoise, x, now.t)
     return _noisy(key, mean, jnp.sqrt(VARIANCES[self.variance](q)), now), ()
@@ -78,18 +77,18 @@ class DenoiseWithVariance(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class LearnedAncestral(Stepwise):
+class LearnedAncestral(Memoryless):
   """Improved DDPM's sampler (Nichol & Dhariwal, arXiv:2102.09672, equation 15).
 
   Its denoising function is a `DenoiseWithVariance` and gives v too: a step's log-variance is
   v log(forward) + (1 - v) log(posterior). The last step adds no noise.
   """
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
     return num_steps(times)
 
-  def step(self, denoise: Any, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
-           memory: tuple, now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+  def step(self, denoise: Any, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"],
+           memory: tuple, now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     q = posterior(path, now.s, now.t)
     data, fraction = denoise.with_variance(x, jnp.broadcast_to(now.t, x.shape[:1]).astype(x.dtype))
     return _noisy(key, q.of_x * x + q.of_data * data, jnp.exp(0.5 * log_variance(q, fraction)), now), ()
@@ -101,5 +100,5 @@ def log_variance(q: Posterior, fraction: Float[Array, "*shape"]) -> Float[Array,
   return fraction * jnp.log(q.forward_variance) + (1.0 - fraction) * low
 
 
-def _noisy(key, mean, std, now: Step):
+def _noisy(key, mean, std, now: SamplerStep):
   return mean + jnp.where(now.is_last, 0.0, std) * jax.random.normal(key, mean.shape, mean.dtype)

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Path
+from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.ancestral import posterior
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
+from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, call, num_steps
 from gdm.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM(Stepwise):
+class DDIM(Memoryless):
   """Song et al. (arXiv:2010.02502), equations 12 and 16, of any path.
 
   With eta = 0 it is Euler's method for the probability-flow ODE in x / alpha against sigma / alpha (section 4.3); with
@@ -30,11 +30,11 @@ class DDIM(Stepwise):
     if not 0.0 <= self.eta <= 1.0:
       raise ConfigError(f"eta is {self.eta}; it must be 0 (the ODE) to 1 (ancestral sampling).")
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
     return num_steps(times)
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
-           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     data = call(denoise, x, now.t)
     noise = (x - path.alpha(now.t) * data) / path.sigma(now.t)
     if self.eta == 0.0:

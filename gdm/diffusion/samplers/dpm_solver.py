@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Path
+from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
+from gdm.diffusion.samplers.sampler import SamplerStep, Stepwise, call, num_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,16 +17,16 @@ class DPMSolver(Stepwise):
   The first step is of first order, and so is one to no noise at all, where the log-SNR is infinite.
   """
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
     return num_steps(times)
 
   def memory(self, x: Float[Array, "batch *event"]) -> tuple[Float[Array, "batch *event"], Float[Array, ""]]:
     """The prediction of the data at the step before, and that step's size in half log-SNR: at first infinite."""
     return jnp.zeros_like(x), jnp.asarray(jnp.inf, x.dtype)
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"],
            memory: tuple[Float[Array, "batch *event"], Float[Array, ""]],
-           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     before, last_size = memory
     data = call(denoise, x, now.t)
     size = 0.5 * (path.log_snr(now.s) - path.log_snr(now.t))

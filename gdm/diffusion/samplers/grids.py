@@ -1,27 +1,27 @@
 """The times that a sampler visits, from noise to data: num_steps + 1 of them."""
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdm import checks
 from gdm.diffusion.paths.discrete import require_steps
-from gdm.diffusion.paths.path import Path
-from gdm.errors import ConfigError, nearest
+from gdm.diffusion.paths.path import NoisePath
 
 
 @runtime_checkable
-class Grid(Protocol):
+class TimeGrid(Protocol):
   """A choice of times."""
 
-  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+  def times(self, path: NoisePath, num_steps: int) -> Float[Array, " times"]:
     """num_steps + 1 falling times; a ConfigError if there is no step."""
     ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform:
+class UniformGrid:
   """Evenly spaced.
 
   Attributes:
@@ -32,7 +32,7 @@ class Uniform:
   first: float | None = None
   last: float | None = None
 
-  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+  def times(self, path: NoisePath, num_steps: int) -> Float[Array, " times"]:
     require_steps(num_steps)
     last, first = path.ends
     return jnp.linspace(first if self.first is None else self.first, last if self.last is None else self.last,
@@ -40,7 +40,7 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogSNR:
+class LogSNRGrid:
   """Evenly spaced in log-SNR between the path's ends (Lu et al., arXiv:2211.01095, section 6).
 
   Attributes:
@@ -49,12 +49,12 @@ class LogSNR:
 
   to_zero: bool = False
 
-  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+  def times(self, path: NoisePath, num_steps: int) -> Float[Array, " times"]:
     return _between(path, num_steps, self.to_zero, lambda start, end, rank: start + (end - start) * rank)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rho:
+class RhoGrid:
   """Evenly spaced in (sigma / alpha)^(1 / rho) (Karras et al., arXiv:2206.00364, equation 5), the last step to t = 0.
 
   Attributes:
@@ -66,25 +66,14 @@ class Rho:
   to_zero: bool = True
 
   def __post_init__(self) -> None:
-    if not self.rho > 0.0:
-      raise ConfigError(f"rho is {self.rho}; it must be above 0 (7 in the paper).")
+    checks.positive("rho", self.rho, "(7 in the paper)")
 
-  def times(self, path: Path, num_steps: int) -> Float[Array, " times"]:
+  def times(self, path: NoisePath, num_steps: int) -> Float[Array, " times"]:
     def between(start, end, rank):
       low, high = jnp.exp(-0.5 * start / self.rho), jnp.exp(-0.5 * end / self.rho)
       return -2.0 * self.rho * jnp.log(low + (high - low) * rank)
 
     return _between(path, num_steps, self.to_zero, between)
-
-
-GRIDS: dict[str, type] = {"uniform": Uniform, "log_snr": LogSNR, "rho": Rho}
-
-
-def grid(name: str, **fields: Any) -> Grid:
-  """The grid called `name` with these fields; a ConfigError names the nearest known one."""
-  if name not in GRIDS:
-    raise ConfigError(f"grid is {name!r}; {nearest(name, GRIDS)}")
-  return GRIDS[name](**fields)
 
 
 def _between(path, num_steps, to_zero, between) -> Float[Array, " times"]:

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Level, Path
+from gdm import checks
+from gdm.diffusion.paths.path import Level, NoisePath
 from gdm.diffusion.predictions import PREDICTIONS, Denoise
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
-from gdm.errors import ConfigError, nearest
+from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, call, num_steps
 
 
 class Clock(NamedTuple):
@@ -41,7 +41,7 @@ CLOCKS: dict[str, Clock] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Heun(Stepwise):
+class Heun(Memoryless):
   """Karras et al. (arXiv:2206.00364), algorithms 1 (no churn) and 2.
 
   A step to no noise at all is Euler's, since the slope there is unknown; all others are corrected, the last one too.
@@ -64,16 +64,14 @@ class Heun(Stepwise):
   churn_noise: float = 1.0
 
   def __post_init__(self) -> None:
-    if self.clock not in CLOCKS:
-      raise ConfigError(f"clock is {self.clock!r}; {nearest(self.clock, CLOCKS)}")
-    if self.churn < 0.0:
-      raise ConfigError(f"churn is {self.churn}; it must be at least 0 (0 for none).")
+    checks.one_of("clock", self.clock, CLOCKS)
+    checks.at_least("churn", self.churn, 0.0, "(0 for none)")
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int | Array:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int | Array:
     return 2 * num_steps(times) - (path.sigma(times[-1]) == 0.0)
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
-           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     x, t = self._churned(path, key, x, now)
     clock = CLOCKS[self.clock]
     before, after = path.level(t), path.level(now.s)
@@ -92,7 +90,7 @@ class Heun(Stepwise):
     noise = PREDICTIONS["data"].noise(level, x, data)
     return CLOCKS[self.clock].slope(level, data, noise)
 
-  def _churned(self, path, key, x, now: Step):
+  def _churned(self, path, key, x, now: SamplerStep):
     """x at a time before now.t, with more noise; never before the path's last time."""
     if self.churn == 0.0:
       return x, now.t

@@ -6,21 +6,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Path
+from gdm import checks
+from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.ddim import DDIM
-from gdm.diffusion.samplers.sampler import Step, Stepwise, call, num_steps
-from gdm.errors import ConfigError
+from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, call, num_steps
 
 
-def score(denoise: Denoise, path: Path, x: Float[Array, "batch *event"],
+def score(denoise: Denoise, path: NoisePath, x: Float[Array, "batch *event"],
           t: Float[Array, ""]) -> Float[Array, "batch *event"]:
   """The gradient of log p_t that a denoised x implies: (alpha x_0 - x) / sigma^2."""
   return (path.alpha(t) * call(denoise, x, t) - x) / path.sigma(t) ** 2
 
 
-def langevin(denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], t: Float[Array, ""],
-             size: float, num: int) -> Float[Array, "batch *event"]:
+def langevin(denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"],
+             t: Float[Array, ""], size: float, num: int) -> Float[Array, "batch *event"]:
   """`num` steps x + (a / 2) score + sqrt(a) noise with a = size sigma_t^2, which leave p_t nearly as it is.
 
   Where there is no noise, x stays as it is: steps have no length, and a network need not be finite.
@@ -36,7 +36,7 @@ def langevin(denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, 
 
 
 @dataclasses.dataclass(frozen=True)
-class AnnealedLangevin(Stepwise):
+class AnnealedLangevin(Memoryless):
   """Song & Ermon (arXiv:1907.05600), algorithm 1: some Langevin steps at each time but the first, where x is noise.
 
   The first evaluation of each level takes x there along the predicted noise, as in consistent annealed sampling
@@ -53,15 +53,13 @@ class AnnealedLangevin(Stepwise):
   size: float = 0.2
 
   def __post_init__(self) -> None:
-    if self.steps_per_level < 1:
-      raise ConfigError(f"steps_per_level is {self.steps_per_level}; it must be at least 1.")
-    if not self.size > 0.0:
-      raise ConfigError(f"size of a Langevin step is {self.size}; it must be above 0.")
+    checks.at_least("steps_per_level", self.steps_per_level, 1)
+    checks.positive("size of a Langevin step", self.size)
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
     return num_steps(times) * self.steps_per_level
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
-           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     x, _ = DDIM().step(denoise, path, key, x, (), now)
     return langevin(denoise, path, key, x, now.s, self.size, self.steps_per_level - 1), ()

@@ -6,27 +6,27 @@ from gdm.diffusion.samplers.adaptive import Adaptive
 from gdm.diffusion.samplers.ancestral import Ancestral
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.dpm_solver import DPMSolver
-from gdm.diffusion.samplers.grids import Grid, LogSNR, Rho, Uniform
+from gdm.diffusion.samplers.grids import LogSNRGrid, RhoGrid, TimeGrid, UniformGrid
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
 from gdm.diffusion.samplers.sampler import Sampler
 from gdm.diffusion.samplers.sde import EulerMaruyama, PredictorCorrector
 
 
-class Choice(NamedTuple):
+class TimedSampler(NamedTuple):
   """A sampler and its times."""
 
   sampler: Sampler
-  grid: Grid
+  grid: TimeGrid
 
 
-SAMPLERS: dict[str, Choice] = {
-    "ancestral": Choice(Ancestral(), Uniform()),
-    "ddim": Choice(DDIM(), Uniform()),
-    "dpm_solver": Choice(DPMSolver(), LogSNR()),
-    "heun": Choice(Heun("angle"), Rho(to_zero=False)),
-    "euler_maruyama": Choice(EulerMaruyama(), Uniform()),
-    "predictor_corrector": Choice(PredictorCorrector(), Uniform()),
-    "annealed_langevin": Choice(AnnealedLangevin(), Uniform()),
-    "adaptive": Choice(Adaptive(), Uniform()),
+SAMPLERS: dict[str, TimedSampler] = {
+    "ancestral": TimedSampler(Ancestral(), UniformGrid()),
+    "ddim": TimedSampler(DDIM(), UniformGrid()),
+    "dpm_solver": TimedSampler(DPMSolver(), LogSNRGrid()),
+    "heun": TimedSampler(Heun("angle"), RhoGrid(to_zero=False)),
+    "euler_maruyama": TimedSampler(EulerMaruyama(), UniformGrid()),
+    "predictor_corrector": TimedSampler(PredictorCorrector(), UniformGrid()),
+    "annealed_langevin": TimedSampler(AnnealedLangevin(), UniformGrid()),
+    "adaptive": TimedSampler(Adaptive(), UniformGrid()),
 }

@@ -15,9 +15,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Path, prior_scale
+from gdm.diffusion.paths.path import NoisePath, prior_scale
 from gdm.diffusion.predictions import Denoise
-from gdm.diffusion.samplers.grids import Grid
+from gdm.diffusion.samplers.grids import TimeGrid
 from gdm.errors import ConfigError
 from gdm.model import Samples
 
@@ -26,7 +26,7 @@ from gdm.model import Samples
 class Sampler(Protocol):
   """Takes noise at the first of some times to the last of them."""
 
-  def run(self, denoise: Denoise, path: Path, times: Float[Array, " times"], key: Key[Array, ""],
+  def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
     """Samples at the last time. Info: "nfe", and with frames "trajectory" [num_frames, batch, *event]."""
     ...
@@ -37,19 +37,19 @@ class Stepwise(abc.ABC):
   """A sampler that goes from each time to the next."""
 
   @abc.abstractmethod
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int | Array:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int | Array:
     """Return how often it calls the denoising function; an array if that depends on the times' values."""
 
   @abc.abstractmethod
-  def step(self, denoise: Callable[..., Any], path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"],
-           memory: Any, now: "Step") -> tuple[Float[Array, "batch *event"], Any]:
+  def step(self, denoise: Callable[..., Any], path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"],
+           memory: Any, now: "SamplerStep") -> tuple[Float[Array, "batch *event"], Any]:
     """x at the time `now.t` to x at `now.s`, and what the next step is to remember."""
 
+  @abc.abstractmethod
   def memory(self, x: Float[Array, "batch *event"]) -> Any:
-    """What the first step remembers."""
-    return ()
+    """Return what the first step remembers."""
 
-  def run(self, denoise: Denoise, path: Path, times: Float[Array, " times"], key: Key[Array, ""],
+  def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
     """Samples at the last of `times`.
 
@@ -71,7 +71,7 @@ class Stepwise(abc.ABC):
     def body(state, inputs):
       x, memory, frames = state
       index, t, s, slot = inputs
-      now = Step(t, s, index, num)
+      now = SamplerStep(t, s, index, num)
       x, memory = self.step(denoise, path, jax.random.fold_in(key, index), x, memory, now)
       return (x, memory, frames.at[slot].set(x, mode="drop") if num_frames else frames), None
 
@@ -84,7 +84,15 @@ class Stepwise(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class Memoryless(Stepwise):
+  """A sampler whose steps remember nothing of those before."""
+
+  def memory(self, x: Float[Array, "batch *event"]) -> tuple[()]:
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerStep:
   """From time t to s < t, scalars; the `index`-th of `num`."""
 
   t: Float[Array, ""]
@@ -97,7 +105,7 @@ class Step:
     return self.index == self.num - 1
 
 
-def sample(sampler: Sampler, denoise: Denoise, path: Path, grid: Grid, num_steps: int, key: Key[Array, ""],
+def sample(sampler: Sampler, denoise: Denoise, path: NoisePath, grid: TimeGrid, num_steps: int, key: Key[Array, ""],
            shape: tuple[int, ...], num_frames: int = 0, denoise_last: bool = False) -> Samples:
   """Draws samples of `shape` [num, *event], from normal noise.
 

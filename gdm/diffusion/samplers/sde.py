@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.paths.path import Path
+from gdm import checks
+from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.langevin import langevin, score
-from gdm.diffusion.samplers.sampler import Step, Stepwise, num_steps
-from gdm.errors import ConfigError
+from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, Stepwise, num_steps
 
 
 @dataclasses.dataclass(frozen=True)
-class EulerMaruyama(Stepwise):
+class EulerMaruyama(Memoryless):
   """Exponential Euler-Maruyama for dx = (f x - g^2 score) dt + g dw backwards (arXiv:2011.13456, equation 6).
 
   In y = x / hypot(alpha, sigma), whose path a = alpha / hypot(alpha, sigma), b = sigma / hypot(alpha, sigma) preserves
@@ -29,11 +29,11 @@ class EulerMaruyama(Stepwise):
   by a number in [0, 1) for data of any variance up to one: it is stable in any number of steps.
   """
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
     return num_steps(times)
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
-           now: Step) -> tuple[Float[Array, "batch *event"], tuple]:
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: tuple,
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple]:
     before, after = (jnp.hypot(path.alpha(t), path.sigma(t)) for t in (now.t, now.s))
     # log r, and 1 - r and 1 - r^2 from it without cancellation: log a = -log(1 + 1 / snr) / 2.
     log_ratio = 0.5 * (jax.nn.softplus(-path.log_snr(now.s)) - jax.nn.softplus(-path.log_snr(now.t)))
@@ -61,19 +61,17 @@ class PredictorCorrector(Stepwise):
   signal_to_noise: float = 0.16
 
   def __post_init__(self) -> None:
-    if self.num_corrections < 1:
-      raise ConfigError(f"num_corrections is {self.num_corrections}; it must be at least 1 (else use the predictor).")
-    if not self.signal_to_noise > 0.0:
-      raise ConfigError(f"signal_to_noise is {self.signal_to_noise}; it must be above 0.")
+    checks.at_least("num_corrections", self.num_corrections, 1, "(else use the predictor)")
+    checks.positive("signal_to_noise", self.signal_to_noise)
 
-  def nfe(self, path: Path, times: Float[Array, " times"]) -> int | Array:
+  def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int | Array:
     return self.predictor.nfe(path, times) + num_steps(times) * self.num_corrections
 
   def memory(self, x: Float[Array, "batch *event"]) -> Any:
     return self.predictor.memory(x)
 
-  def step(self, denoise: Denoise, path: Path, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: Any,
-           now: Step) -> tuple[Float[Array, "batch *event"], Any]:
+  def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"], memory: Any,
+           now: SamplerStep) -> tuple[Float[Array, "batch *event"], Any]:
     predict_key, correct_key = jax.random.split(key)
     x, memory = self.predictor.step(denoise, path, predict_key, x, memory, now)
     # Their x + e score + sqrt(2 e) noise with e = 2 r^2 sigma^2 is a step of size 2 e.

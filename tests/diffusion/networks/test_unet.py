@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gdm.diffusion.networks.unet import GroupNorm, ImageAttention, UNet, UNetBlock, num_groups
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.convolution import Convolution, convolution
-from gdm.networks.unet import UNet
-from gdm.networks.unet_blocks import GroupNorm, PixelAttention, ResidualBlock, num_groups
 
 KEY = jax.random.key(0)
 NETWORK = UNet(2, 4, num_blocks=1, context=3)
@@ -79,7 +78,7 @@ def test_an_example_does_not_depend_on_the_others(case):
 
 @pytest.mark.slow
 def test_dropout_is_on_where_its_rng_is():
-  block, told = ResidualBlock(2, 0.5), jnp.ones((2, 2))
+  block, told = UNetBlock(2, 0.5), jnp.ones((2, 2))
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 2)), jnp.float32)
   variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.3), jax.eval_shape(block.init, KEY, x, told))
   apply = jax.jit(lambda rngs: block.apply(variables, x, told, rngs=rngs))
@@ -158,7 +157,7 @@ def test_groups_are_standardized_apart():
 
 
 def test_attention_over_pixels_moves_with_them():
-  attention = PixelAttention(2)
+  attention = ImageAttention(2)
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 2, 4)), jnp.float32)
   draw = np.random.default_rng(1).normal
   variables = jax.tree.map(lambda leaf: jnp.asarray(draw(size=leaf.shape), jnp.float32),

@@ -1,4 +1,4 @@
-"""Paths that leave the data alone and only add noise, and the straight path between data and noise."""
+"""Paths that leave the data alone and only add noise."""
 
 import dataclasses
 import math
@@ -6,13 +6,13 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from gdm.diffusion.paths.path import Closed
+from gdm.diffusion.paths.path import Closed, rate
 from gdm.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class Exploding(Closed):
-  """alpha = 1: sigma says everything.
+  """alpha = 1; the path is defined by sigma alone.
 
   Attributes:
     sigma_min: the least noise to sample down to; at the data of a geometric path.
@@ -30,8 +30,11 @@ class Exploding(Closed):
   def _alpha(self, t: Array) -> Array:
     return jnp.ones_like(t) + 0.0 * t  # NaN where the time is
 
-  def _log_snr(self, t: Array) -> Array:
-    return -2.0 * jnp.log(self._sigma(t))
+  def _drift(self, t: Array) -> Array:
+    return 0.0 * t
+
+  def _diffusion(self, t: Array) -> Array:
+    return 2.0 * self._sigma(t) * rate(self._sigma, t)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ class VE(Exploding):
 
 
 @dataclasses.dataclass(frozen=True)
-class EDM(Exploding):
+class EDMPath(Exploding):
   """sigma = sigma_max t (Karras et al., arXiv:2206.00364, section 3), with the paper's range of noise."""
 
   sigma_min: float = 0.002
@@ -70,38 +73,8 @@ class EDM(Exploding):
   def _sigma(self, t: Array) -> Array:
     return self.sigma_max * t
 
+  def _log_snr(self, t: Array) -> Array:
+    return -2.0 * jnp.log(self._sigma(t))
+
   def _time(self, log_snr: Array) -> Array:
     return jnp.exp(-0.5 * log_snr) / self.sigma_max
-
-
-@dataclasses.dataclass(frozen=True)
-class RectifiedFlow(Closed):
-  """alpha = 1 - t, sigma = t: straight lines (Liu et al., arXiv:2209.03003; Lipman et al., arXiv:2210.02747).
-
-  Its velocity is finite everywhere; its SDE is not at t = 1, where f is infinite.
-
-  Attributes:
-    margin: how far its ends are from 0 and 1.
-  """
-
-  margin: float = 1e-5
-
-  def __post_init__(self) -> None:
-    if not 0.0 <= self.margin < 0.5:
-      raise ConfigError(f"margin is {self.margin}; it must be in [0, 0.5).")
-
-  @property
-  def ends(self) -> tuple[float, float]:
-    return (self.margin, 1.0 - self.margin)
-
-  def _alpha(self, t: Array) -> Array:
-    return 1.0 - t
-
-  def _sigma(self, t: Array) -> Array:
-    return t
-
-  def _log_snr(self, t: Array) -> Array:
-    return 2.0 * (jnp.log1p(-t) - jnp.log(t))
-
-  def _time(self, log_snr: Array) -> Array:
-    return 1.0 / (1.0 + jnp.exp(0.5 * log_snr))

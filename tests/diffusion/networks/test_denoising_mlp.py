@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
 from gdm.errors import ConfigError
-from gdm.networks.denoising_mlp import DenoisingMLP
 
 KEY = jax.random.key(0)
 TIME, CLASSES = jnp.array([0.1, 0.7]), jnp.eye(2)
-NETWORK = DenoisingMLP(outputs_per_dim=2, hidden=(4, 4, 6), context=2, dropout=0.5)
+NETWORK = DenoisingMLP(4, hidden=(4, 4, 6), context=2, dropout=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +56,14 @@ def test_dropout_is_on_where_its_rng_is(case):
   assert np.any(one != other)
 
 
-@pytest.mark.parametrize("fields, event, made", [({}, (5,), (5,)), ({"outputs_per_dim": 2}, (4, 3), (4, 6)),
-                                                 ({"outputs": 2}, (4, 3, 8), (4, 3, 2))])
-def test_the_last_axis_has_the_size_asked_for(fields, event, made):
-  network = DenoisingMLP(**fields)
+@pytest.mark.parametrize("outputs, event, made", [(5, (5,), (5,)), (2, (4, 3, 8), (4, 3, 2))])
+def test_the_last_axis_has_the_size_asked_for(outputs, event, made):
+  network = DenoisingMLP(outputs)
   out = jax.eval_shape(lambda: network.init_with_output(KEY, jnp.zeros((2, *event)), TIME))[0]
   assert out.shape == (2, *made)
 
 
-@pytest.mark.parametrize("fields", [{"hidden": ()}, {"outputs_per_dim": 0}, {"outputs": -1}, {"dropout": -0.1},
+@pytest.mark.parametrize("fields", [{"hidden": ()}, {"outputs": 0}, {"dropout": -0.1},
                                     {"embedding": "sinus"}], ids=lambda f: next(iter(f)))
 def test_fields_that_cannot_be_used_are_refused(fields):
   with pytest.raises(ConfigError, match=next(iter(fields))):

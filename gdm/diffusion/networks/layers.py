@@ -1,4 +1,4 @@
-"""What a denoising network is told of time and class: features of t through two layers, and a matrix of classes."""
+"""Layers of all denoising networks: the embedding of time and class, attention over all positions, dropout."""
 
 import math
 
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gdm.errors import ConfigError, SpecError, nearest
+from gdm import checks
+from gdm.errors import ConfigError, SpecError
+from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
 
 STEPS = 1000.0  # times in [0, 1] are embedded as steps of a schedule of so many
@@ -42,8 +44,8 @@ EMBEDDINGS = {"sinusoidal": sinusoidal, "fourier": fourier}
 class TimeEmbedding(nn.Module):
   """Times [batch] and classes -> [batch, width]: two layers with silu between them, and a product with the one-hots.
 
-  A row of the context that is all zeros, as without any context, adds nothing: it is what classifier-free guidance
-  calls no label (Ho & Salimans, arXiv:2207.12598).
+  A row of the context that is all zeros, as without any context, adds nothing: no label, in classifier-free guidance
+  (Ho & Salimans, arXiv:2207.12598).
 
   Attributes:
     width: of the output.
@@ -60,9 +62,8 @@ class TimeEmbedding(nn.Module):
   def __post_init__(self) -> None:
     if self.features < 2 or self.features % 2:
       raise ConfigError(f"features is {self.features}; it must be even and at least 2: sines and cosines of the time.")
-    if self.context < 0:
-      raise ConfigError(f"context is {self.context}; it must be the number of classes, or 0 for none.")
-    require_embedding(self.kind)
+    checks.at_least("context", self.context, 0, "(the number of classes, or 0 for none)")
+    checks.one_of("embedding", self.kind, EMBEDDINGS)
     super().__post_init__()
 
   @nn.compact
@@ -81,10 +82,43 @@ class TimeEmbedding(nn.Module):
     return h + Linear(self.width, 1.0, name="context")(given)
 
 
-def require_embedding(kind: str) -> None:
-  """Raises a ConfigError with the nearest name unless there is such an embedding."""
-  if kind not in EMBEDDINGS:
-    raise ConfigError(f"embedding is {kind!r}; {nearest(kind, EMBEDDINGS)}")
+def drop(module: nn.Module, x: Float[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:
+  """Return x after dropout at `rate`, where the module was given an rng named "dropout"."""
+  key = module.make_rng("dropout") if rate > 0.0 and module.has_rng("dropout") else None
+  return dropout(key, x, rate)
+
+
+class FullAttention(nn.Module):
+  """Self-attention with several heads and no mask (Vaswani et al., arXiv:1706.03762, section 3.2).
+
+  Attributes:
+    num_heads: they divide the width.
+    out_stddev: initial standard deviation of the output's weights; None for one over the root of the width.
+  """
+
+  num_heads: int = 1
+  out_stddev: float | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "batch positions width"]) -> Float[Array, "batch positions width"]:
+    batch, positions, width = x.shape
+    stddev = width**-0.5
+    # Apart, not as one product that is split: the split copies.
+    query, key, value = (
+        Linear(width, stddev, use_bias=True, name=name)(x).reshape(batch, positions, self.num_heads, -1)
+        for name in ("query", "key", "value"))
+    attended = full_attention(query, key, value).reshape(x.shape)
+    return Linear(width, stddev if self.out_stddev is None else self.out_stddev, use_bias=True, name="out")(attended)
+
+
+def full_attention(query: Float[Array, "batch positions heads size"], key: Float[Array, "batch positions heads size"],
+                   value: Float[Array, "batch positions heads size"]) -> Float[Array, "batch positions heads size"]:
+  """The mean of the values under the softmax of the scaled products of a position's query with all keys."""
+  if jax.default_backend() != "cpu":
+    return jax.nn.dot_product_attention(query, key, value)
+  query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))  # faster there: see attention_by_heads
+  scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)
+  return (jax.nn.softmax(scores) @ value).swapaxes(1, 2)
 
 
 def _waves(t: Float[Array, " batch"], frequencies: np.ndarray) -> Float[Array, "batch width"]:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gdm.diffusion.networks.layers import EMBEDDINGS, TimeEmbedding, fourier, sinusoidal
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.time_embedding import EMBEDDINGS, TimeEmbedding, fourier, sinusoidal
 
 KEY = jax.random.key(0)
 TIME = jnp.array([0.0, 0.3, 1.0])

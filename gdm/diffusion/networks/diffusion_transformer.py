@@ -3,23 +3,25 @@
 Peebles & Xie (arXiv:2212.09748), the variant adaLN-Zero (section 3.2).
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gdm import checks
+from gdm.diffusion.networks.layers import EMBEDDINGS, LONGEST, FullAttention, TimeEmbedding, drop
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.blocks import end_of_block
-from gdm.networks.dropout import dropout
-from gdm.networks.full_attention import FullAttention
+from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
-from gdm.networks.time_embedding import LONGEST, TimeEmbedding, require_embedding
 
 EXPANSION = 4  # hidden units of a block's two-layer network over the width
 
 
-class Block(nn.Module):
+class ModulatedBlock(nn.Module):
   """x + gate attention(modulated norm(x)), then x + gate mlp(modulated norm(x)); at first the identity.
 
   Attributes:
@@ -32,54 +34,51 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "batch positions width"],
-               told: Float[Array, "batch width"]) -> Float[Array, "batch positions width"]:
+               condition: Float[Array, "batch width"]) -> Float[Array, "batch positions width"]:
     width = x.shape[-1]
-    shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation(6, width, told)
+    shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation(6, width, condition)
     added = FullAttention(self.num_heads, name="attention")(norm(x, shift, scale))
-    x = x + gate * self._dropped(added)
+    x = x + gate * drop(self, added, self.dropout)
     h = Linear(EXPANSION * width, width**-0.5, use_bias=True, name="expand")(norm(x, mlp_shift, mlp_scale))
     added = Linear(width, (EXPANSION * width) ** -0.5, use_bias=True, name="contract")(jax.nn.gelu(h))
-    return end_of_block(x + mlp_gate * self._dropped(added))
-
-  def _dropped(self, x):
-    key = self.make_rng("dropout") if self.dropout > 0.0 and self.has_rng("dropout") else None
-    return dropout(key, x, self.dropout)
+    return end_of_block(x + mlp_gate * drop(self, added, self.dropout))
 
 
 class DiffusionTransformer(nn.Module):
   """Images [batch, height, width, inputs] and times [batch] -> [batch, height, width, outputs], at first zero.
 
   Attributes:
-    outputs: channels it makes.
+    outputs: channels it makes; the model sets it.
     patch: side of a patch; it divides the sides of the images.
     width: of the tokens, a multiple of 4.
     num_layers: blocks.
     num_heads: of each; they divide the width.
-    context: width of the one-hot context; 0 for none.
+    context: width of the one-hot context, 0 for none; the model sets it.
     embedding: of the time: "sinusoidal" or "fourier".
     dropout: rate on what blocks add, where an rng named "dropout" is given.
   """
 
-  outputs: int
+  outputs: int = from_data(1)
   patch: int = 2
   width: int = 64
   num_layers: int = 4
   num_heads: int = 4
-  context: int = 0
+  context: int = from_data(0)
   embedding: str = "sinusoidal"
   dropout: float = 0.0
 
+  takes_images: ClassVar[bool] = True
+
   def __post_init__(self) -> None:
-    if min(self.outputs, self.patch, self.num_layers) < 1:
-      raise ConfigError(f"outputs is {self.outputs}, patch {self.patch} and num_layers {self.num_layers}; each must be "
-                        "at least 1.")
+    checks.at_least("outputs", self.outputs, 1)
+    checks.at_least("network.patch", self.patch, 1)
+    checks.at_least("network.num_layers", self.num_layers, 1)
     if self.width < 4 or self.width % 4:
-      raise ConfigError(f"width is {self.width}; it must be a multiple of 4: sines and cosines of rows and columns.")
-    if self.num_heads < 1 or self.width % self.num_heads:
-      raise ConfigError(f"num_heads is {self.num_heads}; it must divide the width, {self.width}.")
-    if not 0.0 <= self.dropout < 1.0:
-      raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
-    require_embedding(self.embedding)
+      raise ConfigError(f"network.width is {self.width}; it must be a multiple of 4: sines and cosines of rows and "
+                        "columns.")
+    checks.divides("network.num_heads", self.num_heads, self.width, "the width")
+    checks.rate("network.dropout", self.dropout)
+    checks.one_of("network.embedding", self.embedding, EMBEDDINGS)
     super().__post_init__()
 
   @nn.compact
@@ -88,29 +87,29 @@ class DiffusionTransformer(nn.Module):
     batch, height, width, inputs = x.shape
     size = self.patch
     if height % size or width % size:
-      raise SpecError(f"images are {height} x {width}, and patch is {size}; it must divide both sides.")
+      raise SpecError(f"images are {height} x {width}, and network.patch is {size}; it must divide both sides.")
     rows, columns = height // size, width // size
     tokens = x.reshape(batch, rows, size, columns, size, inputs).swapaxes(2, 3).reshape(batch, rows * columns, -1)
     h = Linear(self.width, tokens.shape[-1] ** -0.5, use_bias=True, name="tokens")(tokens)
     h = h + positions(rows, columns, self.width)
     embedding = TimeEmbedding(self.width, self.width, self.context, self.embedding, name="embedding")
-    told = jax.nn.silu(embedding(time, context))
+    condition = jax.nn.silu(embedding(time, context))
     for layer in range(self.num_layers):
-      h = Block(self.num_heads, self.dropout, name=f"block_{layer}")(h, told)
-    h = norm(h, *modulation(2, self.width, told))
+      h = ModulatedBlock(self.num_heads, self.dropout, name=f"block_{layer}")(h, condition)
+    h = norm(h, *modulation(2, self.width, condition))
     made = Linear(size * size * self.outputs, 0.0, use_bias=True, name="last")(h)
     made = made.reshape(batch, rows, columns, size, size, self.outputs).swapaxes(2, 3)
     return made.reshape(batch, height, width, self.outputs)
 
 
-def modulation(num: int, width: int, told: Float[Array, "batch embedding"]) -> list[Float[Array, "batch 1 width"]]:
-  """So many factors or terms of each channel, at first zero: one product of what the network is told."""
-  return jnp.split(Linear(num * width, 0.0, use_bias=True, name="modulation")(told)[:, None], num, axis=-1)
+def modulation(num: int, width: int, condition: Float[Array, "batch embedding"]) -> list[Float[Array, "batch 1 width"]]:
+  """So many factors or terms of each channel, at first zero: one product of time and class."""
+  return jnp.split(Linear(num * width, 0.0, use_bias=True, name="modulation")(condition)[:, None], num, axis=-1)
 
 
 def norm(x: Float[Array, "batch positions width"], shift: Float[Array, "batch 1 width"],
          scale: Float[Array, "batch 1 width"]) -> Float[Array, "batch positions width"]:
-  """Each token standardized, then scaled and shifted by what the network is told."""
+  """Each token standardized, then scaled and shifted by time and class."""
   mean = jnp.mean(x, axis=-1, keepdims=True)
   centred = x - mean
   variance = jnp.mean(centred**2, axis=-1, keepdims=True)

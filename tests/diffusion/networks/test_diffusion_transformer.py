@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gdm.diffusion.networks.diffusion_transformer import DiffusionTransformer, positions
+from gdm.diffusion.networks.layers import FullAttention, full_attention
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.diffusion_transformer import DiffusionTransformer, positions
-from gdm.networks.full_attention import FullAttention, full_attention
 
 KEY = jax.random.key(0)
 TIME, CLASSES = jnp.array([0.1, 0.7]), jnp.eye(2)
@@ -97,5 +97,5 @@ def test_fields_that_cannot_be_used_are_refused(fields):
 
 
 def test_images_that_patches_do_not_tile_are_refused():
-  with pytest.raises(SpecError, match="5 x 4, and patch is 2"):
+  with pytest.raises(SpecError, match=r"5 x 4, and network\.patch is 2"):
     NETWORK.init(KEY, jnp.zeros((2, 5, 4, 1)), TIME)
