@@ -20,8 +20,8 @@ from gdm.errors import SpecError
 
 # Levels from which integers are as real numbers for the control variate of the bound.
 MIN_LEVELS = 64
-# The noise tells levels apart where this many standard deviations of it lie between two neighbouring ones.
-TOLD_APART = 4.0
+# Levels can be told apart where this many standard deviations of the noise lie between two neighbouring ones.
+SEPARATED = 4.0
 
 
 def prior_loss(path: NoisePath, data: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
@@ -39,7 +39,7 @@ def control_variate(path: NoisePath, t: Float[Array, " batch"], levels: int | No
   of mean D. Of normal data with variance one the share of it is c = SNR^2 / (1 + SNR)^2; then c (||noise||^2 - D) is
   subtracted. Integers are told apart by little noise, and many of their dimensions follow from the others: there is
   less of the noise in the error, and the same c adds spread. So c is 0 below MIN_LEVELS levels, and with more where
-  the noise tells neighbouring levels apart.
+  the noise leaves neighbouring levels apart.
 
   Measured: the variance at a given time, its mean over log-SNRs, divided by D, by a small trained network on examples
   held out (digits: 8 x 8 pixels) or the exact denoiser (moons on a grid of levels):
@@ -57,7 +57,7 @@ def control_variate(path: NoisePath, t: Float[Array, " batch"], levels: int | No
   if levels < MIN_LEVELS:
     return jnp.zeros_like(gaussian)
   spacing = 2.0 / (levels - 1)
-  return jnp.where(path.log_snr(t) < 2.0 * math.log(TOLD_APART / spacing), gaussian, 0.0)
+  return jnp.where(path.log_snr(t) < 2.0 * math.log(SEPARATED / spacing), gaussian, 0.0)
 
 
 def squared_error(path: NoisePath, t: Float[Array, " batch"], noise: Float[Array, "batch *event"],

@@ -483,7 +483,7 @@ class Diffusion:
     return mean, self.variance.last_log_variance(path, v)
 
   def scored_by(self, name: str, **settings: Any) -> "Diffusion":
-    """The model with another likelihood: bound, or ode with `num_probes` and `tolerance`."""
+    """Return the model with another likelihood: bound, or ode with `num_probes` and `tolerance`."""
     known = ("num_probes", "tolerance")
     for setting in settings:
       if setting not in known:
@@ -493,17 +493,17 @@ class Diffusion:
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              sampler: str | TimedSampler = "", num_steps: int = 0, eta: float = 0.0, guidance: float = 1.0,
              num_frames: int = 0) -> Samples:
-    """Draws x [num, *event]. Info: "nfe", and with frames "trajectory" [num_frames, num, *event], not rounded.
+    """Draw x [num, *event]. Info: "nfe", and with frames "trajectory" [num_frames, num, *event], not rounded.
 
     Args:
       params, carry: the model's.
       key: of the draws.
       num: how many.
       condition: labels [num], or one for all; None only where the model is not class-conditional or drops labels.
-      sampler: a name, see gdm/diffusion/samplers/named.py, or a sampler with its times; "" is the model's own.
-      num_steps: the last of which goes to the predicted data itself; 0 is the model's own number.
+      sampler: a name, see gdm/diffusion/samplers/named.py, or a sampler with its times; "" is the model's default.
+      num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default.
       eta: of ddim alone, the share of fresh noise.
-      guidance: 1 is none, above 1 sharpens what the label says (classifier-free).
+      guidance: 1 is none, above 1 moves further from no label to the label (classifier-free).
       num_frames: states on the way to keep; at most num_steps - 1.
 
     Raises:
@@ -526,14 +526,14 @@ class Diffusion:
 
   def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
              t: Float[ArrayLike, ""]) -> Float[Array, "batch *event"]:
-    """Data with the noise of time t, in the data's units."""
+    """Return data with the noise of time t, in the data's units."""
     level, scaling = self.noise_path(params).level(t), self.scaling(carry)
     noise = jax.random.normal(key, x.shape, jnp.float32)
     return scaling.data(level.alpha * scaling.values(jnp.asarray(x)) + level.sigma * noise)
 
   def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"], t: Float[ArrayLike, "*shape"],
             condition: Array | None = None) -> Float[Array, "batch *event"]:
-    """The gradient of the log-density of noised real data, both in the data's units, at times t of the path."""
+    """Return the gradient of the log-density of noised real data, both in the data's units, at times t of the path."""
     path, scaling = self.noise_path(params), self.scaling(carry)
     t = jnp.broadcast_to(jnp.asarray(t, jnp.float32), x.shape[:1])
     level = path.level(t).like(x)
@@ -543,7 +543,7 @@ class Diffusion:
     return -noise / level.sigma / scaling.scale
 
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *event"]:
-    """Latents of variance one: where the probability-flow ODE takes the examples."""
+    """Return latents of variance one: where the probability-flow ODE takes the examples."""
     del key  # nothing is random
     path = self.sampling_path(params)
     values = self.scaling(carry).values(jnp.asarray(batch["x"]))
@@ -552,7 +552,7 @@ class Diffusion:
 
   def decode(self, params: Params, carry: Carry, latent: Float[Array, "batch *event"], key: Key[Array, ""],
              condition: Int[Array, " batch"] | None = None) -> Array:
-    """The examples that latents stand for, by the ODE backwards. A condition is labels."""
+    """Return the examples that latents stand for, by the ODE backwards. A condition is labels."""
     del key
     path = self.sampling_path(params)
     if condition is not None:
@@ -575,12 +575,12 @@ class Diffusion:
     return -jnp.sum(jnp.broadcast_to(jnp.log(scaling.scale), self.spec.event))
 
   def served(self, carry: Carry, values: Float[Array, "batch *event"]) -> Array:
-    """Values as the data is served; integers are the nearest levels."""
+    """Return values as the data set has them; integers are the nearest levels."""
     x = self.scaling(carry).data(values)
     return x if self.spec.levels is None else jnp.clip(jnp.round(x), 0, self.spec.levels - 1).astype(jnp.int32)
 
   def context(self, labels: Array | np.ndarray | None) -> Float[Array, "batch width"] | None:
-    """What the network is told of labels; None where the model takes none."""
+    """Return one-hot labels, the context of the network; None where the model takes none."""
     if not self.class_conditional:
       return None
     checks.has_labels({} if labels is None else {"y": labels}, self)

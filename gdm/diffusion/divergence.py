@@ -18,11 +18,6 @@ Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
 class JacobianTrace(Protocol):
   """How the trace of a field's Jacobian is found."""
 
-  @property
-  def is_exact(self) -> bool:
-    """Whether nothing is random in it."""
-    ...
-
   def probes(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "num batch *event"]:
     """The directions to differentiate along, which stay the same along an ODE."""
     ...
@@ -31,10 +26,6 @@ class JacobianTrace(Protocol):
 @dataclasses.dataclass(frozen=True)
 class ExactTrace:
   """Along every axis: as many derivatives as dimensions."""
-
-  @property
-  def is_exact(self) -> bool:
-    return True
 
   def probes(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "num batch *event"]:
     num_dims = math.prod(shape[1:])
@@ -54,10 +45,6 @@ class Hutchinson:
 
   def __post_init__(self) -> None:
     checks.at_least("num_probes", self.num_probes, 1)
-
-  @property
-  def is_exact(self) -> bool:
-    return False
 
   def probes(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "num batch *event"]:
     return jax.random.rademacher(key, (self.num_probes, *shape), float) / math.sqrt(self.num_probes)

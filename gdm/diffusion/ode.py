@@ -21,7 +21,7 @@ from gdm.diffusion.predictions import PREDICTIONS, Denoise
 from gdm.errors import UserError
 from gdm.precision import highest_precision
 
-Velocity = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
+VelocityField = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
 
 
 # The first step tried, of the whole way.
@@ -58,7 +58,7 @@ class Solution(NamedTuple):
   Attributes:
     y: the state at each of the times asked for, or at the last alone.
     nfe: evaluations of the velocity.
-    solved: whether the tolerance was kept.
+    solved: whether the error stayed within the tolerance.
   """
 
   y: Any
@@ -75,7 +75,7 @@ class ODELikelihood(NamedTuple):
   solved: Bool[Array, ""]
 
 
-def probability_flow(denoise: Denoise, path: NoisePath) -> Velocity:
+def probability_flow(denoise: Denoise, path: NoisePath) -> VelocityField:
   """The velocity of the ODE; t is above 0, where the noise of a denoised x is unknown."""
   def velocity(x, t):
     level = path.level(t).like(x)
@@ -150,7 +150,7 @@ def require_solved(solution: Solution | ODELikelihood, tolerance: Tolerance) -> 
 
 
 class _Counting(diffrax.AbstractStepSizeController):
-  """A controller that counts the velocity's evaluations, which diffrax's own statistics do not tell.
+  """A controller that counts the velocity's evaluations, which diffrax's statistics leave out.
 
   Six stages of an attempted step are new; the first is the last of the step before, once one was accepted.
   """

@@ -140,14 +140,6 @@ PREDICTIONS: dict[str, Prediction] = {"noise": Noise(), "data": Data(), "v": V()
                                       "velocity": Velocity()}
 
 
-def convert(source: Prediction, target: Prediction, level: Level, x: Float[Array, "*shape"],
-            value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-  """A prediction at x_t as another one; itself where they are the same."""
-  if source is target:
-    return value
-  return target.target(level, source.data(level, x, value), source.noise(level, x, value))
-
-
 # (x_t [batch, *event], t [batch]) -> the prediction of x_0 [batch, *event].
 Denoise = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
 

@@ -1,4 +1,4 @@
-"""Distributions of training's times: quantile functions of densities over a path, at random or stratified ranks.
+"""Distributions of training's times: quantile functions of densities over a path, at stratified ranks.
 
 The mean of f(t) / density(t) over the draws is an integral of f over the path's times, whatever draws them.
 """
@@ -164,11 +164,6 @@ TIMES: dict[str, type] = {"uniform": UniformTimes, "discrete": DiscreteTimes, "l
                           "vlb_importance": LogSNRTimes, "log_normal": LogNormalTimes}
 
 
-def random_ranks(key: Key[Array, ""], num: int) -> Float[Array, " num"]:
-  """Independent ranks."""
-  return jax.random.uniform(key, (num,))
-
-
 def low_discrepancy_ranks(key: Key[Array, ""], num: int) -> Float[Array, " num"]:
   """One in each of `num` equal parts, by one offset for all (arXiv:2107.00630, appendix I.1); in random order.
 
@@ -179,11 +174,6 @@ def low_discrepancy_ranks(key: Key[Array, ""], num: int) -> Float[Array, " num"]
   return jax.random.permutation(order_key, ranks)
 
 
-RANKS = {"random": random_ranks, "low_discrepancy": low_discrepancy_ranks}
-
-
-def sample_times(times: Times, path: NoisePath, key: Key[Array, ""], num: int,
-                 ranks: str = "low_discrepancy") -> TimeSample:
-  """Return `num` times of a distribution, at ranks that are "random" or "low_discrepancy"."""
-  checks.one_of("ranks", ranks, RANKS)
-  return times.at(path, RANKS[ranks](key, num))
+def sample_times(times: Times, path: NoisePath, key: Key[Array, ""], num: int) -> TimeSample:
+  """Return `num` times of a distribution, at low-discrepancy ranks."""
+  return times.at(path, low_discrepancy_ranks(key, num))

@@ -26,7 +26,7 @@ def vdm(spec: DataSpec, *, parametrization: str = "noise", schedule: str = "line
         log_snr_min: float = -5.0, fourier: tuple[int, ...] = (), **common: Unpack[Common]) -> Diffusion:
   """Return a VDM, trained on the variational bound in continuous time, with learned noise levels at both ends.
 
-  The schedule's parameters are groups of their own: "ends", which the bound moves, and of a network "interior", on
+  The schedule's parameters are separate groups: "ends", which the bound moves, and of a network "interior", on
   which the bound does not depend: it is moved to make the bound's estimate vary less (appendix I.2).
 
   Args:

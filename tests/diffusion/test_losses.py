@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gdm.diffusion.paths.path import Level, noised
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
 from gdm.diffusion.preconditioning import Preconditioning
-from gdm.diffusion.predictions import PREDICTIONS, convert
+from gdm.diffusion.predictions import PREDICTIONS
 from gdm.diffusion.recipes import find
 from gdm.diffusion.times import TIMES, LogNormalTimes, UniformTimes, sample_times
 from gdm.diffusion.weightings import (
@@ -77,12 +77,6 @@ def test_the_velocity_is_the_paths_tangent():
   np.testing.assert_allclose(PREDICTIONS["velocity"].target(sample.level.like(data), data, noise), tangent, rtol=1e-5)
 
 
-def test_converting_to_itself_changes_nothing():
-  level, source = VPLinear().level(jnp.asarray(0.0)), PREDICTIONS["noise"]
-  x = jnp.ones(2)
-  np.testing.assert_array_equal(convert(source, source, level, x, x), x)
-
-
 def test_preconditioned_inputs_and_targets_have_variance_one():
   around, rng = Preconditioning(0.7), np.random.default_rng(0)
   data, noise = 0.7 * rng.normal(size=(2, 5, 20_000)).astype(np.float32)
@@ -144,15 +138,15 @@ def test_importance_sampled_times_estimate_the_same_integral():
   """Of t sigma^2 g^2 / sigma^2, with less spread where the integrand follows the density."""
   path = VPLinear()
 
-  def estimate(distribution, ranks):
-    t, density = sample_times(distribution, path, jax.random.key(0), 8192, ranks)
+  def estimate(distribution):
+    t, density = distribution.at(path, jax.random.uniform(jax.random.key(0), (8192,)))
     values = path.diffusion(t) / path.sigma(t) ** 2 / density
     return float(values.mean()), float(values.std())
 
   length = float(path.log_snr(1e-5) - path.log_snr(1.0))
-  mean, spread = estimate(TIMES["vlb_importance"](), "random")
+  mean, spread = estimate(TIMES["vlb_importance"]())
   assert mean == pytest.approx(length, rel=1e-3) and spread < 1e-2 * length
-  uniform, wide = estimate(UniformTimes(), "random")
+  uniform, wide = estimate(UniformTimes())
   assert wide > length and abs(uniform - length) < 5.0 * wide / np.sqrt(8192)
 
 
@@ -168,8 +162,7 @@ def test_low_discrepancy_times_are_one_in_each_part():
     (lambda: find("times", "unifrm", TIMES), "did you mean 'uniform'"), (lambda: DiscreteVLB(0), "num_steps is 0"),
     (lambda: MinSNR(0.0), "gamma"), (lambda: EDMWeighting(0.0), "sigma_data"),
     (lambda: LogNormalTimes(0.0, 0.0), "std"),
-    (lambda: Preconditioning(-1.0), "sigma_data"),
-    (lambda: sample_times(UniformTimes(), VPLinear(), jax.random.key(0), 2, "low"), "ranks is 'low'")])
+    (lambda: Preconditioning(-1.0), "sigma_data")])
 def test_bad_input(build, message):
   with pytest.raises(ConfigError, match=message):
     build()

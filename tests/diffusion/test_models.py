@@ -219,16 +219,16 @@ def test_the_divergence_of_a_step_is_none_for_the_truth():
 class Perfect(nn.Module):
   """A network that predicts the data, one of 256 levels for each row, times `factor`; and `v` at 1 / T."""
 
-  path: Any
+  noise_path: Any
   v: float = 0.0
   factor: float = 1.0
   outputs: int = 1
   context: int = 0
 
   def __call__(self, x, time, context=None):
-    level = self.path.level(time).like(x)
+    level = self.noise_path.level(time).like(x)
     noise = (x - level.alpha * self.factor * jnp.linspace(-1.0, 1.0, 256)[:, None]) / level.sigma
-    v = jnp.where(time[:, None] < 1.5 / len(self.path.betas), self.v, 0.0)
+    v = jnp.where(time[:, None] < 1.5 / len(self.noise_path.betas), self.v, 0.0)
     return noise if self.outputs == 1 else jnp.concatenate([noise, 2.0 * v - 1.0], axis=-1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from diffusion.analytic import PATHS
 
 from gdm.diffusion.paths.discrete import discretize, linear_betas
-from gdm.diffusion.paths.path import NoisePath, noised, prior_scale, require_falling, transition
+from gdm.diffusion.paths.path import NoisePath, noised, prior_scale, transition
 from gdm.diffusion.paths.rectified_flow import RectifiedFlow
 from gdm.diffusion.paths.variance_exploding import VE, EDMPath
 from gdm.diffusion.paths.variance_preserving import Cosine, LogSNRLinear, PiecewiseBeta, SubVP, VPLinear
@@ -204,17 +204,6 @@ def test_times_outside_are_refused(name):
 def test_schedules_whose_snr_rises_are_refused(build, message):
   with pytest.raises(ConfigError, match=message):
     build()
-
-
-def test_a_rise_is_found_where_it_is():
-  class Wave(LogSNRLinear):
-    def _log_snr(self, t):
-      return 5.0 - 10.0 * t + 4.0 * jnp.sin(6.0 * t)
-
-  require_falling(VPLinear())
-  require_falling(made("learned_ends"))
-  with pytest.raises(ConfigError, match=r"log-SNR of Wave goes from .* at t = 0 to"):
-    require_falling(Wave())
 
 
 def test_where_to_start_from():

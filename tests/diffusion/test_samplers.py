@@ -11,7 +11,7 @@ from diffusion.analytic import GAUSSIAN, PATHS, TWO, moved
 from gdm.diffusion.ode import Tolerance
 from gdm.diffusion.paths.path import prior_scale
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
-from gdm.diffusion.predictions import PREDICTIONS, convert, denoiser
+from gdm.diffusion.predictions import PREDICTIONS, denoiser
 from gdm.diffusion.samplers.adaptive import Adaptive
 from gdm.diffusion.samplers.ancestral import Ancestral, LearnedAncestral
 from gdm.diffusion.samplers.ddim import DDIM
@@ -195,7 +195,7 @@ def test_guidance():
   level = path.level(t).like(x)
 
   def noise(function):
-    return convert(PREDICTIONS["data"], PREDICTIONS["noise"], level, x, function(x, t))
+    return PREDICTIONS["data"].noise(level, x, function(x, t))
 
   by_noise = denoiser(PREDICTIONS["noise"], path, lambda x, t: noise(free) + 3.0 * (noise(given) - noise(free)))
   np.testing.assert_allclose(by_noise(x, t), guided(x, t), rtol=1e-4)

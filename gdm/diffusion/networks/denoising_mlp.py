@@ -14,7 +14,7 @@ from gdm.networks.linear import Linear
 
 
 class DenoisingMLP(nn.Module):
-  """x [batch, *event] and times [batch] -> [batch, *event] with a last axis of its own size, at first zero.
+  """x [batch, *event] and times [batch] -> [batch, *event] with a last axis of size `outputs`, at first zero.
 
   Each hidden layer takes the time and the class, and adds to the one below where both have the same size.
 

@@ -119,7 +119,7 @@ class GroupNorm(nn.Module):
   def __call__(self, x: Float[Array, "batch height width channels"],
                factor: Float[Array, "batch channels"] | float = 1.0,
                shift: Float[Array, "batch channels"] | float = 0.0) -> Float[Array, "batch height width channels"]:
-    """`factor` and `shift` are applied last, after those of the layer's own."""
+    """Apply `factor` and `shift` last, after the scale and bias of the layer."""
     batch, height, width, channels = x.shape
     scale = self.param("scale", jax.nn.initializers.ones, (channels,))
     bias = self.param("bias", jax.nn.initializers.zeros, (channels,))

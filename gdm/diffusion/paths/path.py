@@ -1,4 +1,4 @@
-"""What a noise path is: x_t = alpha(t) x_0 + sigma(t) noise, from the data at t = 0 to noise at t = 1.
+"""Noise paths: x_t = alpha(t) x_0 + sigma(t) noise, from the data at t = 0 to noise at t = 1.
 
 Its log-SNR is lambda(t) = log(alpha^2 / sigma^2), in nats, and falls (Kingma et al., arXiv:2107.00630, section 3.1).
 The same path is an SDE dx = f(t) x dt + g(t) dw (Song et al., arXiv:2011.13456, appendix B; arXiv:2107.00630,
@@ -26,7 +26,7 @@ Time = float | Array
 
 
 class Level(NamedTuple):
-  """A path at some time: the scales of data and noise, and their derivatives by time (None where nobody asks)."""
+  """A path at some time: the scales of data and noise, and their derivatives by time, None where not needed."""
 
   alpha: Float[Array, "*shape"]
   sigma: Float[Array, "*shape"]
@@ -100,7 +100,7 @@ class NoisePath(Protocol):
 
 @runtime_checkable
 class TrainablePath(Protocol):
-  """A noise path with parameters, in groups of their own that a bound trains.
+  """A noise path with parameters in separate groups, which a bound trains.
 
   Attributes:
     bound_groups: groups on which the bound depends.
@@ -267,14 +267,3 @@ def require_fall(log_snr_max: float, log_snr_min: float) -> None:
   if not (math.isfinite(log_snr_max) and math.isfinite(log_snr_min) and log_snr_max > log_snr_min):
     raise ConfigError(f"log_snr_max is {log_snr_max} and log_snr_min is {log_snr_min}: the log-SNR would not fall from "
                       "t = 0 to t = 1; log_snr_max must be above log_snr_min.")
-
-
-def require_falling(path: NoisePath, num: int = 1001) -> None:
-  """Raises a ConfigError that names where, unless the log-SNR falls over `num` times between the path's ends."""
-  times = np.linspace(*path.ends, num).astype(np.float32)
-  log_snr = np.asarray(path.log_snr(times))
-  rises = np.flatnonzero(~(np.diff(log_snr) <= 0.0))
-  if rises.size:
-    i = rises[0]
-    raise ConfigError(f"the log-SNR of {type(path).__name__} goes from {log_snr[i]:.6g} at t = {times[i]:.4g} to "
-                      f"{log_snr[i + 1]:.6g} at t = {times[i + 1]:.4g}; a noise path's log-SNR must fall.")

@@ -66,7 +66,7 @@ class Ancestral(Memoryless):
 
 @runtime_checkable
 class DenoiseWithVariance(Protocol):
-  """A denoising function that also says, for each entry, where the step's log-variance lies."""
+  """A denoising function that also gives, for each entry, where the step's log-variance lies."""
 
   def __call__(self, x: Float[Array, "batch *event"], t: Float[Array, " batch"]) -> Float[Array, "batch *event"]: ...
 

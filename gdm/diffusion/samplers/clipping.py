@@ -1,4 +1,4 @@
-"""Predictions kept inside the range of the data."""
+"""Predictions clipped to the range of the data."""
 
 import dataclasses
 from typing import Any
@@ -30,7 +30,7 @@ class Clipped:
 
   def with_variance(self, x: Float[Array, "batch *event"],
                     t: Float[Array, " batch"]) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
-    """Where the function inside says the log-variance too (gdm/diffusion/samplers/ancestral.py)."""
+    """Return the clipped data and v, where the function inside is a `DenoiseWithVariance`."""
     inside: Any = self.denoise
     data, fraction = inside.with_variance(x, t)
     return jnp.clip(data, -1.0, 1.0), fraction

@@ -40,6 +40,6 @@ class DDIM(Memoryless):
     if self.eta == 0.0:
       return path.alpha(now.s) * data + path.sigma(now.s) * noise, ()
     fresh = self.eta**2 * posterior(path, now.s, now.t).variance
-    kept = jnp.sqrt(jnp.maximum(path.sigma(now.s) ** 2 - fresh, 0.0))
-    mean = path.alpha(now.s) * data + kept * noise
+    remaining = jnp.sqrt(jnp.maximum(path.sigma(now.s) ** 2 - fresh, 0.0))
+    mean = path.alpha(now.s) * data + remaining * noise
     return mean + jnp.sqrt(fresh) * jax.random.normal(key, x.shape, x.dtype), ()

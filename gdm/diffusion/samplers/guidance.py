@@ -41,10 +41,7 @@ class Guided:
 
   def with_variance(self, x: Float[Array, "batch *event"],
                     t: Float[Array, " batch"]) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
-    """The guided data, and where the conditional function sees the log-variance (gdm/diffusion/samplers/ancestral.py).
-
-    Only where that function says it.
-    """
+    """Return the guided data, and the conditional function's v, where it has one (`DenoiseWithVariance`)."""
     conditional: Any = self.conditional
     given, fraction = conditional.with_variance(x, t)
     return self._guided(given, x, t), fraction

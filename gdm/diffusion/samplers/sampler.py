@@ -1,4 +1,4 @@
-"""What a sampler is, and the one loop that runs those that go step by step.
+"""Samplers, and the one loop that runs those that go step by step.
 
 A sampler turns noise into data by a denoising function `(x [batch, *event], t [batch]) -> the prediction of x_0`. It is
 pure, compiles to one `jax.lax.scan`, and keeps no step but the last: memory does not grow with the number of steps.
@@ -138,7 +138,7 @@ def call(denoise: Denoise, x: Float[Array, "batch *event"], t: Float[Array, ""])
 
 
 def cost(denoise: Denoise) -> int:
-  """Network evaluations of a call: one, unless the function says more by its attribute `cost`."""
+  """Return the network evaluations of a call: one, or the function's attribute `cost`."""
   return getattr(denoise, "cost", 1)
 
 
