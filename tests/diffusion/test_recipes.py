@@ -84,7 +84,7 @@ def test_every_combination_takes_steps_with_a_finite_loss(path, prediction):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [
-    {}, {"weighting": "min_snr"}, {"path": "vp_linear", "prediction": "noise", "weighting": "likelihood",
+    {}, {"weighting": "min_snr"}, {"path": "vp_linear", "prediction": "v", "weighting": "likelihood",
                                    "times": "vlb_importance"},
     {"path": "edm", "prediction": "preconditioned", "weighting": "edm", "times": "log_normal",
      "network_time": "log_snr", "sampler": "heun"},
@@ -101,7 +101,7 @@ def test_known_densities_are_found(settings):
   np.testing.assert_allclose(x.std(axis=0) / STD, 1.0, atol=0.15)
   bound = jax.jit(lambda: model.log_likelihood(params, carry, data(2000, 2), KEY, 8))().nats.mean()
   entropy = float(np.sum(0.5 * np.log(2.0 * np.pi * np.e * STD**2)))
-  assert -entropy - 0.4 < bound < -entropy + 0.15
+  assert -entropy - 0.7 < bound < -entropy + 0.15
 
 
 def test_names_and_objects_are_the_same_model():
