@@ -1,8 +1,4 @@
-"""Diffusion of any parts: a path, a prediction, a weighting and times, each by name (gdm/diffusion/recipes.py).
-
-Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
-images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
-"""
+"""Diffusion of any parts, each by name (gdm/diffusion/recipes.py). For the variants see configs/diffusion/shared.py."""
 
 import ml_collections
 

@@ -1,4 +1,8 @@
-"""What the configs of this family share: the data sets, and how they are trained."""
+"""Settings of all diffusion configs: the data sets, and how models are trained on them.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
+images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,8 +1,4 @@
-"""VDM.
-
-Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
-images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
-"""
+"""VDM. For the variants see configs/diffusion/shared.py."""
 
 import ml_collections
 

@@ -3,20 +3,17 @@
 A recipe is a function that takes the data's spec and settings, and returns a `Diffusion`.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.diffusion.bound import Decoder, DiscretizedGaussianDecoder, PathDecoder
 from gdm.diffusion.diffusion import Diffusion, NetworkInputs
-from gdm.diffusion.paths.discrete import discretize, linear_betas, require_steps
+from gdm.diffusion.paths.discrete import discretize, linear_betas
 from gdm.diffusion.paths.path import NoisePath, TrainablePath, VariancePreserving
 from gdm.diffusion.paths.rectified_flow import RectifiedFlow
 from gdm.diffusion.paths.variance_exploding import VE, EDMPath
@@ -151,18 +148,11 @@ def discrete_path(field: str, path: NoisePath | TrainablePath, num_steps: int) -
   if not isinstance(path, VariancePreserving):
     raise ConfigError(f"{field} is {type(path).__name__}, but discrete steps of noise preserve variance; choose "
                       "vp_linear, cosine or log_snr_linear, or continuous time (model.name=diffusion, times=uniform).")
-  return _discretized(path, num_steps)
-
-
-@functools.cache
-def _discretized(path: NoisePath, num_steps: int) -> PiecewiseBeta:
-  with jax.ensure_compile_time_eval():
-    return PiecewiseBeta(tuple(np.asarray(discretize(path, num_steps).betas).tolist()))
+  return discretize(path, num_steps)
 
 
 def steps_of_noise(num_noise_steps: int) -> DiscreteTimes:
   """Return the times of T steps of noise."""
-  require_steps(num_noise_steps)
   checks.at_least("num_noise_steps", num_noise_steps, 2)
   return DiscreteTimes(num_noise_steps)
 

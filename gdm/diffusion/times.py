@@ -14,7 +14,6 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Key
 
 from gdm import checks
-from gdm.diffusion.paths.discrete import require_steps
 from gdm.diffusion.paths.path import NoisePath
 from gdm.errors import ConfigError
 
@@ -74,7 +73,7 @@ class DiscreteTimes:
   is_weighting: ClassVar[bool] = False
 
   def __post_init__(self) -> None:
-    require_steps(self.num_steps)
+    checks.at_least("num_steps", self.num_steps, 1)
 
   @property
   def bound_steps(self) -> int:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.paths.discrete import require_steps
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import PREDICTIONS, Prediction
 
@@ -49,7 +48,7 @@ class DiscreteVLB:
   num_steps: int
 
   def __post_init__(self) -> None:
-    require_steps(self.num_steps)
+    checks.at_least("num_steps", self.num_steps, 1)
 
   def __call__(self, path: NoisePath, t: Float[Array, " batch"]) -> Float[Array, " batch"]:
     before = jnp.maximum(t - 1.0 / self.num_steps, 0.0)

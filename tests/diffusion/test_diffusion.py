@@ -351,7 +351,7 @@ def test_an_ode_out_of_tolerance_is_an_error_with_its_price():
     (lambda: build("ddpm", PLANE, network="unett"), ConfigError, "did you mean 'unet'"),
     (lambda: build("ddpm", PLANE, network="unet"), SpecError, "use 'mlp'"),
     (lambda: build("ddpm", PLANE, likelihood="odd"), ConfigError, "did you mean 'ode'"),
-    (lambda: build("ddpm", PLANE, num_noise_steps=0), ConfigError, "num_steps is 0"),
+    (lambda: build("ddpm", PLANE, num_noise_steps=0), ConfigError, "num_noise_steps is 0"),
     (lambda: build("ddpm", PLANE, beta_max=-1.0), ConfigError, "beta_max is -1.0"),
     (lambda: build("ddpm", PAIR, decoder="discretised_gaussian"), ConfigError, "did you mean 'discretized_gaussian'"),
     (lambda: build("ddpm", PLANE, decoder="uniform_prior"), SpecError, "decoder is 'uniform_prior', which is"),

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.paths.discrete import require_steps
 from gdm.diffusion.paths.path import NoisePath
 
 
@@ -33,7 +32,7 @@ class UniformGrid:
   last: float | None = None
 
   def times(self, path: NoisePath, num_steps: int) -> Float[Array, " times"]:
-    require_steps(num_steps)
+    checks.at_least("num_steps", num_steps, 1)
     last, first = path.ends
     return jnp.linspace(first if self.first is None else self.first, last if self.last is None else self.last,
                         num_steps + 1)
@@ -78,7 +77,7 @@ class RhoGrid:
 
 def _between(path, num_steps, to_zero, between) -> Float[Array, " times"]:
   """Times of log-SNRs between the path's ends, whose own times are exact; and 0 after them."""
-  require_steps(num_steps)
+  checks.at_least("num_steps", num_steps, 1)
   last, first = path.ends
   num = num_steps if to_zero else num_steps + 1
   start, end = (path.log_snr(jnp.asarray(t)) for t in (first, last))
