@@ -32,7 +32,7 @@ SMALL_NET = {"hidden": (6,)}
 PIXELS = {"width": 6, "first_size": 3, "head_width": 6}
 ENERGY = {"network": {"name": "mlp", "hidden": (6,)}, "num_steps": 2, "chains_per_shard": 3}
 FLOW = {"num_layers": 3, "hidden": (6,)}
-DIFFUSION = {"network": "mlp", "hidden": (6,)}
+DIFFUSION = {"network": {"name": "mlp", "hidden": (6,)}}
 
 # Case -> registry name, fields, spec. A new model gets a line here.
 CASES = {

@@ -22,7 +22,7 @@ CONDITIONAL = {
     "gated_pixelcnn": ({"network": {"width": 6, "num_layers": 1, "first_size": 3, "skip_width": 3}},
                        DataSpec((3, 3, 1), 3)),
     "maf": ({"num_layers": 1, "hidden": (4,)}, DataSpec((3,), 3)),
-    "vdm": ({"hidden": (4,), "fourier": (1,), "log_snr_max": 3.0}, DataSpec((3,), None)),
+    "vdm": ({"network": {"name": "mlp", "hidden": (4,)}, "fourier": (1,), "log_snr_max": 3.0}, DataSpec((3,), None)),
 }
 
 
