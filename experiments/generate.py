@@ -30,7 +30,8 @@ from gdm.data.sources.audio import read_wav, write_wav
 from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.inference.generation import Choice
-from gdm.runs.continuation import Continuation, HasGenerate, continue_prompts, require_generator
+from gdm.model import HasGenerate
+from gdm.runs.continuation import Continuation, continue_prompts, require_generator
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir, write_json
 

@@ -231,6 +231,92 @@ class HasConditionals(Protocol):
 
 
 @runtime_checkable
+class HasContext(HasConditionals, Protocol):
+  """Has conditionals over a vocabulary, for sequences of up to `context` tokens."""
+
+  @property
+  def levels(self) -> int:
+    """Size of the vocabulary."""
+    ...
+
+  @property
+  def context(self) -> int | None:
+    """The longest sequence that steps can make; None where there is no limit."""
+    ...
+
+
+@runtime_checkable
+class HasPrefill(Protocol):
+  """Can take prompts in one pass."""
+
+  def prefill(self, params: Params, cache: PyTree, x: Int[Array, "batch prompt"], num: Int[Array, ""]) -> PyTree:
+    """The cache that `conditional_step` at indices 0 to num - 1 would have left: it feeds `start`, then x.
+
+    Args:
+      params: the parameters.
+      cache: from `init_cache`.
+      x: prompts' tokens; those from num - 1 on are not fed.
+      num: 1 to prompt; may be traced.
+    """
+    ...
+
+
+@runtime_checkable
+class HasGenerate(Protocol):
+  """Can continue sequences of tokens; `generate` returns a gdm.inference.generation.Generated."""
+
+  @property
+  def context(self) -> int | None:
+    """The longest sequence that it can generate at once; None where there is no limit."""
+    ...
+
+  def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, *, prompt: Any = None,
+               prompt_length: Any = None, max_length: int | None = None, **options: Any) -> Any: ...
+
+
+@runtime_checkable
+class HasVariables(Protocol):
+  """Steps through variables, of one or more dimensions each, whose distributions a head makes of logits.
+
+  `head` has `dims` and `score`; `layout.order` says which variable each step is about; `init_cache` and
+  `conditional_step` are as in gdm/autoregressive/vectors/vector_model.py.
+  """
+
+  @property
+  def head(self) -> Any: ...
+
+  @property
+  def layout(self) -> Any: ...
+
+  def init_cache(self, params: Params, num: int) -> PyTree: ...
+
+  def conditional_step(self, params: Params, cache: PyTree, x_previous: Array,
+                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch width"]]: ...
+
+
+@runtime_checkable
+class HasComponents(Protocol):
+  """Is a uniform mixture of models with variables, whose `init_cache` takes the component.
+
+  `components.orders` [components, variables] says which variable each step of a component is about.
+  """
+
+  @property
+  def head(self) -> Any: ...
+
+  @property
+  def components(self) -> Any: ...
+
+  @property
+  def num_components(self) -> int: ...
+
+  def init_cache(self, params: Params, num: int, component: int | Int[Array, ""] = 0) -> PyTree: ...
+
+  def conditional_step(self, params: Params, cache: PyTree, x_previous: Array,
+                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch width"]]: ...
+
+
+@runtime_checkable
 class HasLatent(Protocol):
   """Maps data to latents and back; a class-conditional model's `decode` takes labels as its condition."""
 

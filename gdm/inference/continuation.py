@@ -5,48 +5,16 @@ gdm/inference/generation.py.
 """
 
 import functools
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Integer, Key
+from jaxtyping import Array, Integer, Key
 
 from gdm.errors import ConfigError
 from gdm.inference import generation
 from gdm.inference.generation import Choice, Generated
-from gdm.model import HasConditionals, Params, PyTree
-
-
-@runtime_checkable
-class HasContext(HasConditionals, Protocol):
-  """Has conditionals over a vocabulary, for sequences of up to `context` tokens."""
-
-  @property
-  def levels(self) -> int:
-    """Size of the vocabulary."""
-    ...
-
-  @property
-  def context(self) -> int | None:
-    """The longest sequence that steps can make; None where there is no limit."""
-    ...
-
-
-@runtime_checkable
-class HasPrefill(Protocol):
-  """Can take prompts in one pass."""
-
-  def prefill(self, params: Params, cache: PyTree, x: Int[Array, "batch prompt"], num: Int[Array, ""]) -> PyTree:
-    """The cache that `conditional_step` at indices 0 to num - 1 would have left: it feeds `start`, then x.
-
-    Args:
-      params: the parameters.
-      cache: from `init_cache`.
-      x: prompts' tokens; those from num - 1 on are not fed.
-      num: 1 to prompt; may be traced.
-    """
-    ...
+from gdm.model import HasContext, HasPrefill, Params
 
 
 def generate(model: HasContext, params: Params, key: Key[Array, "..."], num: int | None = None,

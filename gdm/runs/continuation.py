@@ -7,7 +7,7 @@ without a limit (a recurrent one) goes on from its state.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,21 +16,8 @@ from jaxtyping import Array, Integer, Key
 from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError
 from gdm.inference.generation import Generated, check_prompt
-from gdm.model import Model, Params
+from gdm.model import HasGenerate, Model, Params
 from gdm.training.streams import stream_key
-
-
-@runtime_checkable
-class HasGenerate(Protocol):
-  """Can continue sequences of tokens; see `gdm.autoregressive.sequences.sequence_model.SequenceModel`."""
-
-  @property
-  def context(self) -> int | None:
-    """The longest sequence that it can generate at once; None where there is no limit."""
-    ...
-
-  def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, *, prompt: Any = None,
-               prompt_length: Any = None, max_length: int | None = None, **options: Any) -> Generated: ...
 
 
 def require_generator(name: str, model: Model, dataset: Dataset) -> HasGenerate:

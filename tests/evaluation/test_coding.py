@@ -14,13 +14,13 @@ from hypothesis.extra import numpy as npst
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
 from gdm.evaluation.coding import container, files
-from gdm.evaluation.coding.chains import HasComponents, HasVariables, chain_of
+from gdm.evaluation.coding.chains import chain_of
 from gdm.evaluation.coding.coder import Coder
 from gdm.evaluation.coding.files import Coding, Examples
 from gdm.evaluation.coding.tables import TOTAL, Stack, bits, quantize, uniform
 from gdm.evaluation.leaderboard import collect, render
 from gdm.evaluation.report import write_report
-from gdm.model import HasConditionals
+from gdm.model import HasComponents, HasConditionals, HasVariables
 from gdm.runs.registry import build_model
 
 BLOCKS = DataSpec((10,), 2, None, ((0, 1, 2, 3), (4,), (5, 7, 9), (6, 8)))

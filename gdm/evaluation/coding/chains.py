@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,49 +18,7 @@ from jaxtyping import Array, Float, Int, Integer
 
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.model import HasConditionals, Model, Params, PyTree
-
-
-@runtime_checkable
-class HasVariables(Protocol):
-  """Steps through variables, of one or more dimensions each, whose distributions a head makes of logits.
-
-  `head` has `dims` and `score`; `layout.order` says which variable each step is about; `init_cache` and
-  `conditional_step` are as in gdm/autoregressive/base.py.
-  """
-
-  @property
-  def head(self) -> Any: ...
-
-  @property
-  def layout(self) -> Any: ...
-
-  def init_cache(self, params: Params, num: int) -> PyTree: ...
-
-  def conditional_step(self, params: Params, cache: PyTree, x_previous: Array,
-                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch width"]]: ...
-
-
-@runtime_checkable
-class HasComponents(Protocol):
-  """Is a uniform mixture of models with variables, whose `init_cache` takes the component.
-
-  `components.orders` [components, variables] says which variable each step of a component is about.
-  """
-
-  @property
-  def head(self) -> Any: ...
-
-  @property
-  def components(self) -> Any: ...
-
-  @property
-  def num_components(self) -> int: ...
-
-  def init_cache(self, params: Params, num: int, component: int | Int[Array, ""] = 0) -> PyTree: ...
-
-  def conditional_step(self, params: Params, cache: PyTree, x_previous: Array,
-                       index: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch width"]]: ...
+from gdm.model import HasComponents, HasConditionals, HasVariables, Model, Params, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

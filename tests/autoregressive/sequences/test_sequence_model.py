@@ -18,9 +18,8 @@ from gdm.autoregressive.token_model import token_log_prob
 from gdm.dataspec import DataSpec
 from gdm.distributions import categorical
 from gdm.errors import ConfigError, DataError, SpecError
-from gdm.inference.continuation import HasPrefill
 from gdm.likelihood import Kind
-from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasSample, Mean, Model
+from gdm.model import HasComplete, HasConditionals, HasLogLikelihood, HasPrefill, HasSample, Mean, Model
 from gdm.networks.from_data import is_from_data
 from gdm.runs import registry
 

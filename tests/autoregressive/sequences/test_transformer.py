@@ -22,7 +22,7 @@ from gdm.autoregressive.sequences.positions import rotary
 from gdm.autoregressive.token_model import token_log_prob
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.inference.continuation import HasPrefill
+from gdm.model import HasPrefill
 
 KEY = jax.random.key(0)
 SMALL = DataSpec((3,), 3)

@@ -23,7 +23,7 @@ from gdm.autoregressive.token_model import token_log_prob
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.inference.continuation import HasPrefill
+from gdm.model import HasPrefill
 
 KEY = jax.random.key(0)
 SMALL = DataSpec((3,), 3)
