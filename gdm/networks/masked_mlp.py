@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float
 
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.activations import activation, initializer
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout_scale
 from gdm.networks.masked import Tile, connections, dense_kernel, even_degrees, staircase
+from gdm.stages import end_of_stage
 
 
 class Weights(NamedTuple):
@@ -96,7 +96,7 @@ class AutoregressiveMLP(nn.Module):
     weights, tiles, h = self._weights(context, x.shape[0]), self._tiles(), x.T
     for layer, bias in enumerate(weights.biases):
       h = self._hidden(layer, _products(weights.kernels[layer], tiles[layer], h) + bias, h, weights.scales[layer])
-      h = end_of_block(h.T).T
+      h = end_of_stage(h.T).T
     outputs = self._outputs(weights, h) if tiles else jnp.broadcast_to(weights.bias, (*weights.bias.shape[:2], len(x)))
     return outputs.T
 

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.activations import activation, initializer
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout_scale
+from gdm.stages import end_of_stage
 
 
 class MLP(nn.Module):
@@ -66,7 +66,7 @@ class MLP(nn.Module):
       made = activation(self.activation)(sums)
       if self.dropout > 0.0 and self.has_rng("dropout"):
         made = made * dropout_scale(self.make_rng("dropout"), made.shape, self.dropout)
-      h = end_of_block((made + h if self.residual and layer else made).T).T
+      h = end_of_stage((made + h if self.residual and layer else made).T).T
 
     def last_init(key, shape):
       return self.output_scale * init(key, shape) if self.output_scale else jnp.zeros(shape)

@@ -62,7 +62,7 @@ def _sections() -> ml_collections.ConfigDict:
           "accumulate": 1,  # micro-batches per minibatch
           "unroll": True,  # write repeats and micro-batches out instead of looping: faster, but compiles longer
           "precision": "float32",  # float32, as the machine has it | bfloat16 | highest: of products in a step
-          "remat": "none",  # none | products | blocks: what is kept for the backward pass; less takes less memory
+          "remat": "none",  # none | products | stages: what is kept for the backward pass; less takes less memory
           "ema_decay": 0.0,  # 0 means no averaging
           "log_every": 100,
           "eval_every": 500,

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Key
 from gdm.errors import ConfigError, nearest
 from gdm.mesh import constrain_batch
 from gdm.model import Batch, Carry, Mean, Model, Objective, PyTree
-from gdm.networks.blocks import BLOCK
 from gdm.precision import highest_precision
+from gdm.stages import STAGE
 from gdm.training.precision import bfloat16_products
 from gdm.training.state import Optimizers, TrainState, averages_of, check_optimizers
 from gdm.training.streams import stream_key
@@ -41,7 +41,7 @@ PRECISIONS: Mapping[str, Callable[[Callable], Callable]] = {
 REMATERIALIZATIONS: Mapping[str, Callable[[Callable], Callable]] = {
     "none": lambda loss: loss,  # everything is kept
     "products": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable),
-    "blocks": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(BLOCK)),
+    "stages": functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(STAGE)),
 }
 
 
@@ -68,7 +68,7 @@ def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainSt
       products as the machine has them by default, which on a TPU or a newer GPU are rounded; "highest" does not (see
       `gdm.precision`).
     remat: what the backward pass finds of the forward pass, to save memory: "none" computes nothing again, "products"
-      all but matrix products, "blocks" all but the outputs of the network's blocks (see `gdm.networks.blocks`). On a
+      all but matrix products, "stages" all but the outputs of the network's stages (see `gdm.stages`). On a
       CPU it saves nothing: the compiler there merges what is computed twice.
 
   Returns:
@@ -127,7 +127,7 @@ def make_train_step(model: Model, optimizers: Optimizers, *, ema_decay: float = 
     axis_name: name of a mapped axis over which to average, None under `jax.jit`.
     unroll: write repeats and micro-batches out instead of looping (see `apply_objective`).
     precision: "float32", "bfloat16" or "highest" products (see `apply_objective`).
-    remat: "none", "products" or "blocks" (see `apply_objective`).
+    remat: "none", "products" or "stages" (see `apply_objective`).
 
   Returns:
     `step(state, batch, key) -> (state, metrics)`: pure and not compiled, for `jax.jit(step, donate_argnums=0)`,

@@ -101,7 +101,7 @@ def test_a_workdir_that_vanishes_ends_the_run_in_words(commands, tmp_path):
     ("--config.mesh.fsdp=2", "mesh.fsdp is 2; it must divide the number of devices, 1"),
     ("--config.mesh.fsdp=0", "mesh.fsdp is 0; it must be at least 1"),
     ("--config.training.precision=float16", "training.precision is 'float16'; it must be float32 or bfloat16"),
-    ("--config.training.remat=all", "training.remat is 'all'; it must be none, products, blocks"),
+    ("--config.training.remat=all", "training.remat is 'all'; it must be none, products, stages"),
     ("--config.training.stall_seconds=-1.0", "training.stall_seconds is -1.0; it must be finite and at least 0"),
 ])
 def test_what_cannot_be_is_refused_before_a_workdir_is_made(commands, tmp_path, given, message):

@@ -9,7 +9,7 @@ from helpers.small_models import each_small, small_batch, small_model
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from gdm.errors import ConfigError
-from gdm.networks.blocks import end_of_block
+from gdm.stages import end_of_stage
 from gdm.training.precision import bfloat16_products
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.step import REMATERIALIZATIONS, make_train_step
@@ -98,7 +98,7 @@ def test_every_model_trains_with_bfloat16_products_and_float32_parameters(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remat", ["products", "blocks"])
+@pytest.mark.parametrize("remat", ["products", "stages"])
 @pytest.mark.parametrize("name", each_small())
 def test_rematerialization_changes_no_gradient(name, remat):
   states = {}
@@ -116,7 +116,7 @@ def test_rematerialization_keeps_less_for_the_backward_pass():
 
   def loss(params, x):
     for outer, inner in params:
-      x = end_of_block(x + jnp.tanh(jnp.sin(x @ outer)) @ inner)
+      x = end_of_stage(x + jnp.tanh(jnp.sin(x @ outer)) @ inner)
     return jnp.mean(x**2)
 
   keys = jax.random.split(KEY, depth)
@@ -125,8 +125,8 @@ def test_rematerialization_keeps_less_for_the_backward_pass():
   whole = sum(leaf.nbytes for leaf in jax.tree.leaves((params, x)))
   kept = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(jax.vjp(remat(loss), params, x)[1])) - whole
           for name, remat in REMATERIALIZATIONS.items()}
-  assert kept["blocks"] < kept["products"] < kept["none"]
-  assert kept["blocks"] <= 1.5 * depth * x.nbytes
+  assert kept["stages"] < kept["products"] < kept["none"]
+  assert kept["stages"] <= 1.5 * depth * x.nbytes
 
 
 @pytest.mark.parametrize("option", ["precision", "remat"])

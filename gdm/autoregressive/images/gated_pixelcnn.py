@@ -29,9 +29,9 @@ from gdm.autoregressive.images.masked_convolution import (
 )
 from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
 from gdm.dataspec import DataSpec
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout, dropout_scale
 from gdm.networks.from_data import from_data
+from gdm.stages import end_of_stage
 
 
 class GatedPixelCNNCache(NamedTuple):
@@ -130,7 +130,7 @@ class GatedLayer(nn.Module):
     v_key, x_key = (None, None) if key is None else jax.random.split(key)
     down = self.vertical(v) + down_label
     x, skip = self.outputs(x, self.horizontal(x) + self.across(down) + label + place, x_key)
-    return dropout(v_key, gate(down, 1), self.dropout), end_of_block(x), skip
+    return dropout(v_key, gate(down, 1), self.dropout), end_of_stage(x), skip
 
   def row(self, rows: Float[Array, "batch rows columns inputs"],
           y: Int[Array, " batch"] | None) -> tuple[Float[Array, "batch columns units"],

@@ -21,8 +21,8 @@ from gdm.autoregressive.images.image_network import ImageNetwork
 from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left
 from gdm.autoregressive.images.pixel_codes import PixelBias
 from gdm.autoregressive.recurrence import State
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout_scale
+from gdm.stages import end_of_stage
 
 CELL = LSTM()
 GATES = CELL.gates
@@ -142,5 +142,5 @@ class PixelLSTM(ImageNetwork):
     x = self.first(codes) + (self.place() if self.located else 0.0)
     codes, x = jnp.moveaxis(codes, 0, 2), jnp.moveaxis(x, 0, 2)
     for layer, layer_key in zip(self.layers, keys, strict=True):
-      x = jnp.moveaxis(end_of_block(jnp.moveaxis(layer(x, codes, layer_key), 2, 0)), 0, 2)
+      x = jnp.moveaxis(end_of_stage(jnp.moveaxis(layer(x, codes, layer_key), 2, 0)), 0, 2)
     return self.read_out(jnp.moveaxis(x, 2, 0))

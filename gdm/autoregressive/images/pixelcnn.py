@@ -11,8 +11,8 @@ from gdm.autoregressive.images.image_network import ImageNetwork
 from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left, empty_ring, put
 from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
 from gdm.dataspec import DataSpec
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout, dropout_scale
+from gdm.stages import end_of_stage
 
 Rings = tuple[Float[Array, "_ batch _"], ...]  # slots, units of each
 
@@ -53,7 +53,7 @@ class MaskedResidualBlock(nn.Module):
 
   def __call__(self, x: Float[Array, "batch height columns wide"],
                key: Key[Array, ""] | None) -> Float[Array, "batch height columns wide"]:
-    return end_of_block(x + self.added(self.convolution(self.narrowed(x)), key))
+    return end_of_stage(x + self.added(self.convolution(self.narrowed(x)), key))
 
   def step(self, x: Float[Array, "batch wide"], ring: Float[Array, "slots batch width"], pixel: Int[Array, ""],
            columns: int) -> tuple[Float[Array, "batch wide"], Float[Array, "slots batch width"]]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, Offsets, above, put, row_neighbours
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
+from gdm.stages import end_of_stage
 
 
 class Streams(NamedTuple):
@@ -77,7 +77,7 @@ class StreamBlock(nn.Module):
                shift: Float[Array, "batch height columns width"] | float,
                key: Key[Array, ""] | None) -> Float[Array, "batch height columns width"]:
     hidden = dropout(key, concat_elu(self.first(concat_elu(x)) + shift), self.dropout)
-    return end_of_block(x + gate(self.second(hidden)))
+    return end_of_stage(x + gate(self.second(hidden)))
 
   def row(self, x: Float[Array, "batch columns width"], shift: Float[Array, "batch columns width"] | float,
           rows: Rows) -> tuple[Float[Array, "batch columns width"], Rows]:

@@ -25,8 +25,8 @@ from gdm.autoregressive.images.masked_convolution import (
 )
 from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
 from gdm.dataspec import DataSpec
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout, dropout_scale
+from gdm.stages import end_of_stage
 
 
 class PixelKeyValue(NamedTuple):
@@ -83,7 +83,7 @@ class GatedConvolution(nn.Module):
 
   def __call__(self, x: Float[Array, "batch height columns width"],
                key: Key[Array, ""] | None) -> Float[Array, "batch height columns width"]:
-    return end_of_block(x + self.added(self.convolution(jax.nn.elu(x)), key))
+    return end_of_stage(x + self.added(self.convolution(jax.nn.elu(x)), key))
 
   def step(self, x: Float[Array, "batch width"], ring: Float[Array, "slots batch width"], pixel: Int[Array, ""],
            columns: int) -> tuple[Float[Array, "batch width"], Float[Array, "slots batch width"]]:
@@ -131,7 +131,7 @@ class CausalPixelAttention(nn.Module):
     before = jnp.tri(query.shape[2], k=-1, dtype=bool)
     attended = attention_weights(query, keys, before) @ values
     attended = attended.swapaxes(1, 2).reshape(*x.shape[:-1], -1)
-    return end_of_block(x + self.out(dropout(key, attended, self.dropout)))
+    return end_of_stage(x + self.out(dropout(key, attended, self.dropout)))
 
   def step(self, x: Float[Array, "batch width"], before: Float[Array, "batch inputs"], attended: PixelKeyValue,
            pixel: Int[Array, ""]) -> tuple[Float[Array, "batch width"], PixelKeyValue]:

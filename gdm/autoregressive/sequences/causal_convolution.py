@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 Outputs = tuple[Float[Array, "*shape width"], Float[Array, "*shape skip"]]  # to the next block, and to the output
 
@@ -112,7 +112,7 @@ class DilatedBlock(nn.Module):
                key: Key[Array, ""] | None = None) -> Outputs:
     """Return the inputs of the next block, and the addend to the output; a key means training."""
     x, skip = self.outputs(x, self.convolution(x), key)
-    return end_of_block(x), skip
+    return end_of_stage(x), skip
 
   def step(self, x: Float[Array, "batch width"], ring: Float[Array, "batch reach width"],
            index: Int[Array, ""]) -> tuple[Outputs, Float[Array, "batch reach width"]]:

@@ -21,9 +21,9 @@ from gdm.autoregressive.sequences.embedding import Embedding
 from gdm.autoregressive.sequences.sequence_model import SequenceModel, SequenceNetwork
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 
 class RecurrentLayer(nn.Module):
@@ -189,7 +189,7 @@ def recurrent(spec: DataSpec, network: Recurrent = Recurrent()) -> SequenceModel
 
 
 def _end_of_layer(x: Float[Array, "steps batch width"]) -> Float[Array, "steps batch width"]:
-  return jnp.swapaxes(end_of_block(jnp.swapaxes(x, 0, 1)), 0, 1)
+  return jnp.swapaxes(end_of_stage(jnp.swapaxes(x, 0, 1)), 0, 1)
 
 
 def _orthogonal_gates(gates: int) -> jax.nn.initializers.Initializer:

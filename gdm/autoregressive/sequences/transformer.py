@@ -19,9 +19,9 @@ from gdm.autoregressive.sequences.embedding import Embedding
 from gdm.autoregressive.sequences.sequence_model import SequenceModel, SequenceNetwork
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 STDDEV = 0.02
 POSITIONS = ("learned", "rotary")
@@ -58,7 +58,7 @@ class TransformerBlock(nn.Module):
     attention_key, mlp_key = (None, None) if key is None else jax.random.split(key)
     attended, key_value = self.attention(self.attention_norm(x), attention_key)
     x = x + attended
-    return end_of_block(x + dropout(mlp_key, self.mlp(x), self.dropout)), key_value
+    return end_of_stage(x + dropout(mlp_key, self.mlp(x), self.dropout)), key_value
 
   def step(self, x: Float[Array, "batch width"], cache: KeyValue,
            index: Int[Array, ""]) -> tuple[Float[Array, "batch width"], KeyValue]:

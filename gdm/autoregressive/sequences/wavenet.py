@@ -17,9 +17,9 @@ from gdm.autoregressive.sequences.embedding import Embedding
 from gdm.autoregressive.sequences.sequence_model import SequenceModel, SequenceNetwork
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 Rings = tuple[Float[Array, "batch _ width"], ...]
 
@@ -104,7 +104,7 @@ class WaveNet(SequenceNetwork):
       inputs.append(x)
       x, skip = block(x, block_key)
       total = total + skip
-    return end_of_block(total), inputs
+    return end_of_stage(total), inputs
 
   def __call__(self, previous, key=None):
     return self.logits(self.run(self.embed(previous), key)[0])

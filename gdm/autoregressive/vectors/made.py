@@ -25,10 +25,10 @@ from gdm.autoregressive.vectors.vector_model import VectorModel, data_units
 from gdm.errors import ConfigError, SpecError
 from gdm.model import Carry, Params, Samples
 from gdm.networks.activations import activation, initializer
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.from_data import from_data
 from gdm.networks.masked import MaskedDense, Tile, dense_kernel, staircase, tile_masks, whole
+from gdm.stages import end_of_stage
 
 
 class MaskedMLP(nn.Module):
@@ -86,7 +86,7 @@ class MaskedMLP(nn.Module):
     h = x
     for layer, layer_key in enumerate(keys):
       h = self.layers[layer](h, degrees[layer], degrees[layer + 1]) + self.hidden_biases[layer]
-      h = end_of_block(dropout(layer_key, activation(self.activation)(h), self.dropout))
+      h = end_of_stage(dropout(layer_key, activation(self.activation)(h), self.dropout))
     y = self.output(h, degrees[-1], limits) + self.bias
     return y + self.shortcut(x, degrees[0], limits) if self.direct else y
 

@@ -15,9 +15,9 @@ import numpy as np
 from gdm import checks
 from gdm.autoregressive.vectors.vector_model import OneOrderModel
 from gdm.networks.activations import activation, initializer
-from gdm.networks.blocks import end_of_block
 from gdm.networks.dropout import dropout
 from gdm.networks.masked import MaskedDense, dense_kernel, staircase, tile_masks
+from gdm.stages import end_of_stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class UntiedMLP(OneOrderModel):
     h: Any = dense.apply({"params": params["first"]}, inputs, positions, limits)
     h = h.reshape(-1, self.head.num_variables, self.hidden[0])
     for layer, layer_key in enumerate(keys):
-      h = end_of_block(activation(self.activation)(h + params[f"hidden_bias_{layer}"]))
+      h = end_of_stage(activation(self.activation)(h + params[f"hidden_bias_{layer}"]))
       h = jnp.einsum("bvi,vio->bvo", dropout(layer_key, h, self.dropout), params[f"kernel_{layer + 1}"])
     return self.layout.flatten(jnp.moveaxis(h, 0, 2)).T + params["bias"]
 

@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 
 from gdm import checks
 from gdm.diffusion.networks.layers import EMBEDDINGS, TimeEmbedding, drop
-from gdm.networks.blocks import end_of_block
 from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 
 class DenoisingMLP(nn.Module):
@@ -49,6 +49,6 @@ class DenoisingMLP(nn.Module):
       sums = Linear(size, h.shape[-1] ** -0.5, name=f"hidden_{layer}")(h)
       sums = sums + Linear(size, width**-0.5, use_bias=True, name=f"embedding_{layer}")(condition)
       made = drop(self, jax.nn.silu(sums), self.dropout)
-      h = end_of_block(h + made if layer and h.shape == made.shape else made)
+      h = end_of_stage(h + made if layer and h.shape == made.shape else made)
     shape = (*x.shape[1:-1], self.outputs)
     return Linear(math.prod(shape), 0.0, use_bias=True, name="last")(h).reshape(x.shape[0], *shape)

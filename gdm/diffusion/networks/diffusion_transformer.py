@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 from gdm import checks
 from gdm.diffusion.networks.layers import EMBEDDINGS, LONGEST, FullAttention, TimeEmbedding, drop
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.blocks import end_of_block
 from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 EXPANSION = 4  # hidden units of a block's two-layer network over the width
 
@@ -41,7 +41,7 @@ class ModulatedBlock(nn.Module):
     x = x + gate * drop(self, added, self.dropout)
     h = Linear(EXPANSION * width, width**-0.5, use_bias=True, name="expand")(norm(x, mlp_shift, mlp_scale))
     added = Linear(width, (EXPANSION * width) ** -0.5, use_bias=True, name="contract")(jax.nn.gelu(h))
-    return end_of_block(x + mlp_gate * drop(self, added, self.dropout))
+    return end_of_stage(x + mlp_gate * drop(self, added, self.dropout))
 
 
 class DiffusionTransformer(nn.Module):

@@ -15,10 +15,10 @@ from jaxtyping import Array, Float
 from gdm import checks
 from gdm.diffusion.networks.layers import EMBEDDINGS, FullAttention, TimeEmbedding, drop
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.blocks import end_of_block
 from gdm.networks.convolution import Convolution
 from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 EXPANSION = 4  # width of the time's embedding over the network's
 MAX_GROUPS, MIN_SIZE = 32, 4
@@ -160,7 +160,7 @@ class UNetBlock(nn.Module):
     h = Convolution(self.outputs, scale=0.0, name="second")(drop(self, h, self.dropout))
     if x.shape[-1] != self.outputs:
       x = Linear(self.outputs, x.shape[-1] ** -0.5, use_bias=True, name="shortcut")(x)
-    return end_of_block(x + h)
+    return end_of_stage(x + h)
 
 
 class ImageAttention(nn.Module):
@@ -175,7 +175,7 @@ class ImageAttention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
     pixels = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
-    return end_of_block(x + FullAttention(self.num_heads, 0.0, name="attention")(pixels).reshape(x.shape))
+    return end_of_stage(x + FullAttention(self.num_heads, 0.0, name="attention")(pixels).reshape(x.shape))
 
 
 def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch channels"]:

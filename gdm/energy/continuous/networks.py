@@ -10,10 +10,10 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.model import PyTree
 from gdm.networks.activations import activation
-from gdm.networks.blocks import end_of_block
 from gdm.networks.convolution import Convolution
 from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
+from gdm.stages import end_of_stage
 
 HIDDEN_KERNELS = ("hidden", "convolution")  # what spectral normalization divides; the last layer sets the scale
 POWER_STEPS = 12
@@ -57,7 +57,7 @@ class MLPEnergy(nn.Module):
       init = jax.nn.initializers.normal((2.0 / x.shape[1]) ** 0.5)
       kernel = self.param(f"hidden_{i}_kernel", init, (x.shape[1], size))
       bias = self.param(f"hidden_{i}_bias", jax.nn.initializers.normal(1.0), (size,))
-      x = end_of_block(activation(self.activation)(x @ kernel + bias))
+      x = end_of_stage(activation(self.activation)(x @ kernel + bias))
     made = Linear(self.outputs or 1, 0.0, use_bias=True, name="last")(x)
     return made[:, 0] if self.outputs is None else made
 
@@ -85,7 +85,7 @@ class ConvolutionalEnergy(nn.Module):
     for i, width in enumerate(self.widths):
       # A smooth rectifier halves the second moment.
       made = Convolution(width, stride=1 + (i > 0), scale=1.0 if i == 0 else 2.0**0.5, name=f"convolution_{i}")(x)
-      x = end_of_block(activation(self.activation)(made))
+      x = end_of_stage(activation(self.activation)(made))
     made = Linear(self.outputs or 1, 0.0, use_bias=True, name="last")(x.reshape(x.shape[0], -1))
     return made[:, 0] if self.outputs is None else made
 
