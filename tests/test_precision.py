@@ -69,8 +69,6 @@ CALLS = {
     "pilot": lambda x: tuning.tune(log_density, x[None], jnp.ones(3), key(), num_leapfrog=2, longest_step=0.4).scales,
     "smc": lambda x: sequential_monte_carlo.run(path(), np.linspace(0.0, 1.0, 4), key(), 2, 2).x + x[0, 0],
     "gibbs with gradients, binary": lambda x: gibbs_with_gradients.binary_step(key(), x, log_density).x,
-    "gibbs with gradients, categorical": lambda x: gibbs_with_gradients.categorical_step(
-        key(), x.astype(jnp.int32), lambda code: log_density(code[..., 0]), 2).x,
     "annealing": lambda x: annealing.forward(path(), np.linspace(0.0, 1.0, 4), key(), 4).log_weights + x[0, 0],
     "raise": lambda x: annealing.lower_bound(path(), np.linspace(0.0, 1.0, 4), key(), x),
     "quadrature": lambda x: log_integral(lambda u: -jnp.sum((u @ W[:1]) ** 2, axis=-1), 1, x[0, 0]).nats,

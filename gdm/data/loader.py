@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Integer
 
+from gdm import checks
 from gdm.data import draws
 from gdm.data.dataset import Dataset
 from gdm.data.split import Indices, Split
@@ -182,8 +183,7 @@ class Passes:
 
 def _rows(batch_size: int, rows: Rows | None) -> Rows:
   """The rows of each batch to serve, checked."""
-  if batch_size < 1:
-    raise ConfigError(f"data.batch_size is {batch_size}; it must be at least 1.")
+  checks.at_least("data.batch_size", batch_size, 1)
   rows = np.arange(batch_size) if rows is None else rows
   if not len(rows) or rows[0] < 0 or rows[-1] >= batch_size or np.any(np.diff(rows) < 1):
     raise ConfigError(f"rows is {rows}; it must be ascending rows of a batch of {batch_size}, at least one.")

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gdm import checks
 from gdm.errors import ConfigError, WorkdirError, nearest
 from gdm.evaluation.intervals import Interval, mean_half, plus_minus, standard_error
 from gdm.evaluation.report import Report, bits_text, given_text, nats_text, read_coded, read_report, relation
@@ -397,8 +398,7 @@ def render(tables: Sequence[Table], style: str = "text", width: int | None = Non
   `width` is the number of characters that a line of text should fit in: the names of runs are shortened for it, and
   nothing else; None means as wide as needed. Raises ConfigError for an unknown style.
   """
-  if style not in _STYLES:
-    raise ConfigError(f"format is {style!r}; {nearest(style, _STYLES)}")
+  checks.one_of("format", style, _STYLES)
   return _STYLES[style](tables, width)
 
 

@@ -7,7 +7,6 @@ several draws is unbiased for P(x): its logarithm is a tighter bound.
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -15,20 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from gdm.errors import ConfigError, nearest
+from gdm import checks
 from gdm.flows.bijections.elementwise import total
 from gdm.flows.bijections.transforms import Affine
 from gdm.networks.mlp import MLP
 from gdm.networks.residual_convolution import ResidualConvolution
-
-
-@runtime_checkable
-class Dequantizer(Protocol):
-  """A distribution of noise in (0, 1) for each value of an example: a module that needs an rng named "noise"."""
-
-  def __call__(self, x: Float[Array, "batch *event"]) -> tuple[Float[Array, "batch *event"], Float[Array, " batch"]]:
-    """Noise given the values, which come scaled to [-1, 1], and its log-density in nats."""
-    ...
 
 
 class UniformNoise(nn.Module):
@@ -93,8 +83,7 @@ DEQUANTIZERS: dict[str, Callable[[int], nn.Module]] = {"uniform": lambda hidden:
 
 def dequantizer(name: str, hidden: int) -> nn.Module:
   """The dequantizer called `name`; a ConfigError names the nearest known one."""
-  if name not in DEQUANTIZERS:
-    raise ConfigError(f"dequantization is {name!r}; {nearest(name, DEQUANTIZERS)}")
+  checks.one_of("dequantization", name, DEQUANTIZERS)
   return DEQUANTIZERS[name](hidden)
 
 

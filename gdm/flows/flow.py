@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from gdm import checks
 from gdm.batches import checked, require_labels
 from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
-from gdm.errors import ConfigError, SpecError, nearest
+from gdm.errors import SpecError
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
 from gdm.flows.bijections.elementwise import Logit, Standardize
@@ -68,13 +69,9 @@ class Flow(abc.ABC):
 
   def __post_init__(self) -> None:
     self.spec.require_whole(type(self).__name__)
-    if self.base not in BASES:
-      raise ConfigError(f"base is {self.base!r}; {nearest(self.base, BASES)}")
-    if self.class_conditional and not self.spec.num_classes:
-      raise SpecError("class_conditional is True, but the data has no labels (spec.num_classes is None); set it to "
-                      "False, or choose data with labels.")
-    if self.noise < 0.0:
-      raise ConfigError(f"noise is {self.noise}; it must be at least 0.")
+    checks.one_of("base", self.base, BASES)
+    checks.classes(self.spec, self.class_conditional)
+    checks.at_least("noise", self.noise, 0)
     if self.noise and self.spec.is_discrete:
       raise SpecError(f"noise is {self.noise}, but the data is discrete and has its dequantization; set it to 0.")
     dequantizer(self.dequantization, self.dequantization_width)
@@ -206,8 +203,7 @@ class Flow(abc.ABC):
       ConfigError: the temperature is negative.
       SpecError: labels are given or missing against `class_conditional`, or there are none such.
     """
-    if temperature < 0.0:
-      raise ConfigError(f"temperature is {temperature}; it must be at least 0.")
+    checks.at_least("temperature", temperature, 0)
     if (condition is None) == self.class_conditional:
       raise SpecError(f"class_conditional is {self.class_conditional}, so condition must be "
                       + (f"labels [{num}]." if self.class_conditional else "None."))
@@ -244,8 +240,7 @@ class Flow(abc.ABC):
   def _context(self, batch: Batch) -> Float[Array, "batch width"] | None:
     if not self.class_conditional:
       return None
-    if "y" not in batch:
-      raise SpecError(f"{type(self).__name__} is class-conditional; the batch must have labels y.")
+    checks.has_labels(batch, self)
     return jax.nn.one_hot(jnp.asarray(batch["y"]), self.context_width)
 
   def _scaled(self, x: Array) -> Float[Array, "batch *event"]:

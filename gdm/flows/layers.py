@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
-from gdm.errors import ConfigError, nearest
+from gdm import checks
 from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.coupling import Coupling, Partition
 from gdm.flows.bijections.normalization import ActNorm, BatchNorm
@@ -19,8 +19,7 @@ NORMALIZATIONS: dict[str, Callable[[], Sequence[Bijection]]] = {
 
 def normalization(name: str) -> Sequence[Bijection]:
   """A fresh normalization, or none; a ConfigError names the nearest known one."""
-  if name not in NORMALIZATIONS:
-    raise ConfigError(f"normalization is {name!r}; {nearest(name, NORMALIZATIONS)}")
+  checks.one_of("normalization", name, NORMALIZATIONS)
   return NORMALIZATIONS[name]()
 
 

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 
-from gdm.errors import ConfigError
+from gdm import checks
 from gdm.flows.bijections.autoregressive import MaskedAutoregressive
 from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.linear import LULinear
@@ -48,8 +48,7 @@ class MaskedFlow(Flow, abc.ABC):
 
   @property
   def bijection(self) -> Bijection:
-    if self.num_layers < 1:
-      raise ConfigError(f"num_layers is {self.num_layers}; it must be at least 1.")
+    checks.at_least("num_layers", self.num_layers, 1)
     steps = []
     for i in range(self.num_layers):
       mixing = [LULinear(i)] if self.mixing and math.prod(self.spec.event) > 1 else []

@@ -1,8 +1,7 @@
-"""Gibbs with gradients (Grathwohl et al., arXiv:2102.04509): Metropolis-Hastings on discrete states.
+"""Gibbs with gradients (Grathwohl et al., arXiv:2102.04509): Metropolis-Hastings on binary states (algorithm 1).
 
-A proposal changes one site, chosen by what the gradient says every change would bring to first order: a locally
-informed proposal at the price of one gradient. The kernel is reversible, for binary (algorithm 1) and categorical
-states (section 4.2, equation 7).
+A proposal flips one site, chosen by the first-order change of log f that each flip would bring: a locally informed
+proposal at the price of one gradient. The kernel is reversible.
 """
 
 from collections.abc import Callable
@@ -45,29 +44,6 @@ def binary_step(key: Key[Array, ""], x: Num[Array, "*lead sites"],
   proposed = jnp.where(jnp.arange(x.shape[-1]) == site[..., None], 1.0 - x, x)
   value_there, logits_back = informed(proposed)
   log_ratio = value_there - value + _at(logits_back, site) - _at(logits, site)
-  return _accept(accept_key, x, proposed, log_ratio)
-
-
-@highest_precision()
-def categorical_step(key: Key[Array, ""], x: Int[Array, "*lead sites"],
-                     log_density: Callable[[Float[Array, "*lead sites levels"]], Float[Array, "*lead"]],
-                     levels: int, known: Bool[Array, " sites"] | None = None) -> Move:
-  """One proposed new value of one site per state; `log_density` takes one-hot codes."""
-  def informed(x):
-    code = jax.nn.one_hot(x, levels)
-    value, gain = _gains(log_density, code)
-    gain = gain - jnp.sum(code * gain, axis=-1, keepdims=True)
-    gain = _only(jnp.where(code > 0, -jnp.inf, gain), None if known is None else known[:, None])
-    return value, jax.nn.log_softmax(0.5 * gain.reshape(*x.shape[:-1], -1), axis=-1)
-
-  choice_key, accept_key = jax.random.split(key)
-  value, logits = informed(x)
-  choice = jax.random.categorical(choice_key, logits)
-  here = jnp.arange(x.shape[-1]) == (choice // levels)[..., None]
-  proposed = jnp.where(here, (choice % levels)[..., None].astype(x.dtype), x)
-  back = (choice // levels) * levels + jnp.sum(jnp.where(here, x, 0), axis=-1)
-  value_there, logits_back = informed(proposed)
-  log_ratio = value_there - value + _at(logits_back, back) - _at(logits, choice)
   return _accept(accept_key, x, proposed, log_ratio)
 
 

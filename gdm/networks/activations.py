@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gdm.errors import ConfigError, nearest
+from gdm import checks
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
@@ -29,13 +29,11 @@ INITIALIZERS: dict[str, jax.nn.initializers.Initializer] = {
 
 def activation(name: str) -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
   """The activation called `name`; a ConfigError names the nearest known one."""
-  if name not in ACTIVATIONS:
-    raise ConfigError(f"activation is {name!r}; {nearest(name, ACTIVATIONS)}")
+  checks.one_of("activation", name, ACTIVATIONS)
   return ACTIVATIONS[name]
 
 
 def initializer(name: str) -> jax.nn.initializers.Initializer:
   """The weight initialization called `name`; a ConfigError names the nearest known one."""
-  if name not in INITIALIZERS:
-    raise ConfigError(f"weight_init is {name!r}; {nearest(name, INITIALIZERS)}")
+  checks.one_of("weight_init", name, INITIALIZERS)
   return INITIALIZERS[name]

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from gdm.errors import ConfigError, SpecError
+from gdm import checks
+from gdm.errors import SpecError
 from gdm.networks.activations import activation, initializer
 from gdm.networks.dropout import dropout_scale
 from gdm.networks.masked import Tile, connections, dense_kernel, even_degrees, staircase
@@ -80,12 +81,9 @@ class AutoregressiveMLP(nn.Module):
   output_scale: float = 0.0
 
   def __post_init__(self) -> None:
-    if not self.hidden or min(self.hidden) < 1:
-      raise ConfigError(f"hidden is {self.hidden}; an autoregressive network needs one or more sizes of at least 1.")
-    if self.residual and len(set(self.hidden)) > 1:
-      raise ConfigError(f"hidden is {self.hidden} and residual; residual layers must all be of one size.")
-    if not 0.0 <= self.dropout < 1.0:
-      raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+    checks.sizes("hidden", self.hidden)
+    checks.equal_sizes("hidden", self.hidden, self.residual)
+    checks.rate("dropout", self.dropout)
     activation(self.activation)
     initializer(self.weight_init)
     super().__post_init__()

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdm import checks
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.activations import activation, initializer
 from gdm.networks.dropout import dropout_scale
@@ -40,12 +41,9 @@ class MLP(nn.Module):
   output_scale: float = 0.0
 
   def __post_init__(self) -> None:
-    if not self.hidden or min(self.hidden) < 1:
-      raise ConfigError(f"hidden is {self.hidden}; a network needs one or more sizes of at least 1.")
-    if self.residual and len(set(self.hidden)) > 1:
-      raise ConfigError(f"hidden is {self.hidden} and residual; residual layers must all be of one size.")
-    if not 0.0 <= self.dropout < 1.0:
-      raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+    checks.sizes("hidden", self.hidden)
+    checks.equal_sizes("hidden", self.hidden, self.residual)
+    checks.rate("dropout", self.dropout)
     if self.num_parameters < 1 or self.outputs % self.num_parameters:
       raise ConfigError(f"num_parameters is {self.num_parameters}; it must divide the {self.outputs} outputs.")
     activation(self.activation)

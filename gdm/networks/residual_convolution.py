@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gdm import checks
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.activations import activation
 from gdm.networks.convolution import patches
@@ -58,8 +59,7 @@ class ResidualConvolution(nn.Module):
   def __post_init__(self) -> None:
     if self.num_blocks < 1 or self.hidden < 1:
       raise ConfigError(f"num_blocks is {self.num_blocks} and hidden {self.hidden}; each must be at least 1.")
-    if not 0.0 <= self.dropout < 1.0:
-      raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+    checks.rate("dropout", self.dropout)
     activation(self.activation)
     super().__post_init__()
 

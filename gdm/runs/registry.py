@@ -149,8 +149,7 @@ class _Parameter:
 
 
 def _builder(name: str) -> Any:
-  if name not in MODELS:
-    raise ConfigError(f"model.name is {name!r}; {nearest(name, MODELS)}")
+  checks.one_of("model.name", name, MODELS)
   return load_object(*MODELS[name])
 
 

@@ -12,7 +12,7 @@ from helpers.flow_cases import CASES
 
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.flows.bijections.bijection import Chain, Inverse
-from gdm.flows.bijections.coupling import Alternate, Checkerboard, CheckerboardBlocks, Coupling, Halves
+from gdm.flows.bijections.coupling import Alternate, Checkerboard, Coupling, Halves
 from gdm.flows.bijections.elementwise import Logit, Standardize, require_unit_interval
 from gdm.flows.bijections.linear import Linear, LULinear
 from gdm.flows.bijections.normalization import ActNorm, BatchNorm
@@ -261,17 +261,6 @@ def test_squeeze_puts_a_block_into_one_pixel():
   np.testing.assert_array_equal(y[1, 1, 2].reshape(2, 2, 3), x[1, 2:4, 4:6])
 
 
-@pytest.mark.slow
-def test_checkerboards_part_the_same_pixels():
-  x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-  whole = Checkerboard().merge(x, jnp.full_like(x, -1.0))
-  blocks = CheckerboardBlocks()
-  seen, moved = blocks.split(x)
-  np.testing.assert_array_equal(blocks.merge(x, jnp.full_like(moved, -1.0)), whole)
-  np.testing.assert_array_equal(whole[0, :2, :2, 0], [[0.0, -1.0], [-1.0, 5.0]])
-  np.testing.assert_array_equal(jnp.sort(seen.ravel()), whole[whole >= 0.0])
-
-
 @pytest.mark.fast_cases("2-Halves")
 @pytest.mark.parametrize("kind", [Halves, Alternate])
 @pytest.mark.parametrize("size", [2, 5])
@@ -327,7 +316,6 @@ def test_values_outside_the_unit_interval_are_refused():
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: Squeeze().apply({}, jnp.ones((1, 4, 7, 1))), "width of the event .4, 7, 1. is 7"),
     (lambda: Squeeze().apply({}, jnp.ones((1, 4))), "event is .4,."),
-    (lambda: CheckerboardBlocks().moved((3, 4, 1)), "height of the event .3, 4, 1. is 3"),
     (lambda: Halves().moved((1,)), "at least 2 entries"),
     (lambda: Alternate().moved((1,)), "at least 2 entries"),
     (lambda: Checkerboard().moved((1, 1, 3)), "at least 2 pixels"),

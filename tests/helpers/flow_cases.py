@@ -13,7 +13,6 @@ from gdm.flows.bijections.bijection import Bijection, Chain, Inverse
 from gdm.flows.bijections.coupling import (
   Alternate,
   Checkerboard,
-  CheckerboardBlocks,
   Coupling,
   Halves,
   Partition,
@@ -153,8 +152,6 @@ CASES: dict[str, Case] = {
     "affine_alternate_flip": Case(lambda: vector_coupling(Alternate(flip=True), Affine()), (5,), context=2),
     "checkerboard": Case(lambda: image_coupling(Checkerboard(), (3, 3, 1), 2), (3, 3, 1), context=2),
     "checkerboard_flip": Case(lambda: image_coupling(Checkerboard(flip=True), (2, 3, 2)), (2, 3, 2)),
-    "checkerboard_blocks": Case(lambda: small_coupling(CheckerboardBlocks(), (4, 4, 1)), (4, 4, 1)),
-    "checkerboard_blocks_flip": Case(lambda: small_coupling(CheckerboardBlocks(flip=True), (4, 4, 1)), (4, 4, 1)),
     "channels": Case(lambda: image_coupling(Halves(), (2, 2, 4), 2), (2, 2, 4), context=2),
     "chain": Case(lambda: Chain([ActNorm(), vector_coupling(Halves(), Affine(), (3,)), Reverse(),
                                  Inverse(vector_coupling(Halves(), Affine(), (3,)))]), (3,)),

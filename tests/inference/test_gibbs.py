@@ -7,7 +7,7 @@ import pytest
 from helpers.enumeration import all_states, assert_frequencies_match
 
 from gdm.inference import gibbs
-from gdm.inference.gibbs_with_gradients import binary_step, categorical_step
+from gdm.inference.gibbs_with_gradients import binary_step
 
 SITES = 3
 RNG = np.random.default_rng(0)
@@ -80,23 +80,6 @@ def test_known_sites_stay_and_the_rest_is_drawn_given_them(name):
   assert np.all(end[:, 1] == 1)
   probs = stationary(score, np.asarray(KNOWN), at)
   assert_frequencies_match(end, STATES[probs > 0], probs[probs > 0])
-
-
-@pytest.mark.slow
-def test_categorical_proposals_keep_the_distribution():
-  levels, table = 3, jnp.asarray(RNG.normal(size=(2, 3)), jnp.float32)
-  joint = jnp.asarray(RNG.normal(size=(3, 3)), jnp.float32)
-
-  def score(code):
-    pair = jnp.einsum("...a,ab,...b->...", code[..., 0, :], joint, code[..., 1, :])
-    return jnp.sum(code * table, axis=(-1, -2)) + pair
-
-  walk = jax.jit(lambda key, x: gibbs.repeat(lambda key, x: categorical_step(key, x, score, levels).x, key, x, 40))
-  end = walk(jax.random.key(0), jnp.zeros((20_000, 2), jnp.int32))
-  states = all_states(levels, 2)
-  assert_frequencies_match(end, states, np.exp(np.asarray(score(jax.nn.one_hot(states, levels)), np.float64)))
-  move = categorical_step(jax.random.key(0), jnp.zeros((5, 2), jnp.int32), score, levels, jnp.array([True, False]))
-  assert np.all(np.asarray(move.x)[:, 0] == 0)
 
 
 @pytest.mark.slow

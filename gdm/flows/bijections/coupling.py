@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from gdm.errors import SpecError
 from gdm.flows.bijections.bijection import Bijection, Transformed
 from gdm.flows.bijections.elementwise import total
-from gdm.flows.bijections.reshaping import by_number, squeeze, squeezed, unsqueeze
+from gdm.flows.bijections.reshaping import by_number
 from gdm.flows.bijections.transforms import Elementwise, ElementwiseTransform
 
 
@@ -147,40 +147,6 @@ class Checkerboard:
 
   def log_det(self, each):
     return total(jnp.where(self.mask(*each.shape[1:3]), each, 0.0))
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckerboardBlocks:
-  """A checkerboard whose two colours are images of their own, [height / 2, width / 2, 2 channels].
-
-  The two pixels of one colour in each block of 2x2 are channels: a network has a quarter of the pixels to work on, and
-  all its outputs are used. Sizes must be even.
-
-  Attributes:
-    flip: the other colour.
-  """
-
-  flip: bool = False
-
-  def moved(self, event):
-    height, width, channels = squeezed(event)
-    return height, width, channels // 2
-
-  def split(self, x):
-    self.moved(x.shape[1:])
-    upper_left, upper_right, lower_left, lower_right = jnp.split(squeeze(x), 4, axis=-1)
-    parts = [jnp.concatenate([upper_left, lower_right], -1), jnp.concatenate([upper_right, lower_left], -1)]
-    return (parts[1], parts[0]) if self.flip else (parts[0], parts[1])
-
-  def merge(self, x, moved):
-    seen, _ = self.split(x)
-    white, black = (moved, seen) if self.flip else (seen, moved)
-    upper_left, lower_right = jnp.split(white, 2, axis=-1)
-    blocks = jnp.concatenate([upper_left, black, lower_right], axis=-1)
-    return unsqueeze(blocks)
-
-  def log_det(self, each):
-    return total(each)
 
 
 class Coupling(Bijection):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from gdm import checks
 from gdm.distributions.moments import moments
 from gdm.errors import ConfigError
 from gdm.flows.bijections.bijection import Bijection, Transformed
@@ -84,8 +85,7 @@ class BatchNorm(Bijection):
   learned: bool = True
 
   def __post_init__(self) -> None:
-    if not 0.0 <= self.momentum < 1.0:
-      raise ConfigError(f"momentum of BatchNorm is {self.momentum}; it must be at least 0 and below 1.")
+    checks.rate("momentum of BatchNorm", self.momentum)
     super().__post_init__()
 
   @nn.compact

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gdm import checks
 from gdm.errors import ConfigError
 
 
@@ -38,8 +39,7 @@ class Grid:
   minimum: float = 1e-3
 
   def __post_init__(self) -> None:
-    if self.num_bins < 2:
-      raise ConfigError(f"num_bins of a spline is {self.num_bins}; it must be at least 2.")
+    checks.at_least("num_bins of a spline", self.num_bins, 2)
     if not 0.0 < self.bound < float("inf"):
       raise ConfigError(f"bound of a spline is {self.bound}; it must be finite and above 0.")
     if not 0.0 < self.minimum * self.num_bins < 1.0:
