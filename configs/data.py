@@ -43,6 +43,6 @@ SETS: dict[str, dict[str, Any]] = {
 
 
 def choose(variant: str, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """The settings of a variant, and the data that it serves; a ConfigError names the nearest known one."""
+  """Return the settings of a variant, and the data that it serves; a ConfigError names the nearest known one."""
   settings = defaults.choose(variant, variants)
   return {**settings, "data": {**settings.get("data", {}), **SETS[variant]}}

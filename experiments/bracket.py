@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _is_exact(run: TrainedRun) -> bool:
-  """Whether the model knows its partition function; only shapes are computed."""
+  """Return whether the model knows its partition function; only shapes are computed."""
   if not isinstance(run.model, HasUnnormalized):
     return False
   return Kind.EXACT in normalizer_kinds(run.model, run.params, run.carry, jax.random.key(0))

@@ -41,7 +41,7 @@ class _TqdmHandler(python_logging.Handler):
 
 
 def run(main: Callable[[Sequence[str]], int | None], precise: bool = True) -> None:
-  """Runs `main(argv)`: a UserError prints one line and exits with 2; anything else that escapes is a bug.
+  """Run `main(argv)`: a UserError prints one line and exits with 2; anything else that escapes is a bug.
 
   Args:
     main: gives the exit code, or None for 0.
@@ -99,7 +99,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def require_flag(name: str):
-  """The value of a flag that has no sensible default, or a ConfigError that asks for it."""
+  """Return the value of a flag that has no sensible default, or a ConfigError that asks for it."""
   value = flags.FLAGS[name].value
   if not value:
     raise ConfigError(f"--{name} is missing.")
@@ -107,18 +107,18 @@ def require_flag(name: str):
 
 
 def require_path(name: str) -> Path:
-  """The path that a flag names. Raises ConfigError where it is missing, or no path of this machine."""
+  """Return the path that a flag names. Raise ConfigError where it is missing, or no path of this machine."""
   return local_path(require_flag(name), f"--{name}")
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:
-  """Raises ConfigError where something other than flags was given."""
+  """Raise ConfigError where something other than flags was given."""
   if len(argv) > 1:
     raise ConfigError(f"argument {argv[1]!r} is unknown; everything is given as --<flag>=<value>.")
 
 
 def define_overrides(*sections: str) -> None:
-  """Defines `--config.<section>.<field>=...` for sections of the base config, to override what a workdir recorded."""
+  """Define `--config.<section>.<field>=...` for sections of the base config, to override what a workdir recorded."""
   config = defaults.get_config()
   config = ml_collections.ConfigDict({name: config[name] for name in sections})
   try:
@@ -131,12 +131,12 @@ def define_overrides(*sections: str) -> None:
 
 
 def overrides(name: str = "config") -> dict:
-  """The config fields that the command line set, dotted name -> value."""
+  """Return the config fields that the command line set, dotted name -> value."""
   return config_flags.get_override_values(flags.FLAGS[name])
 
 
 def use_compilation_cache() -> None:
-  """Keeps compiled programs between processes, so that a second start takes seconds less."""
+  """Keep compiled programs between processes, so that a second start takes seconds less."""
   # A kill or a full disk can leave part of an entry; JAX then compiles anew, and would say so at every start.
   warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
   if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
@@ -165,7 +165,7 @@ def _route_logs() -> None:
 
 
 def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-  """Passes on what Python cannot raise, but the echo of a failed save: TensorStore calls back into a closed loop."""
+  """Pass on what Python cannot raise, but the echo of a failed save: TensorStore calls back into a closed loop."""
   if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
     sys.__unraisablehook__(unraisable)
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _weights(num: int) -> tuple[float, ...]:
-  """A weight for each run. Raises ConfigError where the flag is no list of so many numbers."""
+  """Return a weight for each run. Raise ConfigError where the flag is no list of so many numbers."""
   text = _WEIGHTS.value
   try:
     weights = tuple(float(part) for part in text.split(",")) if text else (1.0,) * num

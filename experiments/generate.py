@@ -87,7 +87,7 @@ def _generate_text(workdir: Workdir, run: TrainedRun, model: HasGenerate, tokeni
 
 
 def _text_prompts(tokenizer: Tokenizer) -> list[np.ndarray]:
-  """The prompts' tokens; one prompt without any where the text starts from nothing."""
+  """Return the prompts' tokens; one prompt without any where the text starts from nothing."""
   texts = _PROMPT.value or []
   if _PROMPT_FILE.value:
     path = cli.require_path("prompt_file")

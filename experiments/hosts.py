@@ -38,9 +38,9 @@ class _Silence(io.TextIOBase):
 
 
 def join() -> None:
-  """Joins the other processes; must come before anything asks JAX for its devices.
+  """Join the other processes; must come before anything asks JAX for its devices.
 
-  Raises ConfigError for flags that say half or contradict each other; ends the process, with a line that says why,
+  Raise ConfigError for flags that say half or contradict each other; ends the process, with a line that says why,
   where the others cannot be reached in time.
   """
   global _lifeline
@@ -68,7 +68,7 @@ def join() -> None:
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:
-  """Whether a launcher started this process as one of several, or it has a TPU, whose runtime knows.
+  """Return whether a launcher started this process as one of several, or it has a TPU, whose runtime knows.
 
   A job's batch script or interactive shell, which no launcher started, has some of a launcher's variables but is alone.
   """
@@ -85,7 +85,7 @@ def _has_tpu() -> bool:
 
 
 def _leave(code: int, message: str) -> None:
-  """Ends this process's part in the run; with a message, which is what went wrong, everybody's, and at once."""
+  """End this process's part in the run; with a message, which is what went wrong, everybody's, and at once."""
   assert _lifeline is not None
   if not message:  # in order: finished, or interrupted together
     _lifeline.leave()
@@ -99,7 +99,8 @@ def _leave(code: int, message: str) -> None:
 
 
 def _arguments(coordinator: str | None, num_processes: int | None, process_id: int | None) -> dict[str, Any]:
-  """The arguments of `jax.distributed.initialize`, {} for no flags. Raises ConfigError for flags that make no sense."""
+  """Return the arguments of `jax.distributed.initialize`, {} for no flags. Raise ConfigError for flags that make no
+  sense."""
   if coordinator is None or num_processes is None or process_id is None:
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     missing = [name for name, value in given.items() if value is None]

@@ -73,7 +73,7 @@ def _workdir_of(target: str, objective: str, seed: int) -> Path:
 
 
 def _command(target: str, objective: str, seed: int) -> list[str]:
-  """Trains one, without the interpreter; few samples, since there is a picture of the whole density."""
+  """Train one, without the interpreter; few samples, since there is a picture of the whole density."""
   steps = [f"--config.training.num_steps={_NUM_STEPS.value}"] if _NUM_STEPS.value else []
   rate = [f"--config.optimizer.learning_rate={_LEARNING_RATES[objective]}"] if objective in _LEARNING_RATES else []
   return ["experiments.train", f"--config=configs/energy/ebm.py:{target}",
@@ -82,7 +82,7 @@ def _command(target: str, objective: str, seed: int) -> list[str]:
 
 
 def _is_done(target: str, objective: str, seed: int) -> bool:
-  """Whether it has run to the end that is asked for; of another end training itself says what is amiss."""
+  """Return whether it has run to the end that is asked for; of another end training itself says what is amiss."""
   step = Workdir(_workdir_of(target, objective, seed)).finished_step()
   return step is not None and _NUM_STEPS.value in (0, step)
 

@@ -82,7 +82,7 @@ def _triple(text: str) -> tuple[int, int, int]:
 
 
 def _encode(run: TrainedRun, examples: np.ndarray) -> tuple[np.ndarray, Array, Array | None]:
-  """The examples, their latents, and where the model is conditional on them their labels."""
+  """Return the examples, their latents, and where the model is conditional on them their labels."""
   rows, model = run.dataset.split(_SPLIT.value).rows(examples), run.model
   assert isinstance(model, HasLatent)
   key = stream_key(jax.random.key(0), "latent", 0)

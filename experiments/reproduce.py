@@ -99,7 +99,7 @@ def workdir_of(row: Row, repeat: int) -> Path:
 
 
 def commands(row: Row, repeat: int) -> Iterator[list[str]]:
-  """The commands of one row and seed, or fold, that are not done yet, without the interpreter."""
+  """Return the commands of one row and seed, or fold, that are not done yet, without the interpreter."""
   result = workdir_of(row, repeat)
   if (result / "likelihood_test.json").exists():
     return
@@ -119,7 +119,7 @@ def commands(row: Row, repeat: int) -> Iterator[list[str]]:
 
 
 def summary() -> Iterator[str]:
-  """A line per row: mean NLL on both splits, each seed's or fold's test NLL, and the seconds of training."""
+  """Return a line per row: mean NLL on both splits, each seed's or fold's test NLL, and the seconds of training."""
   for row in TABLES[_TABLE.value]:
     reports = {split: [read_report(workdir_of(row, repeat) / f"likelihood_{split}.json") for repeat in row.repeats]
                for split in ("valid", "test")}
@@ -135,7 +135,7 @@ def summary() -> Iterator[str]:
 
 
 def _over_folds(row: Row, test: list[float]) -> str:
-  """The mean over folds with its standard error, and that of the test rows that training did not see."""
+  """Return the mean over folds with its standard error, and that of the test rows that training did not see."""
   scores = [unseen.score(workdir_of(row, fold)) for fold in row.repeats]
   means = [-score.nats[score.is_unseen].mean() for score in scores]
   num = sum(int(score.is_unseen.sum()) for score in scores)

@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _sample(run: TrainedRun) -> tuple[Arrays, Arrays]:
-  """Draws; and what is shown of them."""
+  """Draw; and what is shown of them."""
   if _FRAMES.value:
     require_shown(run.dataset)
   drawn = draw(run, _FRAMES.value)

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path, split: str) -> int:
-  """Runs the jobs, and then the leaderboard of the root. Returns the exit code."""
+  """Run the jobs, and then the leaderboard of the root. Returns the exit code."""
   with caught_signals() as caught:
     code = run_jobs(jobs, at_once, caught)
     if code == EXIT_RESUME_ME or not any(root.glob(f"*/likelihood_{split}.json")):
@@ -84,7 +84,7 @@ def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path, split: str) -> in
 
 
 def read_value(config: ConfigDict, field: str, text: str) -> Any:
-  """Return the value that --config.<field>=<text> gives. Raises ConfigError where there is none."""
+  """Return the value that --config.<field>=<text> gives. Raise ConfigError where there is none."""
   argument = f"--config.{field}={text}"
   try:
     check_overrides([argument], config)
@@ -100,7 +100,7 @@ def read_value(config: ConfigDict, field: str, text: str) -> Any:
 
 
 def make_root(root: Path) -> None:
-  """Makes the folder. Raises WorkdirError where it cannot be made."""
+  """Make the folder. Raise WorkdirError where it cannot be made."""
   try:
     root.mkdir(parents=True, exist_ok=True)
   except OSError as error:

@@ -136,7 +136,7 @@ def miscompiled() -> tuple[str, ...]:
 
 
 def _started() -> bool:
-  """Whether JAX has started its backends. From then on it refuses another number of CPU devices."""
+  """Return whether JAX has started its backends. From then on it refuses another number of CPU devices."""
   jax = sys.modules.get("jax")
   if jax is None:
     return False
@@ -150,7 +150,7 @@ def _started() -> bool:
 
 
 def _is_file(flags: str) -> bool:
-  """Whether XLA takes XLA_FLAGS for the name of a file that holds the flags."""
+  """Return whether XLA takes XLA_FLAGS for the name of a file that holds the flags."""
   return bool(flags.strip()) and not flags.strip().startswith("--")
 
 

@@ -57,14 +57,14 @@ class DataSpec:
     return len(self.event) == 3 and self.event[-1] in (1, 3)
 
   def require_discrete(self, who: str) -> int:
-    """The number of levels, or a SpecError that says that `who` needs discrete data."""
+    """Return the number of levels, or a SpecError that says that `who` needs discrete data."""
     if self.levels is None:
       raise SpecError(f"{who} needs discrete data, but the data is continuous (spec.levels is None); add a "
                       "`quantize` or `binarize` transform, or choose a model of densities.")
     return self.levels
 
   def require_binary(self, who: str) -> None:
-    """Raises a SpecError unless the data is binary."""
+    """Raise a SpecError unless the data is binary."""
     if self.levels != 2:
       have = "continuous" if self.levels is None else f"of {self.levels} levels"
       raise SpecError(f"{who} needs binary data (spec.levels 2), but the data is {have}; add a `binarize` transform, "
@@ -77,7 +77,7 @@ class DataSpec:
                       "padding as data; choose a model of sequences, such as transformer, recurrent or ngram.")
 
   def require_continuous(self, who: str) -> None:
-    """Raises a SpecError unless the data is continuous."""
+    """Raise a SpecError unless the data is continuous."""
     if self.levels is not None:
       raise SpecError(f"{who} needs continuous data (spec.levels None), but the data has {self.levels} levels; choose "
                       "a model of discrete data.")

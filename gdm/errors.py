@@ -37,7 +37,7 @@ class NotFiniteError(UserError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """A sentence that names the known word nearest to `name`, or all known words when none is near."""
+  """Return a sentence that names the known word nearest to `name`, or all known words when none is near."""
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1)
   return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."

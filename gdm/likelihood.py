@@ -166,7 +166,7 @@ def bits_per_dim(nats: Num[Array, "*shape"] | float, num_dims: Num[Array, "*shap
 
 
 def require_finite(nats, first_index: int = 0, what: str = "log-likelihood", details=None) -> None:
-  """Raises NotFiniteError naming the first example whose value is NaN or infinite; `nats` is a host array [B].
+  """Raise NotFiniteError naming the first example whose value is NaN or infinite; `nats` is a host array [B].
 
   `details`, name -> [B], say more about that example.
   """

@@ -22,9 +22,9 @@ DATA, FSDP = "data", "fsdp"
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-  """A mesh over all devices, of all hosts, with axes (data, fsdp).
+  """Return a mesh over all devices, of all hosts, with axes (data, fsdp).
 
-  Raises ConfigError unless `fsdp` divides the number of devices. Issues a CompilerWarning where this process
+  Raise ConfigError unless `fsdp` divides the number of devices. Issues a CompilerWarning where this process
   miscompiles.
   """
   compiler.check(stacklevel=2)
@@ -36,7 +36,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def require_divisible(mesh: Mesh, batch_size: int, name: str) -> None:
-  """Raises ConfigError unless the devices can share batches of `batch_size`, the value of the field `name`."""
+  """Raise ConfigError unless the devices can share batches of `batch_size`, the value of the field `name`."""
   if batch_size % mesh.size:
     below = batch_size - batch_size % mesh.size
     near = f"{below} or {below + mesh.size}" if below else str(mesh.size)
@@ -45,7 +45,7 @@ def require_divisible(mesh: Mesh, batch_size: int, name: str) -> None:
 
 
 def round_up(mesh: Mesh, batch_size: int) -> int:
-  """The least batch size from `batch_size` on that the devices can share, for batches that are padded anyway."""
+  """Return the least batch size from `batch_size` on that the devices can share, for batches that are padded anyway."""
   return -(-batch_size // mesh.size) * mesh.size
 
 
@@ -54,7 +54,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def parameter_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-  """Splits a leaf over `fsdp` on its largest axis that it divides; replicates it where none does."""
+  """Split a leaf over `fsdp` on its largest axis that it divides; replicates it where none does."""
   size = mesh.shape[FSDP]
   axes = [axis for axis, length in enumerate(shape) if size > 1 and length % size == 0]
   if not axes:
@@ -64,17 +64,17 @@ def parameter_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 
 def chain_sharding(mesh: Mesh) -> NamedSharding:
-  """Splits chains [shards, n, *event] over `data`."""
+  """Split chains [shards, n, *event] over `data`."""
   return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def batch_sharding(mesh: Mesh, leading_axes: int) -> NamedSharding:
-  """Splits the example axis, which follows `leading_axes` unsplit ones (steps, minibatches)."""
+  """Split the example axis, which follows `leading_axes` unsplit ones (steps, minibatches)."""
   return NamedSharding(mesh, PartitionSpec(*[None] * leading_axes, (DATA, FSDP)))
 
 
 def constrain_batch(x: Array) -> Array:
-  """Keeps the examples of an activation [batch, ...] where those of the batch are; nothing without a mesh in context.
+  """Keep the examples of an activation [batch, ...] where those of the batch are; nothing without a mesh in context.
 
   Without it the compiler may follow parameters that are split over `fsdp`, and move activations instead of them.
   """
@@ -87,7 +87,7 @@ def constrain_batch(x: Array) -> Array:
 def local_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " rows"]:
   """Return which rows of a batch of `batch_size` the devices of this process hold, in ascending order.
 
-  Raises ConfigError where the mesh has no device of this process.
+  Raise ConfigError where the mesh has no device of this process.
   """
   places = batch_sharding(mesh, leading_axes=0).addressable_devices_indices_map((batch_size,))
   if not places:

@@ -35,7 +35,7 @@ class Mean(NamedTuple):
 
   @classmethod
   def of(cls, values: Num[Array, "*shape"]) -> "Mean":
-    """The mean of all entries of `values`."""
+    """Return the mean of all entries of `values`."""
     values = jnp.asarray(values, jnp.float32)
     return cls(jnp.sum(values), jnp.asarray(values.size, jnp.float32))
 
@@ -126,7 +126,7 @@ class HasLikelihoods(Protocol):
   """Can score data in more than one way."""
 
   def scored_by(self, name: str, **settings: Any) -> "Model":
-    """The same model, whose likelihood is found in the way called `name`; a ConfigError names what it knows."""
+    """Return the same model, whose likelihood is found in the way called `name`; a ConfigError names what it knows."""
     ...
 
 
@@ -138,8 +138,8 @@ class HasUnnormalized(Protocol):
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
                      examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
-    """log Z in nats, by one or several ways. At examples, in the data's values, mass is looked for too: a model may
-    have a narrow peak or a mode there that nothing else shows."""
+    """Return log Z in nats, by one or several ways. At examples, in the data's values, mass is looked for too: a
+    model may have a narrow peak or a mode there that nothing else shows."""
     ...
 
 
@@ -164,7 +164,7 @@ class HasLabelProbs(Protocol):
   """Can tell which label an example has."""
 
   def log_label_probs(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
-    """log p(y | x) of every label y in nats, given batch["x"]."""
+    """Return log p(y | x) of every label y in nats, given batch["x"]."""
     ...
 
 
@@ -174,7 +174,7 @@ class HasComplete(Protocol):
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Keeps x where `known`, draws the rest. Raises SpecError where the model cannot condition on that region."""
+    """Keep x where `known`, draws the rest. Raise SpecError where the model cannot condition on that region."""
     ...
 
 
@@ -221,7 +221,7 @@ class HasConditionals(Protocol):
   def num_steps(self) -> int: ...
 
   def init_cache(self, params: Params, num: int) -> PyTree:
-    """The state of `conditional_step` before the first dimension, for `num` examples."""
+    """Return the state of `conditional_step` before the first dimension, for `num` examples."""
     ...
 
   def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, " batch"],
@@ -250,7 +250,7 @@ class HasPrefill(Protocol):
   """Can take prompts in one pass."""
 
   def prefill(self, params: Params, cache: PyTree, x: Int[Array, "batch prompt"], num: Int[Array, ""]) -> PyTree:
-    """The cache that `conditional_step` at indices 0 to num - 1 would have left: it feeds `start`, then x.
+    """Return the cache that `conditional_step` at indices 0 to num - 1 would have left: it feeds `start`, then x.
 
     Args:
       params: the parameters.
@@ -331,7 +331,7 @@ class HasSolve(Protocol):
 
   def solve(self, key: Key[Array, ""], batches: Iterable[Batch],
             report: Callable[[int, Mapping[str, float]], None] | None = None) -> tuple[Params, Carry]:
-    """Fits to `batches`, which can be iterated again and again: each pass serves every training example once.
+    """Fit to `batches`, which can be iterated again and again: each pass serves every training example once.
 
     `report(iteration, metrics)` is told of the progress of iterative solvers.
     """

@@ -57,7 +57,7 @@ def fault_of_folder(folder: str | os.PathLike) -> str | None:
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
   """Write a file by `write(file)` so that it is there whole or not at all, with the permissions that the umask leaves.
 
-  Raises WorkdirError where it cannot be written.
+  Raise WorkdirError where it cannot be written.
   """
   path = Path(path)
   partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -113,7 +113,7 @@ def programs(size: int) -> Iterator[Program]:
 
 
 def _sums(n: int, random: np.random.Generator) -> Iterator[Program]:
-  """Sums over a short axis, next to functions of each example."""
+  """Sum over a short axis, next to functions of each example."""
   t, noise = np.linspace(1e-5, 0.9, n), random.normal(size=(n, 2))
   for name, f in ELEMENTWISE.items():
     yield Program(f"sums/{name}", lambda t, noise, f=f: f(t) * jnp.sum(noise * f(-0.9 * t)[:, None], -1), (t, noise))

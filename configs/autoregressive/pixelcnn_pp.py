@@ -20,5 +20,5 @@ OWN = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """The config of a variant; raises a ConfigError that names the known ones."""
+  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return images.get_config(variant, "pixelcnn_pp", OWN)

@@ -6,5 +6,5 @@ from configs.diffusion import shared
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """The config of a variant; raises a ConfigError that names the known ones."""
+  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_config(variant, "edm")

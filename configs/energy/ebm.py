@@ -35,5 +35,5 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """The config of a variant; raises a ConfigError that names the known ones."""
+  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_continuous_config("ebm", data.choose(variant, VARIANTS))

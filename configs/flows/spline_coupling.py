@@ -19,5 +19,5 @@ OWN = {
 
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
-  """The config of a variant; raises a ConfigError that names the known ones."""
+  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_config(variant, "spline_coupling", OWN)

@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _make_folder(name: str) -> Path:
-  """The folder of the runs, new."""
+  """Return the folder of the runs, new."""
   if not name:
     return Path(tempfile.mkdtemp(prefix="gdm-faults-"))
   root = Path(name).absolute()

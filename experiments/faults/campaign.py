@@ -43,7 +43,8 @@ class Outcome(NamedTuple):
 
 
 def run_unbroken(commands: Commands, config: str, folder: Path) -> Unbroken:
-  """The run to compare with, made twice: the first time compiles. Raises UserError where it does not end well."""
+  """Return the run to compare with, made twice: the first time compiles. Raise UserError where it does not end
+  well."""
   seconds = 0.0
   for name in ("first", "unbroken"):
     start = time.monotonic()
@@ -73,7 +74,7 @@ def play(kind: Kind, number: int, commands: Commands, unbroken: Unbroken, root: 
 
 
 def _judge(kind: Kind, scene: Scene) -> tuple[str, str]:
-  """The verdict and its reason."""
+  """Return the verdict and its reason."""
   try:
     with kind.play(scene) or contextlib.nullcontext():
       good = scene.good_steps()
@@ -91,7 +92,7 @@ def _judge(kind: Kind, scene: Scene) -> tuple[str, str]:
 
 
 def number_of_faults(kills: int, kinds: Sequence[str], root: Path) -> dict[str, int]:
-  """How many faults of each kind go with so many kills; none of a kind that this machine does not allow."""
+  """Return how many faults of each kind go with so many kills; none of a kind that this machine does not allow."""
   return {name: max(1, round(KINDS[name].share * kills)) if KINDS[name].needs(root) else 0 for name in kinds}
 
 
@@ -104,7 +105,7 @@ def campaign(commands: Commands, unbroken: Unbroken, root: Path, numbers: Mappin
 
 
 def render(outcomes: Sequence[Outcome], numbers: Mapping[str, int]) -> str:
-  """The table of verdicts by kind."""
+  """Return the table of verdicts by kind."""
   header = ("fault", "done", *VERDICTS, "refused first", "s each")
   lines = []
   for name in (*numbers, "all"):

@@ -51,13 +51,13 @@ class Running:
       return "X"
 
   def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Waits, busily, for `condition()`."""
+    """Wait, busily, for `condition()`."""
     end = time.monotonic() + seconds
     while not condition():
       assert time.monotonic() < end, f"waited {seconds} s; so far: {self.out}"
 
   def ends_within(self, seconds: float) -> bool:
-    """Whether it ends in so many seconds; it can still be waited for."""
+    """Return whether it ends in so many seconds; it can still be waited for."""
     end = time.monotonic() + seconds
     while not self.ended and time.monotonic() < end:
       time.sleep(0.005)
@@ -71,7 +71,7 @@ class Running:
     return Result(self._server.ask({"wait": self.pid})["status"], self.out, self.err)
 
   def wait_for(self, seconds: float) -> Result | None:
-    """The result, None where it has not ended in so many seconds."""
+    """Return the result, None where it has not ended in so many seconds."""
     status = self._server.ask({"wait": self.pid, "seconds": seconds})["status"]
     return None if status is None else Result(status, self.out, self.err)
 
@@ -93,7 +93,7 @@ class Commands:
     return json.loads(self._process.stdout.readline())
 
   def start(self, binary: str, *args: object, limit: int | None = None, **environment: str) -> Running:
-    """Starts experiments.<binary>; `limit` is the largest file it may write, in bytes."""
+    """Start experiments.<binary>; `limit` is the largest file it may write, in bytes."""
     self._count += 1
     stem = str(self._folder / str(self._count))
     order = {"module": f"experiments.{binary}", "args": [str(arg) for arg in args], "out": stem, "limit": limit,

@@ -62,7 +62,7 @@ def _exit(code: int) -> None:
 
 
 def _wait(pid: int, seconds: float | None) -> int | None:
-  """The status of a child, None where it has not ended in time."""
+  """Return the status of a child, None where it has not ended in time."""
   if seconds is None:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
   end = time.monotonic() + seconds

@@ -18,7 +18,7 @@ STALLED = "stalled."
 
 
 def poison(step: int) -> None:
-  """Makes the parameters NaN before `step`, outside the compiled step, which so stays the one it was."""
+  """Make the parameters NaN before `step`, outside the compiled step, which so stays the one it was."""
   import dataclasses
 
   import jax

@@ -170,7 +170,7 @@ class Kind(NamedTuple):
 
 
 def _can_mount(root: Path) -> bool:
-  """Whether this process may mount a file system, below `root` and for a moment."""
+  """Return whether this process may mount a file system, below `root` and for a moment."""
   place = root / "mount"
   place.mkdir(exist_ok=True)
   try:
@@ -184,7 +184,7 @@ def _can_mount(root: Path) -> bool:
 
 
 def _can_protect(root: Path) -> bool:
-  """Whether this process can take from itself the right to write."""
+  """Return whether this process can take from itself the right to write."""
   place = root / "protected"
   place.mkdir(exist_ok=True)
   try:
@@ -228,7 +228,7 @@ def _damage(scene: Scene, damage: Callable[[bytearray], bytearray]) -> None:
 
 
 def _require_good(scene: Scene) -> None:
-  """Raises Lost where a checkpoint that was finished, and so has its manifest, does not match it."""
+  """Raise Lost where a checkpoint that was finished, and so has its manifest, does not match it."""
   if bad := set(scene.sealed()) - scene.good_steps():
     raise Lost(f"checkpoint {min(bad)} is damaged")
 
@@ -238,7 +238,7 @@ def _log_uniform(scene: Scene, low: int, high: int) -> int:
 
 
 def _protect(folders: list[Path], on: bool) -> None:
-  """Takes or gives back the right to make and rename files in the folders; root is held back by an attribute alone."""
+  """Take or gives back the right to make and rename files in the folders; root is held back by an attribute alone."""
   if os.geteuid():
     for place in folders:
       place.chmod(0o555 if on else 0o755)

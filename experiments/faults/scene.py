@@ -50,7 +50,7 @@ class Scene:
     self._running: list[Running] = []
 
   def start(self, inject: str | None = None, limit: int | None = None) -> Running:
-    """Starts the training command, which resumes where there is something to resume."""
+    """Start the training command, which resumes where there is something to resume."""
     flags = (f"--config={self.unbroken.config}", f"--workdir={self.workdir.path}")
     command = ("train",) if inject is None else ("faults.injected", f"--inject={inject}", "--")
     running = self._commands.start(*command, *flags, limit=limit)
@@ -58,7 +58,7 @@ class Scene:
     return running
 
   def end(self, running: Running, allowed: Collection[int], seconds: float = LIMIT_SECONDS) -> Result:
-    """Waits for a process. Raises Lost where it hangs, or ends otherwise than allowed or with a traceback."""
+    """Wait for a process. Raises Lost where it hangs, or ends otherwise than allowed or with a traceback."""
     result = running.wait_for(seconds)
     if result is None:
       self._give_up(running, seconds)
@@ -76,7 +76,7 @@ class Scene:
     return result
 
   def finish(self) -> Result:
-    """Gives the same command until the run ends. Raises Refused where it says that it cannot, Lost as `end` does."""
+    """Give the same command until the run ends. Raises Refused where it says that it cannot, Lost as `end` does."""
     for _ in range(_RESUMES):
       result = self.end(self.start(), {0, EXIT_BAD_INPUT, EXIT_RESUME_ME})
       if result.status == EXIT_BAD_INPUT:
@@ -86,12 +86,12 @@ class Scene:
     raise Lost(f"it had not ended after {_RESUMES} resumes")
 
   def close(self) -> None:
-    """Ends what is still running, where the scene was broken off."""
+    """End what is still running, where the scene was broken off."""
     for running in self._running:
       running.kill().wait()
 
   def require_identical(self) -> None:
-    """Raises Lost unless the finished run is the unbroken one."""
+    """Raise Lost unless the finished run is the unbroken one."""
     if not self.workdir.finished.exists():
       raise Lost("it ended with 0, but has no record of its end")
     try:
@@ -104,11 +104,11 @@ class Scene:
   # Moments.
 
   def sleep(self, share: float = 1.0) -> None:
-    """Waits for a time drawn evenly from `share` of what an unbroken run takes."""
+    """Wait for a time drawn evenly from `share` of what an unbroken run takes."""
     time.sleep(self.chance.uniform(0.0, share * self.unbroken.seconds))
 
   def until(self, running: Running, condition: Callable[[], object]) -> bool:
-    """Waits for a condition; false where the process ended before. Raises Lost where neither comes."""
+    """Wait for a condition; false where the process ended before. Raises Lost where neither comes."""
     end = time.monotonic() + LIMIT_SECONDS
     while not condition():
       if running.ended:
@@ -119,7 +119,7 @@ class Scene:
     return True
 
   def _give_up(self, running: Running, seconds: float) -> NoReturn:
-    """Ends a run that hangs."""
+    """End a run that hangs."""
     running.kill(signal.SIGUSR1)
     time.sleep(0.5)
     self.history.append("hung")
@@ -130,12 +130,12 @@ class Scene:
     return self.workdir.metrics.read_bytes().count(b"\n") if self.workdir.metrics.exists() else 0
 
   def sealed(self) -> list[Path]:
-    """The folders of checkpoints that have their manifest."""
+    """Return the folders of checkpoints that have their manifest."""
     return sorted(place / str(step) for place in (self.workdir.checkpoints, self.workdir.best)
                   for step in checkpoint.list_steps(place) if (place / str(step) / checkpoint.MANIFEST).exists())
 
   def saving(self) -> bool:
-    """Whether a save is under way: not committed yet, or without its manifest."""
+    """Return whether a save is under way: not committed yet, or without its manifest."""
     for place in (self.workdir.checkpoints, self.workdir.best):
       for path in place.glob("*"):
         if path.name.endswith("tmp") or (path.name.isdigit() and not (path / checkpoint.MANIFEST).exists()):
@@ -143,5 +143,5 @@ class Scene:
     return False
 
   def good_steps(self) -> set[Path]:
-    """The folders of checkpoints that are whole."""
+    """Return the folders of checkpoints that are whole."""
     return {folder for folder in self.sealed() if checkpoint.find_fault(folder) is None}

@@ -87,7 +87,7 @@ def _settings() -> Settings:
 
 
 def _require_writable(out: Path) -> None:
-  """Raises ConfigError now rather than after minutes of measuring."""
+  """Raise ConfigError now rather than after minutes of measuring."""
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():

@@ -71,7 +71,7 @@ def training(what: str, case: Case, ours: str, theirs: str, settings: Settings, 
 
 
 def _quickest(peers: dict[int, Peer], seconds: float) -> int:
-  """Which of them takes least for as many steps, in turns."""
+  """Return which of them takes least for as many steps, in turns."""
   steps = max(1, round(0.3 * seconds / min(peer.seconds(1) for peer in peers.values())))
   taken = {name: sum(peer.seconds(steps) for _ in range(3)) for name, peer in peers.items()}
   return min(taken, key=lambda name: taken[name])

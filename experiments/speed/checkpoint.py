@@ -107,7 +107,7 @@ def _save(checkpointer: Checkpointer, number: int, state: TrainState) -> float:
 
 def _interference(checkpointer: Checkpointer, directory: Path, number: int, step: Callable[[], TrainState],
                   steps: int) -> Interference:
-  """Saves while steps go on, as `fit` does it: the save's call, then steps, with a poll after each."""
+  """Save while steps go on, as `fit` does it: the save's call, then steps, with a poll after each."""
   before = float(np.median([seconds(step) for _ in range(steps)]))
   state, during, seal = step(), [], 0.0
   jax.block_until_ready(state)

@@ -105,7 +105,7 @@ def _name(case: Case) -> str:
 
 
 def _python(settings: Settings) -> str:
-  """The python of diffusers' environment; a FileNotFoundError says where it should be."""
+  """Return the python of diffusers' environment; a FileNotFoundError says where it should be."""
   if not settings.peers:
     raise FileNotFoundError("give --peers, a folder with an environment diffusers")
   python = Path(settings.peers).absolute() / "diffusers" / "bin" / "python"

@@ -105,7 +105,7 @@ def _beside(case: Case, settings: Settings, seconds: float) -> list[Row]:
 
 
 def _python(settings: Settings, name: str) -> str:
-  """The python of a library's environment; a FileNotFoundError says where it should be."""
+  """Return the python of a library's environment; a FileNotFoundError says where it should be."""
   if not settings.peers:
     raise FileNotFoundError(f"give --peers, a folder with an environment {name}")
   python = Path(settings.peers).absolute() / name / "bin" / "python"

@@ -73,7 +73,7 @@ def _names(size: Size) -> list[str]:
 
 
 def _model(name: str, side: int) -> tuple[Any, Any, Any]:
-  """A model of binary images at its defaults, and its parameters and carry."""
+  """Return a model of binary images at its defaults, and its parameters and carry."""
   for network in ({}, {"first_size": 3}):  # the default kernel, or where images are too small for it a smaller one
     with contextlib.suppress(SpecError, ValueError):
       model: Any = build_model({"name": name, "network": network}, DataSpec((side, side, 1), 2))

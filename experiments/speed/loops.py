@@ -84,7 +84,7 @@ def _convolve(x, w):
 
 def _weight_gradient(layer: Callable, x_shape: tuple[int, ...], w_shape: tuple[int, ...],
                      way: str) -> Callable[[], jax.Array]:
-  """The sum over micro-batches of the gradient with respect to the layer's weights."""
+  """Return the sum over micro-batches of the gradient with respect to the layer's weights."""
   x_key, w_key = jax.random.split(jax.random.key(0))
   xs, w = jax.random.normal(x_key, x_shape), 0.1 * jax.random.normal(w_key, w_shape)
 

@@ -28,7 +28,7 @@ def describe() -> dict[str, Any]:
 
 
 def peak_mebibytes(who: int = resource.RUSAGE_SELF) -> float:
-  """The most resident memory that this process, or (RUSAGE_CHILDREN) the largest it waited for, ever had."""
+  """Return the most resident memory that this process, or (RUSAGE_CHILDREN) the largest it waited for, ever had."""
   peak = resource.getrusage(who).ru_maxrss  # kibibytes; bytes on macOS
   return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

@@ -39,7 +39,7 @@ class Measured:
 
 
 def here(name: str, settings: Settings) -> Measured:
-  """Measures a section in this process."""
+  """Measure a section in this process."""
   start, before = time.monotonic(), machine.peak_mebibytes()
   rows = section(name)(settings)
   rows += _memory(before)
@@ -47,7 +47,7 @@ def here(name: str, settings: Settings) -> Measured:
 
 
 def apart(name: str, settings: Settings) -> Measured:
-  """Measures a section in a process of its own, which runs this module."""
+  """Measure a section in a process of its own, which runs this module."""
   start = time.monotonic()
   with tempfile.TemporaryDirectory(prefix="gdm-speed-") as folder:
     out = Path(folder) / "section.json"

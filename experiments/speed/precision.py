@@ -55,7 +55,7 @@ def run(settings: Settings) -> list[Row]:
 
 
 def _several(step: Callable[[], TrainState], num: int) -> Callable[[], TrainState]:
-  """A call of `num` steps, of which only the last state is there to be waited for."""
+  """Return a call of `num` steps, of which only the last state is there to be waited for."""
   return lambda: [step() for _ in range(num)][-1]
 
 

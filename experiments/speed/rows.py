@@ -46,7 +46,7 @@ class Row:
 
   @classmethod
   def from_dict(cls, values: dict[str, Any]) -> "Row":
-    """The inverse of `to_dict`."""
+    """Return the inverse of `to_dict`."""
     fields = {field.name: values[field.name] for field in dataclasses.fields(cls)}
     return cls(**{**fields, "spread": fields["spread"] and tuple(fields["spread"])})
 

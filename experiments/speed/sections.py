@@ -27,12 +27,13 @@ SECTIONS = {
 
 
 def section(name: str) -> Callable[[Settings], list[Row]]:
-  """The function that measures a section."""
+  """Return the function that measures a section."""
   return load_object(SECTIONS[name], "run")
 
 
 def choose(names: Sequence[str]) -> list[str]:
-  """The named sections in the table's order, all for none. Raises ConfigError with the name nearest to an unknown."""
+  """Return the named sections in the table's order, all for none. Raise ConfigError with the name nearest to an
+  unknown."""
   for name in names:
     if name not in SECTIONS:
       raise ConfigError(f"--sections has {name!r}; {nearest(name, SECTIONS)}")

@@ -38,7 +38,7 @@ class Settings:
   peers: str = ""
 
   def dataset(self) -> Dataset:
-    """The data to train and score on, in memory."""
+    """Return the data to train and score on, in memory."""
     return load_dataset("npz", path=self.data) if self.data else synthetic(self.split_sizes)
 
   @property

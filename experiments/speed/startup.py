@@ -81,7 +81,7 @@ def end(command: Sequence[str], workdir: Path, cache: Path) -> tuple[float, floa
 
 @contextlib.contextmanager
 def _launched(command: Sequence[str], cache: Path) -> Iterator[Callable[[str, Callable[[str], bool] | None], float]]:
-  """Starts a command, and kills it in the end.
+  """Start a command, and kills it in the end.
 
   Yields:
     `wait(complaint, reached)`: returns the seconds since the start once `reached(what it said so far)` holds, or, for

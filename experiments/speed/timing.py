@@ -46,12 +46,12 @@ def rates(times: Sequence[float], num: float = 1.0) -> list[float]:
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
-  """The slope of log time against log size by least squares: 1 where time is linear in size."""
+  """Return the slope of log time against log size by least squares: 1 where time is linear in size."""
   return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
 
 
 def summary(name: str, values: Sequence[float], unit: str, how: str, *, low: float | None = None,
             high: float | None = None) -> Row:
-  """A row of the values' median and quartiles."""
+  """Return a row of the values' median and quartiles."""
   quarter, median, three_quarters = (float(q) for q in np.quantile(np.asarray(values), (0.25, 0.5, 0.75)))
   return Row(name, median, unit, how, (quarter, three_quarters), low, high)

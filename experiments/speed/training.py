@@ -78,14 +78,15 @@ class Trainee:
     self._bare = jax.jit(make_train_step(model, self.optimizers), donate_argnums=0)
 
   def fresh_state(self) -> TrainState:
-    """A copy of the first state, for a step to donate."""
+    """Return a copy of the first state, for a step to donate."""
     return jax.tree.map(jnp.copy, self._state)
 
   def loader(self, batch_size: int) -> Loader:
     return Loader(self.dataset, batch_size, seed=0)
 
   def bare_step(self, batch_size: int, ahead: bool = False) -> Callable[[], TrainState]:
-    """A call that takes one step of `make_train_step` under plain `jax.jit`, on a batch that stays on the device.
+    """Return a call that takes one step of `make_train_step` under plain `jax.jit`, on a batch that stays on the
+    device.
 
     Args:
       batch_size: examples per step.
@@ -102,14 +103,14 @@ class Trainee:
     return compile_step(step, self._state, self.loader(batch_size).batch_shapes(steps), self.mesh, steps, unroll)
 
   def repeat(self, compiled: CompiledStep, batch_size: int) -> Callable[[], TrainState]:
-    """A call that takes the steps of one dispatch, on a batch that stays on the devices."""
+    """Return a call that takes the steps of one dispatch, on a batch that stays on the devices."""
     batch = meshes.put_batch(self.loader(batch_size).next_batches(compiled.steps_per_call),
                              meshes.batch_sharding(self.mesh, leading_axes=2))
     return self._stepper(lambda state, batch, key: compiled.call(state, batch, key, None)[:2], self.fresh_state(),
                          batch)
 
   def _stepper(self, compiled: TrainStep, state: TrainState, batch: Batch) -> Callable[[], TrainState]:
-    """A call that takes the next step from `state` on, always on `batch`."""
+    """Return a call that takes the next step from `state` on, always on `batch`."""
     def call() -> TrainState:
       nonlocal state
       state, _ = compiled(state, batch, self.key)
@@ -118,7 +119,7 @@ class Trainee:
     return call
 
   def fit(self, batch_size: int, num_steps: int, steps_per_call: int, turns: "Turns") -> None:
-    """Trains by `fit`, with `turns` as a hook."""
+    """Train by `fit`, with `turns` as a hook."""
     fit(make_train_step(self.model, self.optimizers), self.fresh_state(), self.loader(batch_size), key=self.key,
         num_steps=num_steps, steps_per_call=steps_per_call, mesh=self.mesh,
         window=MetricsWindow(turns.steps, lambda step, row: None), hooks=[Hook(turns.steps, turns)])

@@ -90,7 +90,7 @@ class BayesianNetwork:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event], parents before children; `temperature` divides each conditional's log-probability."""
+    """Draw [num, *event], parents before children; `temperature` divides each conditional's log-probability."""
     examples.refuse_condition(condition, "BayesianNetwork")
     dims = self.spec.num_dims
     x = tables.ancestral(self._layout, params["model"]["logits"], np.asarray(self._order), key,
@@ -99,7 +99,7 @@ class BayesianNetwork:
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions from their exact conditional.
+    """Draw the unknown dimensions from their exact conditional.
 
     Raises:
       SpecError: a known dimension has an unknown parent; the conditional then asks for inference, not for ancestors.
@@ -115,7 +115,7 @@ class BayesianNetwork:
 
 @functools.lru_cache(maxsize=64)
 def topological_order(parents: Parents) -> tuple[int, ...]:
-  """All dimensions, parents before children.
+  """Return all dimensions, parents before children.
 
   Raises:
     SpecError: the graph has a cycle; the message names it.

@@ -144,7 +144,7 @@ class BlockMixture:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event]; `temperature` divides the log-probabilities of the component and of the blocks' states."""
+    """Draw [num, *event]; `temperature` divides the log-probabilities of the component and of the blocks' states."""
     examples.refuse_condition(condition, "BlockMixture")
     component_key, value_key = jax.random.split(key)
     component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
@@ -152,7 +152,7 @@ class BlockMixture:
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown blocks from their exact conditional: the component is drawn given the known ones.
+    """Draw the unknown blocks from their exact conditional: the component is drawn given the known ones.
 
     Raises:
       SpecError: `known` holds a part of a block.
@@ -171,7 +171,7 @@ class BlockMixture:
     return examples.as_samples(self.spec, jnp.where(jnp.asarray(mask), flat, drawn))
 
   def _features(self, x: Int[Array, "batch dims"]) -> tuple[Float[Array, "batch states"], Float[Array, " batch"]]:
-    """Which states the blocks are in, one-hot, and the log-probability of all blocks that are in none."""
+    """Return which states the blocks are in, one-hot, and the log-probability of all blocks that are in none."""
     ones = blocks.count_ones(self._blocks, x)
     members = jnp.where(ones[:, self._blocks.owner] <= 1, x, 0)
     laplace = blocks.log_prob(self._blocks, jnp.zeros(()), self._blocks.sizes, ones, self.fallback)
@@ -184,7 +184,7 @@ class BlockMixture:
     return blocks.log_prob(self._blocks, logits, self._blocks.sizes[self._owner], ones, self.fallback)
 
   def _joint(self, params: PyTree, features: Float[Array, "batch states"]) -> Float[Array, "batch components"]:
-    """log w_k + sum_b log p_k(x_b) over the blocks that are in a state, as one matrix product."""
+    """Return log w_k + sum_b log p_k(x_b) over the blocks that are in a state, as one matrix product."""
     return params["log_weights"] + features @ self._with_fallback(params["logits"]).T
 
   def _nats(self, x: Int[Array, "batch dims"], params: PyTree) -> Float[Array, " batch"]:
@@ -207,7 +207,7 @@ class BlockMixture:
 
   def _draw(self, key: Key[Array, ""], logits: Float[Array, "components states"], component: Int[Array, " num"],
             temperature: float = 1.0) -> Int[Array, "num dims"]:
-    """All blocks of examples from the given components."""
+    """Return all blocks of examples from the given components."""
     dims, num_dims = self._blocks.dims, self.spec.num_dims
     none = num_dims + np.arange(len(dims))[:, None]
     states = np.concatenate([none, np.where(dims < num_dims, dims, len(self._owner))], axis=1)
@@ -255,7 +255,7 @@ class _Fit:
     return float((logits @ pseudo).sum() - self._model.min_count / 2 * log_weights.sum())
 
   def revise(self, iteration: int, statistics: PyTree, params: PyTree) -> PyTree | None:
-    """Learns the concentrations, removes components; None once there is nothing to change."""
+    """Learn the concentrations, removes components; None once there is nothing to change."""
     revised = dict(params)
     if iteration < self._model.learn_iterations:
       revised["concentration"] = self._learned(statistics, np.asarray(params["concentration"], np.float64))
@@ -266,13 +266,13 @@ class _Fit:
 
   def _too_small(self, each: Float[np.ndarray, " components"],
                  present: Bool[np.ndarray, " components"]) -> Int[np.ndarray, " removed"]:
-    """The smallest quarter of those below min_count: their examples may save the others. One always stays."""
+    """Return the smallest quarter of those below min_count: their examples may save the others. One always stays."""
     small = np.flatnonzero(present & (each < self._model.min_count))
     num = min(-(-len(small) // 4), int(present.sum()) - 1)
     return small[np.argsort(each[small])[:num]]
 
   def _learned(self, statistics: PyTree, concentration: Float[np.ndarray, " blocks"]) -> Float[Array, " blocks"]:
-    """Steps towards the most probable concentrations, given the expected counts of all components.
+    """Step towards the most probable concentrations, given the expected counts of all components.
 
     Minka 2000, eq. 55, for the sum of alpha with its mean fixed; with a Gamma prior of rate 1 and mode alpha per state.
     """

@@ -60,7 +60,7 @@ class ChowLiu:
     return {"model": {"logits": logits, "parents": order - 1, "order": order}}, {}
 
   def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
-    """Counts all pairs in one pass, spans the tree, smooths its tables."""
+    """Count all pairs in one pass, spans the tree, smooths its tables."""
     dims, levels = self.spec.num_dims, self.levels
 
     @jax.jit
@@ -86,7 +86,7 @@ class ChowLiu:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event] from the root to the leaves; `temperature` divides each conditional's log-probability."""
+    """Draw [num, *event] from the root to the leaves; `temperature` divides each conditional's log-probability."""
     examples.refuse_condition(condition, "ChowLiu")
     layout, logits = self._tables(params)
     dims = self.spec.num_dims
@@ -96,7 +96,7 @@ class ChowLiu:
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions from their exact conditional; any region.
+    """Draw the unknown dimensions from their exact conditional; any region.
 
     Messages from the leaves to the root, then draws from the root to the leaves (Pearl, Probabilistic reasoning in
     intelligent systems, 1988, section 4.2).
@@ -147,7 +147,7 @@ def mutual_information(pairs: Float[np.ndarray, "dims dims levels levels"]) -> F
 
 def maximum_spanning_tree(
     weights: Float[np.ndarray, "nodes nodes"]) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " nodes"]]:
-  """The spanning tree of largest total weight, rooted at node 0, by Prim's algorithm (1957).
+  """Return the spanning tree of largest total weight, rooted at node 0, by Prim's algorithm (1957).
 
   Returns:
     The parent of each node, -1 for the root; and the nodes in an order with parents before children. Both int32.

@@ -63,7 +63,7 @@ class Schedule(NamedTuple):
 
 def fit(key: Key[Array, ""], steps: Steps, schedule: Schedule, spec: DataSpec, batches: Iterable[Batch],
         report: Report | None = None) -> PyTree:
-  """The parameters that EM finds.
+  """Return the parameters that EM finds.
 
   `report(iteration, {"nll", "objective"})` follows the run that goes on, before each M-step and after the last, in
   nats per example. The objective, minus log-posterior per example, never rises; without a prior it is the nll.

@@ -89,7 +89,7 @@ class Ensemble:
     return params, carry
 
   def join(self, parts: Sequence[tuple[Params, Carry]]) -> tuple[Params, Carry]:
-    """The ensemble's parameters and carry from those of its components, in order."""
+    """Return the ensemble's parameters and carry from those of its components, in order."""
     params, carry = {}, {}
     for index, (own_params, own_carry) in enumerate(parts):
       params |= named_params(own_params, f"{index}/")
@@ -179,7 +179,7 @@ class Ensemble:
 
 
 def _has_several(model: Any) -> bool:
-  """Whether a model has several likelihoods; an ensemble has where one of its components has."""
+  """Return whether a model has several likelihoods; an ensemble has where one of its components has."""
   if isinstance(model, Ensemble):
     return any(map(_has_several, model.components))
   return isinstance(model, HasLikelihoods)
@@ -189,7 +189,7 @@ _LARGEST, _LEAST = ("lost", "stuck", "divergent"), ("least_path", "acceptance") 
 
 
 def _worst(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """The worst of what the components' samplers tell of their chains, so that a failure of one is seen."""
+  """Return the worst of what the components' samplers tell of their chains, so that a failure of one is seen."""
   worst = {}
   for names, pick in ((_LARGEST, jnp.max), (_LEAST, jnp.min)):
     for name in names:

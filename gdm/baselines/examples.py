@@ -34,18 +34,18 @@ def weights(batch: Batch) -> Float[Array, " batch"]:
 
 
 def exact(spec: DataSpec, batch: Batch, nats: Float[Array, " batch"]) -> LogLikelihood:
-  """The exact log-likelihood of whole examples; NaN for values that the spec does not allow."""
+  """Return the exact log-likelihood of whole examples; NaN for values that the spec does not allow."""
   return checked(spec, batch, LogLikelihood.of(nats, spec.num_dims))
 
 
 def exact_of_real(spec: DataSpec, batch: Batch, nats: Float[Array, "batch dims"]) -> LogLikelihood:
-  """The exact log-likelihood of what is within each example's length, from that of each dimension."""
+  """Return the exact log-likelihood of what is within each example's length, from that of each dimension."""
   total = jnp.sum(jnp.where(real_dims(spec, batch), nats, 0.0), axis=-1)
   return checked(spec, batch, LogLikelihood(total, num_real(spec, batch), Kind.EXACT))
 
 
 def accumulate(spec: DataSpec, statistic: Callable[..., PyTree], batches: Iterable[Batch], *args: Any) -> PyTree:
-  """The sum over all batches of `statistic(x [batch, dims], weight [batch], *args)`.
+  """Return the sum over all batches of `statistic(x [batch, dims], weight [batch], *args)`.
 
   Where examples have lengths the weight is [batch, dims], 0 for padding. The statistic is compiled and sums within a
   batch in float32; batches are added in float64 on the host, so that counts stay exact beyond the 2^24 of float32. A
@@ -72,14 +72,14 @@ def accumulate(spec: DataSpec, statistic: Callable[..., PyTree], batches: Iterab
 
 
 def check(spec: DataSpec, batch: Batch, first: int = 0) -> None:
-  """Raises DataError where a batch to fit to is not what the spec promises; its examples count from `first`."""
+  """Raise DataError where a batch to fit to is not what the spec promises; its examples count from `first`."""
   require_no_lengths(spec, batch)
   rows = {key: np.asarray(value) for key, value in batch.items()}
   check_rows(spec, rows, "the data to fit to", first + np.arange(len(rows["x"])))
 
 
 def no_batch() -> DataError:
-  """The error of a pass that served nothing."""
+  """Return the error of a pass that served nothing."""
   return DataError("there is no batch to fit to; `batches` must serve all training examples on every pass.")
 
 
@@ -111,7 +111,7 @@ def as_samples(spec: DataSpec, x: Num[Array, "num dims"]) -> Samples:
 
 
 def refuse_condition(condition: Array | None, who: str) -> None:
-  """Raises a SpecError when a condition is given to a model of p(x) alone."""
+  """Raise a SpecError when a condition is given to a model of p(x) alone."""
   if condition is not None:
     raise SpecError(f"{who} is a model of x alone: sample's condition must be None.")
 

@@ -117,7 +117,7 @@ class GaussianMixture:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event]; `temperature` divides the log-probability of the component and of its Gaussian."""
+    """Draw [num, *event]; `temperature` divides the log-probability of the component and of its Gaussian."""
     examples.refuse_condition(condition, "GaussianMixture")
     component_key, noise_key = jax.random.split(key)
     component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
@@ -127,7 +127,7 @@ class GaussianMixture:
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions from their exact conditional; any region: the component is drawn given the known."""
+    """Draw the unknown dimensions from their exact conditional; any region: the component is drawn given the known."""
     flat, known = examples.flat(self.spec, {"x": x}), jnp.ravel(known)
     component_key, noise_key = jax.random.split(key)
     marginal = self._covariance.marginal(params["model"]["factor"], known)
@@ -140,7 +140,7 @@ class GaussianMixture:
     return examples.as_samples(self.spec, jnp.where(known, flat, params["model"]["mean"][component] + drawn))
 
   def _joint(self, params: PyTree, x: Float[Array, "batch dims"]) -> Float[Array, "batch components"]:
-    """log w_k + log N(x; mean_k, ...)."""
+    """Return log w_k + log N(x; mean_k, ...)."""
     centred = x[:, None, :] - params["mean"]
     return params["log_weights"] + _log_normal(*self._covariance.whiten(params["factor"], centred))
 
@@ -159,7 +159,7 @@ class Covariance(Protocol):
   """How a factor F of a covariance F F^T is kept; leading axes are components or examples."""
 
   def factor(self, scale: Float[np.ndarray, "components dims"]) -> np.ndarray:
-    """The factor of independent dimensions with these standard deviations."""
+    """Return the factor of independent dimensions with these standard deviations."""
     ...
 
   def whiten(self, factor: Float[Array, "components ..."], centred: Float[Array, "batch components dims"]
@@ -178,18 +178,19 @@ class Covariance(Protocol):
 
   def maximize(self, second: np.ndarray, shift: np.ndarray, share: np.ndarray, scale: np.ndarray,
                floor: float) -> np.ndarray:
-    """The likeliest factor whose covariance is at least `floor` times diag(scale^2) in every direction."""
+    """Return the likeliest factor whose covariance is at least `floor` times diag(scale^2) in every direction."""
     ...
 
   def marginal(self, factor: Float[Array, "components ..."], known: Bool[Array, " dims"]
                ) -> Float[Array, "components ..."]:
-    """The factor of the known dimensions' covariance, with unit scale and no correlation in place of the others."""
+    """Return the factor of the known dimensions' covariance, with unit scale and no correlation in place of the
+    others."""
     ...
 
   def conditional(self, factor: Float[Array, "batch ..."], marginal: Float[Array, "batch ..."],
                   known: Bool[Array, " dims"], centred: Float[Array, "batch dims"],
                   noise: Float[Array, "batch dims"]) -> Float[Array, "batch dims"]:
-    """A draw of x - mean given its known dimensions, `centred`, which is 0 elsewhere."""
+    """Return a draw of x - mean given its known dimensions, `centred`, which is 0 elsewhere."""
     ...
 
 

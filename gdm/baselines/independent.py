@@ -61,13 +61,13 @@ class Independent:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event]; `temperature` divides each dimension's log-probability."""
+    """Draw [num, *event]; `temperature` divides each dimension's log-probability."""
     examples.refuse_condition(condition, "Independent")
     return examples.as_samples(self.spec, self._law.sample(params["model"], key, num, temperature))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions; exact for any region, which here says nothing about the rest."""
+    """Draw the unknown dimensions; exact for any region, which here says nothing about the rest."""
     drawn = self.sample(params, carry, key, x.shape[0]).x
     return Samples(jnp.where(known, x.astype(drawn.dtype), drawn), {})
 

@@ -59,7 +59,7 @@ class Counter:
     self._num_waiting = 0
 
   def add(self, x: Int[np.ndarray, "batch steps"], num_real: Int[np.ndarray, " batch"]) -> None:
-    """Counts the n-grams of sequences, of which the first `num_real` tokens count.
+    """Count the n-grams of sequences, of which the first `num_real` tokens count.
 
     What is kept of a token are the `order` tokens that end there: all n-grams that end there are the ends of these.
     """
@@ -79,7 +79,7 @@ class Counter:
     self._waiting, self._num_waiting = [], 0
 
   def ngrams(self) -> list[tuple[Int[np.ndarray, "num length"], Int[np.ndarray, " num"]]]:
-    """The different n-grams of each length from 1 on, sorted by their tokens, and how often each was seen."""
+    """Return the different n-grams of each length from 1 on, sorted by their tokens, and how often each was seen."""
     self._merge()
     found = []
     for length in range(1, self._order + 1):
@@ -95,7 +95,7 @@ class Counter:
 
 def distinct(rows: Int[np.ndarray, "num length"], counts: Int[np.ndarray, " num"]
              ) -> tuple[Int[np.ndarray, "different length"], Int[np.ndarray, " different"]]:
-  """The different rows in lexicographic order, and the sum of the counts of each."""
+  """Return the different rows in lexicographic order, and the sum of the counts of each."""
   if not len(rows):
     return rows, counts
   order = np.lexsort(rows.T[::-1])
@@ -105,7 +105,7 @@ def distinct(rows: Int[np.ndarray, "num length"], counts: Int[np.ndarray, " num"
 
 
 def smooth(counter: Counter, start: int) -> Weights:
-  """The smoothed weights of counted n-grams."""
+  """Return the smoothed weights of counted n-grams."""
   ngrams = counter.ngrams()
   sizes = [len(counts) for _, counts in ngrams]
   offsets = np.concatenate([[0], np.cumsum(sizes)])
@@ -154,7 +154,7 @@ class _Trie:
     self._first.append(self._first[-1] + len(grams))
 
   def find(self, grams: Int[np.ndarray, "num length"]) -> Int[np.ndarray, " num"]:
-    """The nodes of n-grams that are there."""
+    """Return the nodes of n-grams that are there."""
     node = np.zeros(len(grams), np.int64)
     for place in range(grams.shape[1]):
       node = self._first[place] + np.searchsorted(self._keys[place], node * self._num_tokens + grams[:, place])

@@ -73,7 +73,7 @@ class MarkovChain:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event] from first to last; `temperature` divides each conditional's log-probability."""
+    """Draw [num, *event] from first to last; `temperature` divides each conditional's log-probability."""
     examples.refuse_condition(condition, "MarkovChain")
     dims = self.spec.num_dims
     x = tables.ancestral(self._layout, params["model"]["logits"], np.arange(dims), key,
@@ -90,11 +90,11 @@ class MarkovChain:
     return None if self.homogeneous else self.num_steps
 
   def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
-    """Continues prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
+    """Continue prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
     return continuation.generate(self, params, key, num, **options)
 
   def init_cache(self, params: Params, num: int) -> Int[Array, " num"]:
-    """The last k values of each example as one number, the newest its least significant digit; none yet."""
+    """Return the last k values of each example as one number, the newest its least significant digit; none yet."""
     return jnp.zeros(num, jnp.int32)
 
   def conditional_step(self, params: Params, cache: Int[Array, " batch"], x_previous: Int[Array, " batch"],
@@ -108,7 +108,7 @@ class MarkovChain:
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions from their exact conditional; any region.
+    """Draw the unknown dimensions from their exact conditional; any region.
 
     Forward filtering, backward sampling with the time axis turned round (Scott, Bayesian methods for hidden Markov
     models, 2002, section 2.1): messages run from the last dimension to the first, draws from the first to the last.

@@ -109,7 +109,7 @@ class Mixture:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event]; `temperature` divides the log-probabilities of the component and of its dimensions."""
+    """Draw [num, *event]; `temperature` divides the log-probabilities of the component and of its dimensions."""
     examples.refuse_condition(condition, "Mixture")
     component_key, value_key = jax.random.split(key)
     component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
@@ -118,7 +118,7 @@ class Mixture:
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions from their exact conditional; any region: the component is drawn given the known."""
+    """Draw the unknown dimensions from their exact conditional; any region: the component is drawn given the known."""
     flat, known = examples.flat(self.spec, {"x": x}), jnp.ravel(known)
     component_key, value_key = jax.random.split(key)
     masked = {**params["model"], "logits": jnp.where(known[:, None], params["model"]["logits"], 0.0)}
@@ -131,7 +131,7 @@ class Mixture:
     return (x[..., None] == jnp.arange(1, self.levels)).astype(jnp.float32).reshape(len(x), -1)
 
   def _joint(self, params: PyTree, x: Int[Array, "batch dims"]) -> Float[Array, "batch components"]:
-    """log w_k + sum_d log p_k(x_d), as one matrix product."""
+    """Return log w_k + sum_d log p_k(x_d), as one matrix product."""
     base = params["logits"][..., 0]
     ratios = (params["logits"][..., 1:] - base[..., None]).reshape(self.num_components, -1)
     return params["log_weights"] + jnp.sum(base, axis=-1) + self._features(x) @ ratios.T

@@ -75,7 +75,7 @@ class NGram:
     return self._padded(kneser_ney.Weights(np.zeros(2, int), none.astype(int), none, np.ones(1))), {}
 
   def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
-    """Counts in one pass, then smooths.
+    """Count in one pass, then smooths.
 
     Raises:
       SpecError: there are more n-grams than the capacity.
@@ -111,14 +111,14 @@ class NGram:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws x [num, *event], all of full length; `temperature` divides the logits."""
+    """Draw x [num, *event], all of full length; `temperature` divides the logits."""
     examples.refuse_condition(condition, "NGram")
     forced = jnp.zeros((self.num_steps, num), jnp.int32)
     return self._draw(params, key, forced, np.zeros(self.num_steps, bool), Choice(temperature))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
                known: Bool[Array | np.ndarray, "*event"]) -> Samples:
-    """Keeps x where `known`, which must be concrete, and draws the rest given it, exactly.
+    """Keep x where `known`, which must be concrete, and draws the rest given it, exactly.
 
     Raises:
       SpecError: `known` is not a beginning of the sequence.
@@ -132,7 +132,7 @@ class NGram:
     return self._draw(params, key, forced, given, Choice())
 
   def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
-    """Continues prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
+    """Continue prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
     return continuation.generate(self, params, key, num, **options)
 
   def init_cache(self, params: Params, num: int) -> Int[Array, "num order"]:
@@ -165,7 +165,7 @@ class NGram:
     return examples.as_samples(self.spec, x)
 
   def _child(self, model: PyTree, node: Int[Array, "*shape"], token: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
-    """The node of the context that is one token longer; `NOWHERE` where it was never seen. By bisection."""
+    """Return the node of the context that is one token longer; `NOWHERE` where it was never seen. By bisection."""
     low, end = self._children(model, node)
     high = end
     for _ in range(math.ceil(math.log2(self.levels + 2))):

@@ -20,12 +20,12 @@ def euclidean(points: Num[np.ndarray, "num dims"], centre: Num[np.ndarray, " dim
 
 
 def hamming(points: Num[np.ndarray, "num dims"], centre: Num[np.ndarray, " dims"]) -> Float[np.ndarray, " num"]:
-  """How many dimensions differ: half the squared Euclidean distance of the one-hot codes."""
+  """Return how many dimensions differ: half the squared Euclidean distance of the one-hot codes."""
   return (points != centre).sum(axis=1, dtype=np.float64)
 
 
 def generator(key: Key[Array, ""]) -> np.random.Generator:
-  """A NumPy generator that follows from a JAX key, for choices made on the host."""
+  """Return a NumPy generator that follows from a JAX key, for choices made on the host."""
   return np.random.default_rng(np.asarray(jax.random.key_data(key), np.uint32).tolist())
 
 

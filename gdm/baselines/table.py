@@ -55,11 +55,11 @@ class Table:
     return self.levels**self.spec.num_dims
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """The uniform distribution."""
+    """Return the uniform distribution."""
     return {"model": {"logits": jnp.full(self.num_states, -np.log(self.num_states), jnp.float32)}}, {}
 
   def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
-    """Counts every state in one pass and smooths towards the product of the marginals."""
+    """Count every state in one pass and smooths towards the product of the marginals."""
     @jax.jit
     def count(x, weight):
       return jnp.zeros(self.num_states).at[self._index(x)].add(weight)
@@ -84,13 +84,13 @@ class Table:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws [num, *event] from p(x)^(1/temperature), normalized."""
+    """Draw [num, *event] from p(x)^(1/temperature), normalized."""
     examples.refuse_condition(condition, "Table")
     return self._draw(params["model"]["logits"] / temperature, key, num)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Draws the unknown dimensions from their exact conditional; any region."""
+    """Draw the unknown dimensions from their exact conditional; any region."""
     flat = examples.flat(self.spec, {"x": x})
     known = jnp.ravel(known)
     states = self._digits(jnp.arange(self.num_states))

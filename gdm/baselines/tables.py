@@ -40,7 +40,7 @@ class Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def layout_of(parents: tuple[tuple[int, ...], ...], levels: int, shared: tuple[int, ...] | None = None) -> Layout:
-  """The layout of tables for given parents.
+  """Return the layout of tables for given parents.
 
   Args:
     parents: per dimension its parents, the most telling first (smoothing drops the last first).
@@ -72,19 +72,19 @@ def layout_of(parents: tuple[tuple[int, ...], ...], levels: int, shared: tuple[i
 
 
 def rows_of(layout: Layout, x: Int[Array, "batch dims"]) -> Int[Array, "batch dims"]:
-  """The row of each dimension's table that an example falls into."""
+  """Return the row of each dimension's table that an example falls into."""
   return jnp.asarray(layout.offsets) + jnp.sum(x[:, layout.parents] * layout.strides, axis=-1)
 
 
 def log_probs(layout: Layout, logits: Float[Array, "rows levels"],
               x: Int[Array, "batch dims"]) -> Float[Array, "batch dims"]:
-  """log p(x_d | x_parents(d)) of every dimension, in nats; rows of `logits` are normalized."""
+  """Return log p(x_d | x_parents(d)) of every dimension, in nats; rows of `logits` are normalized."""
   return logits[rows_of(layout, x), x]
 
 
 def log_prob(layout: Layout, logits: Float[Array, "rows levels"],
              x: Int[Array, "batch dims"]) -> Float[Array, " batch"]:
-  """log p(x) = sum_d log p(x_d | x_parents(d)), in nats; rows of `logits` are normalized."""
+  """Return log p(x) = sum_d log p(x_d | x_parents(d)), in nats; rows of `logits` are normalized."""
   return jnp.sum(log_probs(layout, logits, x), axis=-1)
 
 
@@ -125,7 +125,7 @@ def smooth(counted: Float[np.ndarray, "rows levels"], alpha: float) -> Float[np.
 def ancestral(layout: Layout, logits: Float[Array, "rows levels"], order: Int[Array, " dims"] | np.ndarray,
               key: Key[Array, ""], x: Int[Array, "batch dims"], known: Bool[Array, " dims"] | np.ndarray,
               temperature: float = 1.0) -> Int[Array, "batch dims"]:
-  """Draws every dimension that is not known from its row, parents first.
+  """Draw every dimension that is not known from its row, parents first.
 
   Args:
     layout: where the tables lie.
@@ -149,6 +149,6 @@ def ancestral(layout: Layout, logits: Float[Array, "rows levels"], order: Int[Ar
 
 
 def require_alpha(alpha: float) -> None:
-  """Raises a SpecError unless the pseudo-count keeps every probability above zero."""
+  """Raise a SpecError unless the pseudo-count keeps every probability above zero."""
   if not alpha > 0:
     raise SpecError(f"model.alpha is {alpha}; it must be above 0, so that every input keeps a finite likelihood.")

@@ -16,7 +16,7 @@ class PickledError(ValueError):
 
 
 def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """All arrays of the file. Raises PickledError for Python objects, and one of `DAMAGE` where it is damaged."""
+  """Return all arrays of the file. Raise PickledError for Python objects, and one of `DAMAGE` where it is damaged."""
   arrays = {}
   with zipfile.ZipFile(path) as archive:
     for member in archive.namelist():

@@ -19,7 +19,7 @@ FALSE_JOIN_CHANCE = 0.05
 
 
 def find_blocks(rows: Iterable[np.ndarray]) -> tuple[tuple[int, ...], ...]:
-  """The partition of the columns of the training rows, in order; single columns are blocks of one.
+  """Return the partition of the columns of the training rows, in order; single columns are blocks of one.
 
   The rows come in parts [batch, dim] of zeros and ones, of any sizes.
 
@@ -53,7 +53,7 @@ def find_blocks(rows: Iterable[np.ndarray]) -> tuple[tuple[int, ...], ...]:
 
 
 def _pack(rows: Iterable[np.ndarray]) -> tuple[np.ndarray, Integer[np.ndarray, " dim"], int]:
-  """Each column's bits in bytes [dim, N / 8], its number of ones, and the number of rows."""
+  """Return each column's bits in bytes [dim, N / 8], its number of ones, and the number of rows."""
   pieces, counts, num_rows = [], 0, 0
   for part in rows:
     pieces.append(np.packbits(part.T.astype(bool), axis=1))
@@ -73,10 +73,10 @@ def _first_exclusive(packed: np.ndarray) -> Integer[np.ndarray, " dim"]:
 
 
 def _log_gamma_ratio(counts: Integer[np.ndarray, " num"]) -> Float[np.ndarray, " num"]:
-  """log Gamma(n + 1/2) - log Gamma(1/2)."""
+  """Return log Gamma(n + 1/2) - log Gamma(1/2)."""
   return scipy.special.gammaln(counts + 0.5) - scipy.special.gammaln(0.5)
 
 
 def _log_normalizer(num_rows: int, outcomes: Integer[np.ndarray, " num"]) -> Float[np.ndarray, " num"]:
-  """log Gamma(N + K/2) - log Gamma(K/2) of the Krichevsky-Trofimov code of N symbols out of K."""
+  """Return log Gamma(N + K/2) - log Gamma(K/2) of the Krichevsky-Trofimov code of N symbols out of K."""
   return scipy.special.gammaln(num_rows + outcomes / 2) - scipy.special.gammaln(outcomes / 2)

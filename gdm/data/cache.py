@@ -27,7 +27,7 @@ def directory() -> pathlib.Path | None:
 
 
 def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
-  """The arrays kept under `key`, else those of `make()`, which are then kept.
+  """Return the arrays kept under `key`, else those of `make()`, which are then kept.
 
   `key` must name all that `make` depends on; it becomes part of a file name.
   """
@@ -44,7 +44,7 @@ def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-  """Writes aside and renames; a folder that cannot be written or is full leaves no cache behind."""
+  """Write aside and renames; a folder that cannot be written or is full leaves no cache behind."""
   aside = None
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ class Dataset:
     object.__setattr__(self, "splits", splits)
 
   def split(self, name: str) -> Split:
-    """The split of that name. Raises DataError naming the known ones."""
+    """Return the split of that name. Raise DataError naming the known ones."""
     if name not in self.splits:
       raise DataError(f"{self.name} has no split {name!r}; {nearest(name, self.splits)}")
     return as_split(self.splits[name])
@@ -78,7 +78,7 @@ class Dataset:
     return identity
 
   def map(self, op: Op, fresh: bool = False, **changes: Any) -> "Dataset":
-    """The set with `op` done to the rows of every split, and these attributes replaced.
+    """Return the set with `op` done to the rows of every split, and these attributes replaced.
 
     The true density, the tokenizer, the sample rate and the units do not survive a change of the data unless `changes`
     gives the new ones.
@@ -88,7 +88,7 @@ class Dataset:
 
 
 def check(dataset: Dataset) -> None:
-  """Raises DataError where a split is empty, or in memory and not what the spec promises.
+  """Raise DataError where a split is empty, or in memory and not what the spec promises.
 
   What is on disk is checked as it is read.
   """
@@ -166,7 +166,7 @@ def _check_float32(dataset: Dataset) -> None:
 
 
 def smallest_dtype(levels: int) -> type[np.integer]:
-  """The type that discrete data of so many levels is kept in."""
+  """Return the type that discrete data of so many levels is kept in."""
   return np.uint8 if levels <= 256 else np.int32
 
 

@@ -14,7 +14,7 @@ _CHUNK_WORDS = 1 << 15  # words hashed at a time: what stays in a core's cache i
 
 
 def _mix(z: int) -> int:
-  """The finalizer of SplitMix64 (Steele, Lea and Flood 2014, fig. 16) on a Python integer."""
+  """Return the finalizer of SplitMix64 (Steele, Lea and Flood 2014, fig. 16) on a Python integer."""
   z &= _MASK
   z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
   z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -22,7 +22,7 @@ def _mix(z: int) -> int:
 
 
 def named(seed: int, name: str) -> int:
-  """A seed of its own for each name, so that two splits or purposes never share their draws."""
+  """Return a seed of its own for each name, so that two splits or purposes never share their draws."""
   return _mix(_mix(seed + _GOLDEN) + zlib.crc32(name.encode()))
 
 
@@ -54,6 +54,7 @@ def uniforms(seed: int, epoch: int, examples: Integer[np.ndarray, " batch"],
 
 
 def permutation(seed: int, epoch: int, num: int) -> Integer[np.ndarray, " {num}"]:
-  """The order of `num` examples in one epoch: a pure function of (seed, epoch), by Philox (Salmon et al. 2011)."""
+  """Return the order of `num` examples in one epoch: a pure function of (seed, epoch), by Philox (Salmon et al.
+  2011)."""
   key = np.array([seed & _MASK, epoch & _MASK], np.uint64)  # of a list numpy would make floating-point numbers
   return np.random.Generator(np.random.Philox(key=key)).permutation(num)

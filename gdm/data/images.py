@@ -5,7 +5,7 @@ from jaxtyping import Float, Num
 
 
 def resize_weights(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
-  """The matrix of bilinear interpolation along one axis, antialiased (a triangle as wide as the shrinking asks).
+  """Return the matrix of bilinear interpolation along one axis, antialiased (a triangle as wide as the shrinking asks).
 
   Rows sum to one; pixels are squares, so that pixel i of `new` is centred at (i + 1/2) old / new.
   """
@@ -26,7 +26,7 @@ def resize(x: Num[np.ndarray, "batch height width channels"],
 
 def center_crop(x: Num[np.ndarray, "batch height width channels"],
                 size: int) -> Num[np.ndarray, "batch {size} {size} channels"]:
-  """The central size x size of the images."""
+  """Return the central size x size of the images."""
   _, height, width, _ = x.shape
   top, left = (height - size) // 2, (width - size) // 2
   return x[:, top:top + size, left:left + size]

@@ -38,7 +38,7 @@ SOURCES: dict[str, Source] = {
 
 def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: Iterable[str] = (),
                  seed: int = 0) -> Dataset:
-  """The data set of that name, transformed and checked.
+  """Return the data set of that name, transformed and checked.
 
   Args:
     name: digits, toy2d:<density>, tfds:<set>, npz:<path>, text:<path>, wav:<path>; options follow as

@@ -60,7 +60,7 @@ class Loader:
                       "fingerprint": self._split.identity}
 
   def next_batches(self, k: int | None = None) -> HostBatch:
-    """The batch of one step [minibatches, batch, *event], or of k steps [k, minibatches, batch, *event]."""
+    """Return the batch of one step [minibatches, batch, *event], or of k steps [k, minibatches, batch, *event]."""
     num = self._minibatches * (1 if k is None else k)
     rows = self._read_memory(num) if self._split.in_memory else self._read_disk(num)
     self._next += num
@@ -79,9 +79,9 @@ class Loader:
     return {"epoch": epoch, "index": index, **self._identity}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    """Continues from a state of `get_state`.
+    """Continue from a state of `get_state`.
 
-    Raises DataError naming the field where the state is of another seed, batch size or data, or is no position.
+    Raise DataError naming the field where the state is of another seed, batch size or data, or is no position.
     """
     for field, value in self._identity.items():
       if field not in state or state[field] != value:
@@ -95,7 +95,7 @@ class Loader:
     self._close()
 
   def _read_memory(self, num: int) -> HostBatch:
-    """The next `num` minibatches, rows one after the other."""
+    """Return the next `num` minibatches, rows one after the other."""
     parts = [self._split.draw(examples, epoch) for epoch, examples in self._examples(self._next, num)]
     return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -119,7 +119,7 @@ class Loader:
         yield epoch, examples
 
   def _close(self) -> None:
-    """Forgets what was read ahead."""
+    """Forget what was read ahead."""
     close = getattr(self._ahead, "close", None)
     if close is not None:
       close()
@@ -182,7 +182,7 @@ class Passes:
 
 
 def _rows(batch_size: int, rows: Rows | None) -> Rows:
-  """The rows of each batch to serve, checked."""
+  """Return the rows of each batch to serve, checked."""
   checks.at_least("data.batch_size", batch_size, 1)
   rows = np.arange(batch_size) if rows is None else rows
   if not len(rows) or rows[0] < 0 or rows[-1] >= batch_size or np.any(np.diff(rows) < 1):

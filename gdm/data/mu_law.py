@@ -11,7 +11,8 @@ LEVELS = MU + 1
 
 
 def mu_law_encode(wave: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-  """The level in [0, 256) nearest to sgn(x) ln(1 + mu |x|) / ln(1 + mu), of samples x in [-1, 1]; others are clipped.
+  """Return the level in [0, 256) nearest to sgn(x) ln(1 + mu |x|) / ln(1 + mu), of samples x in [-1, 1]; others are
+  clipped.
 
   Decoding it gives x with an error of at most (1 + mu |x|) (256^(1 / 255) - 1) / mu: half a level.
   """
@@ -21,6 +22,6 @@ def mu_law_encode(wave: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shap
 
 
 def mu_law_decode(levels: Integer[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-  """The samples in [-1, 1] that levels in [0, 256) stand for."""
+  """Return the samples in [-1, 1] that levels in [0, 256) stand for."""
   companded = 2.0 * np.asarray(levels, np.float64) / MU - 1.0
   return np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(MU)) / MU

@@ -42,19 +42,19 @@ class Split(Mapping[str, Any]):
 
   @abc.abstractmethod
   def promising(self, spec: DataSpec, where: str) -> "Split":
-    """The split with rows held to the spec: reading others raises a DataError that begins with `where`."""
+    """Return the split with rows held to the spec: reading others raises a DataError that begins with `where`."""
 
   @abc.abstractmethod
   def rows(self, examples: Indices | slice) -> dict[str, np.ndarray]:
-    """The fixed form of these examples."""
+    """Return the fixed form of these examples."""
 
   @abc.abstractmethod
   def draw(self, examples: Indices, epoch: int) -> dict[str, np.ndarray]:
-    """The form that these examples take in this epoch of training."""
+    """Return the form that these examples take in this epoch of training."""
 
   @abc.abstractmethod
   def map(self, op: Op, fresh: bool = False) -> "Split":
-    """The split with `op` done to its rows; `fresh` if epochs differ, else it is done once (in memory)."""
+    """Return the split with `op` done to its rows; `fresh` if epochs differ, else it is done once (in memory)."""
 
   @functools.cached_property
   def digest(self) -> str:
@@ -82,7 +82,8 @@ def _parts(num_examples: int, values_each: int, num_values: int = _CHUNK_VALUES)
 
 
 def _digest(split: Split, parts: Iterable[Rows]) -> str:
-  """The digest of a split of which `parts` are the rows, or the first rows; in parts, so that none need be large."""
+  """Return the digest of a split of which `parts` are the rows, or the first rows; in parts, so that none need be
+  large."""
   hashes = {key: hashlib.sha256() for key in split}
   head: dict[str, str] = {}
   for rows in parts:
@@ -125,7 +126,7 @@ class MemorySplit(Split):
     return split
 
   def check(self) -> None:
-    """Raises a DataError where rows are not what the spec promises; looks once."""
+    """Raise a DataError where rows are not what the spec promises; looks once."""
     if self.promise is not None and not self._is_checked:
       for part in _parts(self.num_examples, self._arrays["x"][:1].size):
         check_rows(self.promise, _take(self._arrays, part), self._where, np.arange(part.start, part.stop))
@@ -239,7 +240,7 @@ class DiskColumn:
 
 
 def as_split(rows: Mapping[str, Any]) -> Split:
-  """A plain mapping of arrays as a split in memory; splits pass through."""
+  """Return a plain mapping of arrays as a split in memory; splits pass through."""
   return rows if isinstance(rows, Split) else MemorySplit(rows)
 
 

@@ -65,7 +65,7 @@ class Tokenizer:
 
   @classmethod
   def of(cls, rule: Rule, tokens: Iterable[str], unknown: bool, end: bool) -> "Tokenizer":
-    """The tokenizer of these tokens, and the special ones that it is to have."""
+    """Return the tokenizer of these tokens, and the special ones that it is to have."""
     words = tuple(tokens)
     vocabulary = (*words, *[UNKNOWN] * unknown, *[END] * end)
     return cls(rule, vocabulary, len(words) if unknown else None, len(words) + unknown if end else None)
@@ -74,9 +74,9 @@ class Tokenizer:
     return len(self.vocabulary)
 
   def encode(self, text: str) -> Int32[np.ndarray, " length"]:
-    """The ids of a text; [EOS] is not added.
+    """Return the ids of a text; [EOS] is not added.
 
-    Raises DataError naming the first token outside the vocabulary and its place, where there is no [UNK].
+    Raise DataError naming the first token outside the vocabulary and its place, where there is no [UNK].
     """
     places = list(self.rule.split(text))
     ids = self.find([token for token, _ in places])
@@ -87,7 +87,7 @@ class Tokenizer:
     return np.array(ids, np.int32)
 
   def find(self, tokens: Iterable[str]) -> list[int | None]:
-    """The id of each token; of one outside the vocabulary that of [UNK], or None where there is no [UNK]."""
+    """Return the id of each token; of one outside the vocabulary that of [UNK], or None where there is no [UNK]."""
     return [self._ids.get(token, self.unknown) for token in tokens]
 
   @functools.cached_property
@@ -95,7 +95,7 @@ class Tokenizer:
     return {token: i for i, token in enumerate(self.vocabulary) if i not in (self.unknown, self.end)}
 
   def decode(self, ids: Integer[np.ndarray, " length"] | Sequence[int]) -> str:
-    """The text of ids, up to the first [EOS]. Characters and words that were unknown read "[UNK]"."""
+    """Return the text of ids, up to the first [EOS]. Characters and words that were unknown read "[UNK]"."""
     tokens = []
     for i in ids:
       if i == self.end:

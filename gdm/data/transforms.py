@@ -129,7 +129,7 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
 
 
 def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  """The data stays as it is; only `spec.blocks` is new, and only for binary data. See gdm/data/blocks.py."""
+  """Return the data stays as it is; only `spec.blocks` is new, and only for binary data. See gdm/data/blocks.py."""
   del argument, seed
   # A categorical dimension is what a block would become, and steps of a sequence are no columns: nothing to find.
   if dataset.spec.levels != 2 or dataset.spec.has_lengths:
@@ -160,9 +160,9 @@ TRANSFORMS: dict[str, Transform] = {
 
 
 def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Dataset:
-  """The set after all transforms in order; its name tells of those that changed its data.
+  """Return the set after all transforms in order; its name tells of those that changed its data.
 
-  Raises ConfigError for an unknown name or argument, SpecError where a transform does not apply to the data.
+  Raise ConfigError for an unknown name or argument, SpecError where a transform does not apply to the data.
   """
   if isinstance(names, str):
     raise ConfigError(f"data.transforms is the string {names!r}; it must be a tuple of names, as ({names!r},).")
@@ -189,7 +189,7 @@ def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Datas
 
 
 def _on_x(function: Callable[[np.ndarray], np.ndarray]):
-  """A change of "x" row by row, the same in every epoch, as an operation on rows."""
+  """Return a change of "x" row by row, the same in every epoch, as an operation on rows."""
   def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
     del examples, epoch
     return {**rows, "x": function(rows["x"])}

@@ -31,7 +31,7 @@ def cut(pieces: Pieces, context: int) -> dict[str, np.ndarray]:
 
 
 def at_random_offsets(pieces: Pieces, context: int, seed: int) -> Op:
-  """An operation that puts windows from anywhere in place of the given rows; each place is as likely as another.
+  """Return an operation that puts windows from anywhere in place of the given rows; each place is as likely as another.
 
   A piece shorter than the context has one place, and gives a shorter window.
   """

@@ -74,14 +74,15 @@ def diffusion_loss(path: NoisePath, t: Float[Array, " batch"], noise: Float[Arra
                    predicted: Float[Array, "batch *event"],
                    density: Float[Array, " batch"] | float = 1.0,
                    levels: int | None = None) -> Float[Array, " batch"]:
-  """An unbiased estimate of the continuous-time diffusion loss by one time each, drawn from `density` (equation 17)."""
+  """Return an unbiased estimate of the continuous-time diffusion loss by one time each, drawn from `density`
+  (equation 17)."""
   return -0.5 * path.log_snr_rate(t) / density * squared_error(path, t, noise, predicted, levels)
 
 
 def step_loss(path: NoisePath, s: Float[Array, " batch"], t: Float[Array, " batch"],
               noise: Float[Array, "batch *event"], predicted: Float[Array, "batch *event"],
               levels: int | None = None) -> Float[Array, " batch"]:
-  """The term of one step from t to s < t in discrete time (equation 13)."""
+  """Return the term of one step from t to s < t in discrete time (equation 13)."""
   return 0.5 * jnp.expm1(path.log_snr(s) - path.log_snr(t)) * squared_error(path, t, noise, predicted, levels)
 
 

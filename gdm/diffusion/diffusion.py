@@ -338,7 +338,7 @@ class Diffusion:
 
   def _diffusion_loss(self, params: Params, path: NoisePath, data: Float[Array, "batch *event"], batch: Batch,
                       key: Key[Array, ""]) -> Float[Array, " batch"]:
-    """The diffusion loss at one time for each example, in nats."""
+    """Return the diffusion loss at one time for each example, in nats."""
     time_key, noise_key, label_key, dropout_key = jax.random.split(key, 4)
     t, density = sample_times(self.times, path, time_key, len(data))
     sample = noised(path, data, jax.random.normal(noise_key, data.shape, data.dtype), t)
@@ -351,7 +351,8 @@ class Diffusion:
   def _predictions(self, params: Params, path: NoisePath, x: Float[Array, "batch *event"], t: Float[Array, " batch"],
                    context: Float[Array, "batch width"] | None,
                    key: Key[Array, ""] | None) -> tuple[Float[Array, "batch *event"], Float[Array, "batch *event"]]:
-    """The network's prediction at x_t, and where the steps' log-variances lie: if not learned at 0, the posterior's."""
+    """Return the network's prediction at x_t, and where the steps' log-variances lie: if not learned at 0, the
+    posterior's."""
     features, time = self.inputs(path, x, t)
     rngs = {} if key is None else {"dropout": key}
     outputs: Any = self.module.apply({"params": params["model"]}, features, time, context, rngs=rngs)
@@ -569,7 +570,7 @@ class Diffusion:
     return Scaling(half, half)
 
   def _log_det(self, scaling: Scaling) -> Float[Array, ""]:
-    """log |d values / d x| of an example in nats; the probability of integers needs none."""
+    """Return log |d values / d x| of an example in nats; the probability of integers needs none."""
     if self.spec.is_discrete:
       return jnp.zeros(())
     return -jnp.sum(jnp.broadcast_to(jnp.log(scaling.scale), self.spec.event))
@@ -587,7 +588,7 @@ class Diffusion:
     return jax.nn.one_hot(jnp.asarray(labels), self.context_width)
 
   def _dropped(self, context: Array | None, key: Key[Array, ""]) -> Array | None:
-    """The context, withheld from some examples: a row of zeros."""
+    """Return the context, withheld from some examples: a row of zeros."""
     if context is None or self.label_dropout == 0.0:
       return context
     return context * jax.random.bernoulli(key, 1.0 - self.label_dropout, (len(context), 1))
@@ -630,7 +631,7 @@ class Diffusion:
 @functools.partial(jax.jit, static_argnames=("model", "num", "choice", "num_steps", "guidance", "num_frames"))
 def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None, num: int,
           choice: TimedSampler, num_steps: int, guidance: float, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
-  """Samples as served; compiled once for each model and each way to sample."""
+  """Sample as served; compiled once for each model and each way to sample."""
   path = model.stepping_path(params)
   noise_key, key = jax.random.split(key)
   x = prior_scale(path) * jax.random.normal(noise_key, (num, *model.spec.event))

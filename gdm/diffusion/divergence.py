@@ -19,7 +19,7 @@ class JacobianTrace(Protocol):
   """How the trace of a field's Jacobian is found."""
 
   def probes(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "num batch *event"]:
-    """The directions to differentiate along, which stay the same along an ODE."""
+    """Return the directions to differentiate along, which stay the same along an ODE."""
     ...
 
 
@@ -52,7 +52,7 @@ class Hutchinson:
 
 def divergence(field: Field, x: Float[Array, "batch *event"],
                probes: Float[Array, "num batch *event"]) -> tuple[Float[Array, "batch *event"], Float[Array, " batch"]]:
-  """The field at x, and for each example the sum over probes v of v^T J v.
+  """Return the field at x, and for each example the sum over probes v of v^T J v.
 
   It costs one evaluation of the field and `num` tangents along it.
   """

@@ -76,7 +76,7 @@ class ODELikelihood(NamedTuple):
 
 
 def probability_flow(denoise: Denoise, path: NoisePath) -> VelocityField:
-  """The velocity of the ODE; t is above 0, where the noise of a denoised x is unknown."""
+  """Return the velocity of the ODE; t is above 0, where the noise of a denoised x is unknown."""
   def velocity(x, t):
     level = path.level(t).like(x)
     data = denoise(x, t)
@@ -142,7 +142,7 @@ def log_likelihood(denoise: Denoise, path: NoisePath, data: Float[Array, "batch 
 
 
 def require_solved(solution: Solution | ODELikelihood, tolerance: Tolerance) -> None:
-  """Raises a ToleranceError that names the tolerance and the evaluations, unless the ODE was solved."""
+  """Raise a ToleranceError that names the tolerance and the evaluations, unless the ODE was solved."""
   if not bool(np.all(solution.solved)):
     raise ToleranceError(f"the probability-flow ODE did not reach rtol={tolerance.rtol:g}, atol={tolerance.atol:g} "
                          f"after {int(np.max(solution.nfe))} evaluations (max_steps={tolerance.max_steps}); allow more "
@@ -172,6 +172,6 @@ class _Counting(diffrax.AbstractStepSizeController):
 
 
 def _worst(error: Any) -> Float[Array, ""]:
-  """The largest over examples of the root mean square of an example's errors."""
+  """Return the largest over examples of the root mean square of an example's errors."""
   norms = [jnp.sqrt(jnp.mean(a.reshape(a.shape[0], -1) ** 2, axis=-1)).max() for a in jax.tree.leaves(error)]
   return jnp.max(jnp.stack(norms))

@@ -39,7 +39,7 @@ class Preconditioning:
 
   def data(self, sigma: Float[Array, "..."], x: Float[Array, "*shape"],
            output: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The denoised x of the network's output; sigma is a scalar or shaped to multiply x."""
+    """Return the denoised x of the network's output; sigma is a scalar or shaped to multiply x."""
     skip, out, _, _ = self.coefficients(sigma)
     return skip * x + out * output
 

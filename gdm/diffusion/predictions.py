@@ -23,15 +23,15 @@ class Prediction(Protocol):
   """
 
   def target(self, level: Level, data: Float[Array, "*shape"], noise: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The prediction of known data and noise."""
+    """Return the prediction of known data and noise."""
     ...
 
   def data(self, level: Level, x: Float[Array, "*shape"], value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The data at x_t."""
+    """Return the data at x_t."""
     ...
 
   def noise(self, level: Level, x: Float[Array, "*shape"], value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The noise at x_t."""
+    """Return the noise at x_t."""
     ...
 
   def noise_scale(self, level: Level) -> Float[Array, "..."]:
@@ -145,7 +145,7 @@ Denoise = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float
 
 
 def denoiser(source: Prediction, path: NoisePath, function: Denoise) -> Denoise:
-  """The denoising function of a function (x_t, t) that predicts something else."""
+  """Return the denoising function of a function (x_t, t) that predicts something else."""
   def denoise(x, t):
     return source.data(path.level(t).like(x), x, function(x, t))
 

@@ -72,7 +72,7 @@ def diffusion(spec: DataSpec, *, path: str | NoisePath | TrainablePath = "cosine
     fourier: exponents of features, see `NetworkInputs`.
     common: the other fields of `Diffusion`.
 
-  Raises ConfigError where a name is unknown, or parts do not go together.
+  Raise ConfigError where a name is unknown, or parts do not go together.
   """
   times = find("times", times, TIMES, **_steps_of(times, num_noise_steps))
   path = find("path", path, PATHS)
@@ -90,7 +90,7 @@ def diffusion(spec: DataSpec, *, path: str | NoisePath | TrainablePath = "cosine
 def find(field: str, value: str | Part, table: Mapping[str, Any], **settings: Any) -> Part:
   """Return what a name of a table stands for, made with `settings`; any other value as it is.
 
-  Raises ConfigError where the name is unknown.
+  Raise ConfigError where the name is unknown.
   """
   if not isinstance(value, str):
     return value
@@ -139,7 +139,7 @@ def find_decoder(value: str | Decoder, spec: DataSpec, has_steps: bool) -> Decod
 def discrete_path(field: str, path: NoisePath | TrainablePath, num_steps: int) -> PiecewiseBeta:
   """Return the T steps of noise along a path; those of DDPM along `VPLinear`.
 
-  Raises ConfigError where the path does not preserve variance, as such steps do.
+  Raise ConfigError where the path does not preserve variance, as such steps do.
   """
   if isinstance(path, PiecewiseBeta):
     return path

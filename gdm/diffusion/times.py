@@ -41,7 +41,7 @@ class Times(Protocol):
   def bound_steps(self) -> int | None: ...
 
   def at(self, path: NoisePath, rank: Float[Array, " batch"]) -> TimeSample:
-    """The times below which a fraction `rank`, in [0, 1], of all are."""
+    """Return the times below which a fraction `rank`, in [0, 1], of all are."""
     ...
 
 

@@ -11,5 +11,5 @@ def log_prob(logits: Float[Array, "*shape"], x: Num[Array, "*shape"]) -> Float[A
 
 
 def sample(key: Key[Array, ""], logits: Float[Array, "*shape"], temperature: float = 1.0) -> Int[Array, "*shape"]:
-  """Draws x in {0, 1}; `temperature` divides the logits."""
+  """Draw x in {0, 1}; `temperature` divides the logits."""
   return jax.random.bernoulli(key, jax.nn.sigmoid(logits / temperature)).astype(jnp.int32)

@@ -46,7 +46,7 @@ class Blocks(NamedTuple):
 
 @functools.lru_cache(maxsize=32)
 def blocks_of(spec: DataSpec) -> Blocks:
-  """The blocks of binary data; every dimension is a block of its own where the spec has none."""
+  """Return the blocks of binary data; every dimension is a block of its own where the spec has none."""
   members = spec.blocks or tuple((i,) for i in range(spec.num_dims))
   sizes = np.array([len(block) for block in members])
   span = sizes.max()
@@ -62,7 +62,7 @@ def blocks_of(spec: DataSpec) -> Blocks:
 
 
 def count_ones(blocks: Blocks, x: Num[Array, "batch dims"]) -> Int[Array, "batch variables"]:
-  """How many ones each block of x has; none or one where the pattern is a state of the block."""
+  """Return how many ones each block of x has; none or one where the pattern is a state of the block."""
   counts = [jnp.sum(x[:, group.dims], axis=-1, dtype=jnp.int32) for group in blocks.groups]
   order = np.argsort(np.concatenate([group.variables for group in blocks.groups]))
   return jnp.concatenate(counts, axis=1)[:, order]
@@ -86,7 +86,7 @@ def log_prob(blocks: Blocks, state: Float[Array, "..."], size: Int[Array, "..."]
 
 def draw(key: Key[Array, ""], logits: Float[Array, "*batch states"], size: Int[Array, "..."] | np.ndarray,
          fallback: float, temperature: float = 1.0) -> Int[Array, "*batch span"]:
-  """Draws patterns of blocks, padded with 0.
+  """Draw patterns of blocks, padded with 0.
 
   Args:
     key: a random key.
@@ -108,7 +108,7 @@ def draw(key: Key[Array, ""], logits: Float[Array, "*batch states"], size: Int[A
 
 
 def require_fallback(fallback: float) -> None:
-  """Raises a ConfigError unless every pattern of a block keeps a finite log-likelihood."""
+  """Raise a ConfigError unless every pattern of a block keeps a finite log-likelihood."""
   if not 0.0 < fallback < 1.0:
     raise ConfigError(f"fallback is {fallback}; it must lie strictly between 0 and 1, so that every pattern of a block "
                       "has a finite log-likelihood.")

@@ -13,5 +13,5 @@ def log_prob(logits: Float[Array, "*shape levels"], x: Num[Array, "*shape"]) -> 
 
 def sample(key: Key[Array, ""], logits: Float[Array, "*shape levels"],
            temperature: float = 1.0) -> Int[Array, "*shape"]:
-  """Draws x in [0, levels); `temperature` divides the logits."""
+  """Draw x in [0, levels); `temperature` divides the logits."""
   return jax.random.categorical(key, logits / temperature, axis=-1).astype(jnp.int32)

@@ -39,7 +39,7 @@ def num_parameters(channels: int, size: int, coupled: bool = True) -> int:
 
 
 def from_outputs(outputs: Float[Array, "*shape outputs"], channels: int, coupled: bool = True) -> Mixture:
-  """A network's `num_parameters` outputs as a mixture; coefficients go through tanh as in PixelCNN++."""
+  """Return a network's `num_parameters` outputs as a mixture; coefficients go through tanh as in PixelCNN++."""
   pairs = _num_pairs(channels) if coupled else 0
   parts = outputs.reshape(*outputs.shape[:-1], 1 + 2 * channels + pairs, -1)
   means, log_scales, coefficients = jnp.split(parts[..., 1:, :], [channels, 2 * channels], axis=-2)
@@ -78,7 +78,7 @@ def level_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], channel:
 
 def sample(key: Key[Array, ""], mixture: Mixture, levels: int,
            temperature: float = 1.0) -> Int[Array, "*shape channels"]:
-  """Draws pixels; `temperature` divides the logits and multiplies the scales.
+  """Draw pixels; `temperature` divides the logits and multiplies the scales.
 
   Towards 0 each draw is the level nearest to the mean, channel after channel, of the component of the largest weight.
   """
@@ -123,7 +123,7 @@ def to_unit(x: Num[Array, "*shape"], levels: int) -> Float[Array, "*shape"]:
 
 
 def _log1mexp(log_delta: Float[Array, "..."]) -> Float[Array, "..."]:
-  """log(1 - e^-d) of d = e^log_delta, also where d is too small to tell 1 - e^-d from d."""
+  """Return log(1 - e^-d) of d = e^log_delta, also where d is too small to tell 1 - e^-d from d."""
   delta = jnp.exp(log_delta)
   small = delta < 0.05
   series = log_delta - 0.5 * delta + jnp.square(delta) / 24.0  # the next term, d^4 / 2880, is beyond float32
@@ -131,7 +131,7 @@ def _log1mexp(log_delta: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _moved(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape channels size"]:
-  """The means of each channel where the channels before it are those of x."""
+  """Return the means of each channel where the channels before it are those of x."""
   if not mixture.coefficients.shape[-2]:
     return mixture.means
   return mixture.means + _couplings(mixture.coefficients, to_unit(x, levels))
@@ -139,7 +139,7 @@ def _moved(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> F
 
 def _log_weights(mixture: Mixture,
                  each: Float[Array, "*shape channels size"]) -> Float[Array, "*shape more size"]:
-  """log p(component, channels before c) for c = 0, 1, ..., channels, of each component's log p(channel)."""
+  """Return log p(component, channels before c) for c = 0, 1, ..., channels, of each component's log p(channel)."""
   start = jax.nn.log_softmax(mixture.logits, axis=-1)[..., None, :]
   return jnp.concatenate([start, start + jnp.cumsum(each, axis=-2)], axis=-2)
 

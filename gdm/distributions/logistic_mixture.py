@@ -19,14 +19,14 @@ def log_prob(logits: Float[Array, "*shape size"], means: Float[Array, "*shape si
 
 def cdf(logits: Float[Array, "*shape size"], means: Float[Array, "*shape size"],
         log_scales: Float[Array, "*shape size"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-  """The probability of values up to x."""
+  """Return the probability of values up to x."""
   z = (x[..., None] - means) * jnp.exp(-log_scales)
   return jnp.sum(jax.nn.softmax(logits, axis=-1) * jax.nn.sigmoid(z), axis=-1)
 
 
 def sample(key: Key[Array, ""], logits: Float[Array, "*shape size"], means: Float[Array, "*shape size"],
            log_scales: Float[Array, "*shape size"], temperature: float = 1.0) -> Float[Array, "*shape"]:
-  """Draws x; `temperature` divides the logits and multiplies the scales.
+  """Draw x; `temperature` divides the logits and multiplies the scales.
 
   Towards 0 each draw is the mean of the component of the largest weight.
   """

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 def recording_step(x: Float[Array, "batch dims"], tolerance: float = 0.1) -> Float[Array, " dims"]:
-  """The commonest gap between neighbouring distinct values of each dimension, equal within `tolerance`.
+  """Return the commonest gap between neighbouring distinct values of each dimension, equal within `tolerance`.
 
   Data that is recorded to a decimal shows that decimal; data that is not, about its mean gap. 1 where all values are
   equal.

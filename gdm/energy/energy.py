@@ -115,7 +115,7 @@ class EnergyModel(abc.ABC):
   def scored_by(self, name: str, **settings: Any) -> "EnergyModel":
     """Return the model with another normalizer, and `num_temperatures` and `num_chains` where they are given.
 
-    Raises ConfigError for an unknown name, other settings, or one that is no whole number.
+    Raise ConfigError for an unknown name, other settings, or one that is no whole number.
     """
     for setting, value in settings.items():
       if setting not in ANNEALING:

@@ -62,7 +62,7 @@ class GibbsEnergy(EnergyModel):
   @abc.abstractmethod
   def log_density(self, params: Params, x: Float[Array, "*lead dims"],
                   beta: Float[Array, ""] | float) -> Float[Array, "*lead"]:
-    """log f_beta(x) in nats."""
+    """Return log f_beta(x) in nats."""
 
   @abc.abstractmethod
   def transition(self, params: Params, key: Key[Array, ""], x: Float[Array, "*lead dims"],
@@ -72,11 +72,11 @@ class GibbsEnergy(EnergyModel):
 
   @abc.abstractmethod
   def base_log_normalizer(self, params: Params) -> Float[Array, ""]:
-    """log Z_0 in nats."""
+    """Return log Z_0 in nats."""
 
   @abc.abstractmethod
   def sample_base(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
-    """Draws from the base."""
+    """Draw from the base."""
 
   @abc.abstractmethod
   def sample_elsewhere(self, params: Params, key: Key[Array, ""], num: int) -> list[Float[Array, "num dims"]]:
@@ -88,7 +88,7 @@ class GibbsEnergy(EnergyModel):
 
   @abc.abstractmethod
   def enumerated_log_normalizer(self, params: Params) -> Float[Array, ""]:
-    """log Z in nats, exactly."""
+    """Return log Z in nats, exactly."""
 
   # What follows from it.
 
@@ -113,7 +113,7 @@ class GibbsEnergy(EnergyModel):
     return params, {"chains": chains.reshape(self.chain_shards, self.chains_per_shard, *self.spec.event)}
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """The energy gap, in nats: mean energy of the data minus that of the negatives; its gradient is -d log p's.
+    """Return the energy gap, in nats: mean energy of the data minus that of the negatives; its gradient is -d log p's.
 
     The loss itself is no likelihood. It settles while training goes well; a gap that runs away, or chains whose mean or
     energy leaves the data's, show a model that diverges.
@@ -132,28 +132,28 @@ class GibbsEnergy(EnergyModel):
     return LossOutput(jnp.mean(gap), metrics, carry)
 
   def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
-    """log f_1(x) in nats."""
+    """Return log f_1(x) in nats."""
     require_no_lengths(self.spec, batch)
     return nan_unless_valid(self.spec, batch, self.log_density(params, self.flatten(batch["x"]), 1.0))
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
                      examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
-    """log Z in nats: exact; or below it on average, so that log p is too high on average, with what share of Z lies in
-    modes that annealing from the base misses and that were found from elsewhere, as from examples."""
+    """Return log Z in nats: exact; or below it on average, so that log p is too high on average, with what share of
+    Z lies in modes that annealing from the base misses and that were found from elsewhere, as from examples."""
     flat = None if examples is None else self.flatten(examples)
     return (self.normalized.log_normalizer(self, params, carry, key, flat),)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """log p(x) in nats: exact; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples` chains from
-    each example."""
+    """Return log p(x) in nats: exact; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples`
+    chains from each example."""
     found = self.normalized.log_prob(self, params, carry, self.flatten(batch["x"]), key, num_samples)
     # Chains leave the exponential unbiased.
     return checked(self.spec, batch, LogLikelihood.of(found.nats, self.num_dims, found.kind, unbiased=True))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              num_steps: int = 0, start: str = "base") -> Samples:
-    """Draws [num, *event].
+    """Draw [num, *event].
 
     Args:
       params: the parameters.
@@ -185,7 +185,7 @@ class GibbsEnergy(EnergyModel):
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
-    """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part."""
+    """Keep x where `known`; the rest starts at the base and is annealed to the model given the known part."""
     drawn = _complete(self, params, key, self.flatten(x), jnp.ravel(jnp.asarray(known)))
     return Samples(self._shaped(drawn), {"nfe": self.num_temperatures})
 
@@ -232,7 +232,7 @@ class GibbsEnergy(EnergyModel):
     return chains + seen + self.sample_elsewhere(params, key, num)
 
   def flatten(self, x: Num[Array, "batch *event"] | Any) -> Float[Array, "batch dims"]:
-    """Examples as flat floats. Raises SpecError where they are not of the spec's shape."""
+    """Examples as flat floats. Raise SpecError where they are not of the spec's shape."""
     x = jnp.asarray(x)
     if x.shape[1:] != self.spec.event:
       raise SpecError(f"x has shape {x.shape}; it must be [batch, *spec.event] with spec.event {self.spec.event}.")

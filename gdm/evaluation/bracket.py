@@ -122,7 +122,7 @@ class _UpToConstant:
 def evaluate_bracket(model: Model, params: Params, carry: Carry, batches: Callable[[], Iterable[HostBatch]],
                      num_temperatures: int, *, key: Key[Array, ""], num_samples: int = 1,
                      mesh: Mesh | None = None) -> Bracket:
-  """Scores a split from both sides, by annealing over so many temperatures, whatever the model would do by itself.
+  """Score a split from both sides, by annealing over so many temperatures, whatever the model would do by itself.
 
   Args:
     model: a model with `log_likelihood`, `unnormalized_log_prob`, `log_normalizer`, and a likelihood called "ais".

@@ -124,7 +124,8 @@ def evaluate_labels(model: HasLabelProbs, params: Params, carry: Carry, batches:
 # The model is static, so that repeated evaluations of one model compile once.
 @functools.partial(jax.jit, static_argnames=("model",))
 def _classified(model: Any, params: Params, carry: Carry, batch: HostBatch) -> tuple[Array, ...]:
-  """log p(y | x), whether the likeliest label is y, its probability, and the mask: all of it on every process."""
+  """Return log p(y | x), whether the likeliest label is y, its probability, and the mask: all of it on every
+  process."""
   log_probs = model.log_label_probs(params, carry, batch)
   nats = jnp.take_along_axis(log_probs, jnp.asarray(batch["y"])[:, None], axis=1)[:, 0]
   nats = nan_unless_valid(model.spec, batch, nats, given=("y",))

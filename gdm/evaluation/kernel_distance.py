@@ -69,7 +69,7 @@ class Scale:
     return cls(flat.mean(axis=0), np.where(deviation > 0.0, deviation, 1.0))
 
   def __call__(self, x: Num[np.ndarray, "_ ..."]) -> Points:
-    """Rows in float64. Raises NotFiniteError naming the first example with NaN or infinity."""
+    """Rows in float64. Raise NotFiniteError naming the first example with NaN or infinity."""
     flat = x.reshape(len(x), -1).astype(np.float64)
     if not np.isfinite(flat).all():
       index = int(np.argmin(np.isfinite(flat).all(axis=1)))
@@ -78,9 +78,9 @@ class Scale:
 
 
 def median_bandwidth(x: Points) -> float:
-  """The median distance between points (Gretton et al. 2012, section 8), of at most 2,000 spread over `x`.
+  """Return the median distance between points (Gretton et al. 2012, section 8), of at most 2,000 spread over `x`.
 
-  Raises DataError where it is 0: most points are the same.
+  Raise DataError where it is 0: most points are the same.
   """
   some = x[np.linspace(0, len(x) - 1, min(len(x), _MEDIAN_POINTS)).astype(int)]
   squares = _squares(some, some)[np.triu_indices(len(some), 1)]
@@ -167,13 +167,13 @@ class KernelDistance:
   """
 
   def __init__(self, kernel: Kernel, data: Points):
-    """Raises DataError of fewer than four examples."""
+    """Raise DataError of fewer than four examples."""
     _require_enough(data, "data")
     self._kernel, self._data = kernel, data
     self._within = _within(kernel, data)
 
   def moments(self, samples: Points) -> Moments:
-    """What `squared` and `difference` need of the samples. Raises DataError of fewer than four."""
+    """What `squared` and `difference` need of the samples. Raise DataError of fewer than four."""
     _require_enough(samples, "samples")
     within = _within(self._kernel, samples)
     rows, columns, squares = _sums(self._kernel, samples, self._data)
@@ -185,7 +185,8 @@ class KernelDistance:
     return Moments(within, mean, effect, data_effect, max(left, 0.0) / ((num - 1) * (num_data - 1)))
 
   def squared(self, samples: Moments) -> Estimate:
-    """The squared MMD and its standard error over draws of both samples and data; unbiased, so it may be negative."""
+    """Return the squared MMD and its standard error over draws of both samples and data; unbiased, so it may be
+    negative."""
     num_data = len(self._data)
     value = samples.within.mean + self._within.mean - 2.0 * samples.mean
     noise = self._within.rest / (num_data - 2) + samples._data_noise
@@ -206,7 +207,7 @@ class KernelDistance:
 
 
 def _within(kernel: Kernel, x: Points) -> Within:
-  """Fits k(x_i, x_j) = mean + effect_i + effect_j to all pairs of different points, by least squares."""
+  """Fit k(x_i, x_j) = mean + effect_i + effect_j to all pairs of different points, by least squares."""
   num = len(x)
   rows, _, squares = _sums(kernel, x, x)
   itself = np.concatenate([np.diagonal(kernel(part, part)) for part in np.array_split(x, -(-num // 64))])
@@ -218,7 +219,7 @@ def _within(kernel: Kernel, x: Points) -> Within:
 
 
 def _sums(kernel: Kernel, x: Points, y: Points) -> tuple[np.ndarray, np.ndarray, float]:
-  """Sums of k(x_i, y_j) over j [n] and over i [m], and that of all squares, a few rows at a time."""
+  """Sum of k(x_i, y_j) over j [n] and over i [m], and that of all squares, a few rows at a time."""
   size = max(1, _CHUNK_VALUES // len(y))
   rows, columns, squares = [], np.zeros(len(y)), 0.0
   for start in range(0, len(x), size):
@@ -230,7 +231,7 @@ def _sums(kernel: Kernel, x: Points, y: Points) -> tuple[np.ndarray, np.ndarray,
 
 
 def _variance(effects: np.ndarray, noise: float) -> float:
-  """The variance of the true effects: that of their estimates less the variance that these have of their own."""
+  """Return the variance of the true effects: that of their estimates less the variance that these have of their own."""
   return max(float(np.var(effects, ddof=1)) - noise, 0.0)
 
 

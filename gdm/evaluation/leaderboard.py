@@ -103,7 +103,7 @@ class SeedMean:
     return "".join([*start, "*", *end])
 
   def mean(self, field: str) -> float:
-    """The mean over the runs of a number of their reports."""
+    """Return the mean over the runs of a number of their reports."""
     return float(np.mean([row.report[field] for row in self.rows]))
 
 
@@ -124,12 +124,12 @@ class OverSeeds(NamedTuple):
 
 
 def _may_flatter(row: Row) -> bool:
-  """Whether a row's number may be better than its model, as one that is neither exact nor a lower bound may."""
+  """Return whether a row's number may be better than its model, as one that is neither exact nor a lower bound may."""
   return row.report["kind"] not in (Kind.EXACT, Kind.LOWER_BOUND)
 
 
 def _place(row: Row) -> tuple[bool, float, str]:
-  """The key that rows of a table are sorted by."""
+  """Return the key that rows of a table are sorted by."""
   return _may_flatter(row), -row.report["nats_mean"], row.run
 
 
@@ -274,7 +274,7 @@ _AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr",
 
 
 def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Table]:
-  """Reads every `likelihood_*.json` at and below `workdirs` into tables, by data set and split.
+  """Read every `likelihood_*.json` at and below `workdirs` into tables, by data set and split.
 
   A `coded_<split>.json` beside it counts where it is of the same weights and data.
 
@@ -314,13 +314,13 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
 
 
 def with_differences(tables: Iterable[Table], against: str) -> list[Table]:
-  """The tables with each row's paired difference from a model, wherever scores of both were kept.
+  """Return the tables with each row's paired difference from a model, wherever scores of both were kept.
 
   Args:
     tables: the tables, with their means over seeds where those are to be compared too.
     against: name of a model, of whose runs the mean is taken example by example, or of one run.
 
-  Raises ConfigError where no table has such a row with scores.
+  Raise ConfigError where no table has such a row with scores.
   """
   compared = [_with_differences(table, against) for table in tables]
   if not any(table.against for table in compared):
@@ -360,7 +360,7 @@ def _with_differences(table: Table, against: str) -> Table:
 
 
 def with_seed_means(tables: Iterable[Table], trials: Mapping[Path, Trial]) -> list[Table]:
-  """The tables with the mean over seeds of each setting, in those where a setting has several seeds.
+  """Return the tables with the mean over seeds of each setting, in those where a setting has several seeds.
 
   A mean is over runs of one table (so of one data set, split, fingerprint and condition) whose reports are of one kind
   and were made in one way, and whose settings differ in the seed alone.
@@ -387,30 +387,30 @@ def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, .
 
 
 def _seed_mean(seeds: Mapping[int, Sequence[Row]]) -> SeedMean:
-  """The mean over the runs of one setting, which are given by seed."""
+  """Return the mean over the runs of one setting, which are given by seed."""
   runs = sorted(((row, seed) for seed, same in seeds.items() for row in same), key=lambda run: run[0].run)
   return SeedMean(tuple(row for row, _ in runs), tuple(seed for _, seed in runs))
 
 
 def render(tables: Sequence[Table], style: str = "text", width: int | None = None) -> str:
-  """The tables as `text`, `markdown` or `csv`.
+  """Return the tables as `text`, `markdown` or `csv`.
 
   `width` is the number of characters that a line of text should fit in: the names of runs are shortened for it, and
-  nothing else; None means as wide as needed. Raises ConfigError for an unknown style.
+  nothing else; None means as wide as needed. Raise ConfigError for an unknown style.
   """
   checks.one_of("format", style, _STYLES)
   return _STYLES[style](tables, width)
 
 
 def _run_names(folders: Iterable[Path]) -> dict[Path, str]:
-  """Each folder by its path below what all have in common, or by its own name where there is only one."""
+  """Return each folder by its path below what all have in common, or by its own name where there is only one."""
   folders = set(folders)
   common = Path(os.path.commonpath([folder.parent for folder in folders]))
   return {folder: str(folder.relative_to(common)) for folder in folders}
 
 
 def _mean_text(mean: SeedMean, text: Callable[[Report], str]) -> str:
-  """A mean as its runs would be written, with its relation to the truth, and its interval over seeds."""
+  """Return a mean as its runs would be written, with its relation to the truth, and its interval over seeds."""
   def ends(found: OverSeeds | None) -> Interval | None:
     return None if found is None or found.half is None else Interval.around(found.mean, found.half)
 
@@ -505,7 +505,7 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
 
 
 def _cells(row: Row) -> Report | None:
-  """The numbers of the cells of the record, where a report has them."""
+  """Return the numbers of the cells of the record, where a report has them."""
   return row.report.get("recording", {}).get("cells")
 
 

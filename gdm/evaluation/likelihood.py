@@ -65,7 +65,7 @@ class LogZ(NamedTuple):
 
   @classmethod
   def of(cls, normalizer: LogNormalizer) -> "LogZ":
-    """Fetch a log Z, with the kind that it has by its error. Raises NotFiniteError for one that is not finite."""
+    """Fetch a log Z, with the kind that it has by its error. Raise NotFiniteError for one that is not finite."""
     nats, stderr = float(normalizer.nats), float(normalizer.stderr)
     if not (math.isfinite(nats) and math.isfinite(stderr)):
       raise NotFiniteError(f"log Z is {nats} with standard error {stderr}; both must be finite.")
@@ -228,7 +228,7 @@ class SplitLikelihood:
 def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Iterable[HostBatch], *,
                         key: Key[Array, ""], num_draws: int = 1, num_samples: int = 1,
                         num_examples: int | None = None, mesh: Mesh | None = None) -> SplitLikelihood:
-  """Scores every example of `batches` exactly once, with products of the highest precision.
+  """Score every example of `batches` exactly once, with products of the highest precision.
 
   Args:
     model: a model with `log_likelihood`, or with `unnormalized_log_prob` and `log_normalizer`. One with both is scored
@@ -268,7 +268,7 @@ def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Ite
 
 
 def _placed(batches: Iterable[HostBatch], mesh: Mesh) -> Iterator[HostBatch]:
-  """The batches on the devices of `mesh`, each with a mask."""
+  """Return the batches on the devices of `mesh`, each with a mask."""
   sharding = meshes.batch_sharding(mesh, leading_axes=0)
   for batch in batches:
     meshes.require_divisible(mesh, meshes.whole_batch_size(mesh, len(batch["x"])), "evaluation.batch_size")
@@ -332,7 +332,7 @@ def _evaluate_both(model: Any, params: Params, carry: Carry, batches: Iterable[H
 
 
 def normalizer_kinds(model: HasUnnormalized, params: Params, carry: Carry, key: Key[Array, ""]) -> list[Kind]:
-  """The kinds of a model's estimates of log Z; nothing is computed but shapes."""
+  """Return the kinds of a model's estimates of log Z; nothing is computed but shapes."""
   kinds = []
 
   def traced(params, carry, key):
@@ -425,7 +425,7 @@ class _Scores(NamedTuple):
 
 def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch], num_draws: int,
            look: Callable[[np.ndarray, np.ndarray], None] | None = None) -> tuple[_Scores, dict[str, float], float]:
-  """Runs `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out.
+  """Run `score(batch, draw, batch index)` over the split; sums on the host in float64, padding left out.
 
   With the scores come the means of their details, and the largest numerical error of any. `look` is given each batch's
   scores and examples.
@@ -460,7 +460,7 @@ def _score(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[Ho
 
 
 def _require_real(num_dims: Int[np.ndarray, " batch"], num_real: Int[np.ndarray, " batch"], first: int) -> None:
-  """Raises DataError naming the first example of which a model scored other dimensions than the real ones."""
+  """Raise DataError naming the first example of which a model scored other dimensions than the real ones."""
   for row in np.flatnonzero(num_dims != num_real)[:1]:
     raise DataError(f"the model scored {num_dims[row]} dimensions of example {first + row}, of which {num_real[row]} "
                     "are real: it takes padding for data; choose a model of sequences, which heeds their lengths.")
@@ -468,7 +468,7 @@ def _require_real(num_dims: Int[np.ndarray, " batch"], num_real: Int[np.ndarray,
 
 def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable[HostBatch],
               num_draws: int) -> Iterator[list[_Scored]]:
-  """Yields, per batch, one result per draw, still on its way on the device."""
+  """Yield, per batch, one result per draw, still on its way on the device."""
   for index, batch in enumerate(batches):
     first = score(batch, 0, index)
     repeats = 1 if first.score.kind is Kind.EXACT else num_draws
@@ -476,7 +476,8 @@ def _dispatch(score: Callable[[HostBatch, int, int], _Scored], batches: Iterable
 
 
 def _one_late(items: Iterable[T]) -> Iterator[T]:
-  """The same items, each handed on when its successor was dispatched: the device works while the host fetches."""
+  """Return the same items, each handed on when its successor was dispatched: the device works while the host
+  fetches."""
   held: list[T] = []
   for item in items:
     yield from held

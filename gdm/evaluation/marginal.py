@@ -57,6 +57,7 @@ class OverLabels:
 
 
 def log_label_prior(y: Int[np.ndarray, " examples"], num_classes: int) -> tuple[float, ...]:
-  """log p(y) by the labels' frequencies, each counted once more than it occurs (Laplace's rule), so that all may."""
+  """Return log p(y) by the labels' frequencies, each counted once more than it occurs (Laplace's rule), so that all
+  may."""
   counts = np.bincount(np.asarray(y), minlength=num_classes) + 1.0
   return tuple(np.log(counts / counts.sum()).tolist())

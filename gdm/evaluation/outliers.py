@@ -32,14 +32,14 @@ class Separation(NamedTuple):
 
 
 def separation(inside: Float[np.ndarray, " inside"], outside: Float[np.ndarray, " outside"]) -> Separation:
-  """The area under the ROC curve of scores that should be higher inside, with its interval.
+  """Return the area under the ROC curve of scores that should be higher inside, with its interval.
 
   The interval is Student's of the logarithm of the odds, auroc to 1 - auroc, so that it stays within [0, 1]; the
   standard error is that of DeLong, DeLong and Clarke-Pearson (1988), the degrees of freedom are Brunner and Munzel's
   (2000). Where the scores show no spread, as where they separate the sets perfectly, it is that of a share of as many
   independent trials as the smaller set has examples: so large is the variance at most (Birnbaum and Klose, 1957).
 
-  Raises ConfigError unless there are two or more scores in both sets, none of them NaN.
+  Raise ConfigError unless there are two or more scores in both sets, none of them NaN.
   """
   for name, scores in (("inside", inside), ("outside", outside)):
     if len(scores) < 2 or np.isnan(scores).any():
@@ -61,14 +61,14 @@ def separation(inside: Float[np.ndarray, " inside"], outside: Float[np.ndarray, 
 
 
 def rotated(x: Pictures, seed: int) -> Pictures:
-  """Turned by a quarter. Raises SpecError for pictures that are not square."""
+  """Turned by a quarter. Raise SpecError for pictures that are not square."""
   if x.shape[1] != x.shape[2]:
     raise SpecError(f"x has shape {x.shape}; only square pictures can be turned by a quarter.")
   return np.rot90(x, axes=(1, 2))
 
 
 def shuffled(x: Pictures, seed: int) -> Pictures:
-  """The pixels of each picture in an order of its own."""
+  """Return the pixels of each picture in an order of its own."""
   flat = x.reshape(len(x), -1, x.shape[-1])
   order = np.argsort(np.random.default_rng(seed).random(flat.shape[:2]), axis=1)
   return np.take_along_axis(flat, order[..., None], axis=1).reshape(x.shape)
@@ -80,7 +80,7 @@ MADE_OF_DATA: Mapping[str, Callable[[Pictures, int], Pictures]] = {"rotated": ro
 def patches(pictures: Pictures, spec: DataSpec, num: int, seed: int) -> Pictures:
   """Patches of the data's size and levels, cut at random places out of pictures of bytes, grey where the data is.
 
-  Raises SpecError where the pictures are too small, or of other channels than the data or three.
+  Raise SpecError where the pictures are too small, or of other channels than the data or three.
   """
   *_, height, width, channels = pictures.shape
   if not (spec.is_image and spec.is_discrete):

@@ -33,7 +33,7 @@ class Grid:
 
   @classmethod
   def around(cls, points: Float[np.ndarray, "_ 2"], num: int = 512) -> "Grid":
-    """A square about twice as wide as the points, so that noise and tails have room."""
+    """Return a square about twice as wide as the points, so that noise and tails have room."""
     low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
     (x, y), half = ((low + high) / 2).tolist(), max(float((high - low).max()), 1e-6)
     return cls((x - half, x + half, y - half, y + half), num)
@@ -54,7 +54,8 @@ class Grid:
     return np.concatenate(values).reshape(self.num, self.num)
 
   def noised(self, log_density: Table, deviations: tuple[float, float]) -> Table:
-    """The log density of points plus Gaussian noise of a deviation along each axis; what leaves the grid is lost.
+    """Return the log density of points plus Gaussian noise of a deviation along each axis; what leaves the grid is
+    lost.
 
     The convolution is a product of Fourier transforms, which is as good with noise of less than a cell; what lies 36
     nats below the peak is round-off.
@@ -88,7 +89,7 @@ class Divergence(NamedTuple):
 def divergence(grid: Grid, true_log_density: Table, log_density: Table) -> Divergence:
   """KL(truth || model) of two log densities on the grid; infinite where the model has no mass and the truth has.
 
-  Raises NotFiniteError where a log density is NaN or +inf.
+  Raise NotFiniteError where a log density is NaN or +inf.
   """
   for name, table in (("true", true_log_density), ("model's", log_density)):
     if np.any(np.isnan(table) | (table == np.inf)):

@@ -39,7 +39,7 @@ class Yardstick:
 
   @classmethod
   def of(cls, spec: DataSpec, train: Num[np.ndarray, "_ ..."], data: Num[np.ndarray, "_ ..."]) -> "Yardstick":
-    """Raises DataError where the data are too few or all alike."""
+    """Raise DataError where the data are too few or all alike."""
     scale = Scale.of(spec, train)
     bandwidth, points = median_bandwidth(scale(train)), scale(data)
     kernels = {CUBIC: Polynomial(3), GAUSSIAN: Gaussian(bandwidth)}
@@ -82,7 +82,7 @@ class Row:
 
 
 def table(rows: Sequence[Row], floor: Row, reference: str | None) -> str:
-  """A line for each row, then the floor: squared distances and differences from the reference, times 1,000."""
+  """Return a line for each row, then the floor: squared distances and differences from the reference, times 1,000."""
   kernels = list(floor.squared)
   heading = ["samples", "NFE", "samples/s", *(f"{name} MMD² x 1000 ± 95 %" for name in kernels)]
   if reference is not None:
@@ -104,7 +104,7 @@ def table(rows: Sequence[Row], floor: Row, reference: str | None) -> str:
 
 def write_quality(path: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[Row], floor: Row,
                   reference: str | None) -> None:
-  """Writes everything as JSON, distances as they are. Raises WorkdirError where it cannot be written."""
+  """Write everything as JSON, distances as they are. Raise WorkdirError where it cannot be written."""
   contents = {**about, "reference": reference, "rows": [_plain(row) for row in rows], "floor": _plain(floor)}
   text = json.dumps(contents, indent=2, allow_nan=False) + "\n"
   write_whole(path, lambda file: file.write(text.encode()))
@@ -119,7 +119,7 @@ def _cell(estimate: Estimate) -> str:
 
 
 def _difference_cell(row: Row, name: str) -> str:
-  """The difference, half its interval, and how many standard errors worse it is."""
+  """Return the difference, half its interval, and how many standard errors worse it is."""
   if row.difference is None:
     return ""
   value, stderr, half = row.difference[name]

@@ -15,7 +15,7 @@ from gdm.precision import highest_precision
 @highest_precision()
 def scores(model: Model, params: Params, carry: Carry, x: Num[np.ndarray, "num *event"], key: Key[Array, ""],
            batch_size: int) -> Float[np.ndarray, " num"]:
-  """log p(x) in nats of each example, up to a constant where a model has such a score: it is the cheaper one.
+  """Return log p(x) in nats of each example, up to a constant where a model has such a score: it is the cheaper one.
 
   Raises:
     ConfigError: the model has neither.

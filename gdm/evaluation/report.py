@@ -31,7 +31,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
                  labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None) -> Report:
-  """The content of `likelihood_<split>.json`.
+  """Return the content of `likelihood_<split>.json`.
 
   Args:
     likelihood: the scores.
@@ -129,7 +129,7 @@ def _log_z(log_z: LogZ) -> Report:
 
 
 def _per_unit(likelihood: SplitLikelihood, units: Mapping[str, int]) -> Report:
-  """The counts, and the negative log-likelihood in nats of a token and of a character, on average."""
+  """Return the counts, and the negative log-likelihood in nats of a token and of a character, on average."""
   scored = int(likelihood.num_dims.sum())
   if scored != units["tokens"]:
     raise DataError(f"the model scored {scored} dimensions, but the text has {units['tokens']} tokens: it counts the "
@@ -139,7 +139,7 @@ def _per_unit(likelihood: SplitLikelihood, units: Mapping[str, int]) -> Report:
 
 
 def write_report(path: str | os.PathLike, report: Report) -> None:
-  """Writes the report whole or not at all. Raises NotFiniteError for NaN, WorkdirError where it cannot be written."""
+  """Write the report whole or not at all. Raise NotFiniteError for NaN, WorkdirError where it cannot be written."""
   path = Path(path)
   try:
     text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -150,7 +150,7 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
 
 
 def read_report(path: str | os.PathLike) -> Report:
-  """Reads what `write_report` wrote. Raises DataError, naming the file and the field, unless it is whole."""
+  """Read what `write_report` wrote. Raise DataError, naming the file and the field, unless it is whole."""
   try:
     report = json.loads(Path(path).read_text(encoding="utf-8"))
   except OSError as error:
@@ -173,7 +173,7 @@ def read_report(path: str | os.PathLike) -> Report:
 
 
 def _add_intervals(report: Report) -> None:
-  """Gives Student's intervals to a report of before they were written."""
+  """Give Student's intervals to a report of before they were written."""
   for name, value in (("nats", report["nats_mean"]), ("bits_per_dim", report["bits_per_dim"])):
     stderr = report[f"{name}_stderr"]
     half = None if stderr is None else student_975(report["num_examples"] - 1) * stderr
@@ -181,9 +181,10 @@ def _add_intervals(report: Report) -> None:
 
 
 def read_coded(path: str | os.PathLike, report: Report) -> float | None:
-  """The bits/dim of `coded_<split>.json`; None where there is none, or one of other weights or data than the report's.
+  """Return the bits/dim of `coded_<split>.json`; None where there is none, or one of other weights or data than the
+  report's.
 
-  Raises DataError where the file is damaged.
+  Raise DataError where the file is damaged.
   """
   try:
     coded = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -202,7 +203,7 @@ def read_coded(path: str | os.PathLike, report: Report) -> float | None:
 
 
 def one_line(report: Report) -> str:
-  """The report for a terminal; what follows ± is half the width of the 95 % interval."""
+  """Return the report for a terminal; what follows ± is half the width of the 95 % interval."""
   kind = Kind(report["kind"])
   doubtful = report.get("is_interval_doubtful", False)
   interval = "interval of 95 % at most, since scores are skewed" if doubtful else "95 % interval"

@@ -74,7 +74,7 @@ def scores_path(report: str | os.PathLike) -> Path:
 
 
 def write_scores(path: str | os.PathLike, likelihood: SplitLikelihood) -> None:
-  """Writes the scores whole or not at all; raises WorkdirError where they cannot be written."""
+  """Write the scores whole or not at all; raises WorkdirError where they cannot be written."""
   write_whole(path, lambda file: np.savez(
       file, nats=likelihood.nats, num_dims=likelihood.num_dims,
       normalizer_stderr=np.float64(likelihood.normalizer_stderr),
@@ -82,9 +82,9 @@ def write_scores(path: str | os.PathLike, likelihood: SplitLikelihood) -> None:
 
 
 def read_scores(path: str | os.PathLike, report: Report) -> Scores | None:
-  """The scores that a report is the mean of; None where there are none, or those of another evaluation.
+  """Return the scores that a report is the mean of; None where there are none, or those of another evaluation.
 
-  Raises DataError where the file is damaged.
+  Raise DataError where the file is damaged.
   """
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -108,7 +108,7 @@ def paired_difference(several: Sequence[Scores], others: Sequence[Scores], is_di
   What occurs on both sides, by identity, cancels as far as it does. Intervals are Student's over examples, combined
   with those of what the examples share.
 
-  Raises DataError for a single example.
+  Raise DataError for a single example.
   """
   num = len(several[0].nats)
   if num < 2:
@@ -131,7 +131,7 @@ def paired_difference(several: Sequence[Scores], others: Sequence[Scores], is_di
 
 
 def _contrast(several: Sequence[Scores], others: Sequence[Scores]) -> Iterator[tuple[Scores, float]]:
-  """The weight of each model's scores in the difference of two means, where it is not 0."""
+  """Return the weight of each model's scores in the difference of two means, where it is not 0."""
   distinct = {id(scores): scores for scores in (*several, *others)}
   for identity, scores in distinct.items():
     counts = [sum(id(each) == identity for each in side) / len(side) for side in (several, others)]

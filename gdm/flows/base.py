@@ -29,7 +29,7 @@ class Base(Protocol):
 
   def sample(self, params: Params, key: Key[Array, ""], num: int, event: tuple[int, ...],
              temperature: float = 1.0) -> Float[Array, "num *event"]:
-    """Draws; `temperature` multiplies the distance from the centre, so that 0 gives the centre itself."""
+    """Draw; `temperature` multiplies the distance from the centre, so that 0 gives the centre itself."""
     ...
 
 
@@ -118,7 +118,7 @@ class Mixture:
     return jax.nn.logsumexp(joint, axis=-1)
 
   def sample(self, params, key, num, event, temperature=1.0):
-    """Draws; `temperature` multiplies the components' scales and leaves their weights and means."""
+    """Draw; `temperature` multiplies the components' scales and leaves their weights and means."""
     pick_key, noise_key = jax.random.split(key)
     pick = jax.random.categorical(pick_key, params["logits"], shape=(num,))
     noise = jax.random.normal(noise_key, (num, *event), params["means"].dtype)

@@ -82,11 +82,11 @@ DEQUANTIZERS: dict[str, Callable[[int], nn.Module]] = {"uniform": lambda hidden:
 
 
 def dequantizer(name: str, hidden: int) -> nn.Module:
-  """The dequantizer called `name`; a ConfigError names the nearest known one."""
+  """Return the dequantizer called `name`; a ConfigError names the nearest known one."""
   checks.one_of("dequantization", name, DEQUANTIZERS)
   return DEQUANTIZERS[name](hidden)
 
 
 def _every_second(event: tuple[int, ...], odd: int) -> Bool[np.ndarray, "*event"]:
-  """A checkerboard over all axes."""
+  """Return a checkerboard over all axes."""
   return np.indices(event).sum(axis=0) % 2 == odd

@@ -140,7 +140,7 @@ class Flow(abc.ABC):
   @highest_precision()
   def inverse(self, params: Params, carry: Carry, z: Float[Array, "batch *latent"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
-    """The base to real data."""
+    """Return the base to real data."""
     out: Any = self.whole.apply(self._variables(params, carry), z, context, method="inverse")
     return out
 
@@ -151,7 +151,7 @@ class Flow(abc.ABC):
     return BASES[self.base].log_prob(params["model"]["base"], z) + log_det
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """The batch's mean negative log-likelihood of an example in nats, or its bound, over the constant num_dims.
+    """Return the batch's mean negative log-likelihood of an example in nats, or its bound, over the constant num_dims.
 
     Metrics: "nll" in nats per example; of discrete data "bits_per_dim".
     """
@@ -190,7 +190,7 @@ class Flow(abc.ABC):
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draws x [num, *event]; `temperature` multiplies the base's distance from its centre.
+    """Draw x [num, *event]; `temperature` multiplies the base's distance from its centre.
 
     Args:
       params, carry: the model's.
@@ -216,12 +216,12 @@ class Flow(abc.ABC):
 
   @highest_precision()
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:
-    """The base's values of examples; of discrete data with the dequantizer's noise."""
+    """Return the base's values of examples; of discrete data with the dequantizer's noise."""
     return self.forward(params, carry, self._real(params, batch, key)[0], self._context(batch)).value
 
   def decode(self, params: Params, carry: Carry, latent: Float[Array, "batch *latent"], key: Key[Array, ""],
              condition: Int[Array, " batch"] | None = None) -> Array:
-    """The examples that the base's values stand for; of discrete data the integers. A condition is labels."""
+    """Return the examples that the base's values stand for; of discrete data the integers. A condition is labels."""
     del key  # nothing is random
     if condition is not None:
       require_labels(self.spec, condition)
@@ -253,7 +253,7 @@ class Flow(abc.ABC):
     return out
 
   def _real(self, params: Params, batch: Batch, key) -> tuple[Float[Array, "batch *event"], Float[Array, " batch"]]:
-    """The data as real numbers, and the log-density of the noise that made them so.
+    """Return the data as real numbers, and the log-density of the noise that made them so.
 
     Levels outside [0, levels) leave the logit's domain, whose log-det is then NaN: an error where it is reported.
     """

@@ -18,14 +18,14 @@ NORMALIZATIONS: dict[str, Callable[[], Sequence[Bijection]]] = {
 
 
 def normalization(name: str) -> Sequence[Bijection]:
-  """A fresh normalization, or none; a ConfigError names the nearest known one."""
+  """Return a fresh normalization, or none; a ConfigError names the nearest known one."""
   checks.one_of("normalization", name, NORMALIZATIONS)
   return NORMALIZATIONS[name]()
 
 
 def vector_coupling(partition: Partition, transform: ElementwiseTransform, dims: int, hidden: tuple[int, ...],
                     context: int, activation: str, dropout: float, residual: bool = False) -> Coupling:
-  """A coupling of vectors whose parameters an MLP makes."""
+  """Return a coupling of vectors whose parameters an MLP makes."""
   outputs = partition.moved((dims,))[-1] * transform.num_parameters
   return Coupling(partition, transform, MLP(outputs, hidden, transform.num_parameters, context, residual,
                                             activation, dropout))
@@ -33,7 +33,7 @@ def vector_coupling(partition: Partition, transform: ElementwiseTransform, dims:
 
 def image_coupling(partition: Partition, transform: ElementwiseTransform, event: tuple[int, ...], width: int,
                    num_blocks: int, context: int, activation: str, dropout: float) -> Coupling:
-  """A coupling of images whose parameters residual convolutions make."""
+  """Return a coupling of images whose parameters residual convolutions make."""
   outputs = partition.moved(event)[-1] * transform.num_parameters
   return Coupling(partition, transform, ResidualConvolution(outputs, width, num_blocks, context, activation, dropout))
 

@@ -18,7 +18,7 @@ Draw = Callable[[Key[Array, ""], Array, Array], Array]
 
 def ancestral(step: Step, draw: Draw, cache: Any, key: Key[Array, ""], forced: Num[Array, "steps batch *value"],
               known: Bool[Array | np.ndarray, " steps"]) -> Num[Array, "steps batch *value"]:
-  """Draws a sequence of values, keeping those that are known.
+  """Draw a sequence of values, keeping those that are known.
 
   Args:
     step: `(cache, previous, index) -> (cache, logits)`; at index 0 the previous value is zeros and means nothing.

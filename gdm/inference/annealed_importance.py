@@ -108,13 +108,13 @@ def ladder(num_temperatures: int, sharpness: float = SHARPNESS) -> Float[np.ndar
 
 
 def ladder_of(path: Path, num_temperatures: int) -> Float[Array | np.ndarray, " rungs"]:
-  """`num_temperatures` steps from 0 to 1: the path's own ladder, where it has one. Raises ConfigError for none."""
+  """`num_temperatures` steps from 0 to 1: the path's own ladder, where it has one. Raise ConfigError for none."""
   usual = ladder(num_temperatures)
   return usual if path.ladder is None else path.ladder(num_temperatures)
 
 
 def check_ladder(betas: Float[Array | np.ndarray, " rungs"]) -> None:
-  """Raises a ConfigError unless the temperatures rise from 0, the base, to 1, the target.
+  """Raise a ConfigError unless the temperatures rise from 0, the base, to 1, the target.
 
   A ladder that is computed while compiling, as by a pilot run, is taken as it is.
   """
@@ -133,9 +133,9 @@ def check_ladder(betas: Float[Array | np.ndarray, " rungs"]) -> None:
 
 @highest_precision()
 def forward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""], num_chains: int) -> Annealed:
-  """Anneals `num_chains` chains from the base to the target; pure, one compiled loop over temperatures.
+  """Anneal `num_chains` chains from the base to the target; pure, one compiled loop over temperatures.
 
-  Raises ConfigError unless the ladder leads from 0 to 1.
+  Raise ConfigError unless the ladder leads from 0 to 1.
   """
   check_ladder(betas)
   base_key, key = jax.random.split(key)
@@ -156,12 +156,12 @@ def forward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Arr
 @highest_precision()
 def backward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""],
              x: Num[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """Anneals a chain from each example back to the base; pure, one compiled loop over temperatures.
+  """Anneal a chain from each example back to the base; pure, one compiled loop over temperatures.
 
   Returns:
     Log-weights in nats; the mean weight of an example, over keys, is p_ann(x) (arXiv:1412.8566, section 3).
 
-  Raises ConfigError unless the ladder leads from 0 to 1.
+  Raise ConfigError unless the ladder leads from 0 to 1.
   """
   check_ladder(betas)
   transition = path.reversal or path.transition
@@ -179,20 +179,21 @@ def backward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Ar
 
 def lower_bound(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""],
                 x: Num[Array, "batch *event"], num_samples: int = 1) -> Float[Array, " batch"]:
-  """A stochastic lower bound of log p_ann(x), in nats: the log of the mean weight of `num_samples` chains each."""
+  """Return a stochastic lower bound of log p_ann(x), in nats: the log of the mean weight of `num_samples` chains
+  each."""
   log_weights = backward(path, betas, key, jnp.concatenate([x] * num_samples))
   return jax.nn.logsumexp(log_weights.reshape(num_samples, -1), axis=0) - jnp.log(num_samples)
 
 
 def estimate(log_weights: Float[Array, " chains"], confidence: float = 0.95) -> Estimate:
-  """log Z, its standard error, and an interval.
+  """Return log Z, its standard error, and an interval.
 
   The interval is the hull of two. One is the delta method's, log of the mean weight plus or minus z standard errors,
   which is too low where few chains carry the weight. The other takes the log-weights, sums over many temperatures, for
   normal with mean m and variance s^2, so that log Z = m + s^2 / 2, plus or minus z sqrt(s^2 / n + s^4 / (2 (n - 1)))
   (Cox's method; Zhou and Gao, 1997): it knows of the weight that no chain has found.
 
-  Raises ConfigError for fewer than 2 chains, whose spread is unknown.
+  Raise ConfigError for fewer than 2 chains, whose spread is unknown.
   """
   num = log_weights.shape[0]
   if num < 2:

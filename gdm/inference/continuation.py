@@ -22,7 +22,7 @@ def generate(model: HasContext, params: Params, key: Key[Array, "..."], num: int
              prompt_length: Integer[Array | np.ndarray, " batch"] | None = None, max_length: int | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0, eos: int | None = None,
              pad: int = 0, with_log_probs: bool = False, num_alternatives: int = 0) -> Generated:
-  """Continues prompts, compiled once per model, shapes and options; see `gdm.inference.generation.generate`.
+  """Continue prompts, compiled once per model, shapes and options; see `gdm.inference.generation.generate`.
 
   Args:
     model: hashable.

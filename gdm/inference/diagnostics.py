@@ -77,7 +77,7 @@ def _number(info: Mapping[str, Any], name: str, default: float = float("nan")) -
 def split_rhat(draws: Num[ndarray, "chains draws"]) -> float:
   """Split R-hat (equations 1 to 4, each chain cut in two halves): near 1 where chains agree; above 1.01 is suspect.
 
-  Raises ConfigError for fewer than 4 draws a chain. Draws that never change give NaN: they say nothing of mixing.
+  Raise ConfigError for fewer than 4 draws a chain. Draws that never change give NaN: they say nothing of mixing.
   """
   halves = _halves(draws)
   num = halves.shape[1]
@@ -89,7 +89,8 @@ def split_rhat(draws: Num[ndarray, "chains draws"]) -> float:
 
 
 def rank_rhat(draws: Num[ndarray, "chains draws"]) -> float:
-  """The larger split R-hat of the rank-normalized draws and of their folded distances from the median (section 4).
+  """Return the larger split R-hat of the rank-normalized draws and of their folded distances from the median
+  (section 4).
 
   It also sees chains of different spread, and heavy tails do not mislead it.
   """
@@ -119,7 +120,7 @@ def agreement(name: str, draws: Num[ndarray, "chains draws"]) -> str:
 
 
 def in_words(value: float, digits: int = 3) -> str:
-  """The number in so many digits, or "unknown" for what is none."""
+  """Return the number in so many digits, or "unknown" for what is none."""
   return f"{value:.{digits}g}" if np.isfinite(value) else "unknown"
 
 
@@ -130,7 +131,8 @@ def rank_normalize(draws: Num[ndarray, "chains draws"]) -> Num[ndarray, "chains 
 
 
 def effective_sample_size(draws: Num[ndarray, "chains draws"]) -> float:
-  """How many independent draws would give the mean of all chains the same variance (section 3.2, equations 10 to 13).
+  """Return how many independent draws would give the mean of all chains the same variance (section 3.2, equations 10
+  to 13).
 
   Autocorrelations are summed over Geyer's initial monotone sequence, of split chains.
   """

@@ -48,7 +48,7 @@ class Choice:
       raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (1 means all tokens).")
 
   def draw(self, key: Key[Array, ""], logits: Float[Array, "*shape levels"]) -> Int[Array, "*shape"]:
-    """Draws tokens in [0, levels)."""
+    """Draw tokens in [0, levels)."""
     logits = logits / self.temperature
     if self.top_k is None and self.top_p == 1.0:
       return jax.random.categorical(key, logits).astype(jnp.int32)
@@ -58,7 +58,7 @@ class Choice:
     return jnp.take_along_axis(tokens, rank[..., None], axis=-1)[..., 0].astype(jnp.int32)
 
   def _kept(self, logits: Float[Array, "*shape ranks"]) -> Bool[Array, "*shape ranks"]:
-    """Which ranks, likeliest first, are drawn among: those before which less than top_p was reached."""
+    """Return which ranks, likeliest first, are drawn among: those before which less than top_p was reached."""
     if self.top_p == 1.0:
       return jnp.ones(logits.shape, bool)
     probs = jax.nn.softmax(logits)
@@ -97,7 +97,7 @@ def generate(step: Step, cache: Any, keys: Key[Array, " batch"], prompt: Int[Arr
              prompt_length: Int[Array, " batch"], max_length: int, choice: Choice | None = None, *,
              eos: int | None = None, pad: int = 0, with_log_probs: bool = False, num_alternatives: int = 0,
              prefill: Prefill | None = None) -> Generated:
-  """Continues prompts to `max_length` tokens, or to their `eos`. Pure, for use under `jax.jit`.
+  """Continue prompts to `max_length` tokens, or to their `eos`. Pure, for use under `jax.jit`.
 
   Args:
     step: `(cache, previous [batch], index) -> (cache, logits [batch, levels])`; at index 0 the previous token means
@@ -150,7 +150,7 @@ def generate(step: Step, cache: Any, keys: Key[Array, " batch"], prompt: Int[Arr
 
 def _explain(out: Generated, index: Int[Array, ""], drawing: Bool[Array, " batch"], token: Int[Array, " batch"],
              log_probs: Float[Array, "batch levels"]) -> Generated:
-  """Writes down, for sequences that draw, how probable their token was and what else there was."""
+  """Write down, for sequences that draw, how probable their token was and what else there was."""
   if out.log_probs is not None:
     value = jnp.take_along_axis(log_probs, token[:, None], axis=1)[:, 0]
     out = out._replace(log_probs=_put(out.log_probs, index, jnp.where(drawing, value, 0.0)))
@@ -170,7 +170,7 @@ def _put(array: Array, index: Int[Array, ""], value: Array) -> Array:
 
 def check_prompt(prompt: Integer[np.ndarray, "batch prompt"], prompt_length: Integer[np.ndarray, " batch"],
                  levels: int, context: int | None) -> None:
-  """Raises a DataError unless these are prompts, of at least one token each, for a model of `context` tokens."""
+  """Raise a DataError unless these are prompts, of at least one token each, for a model of `context` tokens."""
   for row, length in enumerate(prompt_length.tolist()):
     if not 1 <= length <= prompt.shape[1]:
       raise DataError(f"prompt_length[{row}] is {length}; it must be 1 to {prompt.shape[1]}, the width of prompt (to "
@@ -185,7 +185,7 @@ def check_prompt(prompt: Integer[np.ndarray, "batch prompt"], prompt_length: Int
 
 
 def check_lengths(max_length: int, context: int | None, longest_prompt: int) -> None:
-  """Raises a ConfigError unless sequences of `max_length` fit the context and the prompts fit into them."""
+  """Raise a ConfigError unless sequences of `max_length` fit the context and the prompts fit into them."""
   if max_length < 1 or max_length < longest_prompt:
     raise ConfigError(f"max_length is {max_length}; it counts the prompt and must be at least {max(longest_prompt, 1)}"
                       ", the length of the longest prompt." if longest_prompt else
@@ -195,6 +195,6 @@ def check_lengths(max_length: int, context: int | None, longest_prompt: int) -> 
 
 
 def check_token(name: str, token: int, levels: int) -> None:
-  """Raises a ConfigError unless the token called `name` is in the vocabulary."""
+  """Raise a ConfigError unless the token called `name` is in the vocabulary."""
   if not 0 <= token < levels:
     raise ConfigError(f"{name} is {token}; it must be a token in [0, {levels}), the vocabulary.")

@@ -13,7 +13,7 @@ def block_sweep(key: Key[Array, ""], x: Num[Array, "*shape"],
                 draw_hidden: Callable[[Key[Array, ""], Array], Array],
                 draw_visible: Callable[[Key[Array, ""], Array], Num[Array, "*shape"]],
                 known: Bool[Array, "*shape"] | Bool[Array, " dims"] | None = None) -> Num[Array, "*shape"]:
-  """Draws all hidden units given x, then x given them; a reversible kernel of x.
+  """Draw all hidden units given x, then x given them; a reversible kernel of x.
 
   Args:
     key: of this sweep.
@@ -30,7 +30,7 @@ def block_sweep(key: Key[Array, ""], x: Num[Array, "*shape"],
 def site_sweep(key: Key[Array, ""], x: Num[Array, "*lead sites"],
                logit: Callable[[Num[Array, "*lead sites"], Int[Array, ""]], Float[Array, "*lead"]],
                known: Bool[Array, " sites"] | None = None) -> Num[Array, "*lead sites"]:
-  """Draws each binary site given all others, from the first to the last and back: a reversible kernel.
+  """Draw each binary site given all others, from the first to the last and back: a reversible kernel.
 
   Args:
     key: of this sweep.
@@ -52,7 +52,7 @@ def site_sweep(key: Key[Array, ""], x: Num[Array, "*lead sites"],
 
 
 def repeat(kernel: Kernel, key: Key[Array, ""], x: Num[Array, "*shape"], num_steps: int) -> Num[Array, "*shape"]:
-  """Applies a kernel `num_steps` times in one compiled loop; step i's key is `fold_in(key, i)`."""
+  """Apply a kernel `num_steps` times in one compiled loop; step i's key is `fold_in(key, i)`."""
   if num_steps == 1:  # what contrastive divergence mostly asks for: nothing to loop over
     return kernel(jax.random.fold_in(key, 0), x)
 

@@ -48,7 +48,7 @@ def binary_step(key: Key[Array, ""], x: Num[Array, "*lead sites"],
 
 
 def _gains(log_density: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
-  """log f and its gradient, state by state."""
+  """Return log f and its gradient, state by state."""
   value, pullback = jax.vjp(log_density, x)
   return value, pullback(jnp.ones_like(value))[0]
 

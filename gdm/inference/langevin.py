@@ -18,7 +18,7 @@ LogProb = Callable[[Float[Array, "chains *event"]], Float[Array, " chains"]]
 
 def value_and_gradient(log_prob: LogProb, x: Float[Array, "chains *event"]
                        ) -> tuple[Float[Array, " chains"], Float[Array, "chains *event"]]:
-  """log f of every chain in nats, and its gradient there."""
+  """Return log f of every chain in nats, and its gradient there."""
   value, pullback = jax.vjp(log_prob, x)
   return value, pullback(jnp.ones_like(value))[0]
 
@@ -42,7 +42,7 @@ def step(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogPro
 def propose(key: Key[Array, ""], x: Float[Array, "chains *event"], gradient: Float[Array, "chains *event"],
             step_size: Float[Array, ""] | float, temperature: Float[Array, ""] | float,
             scale: Float[Array, "*event"] | float) -> Float[Array, "chains *event"]:
-  """The step from x by the gradient there."""
+  """Return the step from x by the gradient there."""
   noise = jax.random.normal(key, x.shape, x.dtype)
   return x + step_size * jnp.square(scale) * gradient + jnp.sqrt(2.0 * step_size * temperature) * scale * noise
 
@@ -51,7 +51,8 @@ def walk(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogPro
          step_sizes: Float[Array | np.ndarray, " steps"],
          temperatures: Float[Array | np.ndarray, " steps"] | float = 1.0,
          scale: Float[Array, "*event"] | float = 1.0) -> Float[Array, "chains *event"]:
-  """A step for every step size, and for its temperature, in one compiled loop; step i's key is `fold_in(key, i)`.
+  """Return a step for every step size, and for its temperature, in one compiled loop; step i's key is `fold_in(key,
+  i)`.
 
   The loop is not unrolled: on a CPU that took 1.0 to 1.3 times as long, and three times as long to compile.
   """
@@ -66,7 +67,7 @@ def walk(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: LogPro
 
 
 def geometric(first: float, last: float, num_steps: int) -> Float[np.ndarray, " steps"]:
-  """A schedule from `first` to `last` by equal factors. Raises ConfigError unless both are positive."""
+  """Return a schedule from `first` to `last` by equal factors. Raise ConfigError unless both are positive."""
   if not (first > 0.0 and last > 0.0):
     raise ConfigError(f"a schedule from {first} to {last} by equal factors has no steps; both must be positive.")
   return np.geomspace(first, last, num_steps)

@@ -174,7 +174,7 @@ def _leapfrog(log_prob: LogProb, scale: Scale) -> Callable:
 
 
 def mala(log_prob: LogProb, step_size: Float[Array, ""] | float, scale: Scale = 1.0) -> Kernel:
-  """The Metropolis-adjusted Langevin algorithm (Roberts and Tweedie, 1996): a Langevin step, accepted or not.
+  """Return the Metropolis-adjusted Langevin algorithm (Roberts and Tweedie, 1996): a Langevin step, accepted or not.
 
   Its proposal is that of gdm/inference/langevin.py with the same step size. It is Hamiltonian Monte Carlo of a single
   leapfrog step of sqrt(2 e) (Neal, section 5.2), and is computed so: the ratio of proposals needs no division by scale.
@@ -184,7 +184,7 @@ def mala(log_prob: LogProb, step_size: Float[Array, ""] | float, scale: Scale = 
 
 def unadjusted(log_prob: LogProb, step_size: Float[Array, ""] | float, temperature: Float[Array, ""] | float = 1.0,
                scale: Float[Array, "*event"] | float = 1.0) -> Kernel:
-  """The same proposals, never rejected, and so with a bias: a step of gdm/inference/langevin.py."""
+  """Return the same proposals, never rejected, and so with a bias: a step of gdm/inference/langevin.py."""
 
   def kernel(key, at):
     there = point(log_prob, langevin.propose(key, at.x, at.gradient, step_size, temperature, scale))

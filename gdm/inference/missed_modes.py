@@ -144,7 +144,7 @@ def log_normalizer(seen: Look, key: Key[Array, ""],
 
 @jax.jit
 def _found(seen: Look, runs: Run) -> Found:
-  """log Z by the parts of all runs."""
+  """Return log Z by the parts of all runs."""
   main, is_there = seen.main, seen.regions.is_there
   parts, in_main, before = [], [], []
   for index in range(MAX_REGIONS):
@@ -171,7 +171,7 @@ def _found(seen: Look, runs: Run) -> Found:
 
 
 def _first(before: Sequence[Region], region: Region, x: States) -> Bool[Array, " _"]:
-  """Which states are in a region and in none of those before it."""
+  """Return which states are in a region and in none of those before it."""
   inside = region.holds(x)
   for other in before:
     inside &= ~other.holds(x)
@@ -179,7 +179,7 @@ def _first(before: Sequence[Region], region: Region, x: States) -> Bool[Array, "
 
 
 def _part(run: Run, counts: Bool[Array, " _"]) -> Float[Array, " units"]:
-  """Each unit's log of its estimate of the part of Z at states that count; -inf where none does."""
+  """Return each unit's log of its estimate of the part of Z at states that count; -inf where none does."""
   log_weights = jnp.where(counts.reshape(run.log_weights.shape), run.log_weights, -jnp.inf)
   return jax.nn.logsumexp(log_weights, axis=1) - jnp.log(log_weights.shape[1])
 
@@ -229,7 +229,7 @@ def _half_space(known: Float[Array, "known dims"], others: Float[Array, "others 
 
 
 def _total(parts: Sequence[Float[Array, " units"]]) -> Estimate:
-  """The sum of parts of Z by the log-weights of each, -inf for units that count for nothing."""
+  """Return the sum of parts of Z by the log-weights of each, -inf for units that count for nothing."""
   each = [_partial(part) for part in parts]
   nats = jax.nn.logsumexp(jnp.stack([part.nats for part in each]))
   shares = jnp.exp(jnp.stack([part.nats for part in each]) - nats)

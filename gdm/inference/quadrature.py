@@ -161,7 +161,7 @@ class _Found(NamedTuple):
 
 
 def _find(density: Callable[..., Array], box: Box, hints: Array, *constants: Array) -> _Found:
-  """The better of two: in the box's coordinates, and, where that is not good, in the frame of what was found."""
+  """Return the better of two: in the box's coordinates, and, where that is not good, in the frame of what was found."""
   num_dims = hints.shape[1]
   log_density = _of_points(density, constants)
   first = _Frame(box.centre, jnp.eye(num_dims, dtype=hints.dtype))
@@ -185,7 +185,7 @@ def _find(density: Callable[..., Array], box: Box, hints: Array, *constants: Arr
 
 
 def _scan(log_density: LogDensity, box: Box, dtype: Any) -> Float[Array, "points dims"]:
-  """The highest points of a finer grid that stand above their neighbours."""
+  """Return the highest points of a finer grid that stand above their neighbours."""
   num_dims = box.centre.shape[0]
   num = _SCANNED[num_dims]
   points = box.centre + _product(_graded(box, (np.arange(num) + 0.5) / num).astype(dtype))
@@ -201,7 +201,7 @@ def _graded(box: Box, steps: np.ndarray) -> Float[Array, "points dims"]:
 
 
 def _of_points(density: Callable[..., Array], constants: tuple[Array, ...]) -> LogDensity:
-  """log f of any number of points, by that of one."""
+  """Return log f of any number of points, by that of one."""
   return jax.vmap(lambda point: density(point[None], *constants)[0])
 
 
@@ -234,14 +234,14 @@ _log_integral.defvjp(_forward, _backward)
 
 def _integrate(log_density: LogDensity, frame: _Frame, box: Box, hints: Float[Array, "hints dims"],
                wanted: Array) -> _Found:
-  """The integral over a box about the frame's origin; nothing, at once, where it is not wanted."""
+  """Return the integral over a box about the frame's origin; nothing, at once, where it is not wanted."""
   num_dims = hints.shape[1]
   edges = _graded(box, np.linspace(0.0, 1.0, _FIRST[num_dims] + 1)).astype(hints.dtype)
   lower, size = _product(edges[:-1]), _product(jnp.diff(edges, axis=0))
   seen, log_seen = frame.coordinates(hints), log_density(hints)
 
   def weigh(lower, size, highest):
-    """log mass, log error and log rounding of cells, and the largest log f so far."""
+    """Return log mass, log error and log rounding of cells, and the largest log f so far."""
     points, kronrod, gauss = _nodes(lower, size)
     log_f = log_density(frame.place(points.reshape(-1, num_dims))).reshape(points.shape[:2])
     top = jnp.max(log_f, axis=1)
@@ -342,7 +342,7 @@ def _nodes(lower: Float[Array, "cells dims"],
 
 
 def _product(line: Float[Array, "num dims"]) -> Float[Array, "points dims"]:
-  """All combinations of one row's value for each dimension."""
+  """Return all combinations of one row's value for each dimension."""
   num_dims = line.shape[1]
   return jnp.stack(jnp.meshgrid(*line.T, indexing="ij"), axis=-1).reshape(-1, num_dims)
 

@@ -47,7 +47,7 @@ class Swarm(NamedTuple):
 @highest_precision()
 def run(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""], num_islands: int,
         num_chains: int) -> Swarm:
-  """Anneals islands of chains from the base to the target; pure, one compiled loop over temperatures.
+  """Anneal islands of chains from the base to the target; pure, one compiled loop over temperatures.
 
   Args:
     path: from the base to the target.
@@ -56,7 +56,7 @@ def run(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, 
     num_islands: populations that know nothing of each other.
     num_chains: chains of each.
 
-  Raises ConfigError unless the ladder leads from 0 to 1.
+  Raise ConfigError unless the ladder leads from 0 to 1.
   """
   check_ladder(betas)
   base_key, key = jax.random.split(key)
@@ -110,7 +110,7 @@ def resampled(key: Key[Array, ""], weights: Float[Array, "islands chains"]) -> I
 
 
 def select(x: Num[Array, "islands chains *event"], taken: Int[Array, "islands chains"]) -> Num[Array, "..."]:
-  """The chains that are taken, of each island its own."""
+  """Return the chains that are taken, of each island its own."""
   return jax.vmap(lambda x, taken: x[taken])(x, taken)
 
 

@@ -85,7 +85,7 @@ class Tuning(NamedTuple):
 @highest_precision()
 def tune(log_density: LogDensity, x: Float[Array, "groups chains *event"], spread: Float[Array, "*event"],
          key: Key[Array, ""], *, num_leapfrog: int, longest_step: float) -> Tuning:
-  """Runs a pilot; pure, one compiled loop over its rungs.
+  """Run a pilot; pure, one compiled loop over its rungs.
 
   Args:
     log_density: (x, beta) -> log f_beta of all chains, group after group, in nats.

@@ -28,12 +28,12 @@ INITIALIZERS: dict[str, jax.nn.initializers.Initializer] = {
 
 
 def activation(name: str) -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
-  """The activation called `name`; a ConfigError names the nearest known one."""
+  """Return the activation called `name`; a ConfigError names the nearest known one."""
   checks.one_of("activation", name, ACTIVATIONS)
   return ACTIVATIONS[name]
 
 
 def initializer(name: str) -> jax.nn.initializers.Initializer:
-  """The weight initialization called `name`; a ConfigError names the nearest known one."""
+  """Return the weight initialization called `name`; a ConfigError names the nearest known one."""
   checks.one_of("weight_init", name, INITIALIZERS)
   return INITIALIZERS[name]

@@ -17,7 +17,7 @@ PLAIN = ("NHWC", "HWIO", "NHWC")
 
 def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Array, "rows columns inputs outputs"],
                 stride: int = 1) -> Float[Array, "batch new_height new_width outputs"]:
-  """The sums of each pixel's neighbourhood times the kernel, zeros around the image, at every `stride`-th pixel.
+  """Return the sums of each pixel's neighbourhood times the kernel, zeros around the image, at every `stride`-th pixel.
 
   Sides are divided by the stride and rounded up. Of a square kernel of odd size; what is computed is the same on every
   device, as near as rounding, but in what order is the device's.
@@ -36,7 +36,8 @@ def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Arra
 
 def patches(x: Float[Array, "batch rows columns inputs"], size: int = 3,
             stride: int = 1) -> Float[Array, "batch new_rows new_columns taps"]:
-  """The size x size neighbourhood of every `stride`-th pixel, side by side; zeros outside the image, as of "SAME".
+  """Return the size x size neighbourhood of every `stride`-th pixel, side by side; zeros outside the image, as of
+  "SAME".
 
   A product with these is a convolution. On a CPU it takes about as long as one, but the gradient of its weights takes
   tens of times as long inside a loop, as where several training steps make one call.
@@ -85,7 +86,7 @@ def _plain(x: Array, kernel: Array, stride: int, dimensions: tuple[str, str, str
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _on_cpu(x: Array, kernel: Array, stride: int) -> Array:
-  """The plain convolution, with derivatives that a CPU computes well.
+  """Return the plain convolution, with derivatives that a CPU computes well.
 
   XLA's CPU backend has one fast convolution, that of batch, rows, columns, channels and a kernel of rows, columns,
   inputs, outputs. Other orders of axes it brings into that one by transposes, but not inside loops: there it takes a

@@ -33,7 +33,7 @@ class Tile(NamedTuple):
 
 
 def whole(num_in: int, num_out: int) -> tuple[Tile, ...]:
-  """The one tile of a kernel whose mask changes from step to step."""
+  """Return the one tile of a kernel whose mask changes from step to step."""
   return (Tile(num_in, 0, num_out),)
 
 
@@ -48,7 +48,7 @@ def staircase(degrees: np.ndarray, limits: np.ndarray) -> tuple[Tile, ...]:
 
 def connections(degrees: Int[Array | np.ndarray, " rows"],
                 limits: Int[Array | np.ndarray, " columns"]) -> Bool[Array | np.ndarray, "rows columns"]:
-  """The mask of a kernel: which inputs each unit may see."""
+  """Return the mask of a kernel: which inputs each unit may see."""
   return degrees[:, None] <= limits[None, :]
 
 
@@ -65,7 +65,7 @@ def tile_masks(tiles: tuple[Tile, ...], degrees: Int[np.ndarray, " in"],
 
 
 def dense_kernel(params: dict[str, Array], tiles: tuple[Tile, ...]) -> Float[Array, "rows columns"]:
-  """The kernel of a MaskedDense as one matrix, zero outside its tiles."""
+  """Return the kernel of a MaskedDense as one matrix, zero outside its tiles."""
   rows = max(tile.rows for tile in tiles)
   columns = [jnp.pad(params[f"kernel_{i}"], ((0, rows - tile.rows), (0, 0))) for i, tile in enumerate(tiles)]
   return jnp.concatenate(columns, axis=1)

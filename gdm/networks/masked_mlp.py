@@ -90,7 +90,7 @@ class AutoregressiveMLP(nn.Module):
 
   def __call__(self, x: Float[Array, "batch dims"], context: Float[Array, "batch width"] | None = None
                ) -> Float[Array, "batch dims num_parameters"]:
-    """The parameters of every dimension."""
+    """Return the parameters of every dimension."""
     weights, tiles, h = self._weights(context, x.shape[0]), self._tiles(), x.T
     for layer, bias in enumerate(weights.biases):
       h = self._hidden(layer, _products(weights.kernels[layer], tiles[layer], h) + bias, h, weights.scales[layer])
@@ -99,7 +99,7 @@ class AutoregressiveMLP(nn.Module):
     return outputs.T
 
   def _outputs(self, weights: Weights, h: Array) -> Array:
-    """The last layer, [num_parameters, dims, batch]; its bias is a row of the kernel.
+    """Return the last layer, [num_parameters, dims, batch]; its bias is a row of the kernel.
 
     There are many outputs: adding to all of them, and summing their gradients, would each be a pass over memory.
     """
@@ -111,7 +111,7 @@ class AutoregressiveMLP(nn.Module):
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
   def steps(self, batch: int, context: Float[Array, "batch width"] | None = None) -> Walk:
-    """The network position by position: all steps together multiply as much as one call does.
+    """Return the network position by position: all steps together multiply as much as one call does.
 
     A hidden unit that sees positions up to k is final once they are known, so that step k + 1 computes the units of
     degree k and no others: a window of the sorted units, as wide as there are units of a degree. Units of other degrees
@@ -236,6 +236,6 @@ def _products(kernels: dict[str, Array], tiles: tuple[Tile, ...], x: Array) -> A
 
 
 def _full(kernels: dict[str, Array], tiles: tuple[Tile, ...], rows: int) -> Array:
-  """The kernel of all tiles, and of all rows below."""
+  """Return the kernel of all tiles, and of all rows below."""
   dense = dense_kernel(kernels, tiles)
   return jnp.pad(dense, ((0, rows - len(dense)), (0, 0)))

@@ -104,7 +104,7 @@ class Prior(nn.Module):
 
 def require_context(context: Float[Array, "batch width"] | None, width: int,
                     who: str) -> Float[Array, "batch width"] | None:
-  """The context; a SpecError unless it is [batch, width], or None where width is 0."""
+  """Return the context; a SpecError unless it is [batch, width], or None where width is 0."""
   found = 0 if context is None else context.shape[-1]
   if found != width:
     raise SpecError(f"{who} was made for a context of width {width} (0 is none), but the context has width {found}.")

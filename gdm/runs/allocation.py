@@ -24,13 +24,13 @@ _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "jax_r
 
 
 def will_run_on_cpu() -> bool:
-  """Whether JAX will choose the CPU, as far as can be told before its backend starts."""
+  """Return whether JAX will choose the CPU, as far as can be told before its backend starts."""
   chosen = os.environ.get("JAX_PLATFORMS", "")
   return chosen == "cpu" or not (chosen or any(importlib.util.find_spec(plugin) for plugin in _PLUGINS))
 
 
 def limit_threads(num: int) -> None:
-  """Gives the CPU backend so many threads instead of one for each core; to be called before it starts.
+  """Give the CPU backend so many threads instead of one for each core; to be called before it starts.
 
   It shares even small products among all of them, where handing over costs more than it saves: a perceptron of 128
   units on a batch of 100 took a fifth less time with one thread than with two.
@@ -39,7 +39,7 @@ def limit_threads(num: int) -> None:
 
 
 def keep_freed_memory() -> bool:
-  """Tells glibc not to give memory back to the system; False where there is another allocator.
+  """Tell glibc not to give memory back to the system; False where there is another allocator.
 
   The process stays as large as it once was. For a program that does the same step again and again; to be called before
   the backend starts its threads.

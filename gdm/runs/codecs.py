@@ -43,7 +43,7 @@ _PICTURES = {
 
 
 def _values(examples: Examples) -> np.ndarray:
-  """All real values, one example after another."""
+  """Return all real values, one example after another."""
   flat = examples.x.reshape(len(examples.x), -1)
   if examples.length is None:
     return flat.ravel()
@@ -52,7 +52,7 @@ def _values(examples: Examples) -> np.ndarray:
 
 
 def _sheet(x: np.ndarray, binary: bool) -> Image.Image:
-  """All images side by side in as good as a square, which is what formats for pictures are made for."""
+  """Return all images side by side in as good as a square, which is what formats for pictures are made for."""
   num, height, width, channels = x.shape
   columns = math.isqrt(num - 1) + 1
   rows = -(-num // columns)

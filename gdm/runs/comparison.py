@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
 
 
 def parse_choices(text: str) -> tuple[Choice, ...]:
-  """"ddim:20,ancestral:1000" as choices. Raises ConfigError where it is none, or names one twice."""
+  """"ddim:20,ancestral:1000" as choices. Raise ConfigError where it is none, or names one twice."""
   choices = []
   for part in text.split(","):
     name, _, steps = part.strip().partition(":")
@@ -82,7 +82,7 @@ def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Choice
 
 def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], reference: Choice | None,
             tell: Callable[[str], None] = lambda text: None) -> Comparison:
-  """Draws `num` samples by each choice, in batches of `evaluation.batch_size`, and takes their distances from a split.
+  """Draw `num` samples by each choice, in batches of `evaluation.batch_size`, and takes their distances from a split.
 
   Raises:
     ConfigError: `num` is too small, or the sampler or an option is none of the model's.
@@ -119,7 +119,7 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], re
 
 def _beside(drawn: Sequence[tuple[Row, dict[str, Moments]]], reference: Choice | None,
             yardstick: Yardstick) -> Iterator[Row]:
-  """The rows, each but the reference with its difference from it."""
+  """Return the rows, each but the reference with its difference from it."""
   others = {row.name: moments for row, moments in drawn}
   for row, moments in drawn:
     if reference is None or row.name == reference.name:

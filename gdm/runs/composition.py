@@ -123,8 +123,8 @@ def require_unseen(paths: Sequence[str], runs: Sequence[TrainedRun]) -> None:
 
 
 def _leaks(trained: Dataset, held: Dataset) -> list[tuple[str, int, int]]:
-  """The splits of `held` that have examples of the training split of `trained`, not of its own: name, how many, of all.
-  """
+  """Return the splits of `held` that have examples of the training split of `trained`, not of its own: name, how
+  many, of all. """
   known = _hashes(trained.split("train")) - _hashes(held.split("train"))
   counts = [(split, sum(row in known for row in _row_hashes(held.split(split))), held.num_examples(split))
             for split in held.splits if split != "train"]

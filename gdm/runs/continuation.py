@@ -21,7 +21,7 @@ from gdm.training.streams import stream_key
 
 
 def require_generator(name: str, model: Model, dataset: Dataset) -> HasGenerate:
-  """The model called `name`. Raises ConfigError unless it continues sequences, and those are text or sound."""
+  """Return the model called `name`. Raise ConfigError unless it continues sequences, and those are text or sound."""
   if not isinstance(model, HasGenerate):
     raise ConfigError(f"{name} is no model of sequences, which alone can go on from a prompt; use experiments.sample.")
   if dataset.tokenizer is None and dataset.sample_rate is None:
@@ -56,7 +56,7 @@ class Continuation:
 def continue_prompts(model: HasGenerate, params: Params, key: Key[Array, ""],
                      prompts: Sequence[Integer[np.ndarray, " _prompt"]], length: int, levels: int,
                      eos: int | None = None, batch_size: int = 500, **options: Any) -> list[Continuation]:
-  """Draws up to `length` tokens after each prompt.
+  """Draw up to `length` tokens after each prompt.
 
   Args:
     model: a model of sequences.
@@ -101,7 +101,7 @@ def continue_prompts(model: HasGenerate, params: Params, key: Key[Array, ""],
 
 def _extend(found: list[Continuation], starts: Integer[np.ndarray, " batch"], out: Generated, length: int,
             eos: int | None) -> None:
-  """Adds what one round drew, up to `length` tokens, to those that have not ended."""
+  """Add what one round drew, up to `length` tokens, to those that have not ended."""
   for row, item in enumerate(found):
     if item.ended:
       continue

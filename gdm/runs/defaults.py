@@ -16,7 +16,7 @@ def get_config(model: str = "", *settings: Mapping[str, Any]) -> ml_collections.
     model: name of a model; its section has all fields of the model, at the model's own defaults.
     settings: what differs, section -> field -> value; later ones win.
 
-  Raises ConfigError for an unknown model.
+  Raise ConfigError for an unknown model.
 
   Example:
     config = get_config("made", {"model": {"network": {"hidden": (100,)}}, "training": {"num_steps": 500}})
@@ -104,7 +104,7 @@ def _sections() -> ml_collections.ConfigDict:
 
 
 def choose(variant: str, variants: dict[str, dict]) -> dict:
-  """The settings of a variant, or a ConfigError naming the nearest known one."""
+  """Return the settings of a variant, or a ConfigError naming the nearest known one."""
   if variant not in variants:
     raise ConfigError(f"--config has no variant {variant!r}; {nearest(variant, variants)}")
   return variants[variant]

@@ -19,7 +19,7 @@ class Events:
   """One event file; TensorBoard reads all files of a folder as one run, in the order of their names."""
 
   def __init__(self, folder: Path, first_step: int):
-    """Opens a new file whose rows begin at `first_step`: what older files hold from there on is shown no more."""
+    """Open a new file whose rows begin at `first_step`: what older files hold from there on is shown no more."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{len(list(folder.iterdir())):04d}"
     self._file = RecordWriter(str(folder / name))
@@ -27,7 +27,7 @@ class Events:
     self._write(step=first_step, session_log=SessionLog(status=SessionLog.START))
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
-    """Writes a row of scalars, name -> value."""
+    """Write a row of scalars, name -> value."""
     self._write(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)
                                                   for name, value in row.items()]))
 

@@ -39,7 +39,7 @@ class TrainedRun:
 
 def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best",
              dataset: Dataset | None = None) -> TrainedRun:
-  """Reads a run's config, data, and one of its checkpoints.
+  """Read a run's config, data, and one of its checkpoints.
 
   Args:
     workdir: the run's workdir.
@@ -76,7 +76,7 @@ def _read_checkpoint(workdir: Workdir, config: ml_collections.ConfigDict, datase
 
 
 def _recorded_model(workdir: Workdir, config: ml_collections.ConfigDict, dataset: Dataset) -> Model:
-  """The model of a recorded config, which this version of the code may know no more."""
+  """Return the model of a recorded config, which this version of the code may know no more."""
   try:
     return build_model(config.model.to_dict(), dataset.spec)
   except (ConfigError, SpecError) as error:
@@ -85,7 +85,7 @@ def _recorded_model(workdir: Workdir, config: ml_collections.ConfigDict, dataset
 
 
 def load_data(config: ml_collections.ConfigDict) -> Dataset:
-  """The dataset of the config's `data` section."""
+  """Return the dataset of the config's `data` section."""
   data = config.data
   return load_dataset(data.name, path=data.path, data_dir=data.data_dir, transforms=data.transforms, seed=config.seed)
 
@@ -110,7 +110,7 @@ def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any
 
 
 def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:
-  """The folder's name and the step of the checkpoint that --checkpoint names."""
+  """Return the folder's name and the step of the checkpoint that --checkpoint names."""
   if which == "best" and (step := checkpoint.newest_good_step(workdir.best)) is not None:
     return workdir.best.name, step
   if which in ("best", "last"):

@@ -45,7 +45,7 @@ def _given(path: str, run: TrainedRun) -> tuple[str, ...]:
 
 
 def evaluation_settings(paths: Sequence[str], runs: Sequence[TrainedRun]) -> ml_collections.ConfigDict:
-  """The `evaluation` section of the mixture: as many draws and samples as the run with the most has.
+  """Return the `evaluation` section of the mixture: as many draws and samples as the run with the most has.
 
   Raises:
     ConfigError: runs are scored by different likelihoods.
@@ -88,7 +88,7 @@ def build_mixture(paths: Sequence[str], runs: Sequence[TrainedRun], settings: ml
 
 
 def fit_weights(nats: Float[np.ndarray, "models examples"], tolerance: float = 1e-9) -> Float[np.ndarray, " models"]:
-  """The weights of the mixture under which the examples are likeliest, by EM from equal ones."""
+  """Return the weights of the mixture under which the examples are likeliest, by EM from equal ones."""
   weights, last = np.full(len(nats), 1.0 / len(nats)), -np.inf
   while (score := mixture_nats(nats, weights).mean()) - last > tolerance:
     last = score
@@ -107,7 +107,7 @@ def mixture_nats(nats: Float[np.ndarray, "models examples"],
 
 def score_validation(run: TrainedRun, settings: ml_collections.ConfigDict, model: Model, params: Params,
                    carry: Carry) -> SplitLikelihood:
-  """The scores of the run's validation split."""
+  """Return the scores of the run's validation split."""
   return evaluate_likelihood(
       model, params, carry, eval_batches(run.dataset, "valid", settings.batch_size),
       key=stream_key(jax.random.key(run.config.seed), "validation", run.step), num_draws=settings.num_draws,

@@ -21,7 +21,7 @@ _READERS: Mapping[type, tuple[flags.ArgumentParser, str]] = {
 
 
 def check_overrides(argv: Sequence[str], config: ConfigDict | None = None) -> None:
-  """Raises ConfigError where an argument names no config file, no field of it, or a value of another type.
+  """Raise ConfigError where an argument names no config file, no field of it, or a value of another type.
 
   Args:
     argv: the arguments.
@@ -44,7 +44,7 @@ def chosen_names(argv: Sequence[str]) -> dict[str, str]:
 
 
 def _config_path(argv: Sequence[str]) -> str | None:
-  """The value of --config, None where it is not given."""
+  """Return the value of --config, None where it is not given."""
   for i, argument in enumerate(argv):
     if argument in ("--config", "-config"):
       return argv[i + 1] if i + 1 < len(argv) else ""
@@ -67,7 +67,7 @@ def _overrides(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _load(text: str) -> ConfigDict:
-  """The config that --config names."""
+  """Return the config that --config names."""
   path = Path(text.partition(":")[0])
   if not path.is_file():
     known = [str(found) for found in Path("configs").glob("*/*.py")
@@ -89,7 +89,7 @@ def _load(text: str) -> ConfigDict:
 
 
 def _check(config: ConfigDict, name: str, text: str | None) -> None:
-  """Raises ConfigError unless `name` is a field of `config` and `text` reads as a value of its type."""
+  """Raise ConfigError unless `name` is a field of `config` and `text` reads as a value of its type."""
   value: Any = config
   *sections, field = name.split(".")
   for depth, part in enumerate([*sections, field]):
@@ -112,7 +112,7 @@ def _check(config: ConfigDict, name: str, text: str | None) -> None:
 
 
 def _unknown(config: ConfigDict, section: ConfigDict, parts: list[str], depth: int) -> str:
-  """Says that parts[depth] is no field of `section`, and what was probably meant."""
+  """Say that parts[depth] is no field of `section`, and what was probably meant."""
   where, part = ".".join(parts[:depth]), parts[depth]
   if depth == 0 and part in defaults.get_config():
     return f"{part} is fixed by the run; what can be set here is in {', '.join(sorted(config))}."

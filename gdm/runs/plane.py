@@ -47,7 +47,7 @@ class Learned:
 def learned(run: TrainedRun, num: int = 512) -> Learned:
   """Tabulates the density of a run; `num` is the grid's cells along each axis.
 
-  Raises ConfigError where the model has no energy of points of the plane.
+  Raise ConfigError where the model has no energy of points of the plane.
   """
   spec, model = run.dataset.spec, run.model
   if spec.event != (2,) or spec.is_discrete or not isinstance(model, HasUnnormalized):
@@ -70,7 +70,8 @@ def learned(run: TrainedRun, num: int = 512) -> Learned:
 
 
 def noise_of(run: TrainedRun) -> tuple[float, float] | None:
-  """The deviations, in the data's values, of the noise that denoising score matching adds to the data; else None."""
+  """Return the deviations, in the data's values, of the noise that denoising score matching adds to the data; else
+  None."""
   settings: dict[str, Any] = run.config.model.to_dict()
   if settings.get("objective") != "denoising":
     return None
@@ -99,7 +100,8 @@ def table(described: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def panels(found: Mapping[str, Learned]) -> list[Landscape]:
-  """The truth, and what each has learned of it, with its divergence; before a model of noised data, the truth of these.
+  """Return the truth, and what each has learned of it, with its divergence; before a model of noised data, the truth
+  of these.
 
   Args:
     found: of runs on the same data, by name.

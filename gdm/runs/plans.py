@@ -145,7 +145,7 @@ def _stalled(seconds: float) -> NoReturn:
 
 def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any, profile: Profile | None,
                 interruption: Interruption) -> Plan:
-  """A fit in closed form or by EM; an interrupted one starts again, since it takes seconds."""
+  """Return a fit in closed form or by EM; an interrupted one starts again, since it takes seconds."""
   if jax.process_count() > 1:
     raise ConfigError(f"{config.model.name} is fitted by one process, and {jax.process_count()} were started; start "
                       "one.")

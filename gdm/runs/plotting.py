@@ -106,7 +106,7 @@ def _draw_scores(workdir: Workdir, run: TrainedRun, model: HasScore, data: np.nd
 def save_trajectory(workdir: Workdir, dataset: Dataset, frames: np.ndarray) -> None:
   """`trajectory.png` and `trajectory.gif` of frames [frames, num, *event] of images or of points of the plane.
 
-  Raises ConfigError of data that are neither.
+  Raise ConfigError of data that are neither.
   """
   strip, film, spec = workdir.path / "trajectory.png", workdir.path / "trajectory.gif", dataset.spec
   require_shown(dataset)
@@ -119,7 +119,7 @@ def save_trajectory(workdir: Workdir, dataset: Dataset, frames: np.ndarray) -> N
 
 
 def require_shown(dataset: Dataset) -> None:
-  """Raises ConfigError unless there are pictures of the data's trajectories."""
+  """Raise ConfigError unless there are pictures of the data's trajectories."""
   spec = dataset.spec
   if not spec.is_image and (spec.event != (2,) or spec.is_discrete):
     raise ConfigError(f"--frames shows images and points of the plane, but {dataset.name} has events {spec.event}.")
@@ -153,7 +153,7 @@ def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[s
 
 
 def shown_split(dataset: Dataset) -> Split:
-  """The split whose examples are shown: test, or validation where the data have none."""
+  """Return the split whose examples are shown: test, or validation where the data have none."""
   return dataset.split("test" if "test" in dataset.splits else "valid")
 
 

@@ -15,7 +15,7 @@ class Profile:
   """Traces steps `first` to `last` into a folder, as `hook` of a loop with `steps_per_call`."""
 
   def __init__(self, text: str, folder: Path, steps_per_call: int):
-    """Reads FIRST:LAST. Raises ConfigError where it is none."""
+    """Read FIRST:LAST. Raise ConfigError where it is none."""
     first, colon, last = text.partition(":")
     if not (colon and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
       raise ConfigError(f"--profile_steps is {text!r}; it must be FIRST:LAST, as 10:15.")
@@ -31,7 +31,7 @@ class Profile:
       self._is_tracing = True
 
   def stop(self, say: Callable[[str], None] = print) -> None:
-    """Ends a trace under way."""
+    """End a trace under way."""
     if self._is_tracing:
       self._is_tracing = False
       jax.profiler.stop_trace()

@@ -37,11 +37,11 @@ class Display:
     self._bar.close()
 
   def pause(self) -> None:
-    """Starts the clock anew: what was done since the last step shown is no training."""
+    """Start the clock anew: what was done since the last step shown is no training."""
     self._since = time.monotonic()
 
   def show(self, step: int) -> None:
-    """Shows that `step` is done."""
+    """Show that `step` is done."""
     words = [f"loss {self._run.last_loss:.6g}"]
     if self._total is not None:
       words += self._pace(step)

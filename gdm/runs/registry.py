@@ -119,7 +119,7 @@ def complete(settings: Mapping[str, Any], section: str = "model") -> dict[str, A
     settings: "name", and any fields.
     section: dotted name of the settings in the config.
 
-  Raises ConfigError where a name is unknown.
+  Raise ConfigError where a name is unknown.
   """
   name = settings["name"]
   return {"name": name, **_completed(_parameters(_builder(name)), settings, section, _networks(name))}
@@ -154,12 +154,12 @@ def _builder(name: str) -> Any:
 
 
 def _networks(model: str) -> Networks:
-  """The networks that a model can hold: those of its package."""
+  """Return the networks that a model can hold: those of its package."""
   return NETWORKS.get(MODELS[model][0].split(".")[1], {})
 
 
 def _parameters(builder: Any) -> dict[str, _Parameter]:
-  """The fields of a class or function that a config may set.
+  """Return the fields of a class or function that a config may set.
 
   A function's `**settings: Unpack[Names]` are fields of the dataclass that it returns, at the defaults there.
   """
@@ -177,8 +177,8 @@ def _parameters(builder: Any) -> dict[str, _Parameter]:
 
 
 def _part_parameters(part: Any) -> dict[str, _Parameter]:
-  """The fields of a dataclass instance that a config may set, with its values as defaults; a network's, without those
-  that follow from the data."""
+  """Return the fields of a dataclass instance that a config may set, with its values as defaults; a network's,
+  without those that follow from the data."""
   return {field.name: _Parameter(getattr(part, field.name), field.type) for field in dataclasses.fields(part)
           if field.init and field.name not in ("parent", "name") and not is_from_data(field)}
 
@@ -188,13 +188,13 @@ def _is_part(value: Any) -> bool:
 
 
 def _part(name: str, section: str, networks: Networks) -> Any:
-  """The network that a section names, with its defaults."""
+  """Return the network that a section names, with its defaults."""
   checks.one_of(f"{section}.name", name, networks)
   return load_object(*networks[name])()
 
 
 def _takes_network(parameter: _Parameter) -> bool:
-  """Whether a field is a network, so that the name in its section is one of `NETWORKS` and of no model."""
+  """Return whether a field is a network, so that the name in its section is one of `NETWORKS` and of no model."""
   options = (parameter.hint, *typing.get_args(parameter.hint))
   return _is_part(parameter.default) or any(isinstance(option, type) and issubclass(option, nn.Module)
                                             for option in options)
@@ -225,7 +225,7 @@ def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any]
 
 def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters: Mapping[str, _Parameter],
                spec: DataSpec, networks: Networks) -> dict[str, Any]:
-  """The checked arguments of a builder, or the fields to replace of a part."""
+  """Return the checked arguments of a builder, or the fields to replace of a part."""
   arguments = {}
   for field, value in settings.items():
     if field == "name":
@@ -246,7 +246,8 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
 
 
 def _built(value: Any, spec: DataSpec, parameter: _Parameter, section: str, networks: Networks) -> Any:
-  """The value with every mapping that has a model's name, alone or in a tuple, made a model, and a section a part."""
+  """Return the value with every mapping that has a model's name, alone or in a tuple, made a model, and a section a
+  part."""
   if isinstance(value, tuple):
     return tuple(_built(item, spec, parameter, section, networks) for item in value)
   if not isinstance(value, Mapping):
@@ -260,7 +261,7 @@ def _built(value: Any, spec: DataSpec, parameter: _Parameter, section: str, netw
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-  """Whether a config's value is of an annotated type; annotations it cannot judge pass."""
+  """Return whether a config's value is of an annotated type; annotations it cannot judge pass."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
     return any(_is_of(value, option) for option in arguments)

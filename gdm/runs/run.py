@@ -75,7 +75,7 @@ class Run:
     return 0 < self.config.training.patience <= self.progress.worse
 
   def resume(self, like: TrainState, begin: Callable[[], TrainState]) -> TrainState:
-    """The newest whole checkpoint, or what `begin` gives where nothing was saved; opens the logs there.
+    """Return the newest whole checkpoint, or what `begin` gives where nothing was saved; opens the logs there.
 
     Args:
       like: shapes and shardings of the state.
@@ -111,11 +111,11 @@ class Run:
     return state
 
   def save(self, state: TrainState, step: int) -> None:
-    """Saves a checkpoint."""
+    """Save a checkpoint."""
     self._save_to(self.checkpoints, state, step)
 
   def score(self, state: TrainState, step: int) -> SplitLikelihood:
-    """Scores the validation split, and changes nothing."""
+    """Score the validation split, and changes nothing."""
     settings = self.config.evaluation
     params, carry = state.averaged
     size = meshes.round_up(self.mesh, settings.batch_size)
@@ -128,7 +128,7 @@ class Run:
       raise NotFiniteError(f"validation at step {step}: {error}") from error
 
   def judge(self, score: SplitLikelihood, state: TrainState, step: int) -> bool:
-    """Logs a validation; keeps the best state; true when patience is spent."""
+    """Log a validation; keeps the best state; true when patience is spent."""
     by_log_z = None if score.upper_end is None else score.upper_end.nats_mean
     self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim,
                      "valid/nats_by_log_z": by_log_z})
@@ -142,14 +142,14 @@ class Run:
     return self.out_of_patience
 
   def log_training(self, step: int, row: Mapping[str, float]) -> None:
-    """Logs a row of training metrics, and seals what was saved meanwhile."""
+    """Log a row of training metrics, and seals what was saved meanwhile."""
     self.last_loss = next((value for name, value in row.items() if name.endswith(("loss", "nll"))), self.last_loss)
     self._log(step, {f"train/{name}": value for name, value in row.items()})
     self.best.poll()
     self.checkpoints.poll()
 
   def last_good_step(self) -> int | None:
-    """The step of the newest checkpoint, once the save under way is sealed."""
+    """Return the step of the newest checkpoint, once the save under way is sealed."""
     self.checkpoints.finish()
     return hosts.from_first(lambda: checkpoint.newest_good_step(self.workdir.checkpoints))
 
@@ -160,7 +160,7 @@ class Run:
     place.save(step, state, self.meta(state))
 
   def _drop_old_bests(self) -> None:
-    """Drops the bests that no kept checkpoint goes back to; one under way goes back to the best so far."""
+    """Drop the bests that no kept checkpoint goes back to; one under way goes back to the best so far."""
     metas = [checkpoint.read_meta(self.workdir.checkpoints, kept) for kept in self.checkpoints.steps()]
     self.best.retain({self.progress.best_step, *(meta["progress"]["best_step"] for meta in metas)})
 
@@ -191,7 +191,7 @@ class Run:
   def _newest_good(self) -> tuple[str, int | None]:
     """Where to go on from: the newest whole checkpoint, the best one where the others are damaged.
 
-    Raises CheckpointError where finished saves are all damaged: to start over must be the user's decision.
+    Raise CheckpointError where finished saves are all damaged: to start over must be the user's decision.
     """
     places = (self.workdir.checkpoints, self.workdir.best)
     for place in places:

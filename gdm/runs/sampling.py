@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
 
 
 def options_taken(model: Any) -> tuple[str, ...]:
-  """The names of the options that a model's `sample` takes.
+  """Return the names of the options that a model's `sample` takes.
 
   One that takes any hands them to its components: these are the options that all of them take.
   """
@@ -56,7 +56,7 @@ def options_taken(model: Any) -> tuple[str, ...]:
 
 
 def sampling_options(run: TrainedRun) -> dict[str, Any]:
-  """The options of `model.sample` that the config's `sampling` section sets: those that differ from the base's.
+  """Return the options of `model.sample` that the config's `sampling` section sets: those that differ from the base's.
 
   Raises:
     ConfigError: the model cannot sample, or not with one of them.
@@ -77,7 +77,7 @@ def sampling_options(run: TrainedRun) -> dict[str, Any]:
 def annealing_options(run: TrainedRun, method: Callable[..., Samples]) -> dict[str, Any]:
   """`num_temperatures` of the config's `sampling` section for `complete` or `denoise`.
 
-  Raises ConfigError where it is set and the method has none.
+  Raise ConfigError where it is set and the method has none.
   """
   asked = run.config.sampling.num_temperatures
   if not asked:
@@ -121,7 +121,7 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
 
 def in_batches(run: TrainedRun, call: Callable[[Params, Carry, Key[Array, ""], Any], Samples], key: Key[Array, ""],
                num: int, rows: np.ndarray | None = None) -> Samples:
-  """Draws `num` samples, `evaluation.batch_size` at a time, so that their memory is that of one batch.
+  """Draw `num` samples, `evaluation.batch_size` at a time, so that their memory is that of one batch.
 
   A batch's numbers depend on its place, so that the first samples are the same however many there are.
 
@@ -135,7 +135,7 @@ def in_batches(run: TrainedRun, call: Callable[[Params, Carry, Key[Array, ""], A
   Returns:
     The samples on the host, and what `diagnostics.of_batches` makes of the sampler's facts.
 
-  Raises ConfigError where a solver did not reach its tolerance, and what the model raises.
+  Raise ConfigError where a solver did not reach its tolerance, and what the model raises.
   """
   size = min(num, run.config.evaluation.batch_size)
   compiled, parts, infos = jax.jit(call), [], []
@@ -179,12 +179,12 @@ def mixing(info: Mapping[str, Any]) -> str:
 
 
 def is_conditional(model: Any) -> bool:
-  """Whether samples are drawn given labels."""
+  """Return whether samples are drawn given labels."""
   return isinstance(model, HasClasses) and model.class_conditional
 
 
 def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:
-  """Draws `num` samples in batches, compiled once; labels are drawn as often as the training split has them.
+  """Draw `num` samples in batches, compiled once; labels are drawn as often as the training split has them.
 
   Args:
     run: of a model that samples.
@@ -193,7 +193,7 @@ def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, 
     name: another gives other random numbers, so that sets of samples are independent.
     batch_size: how many at a time.
 
-  Raises ConfigError where a solver did not reach its tolerance.
+  Raise ConfigError where a solver did not reach its tolerance.
   """
   model, size = run.model, min(num, batch_size)
   assert isinstance(model, HasSample)

@@ -5,13 +5,14 @@ from gdm.model import HasLikelihoods, Model
 
 
 def scored_by(model: Model, likelihood: str) -> Model:
-  """The model scored as `evaluation.likelihood` says: a name and settings, as in "ode,tolerance=1e-5,num_probes=4".
+  """Return the model scored as `evaluation.likelihood` says: a name and settings, as in
+  "ode,tolerance=1e-5,num_probes=4".
 
   Args:
     model: the model.
     likelihood: "" leaves the model's own.
 
-  Raises ConfigError where the model has one likelihood only, or a setting is no number or unknown.
+  Raise ConfigError where the model has one likelihood only, or a setting is no number or unknown.
   """
   if not likelihood:
     return model

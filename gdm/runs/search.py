@@ -59,7 +59,7 @@ class Trial:
 
 
 def parse_budget(text: str) -> float:
-  """Return the seconds that "90s", "5m" or "1.5h" stand for. Raises ConfigError for anything else."""
+  """Return the seconds that "90s", "5m" or "1.5h" stand for. Raise ConfigError for anything else."""
   found = re.fullmatch(r"(\d+\.?\d*)([smh])", text)
   if not found or not float(found[1]):
     raise ConfigError(f"--search is {text!r}; it must be a time above 0, as 90s, 5m or 1h.")
@@ -103,7 +103,7 @@ def searched(config: ml_collections.ConfigDict, workdir: Workdir, budget: int | 
 def search_space(config: ml_collections.ConfigDict) -> dict[str, tuple]:
   """Return dotted field -> the values to try, from the section `search`.
 
-  Raises ConfigError where there is none, or a field that the config lacks or that lists no values.
+  Raise ConfigError where there is none, or a field that the config lacks or that lists no values.
   """
   space, fields = flatten_fields(config.search.to_dict()), flatten_fields(config.to_dict())
   if not space:
@@ -129,7 +129,7 @@ def draw_candidates(space: Mapping[str, tuple], most: int) -> list[Settings]:
 
 def _round(record: "_Record", config: ml_collections.ConfigDict, candidates: Sequence[tuple[int, Settings]],
            number: int, fraction: int | float, train: Train, tell: Callable[[str], None]) -> list[int]:
-  """Runs what the budget allows of a round, in order; returns the indices of its best third, best first."""
+  """Run what the budget allows of a round, in order; returns the indices of its best third, best first."""
   until = record.budget * (SHARE if number + 1 < len(FRACTIONS) else 1.0)
   done: list[Trial] = []
   for index, settings in candidates:
@@ -150,7 +150,7 @@ def _round(record: "_Record", config: ml_collections.ConfigDict, candidates: Seq
 
 
 def _with(config: ml_collections.ConfigDict, settings: Settings) -> ml_collections.ConfigDict:
-  """The config with these settings, whatever the number of examples."""
+  """Return the config with these settings, whatever the number of examples."""
   result = keep_settings(config, settings)
   result.update_from_flattened_dict(settings)
   return result
@@ -158,7 +158,7 @@ def _with(config: ml_collections.ConfigDict, settings: Settings) -> ml_collectio
 
 def _shortened(config: ml_collections.ConfigDict, settings: Settings,
                fraction: int | float) -> ml_collections.ConfigDict:
-  """The config of a trial: fewer steps, schedules included, with about five validations and no early end."""
+  """Return the config of a trial: fewer steps, schedules included, with about five validations and no early end."""
   result = keep_settings(_with(config, settings), [f"training.{name}" for name in (
       "num_steps", "eval_every", "checkpoint_every", "log_every", "patience")])
   training = result.training
@@ -198,11 +198,11 @@ class _Record:
     return sum(trial.seconds for trial in self.trials)
 
   def find(self, number: int, index: int) -> Trial | None:
-    """The trial of a setting in a round, where it is done."""
+    """Return the trial of a setting in a round, where it is done."""
     return next((trial for trial in self.trials if (trial.round, trial.index) == (number, index)), None)
 
   def run(self, number: int, index: int, settings: Settings, config: ml_collections.ConfigDict, train: Train) -> Trial:
-    """Trains a setting, and records what it came to."""
+    """Train a setting, and records what it came to."""
     place = Workdir(self.folder / f"{number}_{index}")
     begin, best = time.monotonic(), None
     with contextlib.suppress(NotFiniteError):  # a setting that diverges is a bad one
@@ -214,7 +214,7 @@ class _Record:
     return trial
 
   def close(self, chosen: Settings) -> None:
-    """Writes down what was chosen."""
+    """Write down what was chosen."""
     self._write({"chosen": dict(chosen)})
 
   def _write(self, more: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def with_defaults(config: ConfigDict | Mapping[str, Any]) -> ConfigDict:
-  """The config, fields that it leaves out at the defaults of `gdm.runs.defaults`. Raises as ConfigDict does."""
+  """Return the config, fields that it leaves out at the defaults of `gdm.runs.defaults`. Raises as ConfigDict does."""
   full = defaults.get_config()
   full.update(config)
   return full
@@ -89,7 +89,7 @@ def flatten_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_settings(config: ConfigDict) -> None:
-  """Raises ConfigError naming the first field whose value cannot be used, alone or together with another."""
+  """Raise ConfigError naming the first field whose value cannot be used, alone or together with another."""
   values = flatten_fields(config.to_dict())
   for name, (is_right, words) in RULES.items():
     value = values[name]

@@ -39,7 +39,7 @@ def keep_settings(config: ml_collections.ConfigDict, fields: Iterable[str]) -> m
 def sized(config: ml_collections.ConfigDict, num_examples: int) -> ml_collections.ConfigDict:
   """Return the config with the settings of `small` and `large` for a training split of `num_examples`.
 
-  The sections themselves are left empty. Raises ConfigError for a section without "rows", or with a field that the
+  The sections themselves are left empty. Raise ConfigError for a section without "rows", or with a field that the
   config lacks or that is in none of `SECTIONS`.
   """
   settings: dict[str, Any] = {}

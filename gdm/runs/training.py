@@ -42,7 +42,7 @@ def train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile 
     profile: steps to trace.
     interruption: signals and the limit of time.
 
-  Raises UserError for what the user can mend; nothing is written before a config was found right.
+  Raise UserError for what the user can mend; nothing is written before a config was found right.
   """
   with _claimed(workdir, config):
     return _train(config, workdir, profile, interruption, _finish)
@@ -71,7 +71,7 @@ def require_same_config(config: ml_collections.ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _claimed(workdir: Workdir, config: ml_collections.ConfigDict) -> Iterator[None]:
-  """The workdir, claimed by the first process for all."""
+  """Return the workdir, claimed by the first process for all."""
   with contextlib.ExitStack() as stack:
     hosts.from_first(lambda: stack.enter_context(workdir.claim(config)))
     yield
@@ -117,7 +117,7 @@ def _headline(run: Run, state: TrainState) -> str:
 
 
 def _finish(run: Run, step: int, ended: Ended) -> None:
-  """Draws the pictures, and only then calls the run finished, so that a kill before leaves something to resume."""
+  """Draw the pictures, and only then calls the run finished, so that a kill before leaves something to resume."""
   progress = run.progress
   trained = load_run(run.workdir, {}, dataset=run.dataset)
   if not hosts.is_first():

@@ -23,7 +23,7 @@ class Scores(NamedTuple):
 
 
 def score(path: Path) -> Scores:
-  """Scores the test split of the trained run in the workdir `path`, with the parameters that `evaluate` takes."""
+  """Score the test split of the trained run in the workdir `path`, with the parameters that `evaluate` takes."""
   run = load_run(Workdir(path), {})
   settings = run.config.evaluation
   likelihood = evaluate_likelihood(
@@ -34,6 +34,6 @@ def score(path: Path) -> Scores:
 
 
 def unseen_rows(dataset: Dataset) -> Bool[np.ndarray, " rows"]:
-  """Which rows of the test split are equal to no row of the training or validation split."""
+  """Return which rows of the test split are equal to no row of the training or validation split."""
   seen = {row.tobytes() for split in ("train", "valid") for row in dataset.split(split).rows(slice(None))["x"]}
   return np.array([row.tobytes() not in seen for row in dataset.split("test").rows(slice(None))["x"]])

@@ -27,7 +27,7 @@ PEAK_FLOPS: Mapping[str, float] = {
 
 
 def utilization(mesh: Mesh, flops_per_step: int | float | None, steps_per_second: int | float) -> float | None:
-  """The fraction of the mesh's peak; None where the device's peak, or the step's FLOPs, are unknown."""
+  """Return the fraction of the mesh's peak; None where the device's peak, or the step's FLOPs, are unknown."""
   peak = PEAK_FLOPS.get(mesh.devices.flat[0].device_kind)
   if peak is None or not flops_per_step:
     return None

@@ -27,7 +27,7 @@ _logger = logging.getLogger("gdm")  # whose messages the binaries show
 class Workdir:
   """The places of a workdir.
 
-  Raises WorkdirError for a path in which nothing could be saved and read back.
+  Raise WorkdirError for a path in which nothing could be saved and read back.
   """
 
   def __init__(self, path: str | Path):
@@ -46,7 +46,7 @@ class Workdir:
 
   @contextlib.contextmanager
   def claim(self, config: ml_collections.ConfigDict) -> Iterator[None]:
-    """Claims the workdir for one training process of this config; a fresh one is left as it was until `record`.
+    """Claim the workdir for one training process of this config; a fresh one is left as it was until `record`.
 
     Raises:
       WorkdirError: it is a file, not writable, in use, foreign, belongs to a run with another config, or holds a folder
@@ -82,12 +82,12 @@ class Workdir:
               self.path.rmdir()
 
   def record(self, config: ml_collections.ConfigDict) -> None:
-    """Writes `config.json`: from here on the workdir belongs to this config."""
+    """Write `config.json`: from here on the workdir belongs to this config."""
     if not self.config.exists():
       write_json(self.config, config.to_dict())
 
   def read_config(self) -> ml_collections.ConfigDict:
-    """The config of the run, fields that it does not know yet at their defaults.
+    """Return the config of the run, fields that it does not know yet at their defaults.
 
     Raises:
       WorkdirError: there is none, or it is damaged.
@@ -102,7 +102,8 @@ class Workdir:
       raise WorkdirError(f"{self.config} does not hold a config of this version: {error}") from error
 
   def finished_step(self) -> int | None:
-    """The step at which the run ended, None where it has not. Raises WorkdirError where its record is damaged."""
+    """Return the step at which the run ended, None where it has not. Raise WorkdirError where its record is
+    damaged."""
     if not self.finished.exists():
       return None
     record = read_json(self.finished)
@@ -121,7 +122,7 @@ class Workdir:
         raise WorkdirError(f"{place} is a file, where training makes a folder; move it away, or name another workdir.")
 
   def _require_same(self, config: ml_collections.ConfigDict) -> None:
-    """Raises WorkdirError unless the workdir is fresh, or was made with the same training fields."""
+    """Raise WorkdirError unless the workdir is fresh, or was made with the same training fields."""
     if not self.config.exists():
       if foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
         raise WorkdirError(f"workdir {self.path} holds {', '.join(foreign[:3])} but no config.json; name an empty "
@@ -138,7 +139,7 @@ class Workdir:
 
 
 def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The dotted fields that determine training, those left out at their defaults."""
+  """Return the dotted fields that determine training, those left out at their defaults."""
   full = with_defaults(_tuples(config.to_dict())).to_dict()
   if full["model"]["name"] in MODELS:
     full["model"] = complete(full["model"])
@@ -147,7 +148,7 @@ def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-  """The object in a JSON file. Raises WorkdirError where it is damaged."""
+  """Return the object in a JSON file. Raise WorkdirError where it is damaged."""
   try:
     value = json.loads(path.read_text())
   except OSError as error:
@@ -161,7 +162,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-  """Writes JSON that is there whole or not at all."""
+  """Write JSON that is there whole or not at all."""
   text = json.dumps(value, indent=2, allow_nan=False) + "\n"
   write_whole(path, lambda file: file.write(text.encode()))
 

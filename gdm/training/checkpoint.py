@@ -51,14 +51,14 @@ class Checkpointer:
   """Saves and restores states under one directory, one folder per step."""
 
   def __init__(self, directory: Path, keep: int | None = None, after: "Checkpointer | None" = None):
-    """Opens `directory` for writing, clearing saves that died.
+    """Open `directory` for writing, clearing saves that died.
 
     Args:
       directory: where the steps are.
       keep: how many of the newest steps are kept; all by default.
       after: another whose save under way must be whole before one of these counts, since these refer to it.
 
-    Raises CheckpointError where checkpoints in such a folder could not be read back.
+    Raise CheckpointError where checkpoints in such a folder could not be read back.
     """
     require_usable(directory)
     self._directory = directory.absolute()
@@ -78,7 +78,7 @@ class Checkpointer:
     self._aside = ThreadPoolExecutor(1, "checkpoint")
 
   def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
-    """Saves in the background; `poll`, `finish` or the next `save` seals it with its manifest.
+    """Save in the background; `poll`, `finish` or the next `save` seals it with its manifest.
 
     Raises:
       NotFiniteError: a leaf of the state is NaN or infinite; what was saved before stays.
@@ -104,7 +104,7 @@ class Checkpointer:
     return self._unverified is not None or (self._after is not None and self._after.is_busy)
 
   def poll(self) -> None:
-    """Seals in the background a save that has ended meanwhile; a kill from then on loses nothing before it."""
+    """Seal in the background a save that has ended meanwhile; a kill from then on loses nothing before it."""
     if self._unverified is None or self._manager.is_saving_in_progress():
       return
     if self._sealing is None and not (self._after is not None and self._after.is_busy):
@@ -113,7 +113,7 @@ class Checkpointer:
       self.finish()  # of several processes, others may still be at it, and this must not wait for them
 
   def finish(self) -> None:
-    """Waits for a save under way, writes its manifest, and only then deletes the steps too many.
+    """Wait for a save under way, writes its manifest, and only then deletes the steps too many.
 
     Raises:
       CheckpointError: it could not be written; what was saved before stays.
@@ -139,7 +139,7 @@ class Checkpointer:
     return list_steps(self._directory)
 
   def set_aside_damaged(self) -> None:
-    """Moves steps that do not match their manifest out of the way, into a folder `damaged` beside this one."""
+    """Move steps that do not match their manifest out of the way, into a folder `damaged` beside this one."""
     for step in self.steps() if hosts.is_first() else ():
       if find_fault(self._directory / str(step)) is not None:
         target = self._directory.parent / "damaged" / f"{self._directory.name}-{step}"
@@ -151,7 +151,7 @@ class Checkpointer:
     self._manager.reload()
 
   def retain(self, wanted: Collection[int]) -> None:
-    """Deletes the steps that are not in `wanted`. Raises CheckpointError where it cannot."""
+    """Delete the steps that are not in `wanted`. Raise CheckpointError where it cannot."""
     self.finish()
     steps = self.steps()
     unwanted = [step for step in steps if step not in wanted]
@@ -202,12 +202,12 @@ def _storage_reason(error: BaseException) -> str:
 
 
 def list_steps(directory: Path) -> list[int]:
-  """The committed steps under `directory`, ascending."""
+  """Return the committed steps under `directory`, ascending."""
   return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit() and path.is_dir())
 
 
 def newest_good_step(directory: Path) -> int | None:
-  """The newest step whose files match its manifest, None where there is none; warns about each damaged one."""
+  """Return the newest step whose files match its manifest, None where there is none; warns about each damaged one."""
   for step in reversed(list_steps(directory)):
     fault = find_fault(directory / str(step))
     if fault is None:
@@ -217,7 +217,7 @@ def newest_good_step(directory: Path) -> int | None:
 
 
 def read_meta(directory: Path, step: int) -> dict[str, Any]:
-  """What was stored beside the state of `step`. Raises CheckpointError when it is of a newer format."""
+  """What was stored beside the state of `step`. Raise CheckpointError when it is of a newer format."""
   try:
     meta = json.loads((directory / str(step) / "meta" / "metadata").read_text())
   except FileNotFoundError:  # a run under way has deleted it
@@ -240,7 +240,7 @@ def require_usable(directory: Path) -> None:
 def require_readable(directory: Path, step: int) -> None:
   """Read every array of a committed step, some at a time, and drop it.
 
-  Raises CheckpointError where one cannot be read, or has another shape or dtype than it was saved with.
+  Raise CheckpointError where one cannot be read, or has another shape or dtype than it was saved with.
   """
   folder, me = directory.absolute() / str(step), jax.process_index()
   alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
@@ -261,7 +261,7 @@ def require_readable(directory: Path, step: int) -> None:
 
 
 def _in_groups(leaves: Mapping[str, list[Any]], most_bytes: int = 1 << 28) -> Iterator[dict[str, list[Any]]]:
-  """The leaves, name -> [shape, dtype], in groups that take about so many bytes each."""
+  """Return the leaves, name -> [shape, dtype], in groups that take about so many bytes each."""
   group: dict[str, list[Any]] = {}
   size = 0
   for name, (shape, dtype) in leaves.items():
@@ -276,7 +276,8 @@ def _in_groups(leaves: Mapping[str, list[Any]], most_bytes: int = 1 << 28) -> It
 
 
 def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> Restored:
-  """The state of `step`, placed as `like` (arrays or ShapeDtypeStructs with shardings) is, on whatever mesh that is.
+  """Return the state of `step`, placed as `like` (arrays or ShapeDtypeStructs with shardings) is, on whatever mesh
+  that is.
 
   Args:
     directory: where the steps are.
@@ -319,7 +320,7 @@ def _all_finite(leaves: list[jax.Array]) -> list[jax.Array]:
 
 
 def require_finite_state(leaves: Mapping[str, jax.Array], step: int) -> None:
-  """Raises NotFiniteError naming the first floating-point leaf with a NaN or an infinity."""
+  """Raise NotFiniteError naming the first floating-point leaf with a NaN or an infinity."""
   floats = {name: leaf for name, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.floating)}
   for name, finite in zip(floats, jax.device_get(_all_finite(list(floats.values()))), strict=True):
     if not finite:
@@ -327,7 +328,7 @@ def require_finite_state(leaves: Mapping[str, jax.Array], step: int) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-  """Writes the digest of every file below `folder`, atomically."""
+  """Write the digest of every file below `folder`, atomically."""
   digests = {str(path.relative_to(folder)): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
   temporary = folder / (MANIFEST + ".tmp")
   temporary.write_text(json.dumps(digests))
@@ -335,7 +336,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def require_whole(directory: Path, step: int) -> None:
-  """Raises CheckpointError unless every file of `step` matches the manifest."""
+  """Raise CheckpointError unless every file of `step` matches the manifest."""
   fault = find_fault(directory / str(step))
   if fault is not None:
     raise CheckpointError(f"checkpoint {directory / str(step)} is damaged: {fault}.")
@@ -363,7 +364,7 @@ def find_fault(folder: Path) -> str | None:
 
 
 def versions() -> dict[str, str]:
-  """The versions that may matter to a reader of the file."""
+  """Return the versions that may matter to a reader of the file."""
   packages = ("gdm", "jax", "flax", "optax", "orbax-checkpoint")
   return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 

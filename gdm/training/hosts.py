@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 def is_first() -> bool:
-  """Whether this is the process that writes logs, manifests and pictures."""
+  """Return whether this is the process that writes logs, manifests and pictures."""
   return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-  """Waits until every process has come here."""
+  """Wait until every process has come here."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
@@ -49,7 +49,7 @@ def from_first(call: Callable[[], T]) -> T:
 
 
 def _broadcast(value: Any) -> Any:
-  """The first process's value, as JSON."""
+  """Return the first process's value, as JSON."""
   data = np.frombuffer(json.dumps(value).encode(), np.uint8) if is_first() else np.empty(0, np.uint8)
   size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))
   padded = np.zeros(size, np.uint8)

@@ -52,12 +52,12 @@ class Lifeline:
       threading.Thread(target=self._listen, args=(index, peer), daemon=True, name=f"lifeline-{index}").start()
 
   def fail(self, code: int, message: str) -> None:
-    """Tells the others to end with `code`; the caller then ends itself, by `os._exit`."""
+    """Tell the others to end with `code`; the caller then ends itself, by `os._exit`."""
     self._ending.acquire(blocking=False)  # what comes back of it is no news
     self._tell({"code": code, "message": message, "process": jax.process_index()})
 
   def leave(self) -> None:
-    """Tells the others that this process ends in order, since its work is done."""
+    """Tell the others that this process ends in order, since its work is done."""
     self._tell(_BYE)
 
   def _tell(self, message: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def _send(peer: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _receive(peer: socket.socket) -> dict[str, Any]:
-  """The next message. Raises ValueError where the other side closed the connection."""
+  """Return the next message. Raise ValueError where the other side closed the connection."""
   line = b""
   while not line.endswith(b"\n"):
     part = peer.recv(1)

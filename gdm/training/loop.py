@@ -26,7 +26,7 @@ class BatchSource(Protocol):
   """Where batches come from; `gdm.data.loader.Loader` is one."""
 
   def next_batches(self, k: int | None = None) -> Mapping[str, np.ndarray]:
-    """The next k steps' batches: leaves [k, minibatches, rows, ...], this process's rows of each batch."""
+    """Return the next k steps' batches: leaves [k, minibatches, rows, ...], this process's rows of each batch."""
     ...
 
 
@@ -71,7 +71,7 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
         window: MetricsWindow | None = None, hooks: Sequence[Hook] = (),
         interrupted: Callable[[], bool] = lambda: False,
         diagnose: Callable[[TrainState], str] = lambda state: "") -> tuple[TrainState, Ended]:
-  """Trains from `state.step` to `num_steps`.
+  """Train from `state.step` to `num_steps`.
 
   Args:
     step: from `make_train_step`, not compiled; or from `compile_step`, to which `steps_per_call`, `unroll` and `mesh`
@@ -177,7 +177,7 @@ class LoweredStep:
 
 def lower_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mesh: Mesh, steps_per_call: int = 1,
                unroll: bool = True) -> LoweredStep:
-  """Traces a call of `steps_per_call` steps: state donated and kept on its shards, metrics packed and replicated.
+  """Trace a call of `steps_per_call` steps: state donated and kept on its shards, metrics packed and replicated.
 
   It takes host arrays as its batch: placing them first by `jax.device_put` costs more than the call does. And it is
   compiled ahead of time, which makes the call of a small step faster by a fifth.
@@ -232,7 +232,7 @@ class _Ballot:
     return meshes.put_batch(np.full(self._local, stop(), np.int32), self.sharding)
 
   def count(self, result: jax.Array) -> bool:
-    """Whether anybody voted to stop before the previous call; `result` is the latest one's."""
+    """Return whether anybody voted to stop before the previous call; `result` is the latest one's."""
     previous, self._previous = self._previous, result
     return previous is not None and bool(previous)
 

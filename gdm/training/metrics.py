@@ -54,7 +54,7 @@ class MetricsWindow:
     self._pending: tuple[int, PackedMetrics] | None = None
 
   def push(self, last_step: int, metrics: PackedMetrics) -> None:
-    """Takes the metrics [steps] of a call whose last step is `last_step`."""
+    """Take the metrics [steps] of a call whose last step is `last_step`."""
     previous, self._pending = self._pending, (last_step, metrics)
     if previous is not None:
       self._absorb(*previous)
@@ -66,7 +66,7 @@ class MetricsWindow:
       self._absorb(*previous)
 
   def get_state(self) -> dict[str, list[float]]:
-    """The open window: metric -> [total, weight]."""
+    """Return the open window: metric -> [total, weight]."""
     return {name: list(pair) for name, pair in self._sums.items()}
 
   def set_state(self, state: Mapping[str, list[float]]) -> None:
@@ -93,12 +93,12 @@ class MetricsFile:
   """`metrics.jsonl`: one JSON object per line, {"step": ..., metric: value}; cut back to the restored step."""
 
   def __init__(self, path: Path, last_step: int, last_validation: int | None = None):
-    """Opens `path` for appending and drops rows after `last_step`, and a last line that a kill left unfinished.
+    """Open `path` for appending and drops rows after `last_step`, and a last line that a kill left unfinished.
 
     Rows of validations, whose metrics are named "valid/...", are dropped after `last_validation`, by default too after
     `last_step`: a validation comes after the save of its step, and may have been cut.
 
-    A file that is damaged otherwise is kept beside, as `<name>.damaged`. Raises WorkdirError where the file cannot be
+    A file that is damaged otherwise is kept beside, as `<name>.damaged`. Raise WorkdirError where the file cannot be
     read or written.
     """
     rows, faults = _parse(path)
@@ -122,16 +122,17 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-  """The rows of a metrics file in order; none where there is no file; unreadable lines are passed over, with a warning.
+  """Return the rows of a metrics file in order; none where there is no file; unreadable lines are passed over, with
+  a warning.
 
-  An unfinished last line, which is what a kill leaves, is passed over in silence. Raises WorkdirError where the file
+  An unfinished last line, which is what a kill leaves, is passed over in silence. Raise WorkdirError where the file
   cannot be read.
   """
   return _parse(path)[0]
 
 
 def _parse(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-  """The rows, and the numbers of the lines that are damaged and not merely unfinished."""
+  """Return the rows, and the numbers of the lines that are damaged and not merely unfinished."""
   if not path.exists():
     return [], []
   try:

@@ -21,7 +21,7 @@ OPTIMIZERS: Mapping[str, Callable[[optax.Schedule, Mapping[str, Any]], optax.Gra
 
 
 def _with_penalty(own: Mapping[str, Any], optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-  """The gradient of an L2 penalty in front."""
+  """Return the gradient of an L2 penalty in front."""
   return optax.chain(optax.add_decayed_weights(own["weight_decay"]), optimizer)
 
 
@@ -33,7 +33,7 @@ SCHEDULES: Mapping[str, Callable[[float, int, float], optax.Schedule]] = {
 
 
 def make_schedule(settings: Mapping[str, Any], num_steps: int) -> optax.Schedule:
-  """The learning rate by step: linear warm-up over `warmup_steps`, then the named schedule until `num_steps`."""
+  """Return the learning rate by step: linear warm-up over `warmup_steps`, then the named schedule until `num_steps`."""
   if settings["schedule"] not in SCHEDULES:
     raise ConfigError(f"optimizer.schedule is {settings['schedule']!r}; {nearest(settings['schedule'], SCHEDULES)}")
   warmup = settings["warmup_steps"]
@@ -47,7 +47,7 @@ def make_schedule(settings: Mapping[str, Any], num_steps: int) -> optax.Schedule
 
 
 def make_optimizer(settings: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
-  """The optimizer that `settings` names (fields of the config's `optimizer` section), with clipping in front.
+  """Return the optimizer that `settings` names (fields of the config's `optimizer` section), with clipping in front.
 
   `weight_decay` is decoupled where the optimizer defines it so (adamw, lion), and an L2 penalty's gradient elsewhere.
   """

@@ -30,7 +30,7 @@ def bfloat16_products(function: Callable) -> Callable:
 
 
 def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-  """Runs a jaxpr, equation by equation."""
+  """Run a jaxpr, equation by equation."""
   values: dict[core.Var, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
   for equation in jaxpr.eqns:
     inputs = [x.val if isinstance(x, core.Literal) else values[x] for x in equation.invars]
@@ -53,7 +53,7 @@ def _product(equation: Any, inputs: list[Any]) -> Sequence[Any]:
 
 
 def _inlined(name: str) -> "Rule":
-  """A rule for primitives that only call the jaxpr in their parameter `name`."""
+  """Return a rule for primitives that only call the jaxpr in their parameter `name`."""
   def rule(equation, inputs):
     inner = equation.params[name]
     return _evaluate(inner.jaxpr, inner.consts, inputs)
@@ -62,7 +62,7 @@ def _inlined(name: str) -> "Rule":
 
 
 def _within(*names: str) -> "Rule":
-  """A rule for primitives that hold jaxprs in their parameters `names`."""
+  """Return a rule for primitives that hold jaxprs in their parameters `names`."""
   def rule(equation, inputs):
     rewritten = {name: jax.tree.map(_rewritten, equation.params[name], is_leaf=_is_jaxpr) for name in names}
     return equation.primitive.bind(*inputs, **{**equation.params, **rewritten})
@@ -75,7 +75,7 @@ def _is_jaxpr(value: Any) -> bool:
 
 
 def _rewritten(jaxpr: Any) -> Any:
-  """The same jaxpr, closed or open, with narrow products."""
+  """Return the same jaxpr, closed or open, with narrow products."""
   closed = jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
   inputs = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype, weak_type=x.aval.weak_type) for x in closed.jaxpr.invars]
   narrow = jax.make_jaxpr(lambda *args: _evaluate(closed.jaxpr, closed.consts, args))(*inputs)

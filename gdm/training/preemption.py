@@ -59,7 +59,7 @@ class Interruption:
     self._writer.close()
 
   def __call__(self) -> bool:
-    """Whether it was asked to stop."""
+    """Return whether it was asked to stop."""
     return self._asked or self._is_late
 
   def start_clock(self) -> None:

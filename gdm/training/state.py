@@ -46,12 +46,12 @@ class TrainState:
 
 
 def averages_of(params: Params, carry: Carry) -> dict[str, PyTree]:
-  """The part of the state that is averaged: parameters and statistics, but not chains."""
+  """Return the part of the state that is averaged: parameters and statistics, but not chains."""
   return {"params": params, "carry": {name: carry[name] for name in carry if name == "statistics"}}
 
 
 def moved_groups(model: Model) -> tuple[str, ...]:
-  """The parameter groups that some objective moves, each once, in order."""
+  """Return the parameter groups that some objective moves, each once, in order."""
   return tuple(dict.fromkeys(group for objective in model.objectives for group in objective.groups))
 
 
@@ -84,7 +84,7 @@ def check_optimizers(model: Model, optimizers: Any) -> None:
 
 def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch: Batch, *,
                ema: bool = False, mesh: Mesh | None = None) -> TrainState:
-  """A fresh state, created already sharded over `mesh`.
+  """Return a fresh state, created already sharded over `mesh`.
 
   Args:
     model: the model.
@@ -130,9 +130,9 @@ def _initializer(model: Model, optimizers: Optimizers, ema: bool) -> Callable[[K
 
 
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
-  """The sharding of every leaf: one rule for parameters, optimizer states and averages; chains over `data`.
+  """Return the sharding of every leaf: one rule for parameters, optimizer states and averages; chains over `data`.
 
-  Raises ConfigError where the devices cannot share the chains evenly.
+  Raise ConfigError where the devices cannot share the chains evenly.
   """
   def by_parameter_rule(tree):
     return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf.shape), tree)

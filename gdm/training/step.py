@@ -287,7 +287,7 @@ def _check_state(state: TrainState, optimizers: Optimizers, ema_decay: float) ->
 
 
 def _shapes(batch: Any) -> dict[str, tuple[int, ...]]:
-  """The shapes of a batch's entries. Raise ConfigError where it is no mapping, or has none."""
+  """Return the shapes of a batch's entries. Raise ConfigError where it is no mapping, or has none."""
   if not isinstance(batch, Mapping) or not batch:
     raise ConfigError(f"the batch is {'empty' if isinstance(batch, Mapping) else f'a {type(batch).__name__}'}; it must "
                       'be a dict of arrays, with the examples as "x".')
@@ -295,7 +295,7 @@ def _shapes(batch: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _named(field: str, table: Mapping[str, Any], name: str) -> Any:
-  """The entry `name` of a table of options, or a ConfigError with the nearest name."""
+  """Return the entry `name` of a table of options, or a ConfigError with the nearest name."""
   if name not in table:
     raise ConfigError(f"{field} is {name!r}; {nearest(name, table)}")
   return table[name]

@@ -11,5 +11,5 @@ from jaxtyping import Array, Int, Key
 
 
 def stream_key(root: Key[Array, ""], stream: str, step: Int[Array, ""] | int) -> Key[Array, ""]:
-  """The key of the named stream at `step`; the same name, step and root always give the same key."""
+  """Return the key of the named stream at `step`; the same name, step and root always give the same key."""
   return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(stream.encode())), step)

@@ -49,7 +49,7 @@ def memory_line(state: TrainState, temporary_bytes: int | None) -> str:
 
 
 def mesh_line(mesh: Mesh) -> str:
-  """The mesh in words."""
+  """Return the mesh in words."""
   device = mesh.devices.flat[0]
   axes = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
   processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""

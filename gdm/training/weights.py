@@ -28,7 +28,7 @@ _PARTS = ("params", "carry")
 
 
 def save_weights(path: str | os.PathLike, params: "Params", carry: "Carry", metadata: Mapping[str, str]) -> None:
-  """Writes parameters and carry, whole or not at all; only a file that this function wrote is overwritten.
+  """Write parameters and carry, whole or not at all; only a file that this function wrote is overwritten.
 
   Args:
     path: the file.
@@ -94,7 +94,7 @@ def load_weights(path: str | os.PathLike, like: "tuple[Params, Carry] | None" = 
 
 
 def _metadata_of(path: Path) -> Mapping[str, str]:
-  """The metadata of a file, none where it is no safetensors."""
+  """Return the metadata of a file, none where it is no safetensors."""
   try:
     with safe_open(path, framework="np") as file:
       return file.metadata() or {}
@@ -121,7 +121,7 @@ def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _as_like(path: Path, leaves: Mapping[str, np.ndarray], like: "tuple[PyTree, PyTree]") -> tuple[Any, Any]:
-  """The leaves in the structure of (params, carry)."""
+  """Return the leaves in the structure of (params, carry)."""
   import jax
 
   places, structure = jax.tree_util.tree_flatten_with_path(dict(zip(_PARTS, like, strict=True)))

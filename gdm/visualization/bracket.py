@@ -14,7 +14,7 @@ def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
                  pessimistic: Float[np.ndarray, " points"], optimistic: Float[np.ndarray, " points"],
                  log_z_halves: Float[np.ndarray, "2 points"], *, has_upper_end: bool = True,
                  exact: float | None = None, title: str = "") -> None:
-  """Draws both ends, mean log-likelihoods in nats, and below them how far they are apart.
+  """Draw both ends, mean log-likelihoods in nats, and below them how far they are apart.
 
   Nothing is shaded between them: the lower one bounds the annealed sampler, so that log p may lie below both.
 
@@ -28,7 +28,7 @@ def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
     exact: the true value, where it is known.
     title: a heading.
 
-  Raises WorkdirError where the file cannot be written.
+  Raise WorkdirError where the file cannot be written.
   """
   figure = Figure(figsize=(6.4, 6.4), facecolor="white", layout="constrained")
   ends, widths = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))

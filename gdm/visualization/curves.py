@@ -46,7 +46,7 @@ Series = tuple[np.ndarray, np.ndarray]  # steps and values
 
 def save_curves(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], title: str = "",
                 units: Mapping[str, str] = MappingProxyType({})) -> bool:
-  """Draws every metric against the step, one panel each.
+  """Draw every metric against the step, one panel each.
 
   Args:
     path: the PNG file.
@@ -122,17 +122,18 @@ def _quantity(name: str, units: Mapping[str, str]) -> Quantity:
 
 
 def _prefix(name: str) -> str:
-  """The objective that a metric is of, where there are several."""
+  """Return the objective that a metric is of, where there are several."""
   return name.rpartition("/")[0]
 
 
 def _unit(name: str, units: Mapping[str, str]) -> str:
-  """The unit of a scale beside another; "" where a metric has none."""
+  """Return the unit of a scale beside another; "" where a metric has none."""
   return "bits/dim" if name.rpartition("/")[2] == "bits_per_dim" else units.get(name, "")
 
 
 def _factor(of: Mapping[str, Series], other: Mapping[str, Series]) -> float | None:
-  """The positive constant by which one metric's curves become another's; None where they are no multiples of them."""
+  """Return the positive constant by which one metric's curves become another's; None where they are no multiples of
+  them."""
   if not all(split in of and np.array_equal(of[split][0], steps) for split, (steps, _) in other.items()):
     return None
   values, others = (np.concatenate([series[split][1] for split in other]) for series in (of, other))
@@ -170,7 +171,7 @@ def _draw(axes: Axes, quantity: Quantity, series: Mapping[str, Series]) -> None:
 
 
 def _add_scale(axes: Axes, factor: float, label: str) -> None:
-  """Adds on the right the scale of the curves times `factor`."""
+  """Add on the right the scale of the curves times `factor`."""
   def forward(left: Any) -> Any:
     return left * factor
 

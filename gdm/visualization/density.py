@@ -22,7 +22,7 @@ _CHUNK = 4096  # points of the grid per call, always as many, so that a jitted l
 def save_density(path: str | os.PathLike, data: Points, samples: Points, log_prob: LogProb, *,
                  true_log_prob: LogProb | None = None, from_latent: Warp | None = None, resolution: int = 192,
                  max_points: int = 4000) -> None:
-  """Draws data, samples and exp(log_prob) on the data's own window.
+  """Draw data, samples and exp(log_prob) on the data's own window.
 
   Args:
     path: the PNG file.

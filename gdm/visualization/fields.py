@@ -23,7 +23,7 @@ _SHORT = 0.2  # share of a panel's scores that are short
 def save_score_fields(path: str | os.PathLike, data: Points, samples: Points, score: Score, times: Sequence[float], *,
                       noised: Callable[[float], Points] | None = None, resolution: int = 22,
                       max_points: int = 4000) -> None:
-  """Draws data, samples, and at each time the score over the noised data (or the data, where it is not given).
+  """Draw data, samples, and at each time the score over the noised data (or the data, where it is not given).
 
   Arrows show where to; their colour tells how long the score is, in its unit, one over that of the data, and only where
   it is short for its panel so is the arrow. Each time has a window of its own, around all but its outermost points.
@@ -78,7 +78,7 @@ def save_score_fields(path: str | os.PathLike, data: Points, samples: Points, sc
 
 
 def _centers(window: tuple[float, float, float, float], resolution: int) -> Float[np.ndarray, "points 2"]:
-  """The centres of cells that tile the window."""
+  """Return the centres of cells that tile the window."""
   left, right, bottom, top = window
   centers = (np.arange(resolution) + 0.5) / resolution
   first, second = np.meshgrid(left + (right - left) * centers, bottom + (top - bottom) * centers)

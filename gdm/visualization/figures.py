@@ -24,7 +24,7 @@ _NO_METADATA: dict[str, Any] = {"Software": None}  # matplotlib would write its 
 
 
 def style_axes(axes: Axes) -> None:
-  """Takes away what says nothing: two spines, dark ticks; adds a faint grid."""
+  """Take away what says nothing: two spines, dark ticks; adds a faint grid."""
   axes.spines[["top", "right"]].set_visible(False)
   axes.spines[["left", "bottom"]].set_color(FAINT)
   axes.tick_params(which="both", labelcolor=INK, color=FAINT, labelsize=9)
@@ -33,11 +33,11 @@ def style_axes(axes: Axes) -> None:
 
 
 def save_figure(path: str | os.PathLike, figure: Figure, dpi: int = 144) -> None:
-  """Writes the figure as PNG, whole or not at all. Raises WorkdirError where it cannot be written."""
+  """Write the figure as PNG, whole or not at all. Raise WorkdirError where it cannot be written."""
   with matplotlib.rc_context({"font.family": "DejaVu Sans"}):  # comes with matplotlib, so that every machine has it
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=dpi, metadata=_NO_METADATA))
 
 
 def save_pixels(path: str | os.PathLike, pixels: UInt8[ndarray, "height width 3"]) -> None:
-  """Writes the pixels as PNG, one to one, whole or not at all. Raises WorkdirError where it cannot be written."""
+  """Write the pixels as PNG, one to one, whole or not at all. Raise WorkdirError where it cannot be written."""
   write_whole(path, lambda file: image.imsave(file, pixels, format="png", metadata=_NO_METADATA))

@@ -21,7 +21,7 @@ _DPI = 100
 
 def save_grid(path: str | os.PathLike, images: Images, *, levels: int | None, columns: int | None = None,
               scale: int | None = None) -> None:
-  """Writes images as one PNG, row by row.
+  """Write images as one PNG, row by row.
 
   Args:
     path: the file.
@@ -40,7 +40,7 @@ def save_grid(path: str | os.PathLike, images: Images, *, levels: int | None, co
 
 def save_side_by_side(path: str | os.PathLike, panels: Mapping[str, Images], *,
                       levels: int | None, columns: int | None = None, scale: int | None = None) -> None:
-  """Writes grids next to each other under their titles, as `{"data": ..., "samples": ...}`.
+  """Write grids next to each other under their titles, as `{"data": ..., "samples": ...}`.
 
   Arguments after `panels` and errors as in `save_grid`.
   """
@@ -63,7 +63,7 @@ def save_side_by_side(path: str | os.PathLike, panels: Mapping[str, Images], *,
 
 def grid_pixels(images: Images, levels: int | None, columns: int | None = None,
                 scale: int | None = None) -> UInt8[np.ndarray, "_ _ 3"]:
-  """The pixels [height, width, 3] of a grid; arguments and errors as in `save_grid`."""
+  """Return the pixels [height, width, 3] of a grid; arguments and errors as in `save_grid`."""
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
     raise SpecError(f"images have shape {images.shape}; it must be (number, height, width, channels) with at least one "

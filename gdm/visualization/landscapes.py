@@ -42,7 +42,7 @@ class Row:
 
 
 def save_landscapes(path: str | os.PathLike, rows: Sequence[Row], title: str = "") -> None:
-  """Draws each row's log densities, minus the energy less log Z, in one colour scale and one window.
+  """Draw each row's log densities, minus the energy less log Z, in one colour scale and one window.
 
   Args:
     path: the PNG file.

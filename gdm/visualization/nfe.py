@@ -28,7 +28,7 @@ Curves = Mapping[str, Sequence[Point]]  # by sampler
 
 def save_nfe(path: str | os.PathLike, panels: Mapping[str, Curves], floors: Mapping[str, tuple[float, float]], *,
              title: str = "") -> None:
-  """Draws a panel for each kernel.
+  """Draw a panel for each kernel.
 
   Args:
     path: the PNG file.

@@ -14,14 +14,14 @@ _MARGIN = 0.15  # of the data's width, left free around it
 
 
 def window_around(points: Points) -> Window:
-  """A square around all points, with a margin."""
+  """Return a square around all points, with a margin."""
   low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
   (x, y), half = ((low + high) / 2).tolist(), (0.5 + _MARGIN) * max(float((high - low).max()), 1e-6)
   return x - half, x + half, y - half, y + half
 
 
 def require_points(**named: np.ndarray) -> None:
-  """Raises SpecError naming what is no points of the plane, or none at all."""
+  """Raise SpecError naming what is no points of the plane, or none at all."""
   for name, points in named.items():
     if np.ndim(points) != 2 or np.shape(points)[1] != 2 or len(points) == 0:
       raise SpecError(f"{name} has shape {np.shape(points)}; a picture of the plane needs (number, 2), not empty.")

@@ -29,7 +29,7 @@ _DPI = 100
 
 
 def save_strip(path: str | os.PathLike, frames: ImageFrames, *, levels: int | None, scale: int | None = None) -> None:
-  """Draws a row for each sample and a column for each frame, from noise at the left to the sample at the right.
+  """Draw a row for each sample and a column for each frame, from noise at the left to the sample at the right.
 
   Args:
     path: the PNG file.
@@ -49,13 +49,14 @@ def save_strip(path: str | os.PathLike, frames: ImageFrames, *, levels: int | No
 
 def image_pictures(frames: ImageFrames, *, levels: int | None, columns: int | None = None,
                    scale: int | None = None) -> list[Picture]:
-  """Each frame as a grid of its samples, for `save_gif`; arguments and errors as in `save_strip` and `save_grid`."""
+  """Return each frame as a grid of its samples, for `save_gif`; arguments and errors as in `save_strip` and
+  `save_grid`."""
   _require_frames(frames)
   return [grid_pixels(images, None, columns, scale) for images in _shares(frames, levels)]
 
 
 def save_point_strip(path: str | os.PathLike, frames: PointFrames) -> None:
-  """Draws points of the plane, a panel for each frame, all on the window of the last.
+  """Draw points of the plane, a panel for each frame, all on the window of the last.
 
   Raises:
     SpecError: there is no frame, or they are no points of the plane.
@@ -68,7 +69,8 @@ def save_point_strip(path: str | os.PathLike, frames: PointFrames) -> None:
 
 
 def point_pictures(frames: PointFrames) -> list[Picture]:
-  """Each frame as a picture of its points on the window of the last, for `save_gif`; errors as `save_point_strip`."""
+  """Return each frame as a picture of its points on the window of the last, for `save_gif`; errors as
+  `save_point_strip`."""
   _require_frames(frames)
   pictures = []
   for index in range(len(frames)):
@@ -81,7 +83,7 @@ def point_pictures(frames: PointFrames) -> list[Picture]:
 
 
 def save_gif(path: str | os.PathLike, pictures: Sequence[Picture]) -> None:
-  """Writes pictures of one size as a GIF that starts again and again, its last frame held for a while.
+  """Write pictures of one size as a GIF that starts again and again, its last frame held for a while.
 
   Raises:
     SpecError: there is no picture.

@@ -36,13 +36,13 @@ def model(case: Case) -> EBM:
 
 
 def data(case: Case) -> np.ndarray:
-  """A batch of noise."""
+  """Return a batch of noise."""
   generator, shape = np.random.default_rng(0), (case.batch, *model(case).spec.event)
   return generator.integers(0, case.levels, shape, np.uint8) if case.levels else generator.normal(size=shape)
 
 
 def walk(case: Case, num: int) -> Callable[[], jax.Array]:
-  """A call that moves so many chains by the Langevin steps of a training step."""
+  """Return a call that moves so many chains by the Langevin steps of a training step."""
   made, key = model(case), jax.random.key(0)
   params, carry = jax.jit(made.init)(key, {"x": data(case)})
   chains = made.base_of(params, carry).sample(key, num)

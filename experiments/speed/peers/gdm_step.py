@@ -12,7 +12,7 @@ from gdm.training.step import make_train_step
 
 
 def training(model: Any, x: np.ndarray, optimizer: optax.GradientTransformation | None = None) -> tuple[int, Tasks]:
-  """The number of parameters, and the task of training on the batch x, by AdamW where nothing else is given."""
+  """Return the number of parameters, and the task of training on the batch x, by AdamW where nothing else is given."""
   optimizers = optimizers_for(model, optimizer or optax.adamw(1e-3))
   key = jax.random.key(0)
   state = init_state(model, optimizers, key, {"x": x})

@@ -78,7 +78,7 @@ class Peer:
   """
 
   def __init__(self, python: str, module: str, case: Case, environment: Mapping[str, str] | None = None):
-    """Raises RuntimeError with its last words where it cannot start; `environment` is added to this process's."""
+    """Raise RuntimeError with its last words where it cannot start; `environment` is added to this process's."""
     self._process = subprocess.Popen(
         [python, "-m", module, json.dumps(dataclasses.asdict(case))], cwd=ROOT,
         env={**os.environ, **(environment or {})}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

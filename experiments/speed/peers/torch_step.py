@@ -16,7 +16,7 @@ LEARNING_RATE = 1e-5  # on one batch again and again, so that nothing diverges
 
 
 def choose_threads(train: Callable[[int], None], threads: int) -> None:
-  """Sets one thread or all, whichever takes less for some training steps in turns: their sum, for waits count too."""
+  """Set one thread or all, whichever takes less for some training steps in turns: their sum, for waits count too."""
   taken = {1: 0.0, threads: 0.0}
   for _ in range(TRIALS):
     for number in taken:
@@ -28,7 +28,7 @@ def choose_threads(train: Callable[[int], None], threads: int) -> None:
 
 
 def tasks(case: Case, module: torch.nn.Module, log_prob: Callable, sample: Callable) -> tuple[int, Tasks]:
-  """The number of parameters and the tasks of a flow.
+  """Return the number of parameters and the tasks of a flow.
 
   Args:
     case: its batch is of random normals.

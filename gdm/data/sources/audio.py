@@ -36,7 +36,7 @@ Recording = UInt8[np.ndarray, " _samples"]
 def load(request: Request) -> Dataset:
   """Windows "x" [N, context] of mu-law levels with "length" [N]; `Dataset.sample_rate` in samples per second.
 
-  Raises DataError for a missing or damaged file, one of another format (naming it), recordings of different rates, and
+  Raise DataError for a missing or damaged file, one of another format (naming it), recordings of different rates, and
   too few samples or files.
   """
   context = request.integer("context", DEFAULT_CONTEXT, minimum=1)
@@ -65,7 +65,7 @@ def load(request: Request) -> Dataset:
 
 
 def read_wav(path: pathlib.Path) -> tuple[Float[np.ndarray, " samples"], int]:
-  """Samples in [-1, 1) and how many there are per second. Raises DataError naming the file and what would be right."""
+  """Sample in [-1, 1) and how many there are per second. Raise DataError naming the file and what would be right."""
   try:
     with wave.open(str(path), "rb") as file:
       rate, width, channels, num = (file.getframerate(), file.getsampwidth(), file.getnchannels(), file.getnframes())
@@ -86,7 +86,7 @@ def read_wav(path: pathlib.Path) -> tuple[Float[np.ndarray, " samples"], int]:
 
 
 def write_wav(path: pathlib.Path, samples: Float[np.ndarray, " samples"], rate: int) -> None:
-  """Writes samples in [-1, 1] as 16-bit mono PCM."""
+  """Write samples in [-1, 1] as 16-bit mono PCM."""
   with wave.open(str(path), "wb") as file:
     file.setnchannels(1)
     file.setsampwidth(2)

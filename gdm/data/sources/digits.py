@@ -12,7 +12,7 @@ SIZES = (1297, 200, 300)
 
 
 def load(request: Request) -> Dataset:
-  """The set, permuted once by `PERMUTATION_SEED` and cut into 1297 / 200 / 300."""
+  """Return the set, permuted once by `PERMUTATION_SEED` and cut into 1297 / 200 / 300."""
   del request
   from sklearn.datasets import load_digits  # here, since importing scikit-learn takes most of a second
 

@@ -42,7 +42,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def load(request: Request) -> Dataset:
-  """The set in the file. Raises DataError for a file, an array or a value that cannot be used, saying which."""
+  """Return the set in the file. Raise DataError for a file, an array or a value that cannot be used, saying which."""
   path = pathlib.Path(request.argument)
   arrays = read(path)
   _refuse_near_misses(arrays, path)
@@ -117,7 +117,8 @@ LAYOUTS = {"auto": _as_found, "images": _as_images, "arrays": _as_arrays}
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """All arrays of an npz file, never unpickling. Raises DataError where it is missing, damaged or holds objects."""
+  """Return all arrays of an npz file, never unpickling. Raise DataError where it is missing, damaged or holds
+  objects."""
   if not path.is_file():
     raise DataError(f"npz file {str(path)!r} does not exist; name it by data.path or npz:<path>.")
   if not zipfile.is_zipfile(path):
@@ -132,7 +133,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _splits(arrays: Arrays, path: pathlib.Path) -> tuple[Arrays, Arrays, Arrays, dict]:
-  """The arrays of the three splits, their labels and their lengths ({} without any)."""
+  """Return the arrays of the three splits, their labels and their lengths ({} without any)."""
   missing = [name for name in SPLITS if name not in arrays]
   if missing and {"x", "fold"} <= arrays.keys():
     known = ", ".join(map(str, np.unique(arrays["fold"])))
@@ -157,7 +158,7 @@ def _splits(arrays: Arrays, path: pathlib.Path) -> tuple[Arrays, Arrays, Arrays,
 
 
 def _of_all_splits(arrays: Arrays, what: str, path: pathlib.Path) -> Arrays:
-  """The arrays <split>_<what>; {} without any."""
+  """Return the arrays <split>_<what>; {} without any."""
   given = [name for name in SPLITS if f"{name}_{what}" in arrays]
   if given and len(given) < len(SPLITS):
     raise DataError(f"npz file {path} has {what}s of {', '.join(given)} only; all splits need them, or none.")
@@ -217,13 +218,13 @@ def _require_lengths(length: np.ndarray, x: np.ndarray, where: str) -> np.ndarra
 
 
 def _without_padding(x: np.ndarray, length: np.ndarray) -> np.ndarray:
-  """The examples with 0 in place of whatever fills them up."""
+  """Return the examples with 0 in place of whatever fills them up."""
   step = np.arange(x.shape[1]).reshape(1, -1, *(1,) * (x.ndim - 2))
   return np.where(step < length.reshape(-1, *(1,) * (x.ndim - 1)), x, np.zeros((), x.dtype))
 
 
 def _num_classes(arrays: Arrays, ys: Arrays, path: pathlib.Path) -> int | None:
-  """How many labels there are: as declared, else by the training split, which must hold the largest."""
+  """Return how many labels there are: as declared, else by the training split, which must hold the largest."""
   if not ys:
     return None
   declared = _declared(arrays, "num_classes", 1, path)
@@ -237,7 +238,7 @@ def _num_classes(arrays: Arrays, ys: Arrays, path: pathlib.Path) -> int | None:
 
 
 def _levels(arrays: Arrays, xs: Arrays, path: pathlib.Path) -> tuple[int | None, str]:
-  """The number of levels by the rule at the top of this file, or None for continuous data; and why."""
+  """Return the number of levels by the rule at the top of this file, or None for continuous data; and why."""
   declared = _declared(arrays, "levels", 2, path)
   is_whole = all(x.dtype.kind != "f" for x in xs.values())
   if declared is None and not is_whole:
@@ -261,7 +262,7 @@ def _levels(arrays: Arrays, xs: Arrays, path: pathlib.Path) -> tuple[int | None,
 
 
 def _found_levels(xs: Arrays, path: pathlib.Path) -> tuple[int, str]:
-  """The number of levels of integers, by their dtype and the training split."""
+  """Return the number of levels of integers, by their dtype and the training split."""
   for name, x in xs.items():
     if int(x.min()) < 0:
       index = [int(i) for i in np.argwhere(x < 0)[0]]

@@ -25,7 +25,7 @@ class Request:
   seed: int = 0
 
   def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
-    """The option as an integer. Raises ConfigError where it is not one or below `minimum`."""
+    """Return the option as an integer. Raise ConfigError where it is not one or below `minimum`."""
     if option not in self.options:
       return default
     text = self.options[option]
@@ -34,7 +34,7 @@ class Request:
     return int(text)
 
   def choice(self, option: str, known: Sequence[str], default: str) -> str:
-    """The option as one of the known words. Raises ConfigError naming the nearest where it is another."""
+    """Return the option as one of the known words. Raise ConfigError naming the nearest where it is another."""
     word = self.options.get(option, default)
     if word not in known:
       raise ConfigError(f"data.name: option {option}={word!r} of {self.kind} is unknown; {nearest(word, known)}")

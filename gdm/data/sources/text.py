@@ -134,7 +134,7 @@ def _tokenizer(path: pathlib.Path, rule: Rule, train: list[_Piece], limit: int |
 
 
 def _encode(path: pathlib.Path, tokenizer: Tokenizer, pieces: list[_Piece]) -> list[Integer[np.ndarray, " _tokens"]]:
-  """The ids of each piece. Raises DataError naming the first token that has none, and its place in the file."""
+  """Return the ids of each piece. Raise DataError naming the first token that has none, and its place in the file."""
   dtype, last = smallest_dtype(len(tokenizer)), [] if tokenizer.end is None else [tokenizer.end]
   encoded = []
   for piece in pieces:

@@ -46,7 +46,8 @@ class Part:
 
 
 def load(request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
-  """The set, in memory or on disk. Raises DataError where it is not prepared, damaged, or not a set of images."""
+  """Return the set, in memory or on disk. Raise DataError where it is not prepared, damaged, or not a set of
+  images."""
   import tensorflow_datasets as tfds  # here, since importing it takes a quarter of a second
 
   root = local_path(request.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
@@ -87,7 +88,7 @@ def load(request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
 
 
 def _content(directory: pathlib.Path) -> str:
-  """The digest of all files of a prepared set; each is read once, then known by its path, size and time."""
+  """Return the digest of all files of a prepared set; each is read once, then known by its path, size and time."""
   digests = []
   for file in sorted(path for path in directory.iterdir() if path.is_file()):
     facts = repr((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
@@ -103,14 +104,14 @@ def _file_digest(file: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _cache_key(directory: pathlib.Path, name: str, part: Part, shape: tuple[int, ...]) -> str:
-  """Names one decoded split: where it came from, which files were there, and what was made of them."""
+  """Name one decoded split: where it came from, which files were there, and what was made of them."""
   files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.iterdir())]
   facts = repr((_DECODER, str(directory.resolve()), files, part, shape))
   return f"tfds-{directory.parent.name}-{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path:
-  """The folder of the newest prepared version of "set", "set/config" or "set/config:1.0.0" under `root`."""
+  """Return the folder of the newest prepared version of "set", "set/config" or "set/config:1.0.0" under `root`."""
   path, _, version = name.partition(":")
   folder = root / path
   if not path or not folder.is_dir():
@@ -144,7 +145,7 @@ def _build_hint(name: str, root: pathlib.Path) -> str:
 
 
 def _features(features: Any, kinds: Any, where: str) -> tuple[str, str | None]:
-  """The names of the image and of the class label, or None without one."""
+  """Return the names of the image and of the class label, or None without one."""
   images = [name for name, feature in features.items() if isinstance(feature, kinds.Image)]
   labels = [name for name, feature in features.items() if isinstance(feature, kinds.ClassLabel)]
   if not images:
@@ -169,7 +170,7 @@ def _shape(shape: tuple[int | None, ...], request: Request, where: str) -> tuple
 
 
 def _parts(sizes: Mapping[str, int], where: str) -> tuple[dict[str, Part], dict[str, str]]:
-  """Which examples of TFDS our splits are, and the rule by which those came about that TFDS does not have."""
+  """Return which examples of TFDS our splits are, and the rule by which those came about that TFDS does not have."""
   # sets whose test labels were never published have no test split: everybody reports on their validation split
   test = "test" if "test" in sizes else "validation"
   if "train" not in sizes or test not in sizes:
@@ -186,7 +187,7 @@ def _parts(sizes: Mapping[str, int], where: str) -> tuple[dict[str, Part], dict[
 
 def _read(source: Any, start: int, examples: np.ndarray, *, image: str, label: str | None,
           shape: tuple[int, ...], resize: bool, where: str) -> Rows:
-  """The decoded rows of these examples of a TFDS data source, counted from `start`."""
+  """Return the decoded rows of these examples of a TFDS data source, counted from `start`."""
   x = np.empty((len(examples), *shape), np.uint8)
   try:
     records = source.__getitems__([start + int(i) for i in examples])

@@ -72,7 +72,7 @@ def _rings(radii: tuple[float, ...] = (0.75, 1.5, 2.25, 3.0), sigma: float = 0.0
 
 
 def _banana(sigma: float = 0.3) -> Density:
-  """A normal first dimension; the second is a parabola of it plus Gaussian noise."""
+  """Return a normal first dimension; the second is a parabola of it plus Gaussian noise."""
 
   def ridge(first):
     return 0.375 * first**2 - 3.0
@@ -173,7 +173,7 @@ DENSITIES: dict[str, Callable[[], Density]] = {
 def load(request: Request) -> Dataset:
   """10,000 / 2,000 / 5,000 points [N, 2] in float32 with their true `log_prob`; `#train=N` makes it N to train on.
 
-  Raises ConfigError for another name.
+  Raise ConfigError for another name.
   """
   shape = request.argument
   if shape not in DENSITIES:

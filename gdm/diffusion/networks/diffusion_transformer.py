@@ -109,7 +109,7 @@ def modulation(num: int, width: int, condition: Float[Array, "batch embedding"])
 
 def norm(x: Float[Array, "batch positions width"], shift: Float[Array, "batch 1 width"],
          scale: Float[Array, "batch 1 width"]) -> Float[Array, "batch positions width"]:
-  """Each token standardized, then scaled and shifted by time and class."""
+  """Return each token standardized, then scaled and shifted by time and class."""
   mean = jnp.mean(x, axis=-1, keepdims=True)
   centred = x - mean
   variance = jnp.mean(centred**2, axis=-1, keepdims=True)

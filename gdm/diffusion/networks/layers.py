@@ -113,7 +113,7 @@ class FullAttention(nn.Module):
 
 def full_attention(query: Float[Array, "batch positions heads size"], key: Float[Array, "batch positions heads size"],
                    value: Float[Array, "batch positions heads size"]) -> Float[Array, "batch positions heads size"]:
-  """The mean of the values under the softmax of the scaled products of a position's query with all keys."""
+  """Return the mean of the values under the softmax of the scaled products of a position's query with all keys."""
   if jax.default_backend() != "cpu":
     return jax.nn.dot_product_attention(query, key, value)
   query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))  # faster there: see attention_by_heads

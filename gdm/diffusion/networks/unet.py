@@ -98,7 +98,7 @@ class UNet(nn.Module):
     return Convolution(self.outputs, scale=0.0, name="last")(jax.nn.silu(GroupNorm(name="last_norm")(h)))
 
   def _require_sides(self, height: int, width: int) -> None:
-    """Raises a ConfigError unless each side in `attention` is one that the image has at some resolution."""
+    """Raise a ConfigError unless each side in `attention` is one that the image has at some resolution."""
     sides = [-(-max(height, width) // 2**level) for level in range(len(self.multipliers))]
     for side in self.attention:
       if side not in sides:
@@ -179,7 +179,7 @@ class ImageAttention(nn.Module):
 
 
 def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch channels"]:
-  """Sums over pixels.
+  """Sum over pixels.
 
   On CPUs by a product: XLA's CPU backend sums over many pixels in two passes, of which the first is slow.
   """
@@ -189,18 +189,18 @@ def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch
 
 
 def to_pixels(values: Float[Array, "batch channels"], pixels: int) -> Float[Array, "batch rows channels"]:
-  """The values at each pixel; on CPUs by a product too, so that the gradient is one (see `over_pixels`)."""
+  """Return the values at each pixel; on CPUs by a product too, so that the gradient is one (see `over_pixels`)."""
   if jax.default_backend() != "cpu":
     return values[:, None]
   return jnp.ones((values.shape[0], pixels, 1), values.dtype) @ values[:, None]
 
 
 def num_groups(channels: int) -> int:
-  """How many groups of channels are standardized together."""
+  """Return how many groups of channels are standardized together."""
   return math.gcd(channels, min(MAX_GROUPS, max(1, channels // MIN_SIZE)))
 
 
 def enlarged(x: Float[Array, "batch height width channels"], rows: int,
              columns: int) -> Float[Array, "batch rows columns channels"]:
-  """Each pixel twice in both directions, cut to so many rows and columns."""
+  """Return each pixel twice in both directions, cut to so many rows and columns."""
   return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :rows, :columns]

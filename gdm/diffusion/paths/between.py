@@ -49,7 +49,7 @@ class Between:
 
 
 def from_log_snr(path: NoisePath, log_snr: float) -> Between:
-  """The path from the time of a log-SNR on; all of it where it has no such time."""
+  """Return the path from the time of a log-SNR on; all of it where it has no such time."""
   return within(path, log_snr, -math.inf)
 
 

@@ -20,7 +20,7 @@ def discretize(path: NoisePath, num_steps: int, beta_max: float = 0.999) -> Piec
     num_steps: T.
     beta_max: no beta is larger (arXiv:2102.09672, section 3.2); only a cosine's last ones would be.
 
-  Raises ConfigError where there is no step.
+  Raise ConfigError where there is no step.
   """
   checks.at_least("num_steps", num_steps, 1)
   with jax.ensure_compile_time_eval():

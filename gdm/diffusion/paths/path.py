@@ -34,7 +34,7 @@ class Level(NamedTuple):
   sigma_rate: Float[Array, "*shape"] | None = None
 
   def like(self, x: Num[Array, "batch *event"]) -> "Level":
-    """The level of each example [batch], or of all of them, shaped to multiply `x`."""
+    """Return the level of each example [batch], or of all of them, shaped to multiply `x`."""
     rates = (None if a is None else expand(a, x) for a in (self.alpha_rate, self.sigma_rate))
     return Level(expand(self.alpha, x), expand(self.sigma, x), *rates)
 
@@ -82,7 +82,7 @@ class NoisePath(Protocol):
     ...
 
   def time(self, log_snr: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """The time of a log-SNR; NaN of one that the path never has."""
+    """Return the time of a log-SNR; NaN of one that the path never has."""
     ...
 
   def level(self, t: Float[ArrayLike, "*shape"]) -> Level:
@@ -202,7 +202,7 @@ class ByLogSNR(VariancePreserving):
 
 
 def inside(t: Num[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-  """The times as an array: those outside [0, 1] are a ConfigError, or NaN where values are not known yet."""
+  """Return the times as an array: those outside [0, 1] are a ConfigError, or NaN where values are not known yet."""
   t = jnp.asarray(t)
   if not jnp.issubdtype(t.dtype, jnp.floating):
     t = t.astype(jnp.float32)
@@ -216,7 +216,7 @@ def inside(t: Num[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def rate(function: Callable[[Array], Array], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-  """The derivative of a function of each entry; NaN where the entry is, also of a constant."""
+  """Return the derivative of a function of each entry; NaN where the entry is, also of a constant."""
   return jax.jvp(function, (t,), (jnp.where(jnp.isnan(t), t, 1.0),))[1]
 
 

@@ -235,7 +235,7 @@ class Cosine(VariancePreserving):
 
 
 def require_betas(beta_min: float, beta_max: float) -> None:
-  """Raises a ConfigError unless a noise rate from `beta_min` to `beta_max` is positive everywhere."""
+  """Raise a ConfigError unless a noise rate from `beta_min` to `beta_max` is positive everywhere."""
   for name, value, where in (("beta_min", beta_min, "0"), ("beta_max", beta_max, "1")):
     if not (value > 0.0 and math.isfinite(value)):
       raise ConfigError(f"{name} is {value}: the SNR would not fall at t = {where}; it must be finite and above 0.")

@@ -23,7 +23,7 @@ class Adaptive:
 
   def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
-    """Samples at the last time; frames are evenly spaced in t, the last one included."""
+    """Sample at the last time; frames are evenly spaced in t, the last one included."""
     del key  # nothing is random
     require_times(times)
     start, end = (jnp.clip(jnp.asarray(t, x.dtype), *path.ends) for t in (times[0], times[-1]))

@@ -28,7 +28,7 @@ class Posterior(NamedTuple):
 
 
 def posterior(path: NoisePath, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Posterior:
-  """The posterior of x at s < t, given x at t and at 0."""
+  """Return the posterior of x at s < t, given x at t and at 0."""
   step = transition(path, s, t)
   ratio = (path.sigma(s) / path.sigma(t)) ** 2
   # The share of the data is the transition's variance over sigma_t^2, which does not cancel in this form.
@@ -95,7 +95,7 @@ class LearnedAncestral(Memoryless):
 
 
 def log_variance(q: Posterior, fraction: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-  """The log-variance between the posterior's and the forward one, each above 0 but at the last step."""
+  """Return the log-variance between the posterior's and the forward one, each above 0 but at the last step."""
   low = jnp.log(jnp.maximum(q.variance, jnp.finfo(fraction.dtype).tiny))
   return fraction * jnp.log(q.forward_variance) + (1.0 - fraction) * low
 

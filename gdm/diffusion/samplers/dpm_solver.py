@@ -21,7 +21,7 @@ class DPMSolver(Stepwise):
     return num_steps(times)
 
   def memory(self, x: Float[Array, "batch *event"]) -> tuple[Float[Array, "batch *event"], Float[Array, ""]]:
-    """The prediction of the data at the step before, and that step's size in half log-SNR: at first infinite."""
+    """Return the prediction of the data at the step before, and that step's size in half log-SNR: at first infinite."""
     return jnp.zeros_like(x), jnp.asarray(jnp.inf, x.dtype)
 
   def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"],

@@ -76,7 +76,7 @@ class RhoGrid:
 
 
 def _between(path, num_steps, to_zero, between) -> Float[Array, " times"]:
-  """Times of log-SNRs between the path's ends, whose own times are exact; and 0 after them."""
+  """Time of log-SNRs between the path's ends, whose own times are exact; and 0 after them."""
   checks.at_least("num_steps", num_steps, 1)
   last, first = path.ends
   num = num_steps if to_zero else num_steps + 1

@@ -15,7 +15,7 @@ from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, call, num_st
 
 def score(denoise: Denoise, path: NoisePath, x: Float[Array, "batch *event"],
           t: Float[Array, ""]) -> Float[Array, "batch *event"]:
-  """The gradient of log p_t that a denoised x implies: (alpha x_0 - x) / sigma^2."""
+  """Return the gradient of log p_t that a denoised x implies: (alpha x_0 - x) / sigma^2."""
   return (path.alpha(t) * call(denoise, x, t) - x) / path.sigma(t) ** 2
 
 

@@ -28,7 +28,7 @@ class Sampler(Protocol):
 
   def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
-    """Samples at the last time. Info: "nfe", and with frames "trajectory" [num_frames, batch, *event]."""
+    """Sample at the last time. Info: "nfe", and with frames "trajectory" [num_frames, batch, *event]."""
     ...
 
 
@@ -51,7 +51,7 @@ class Stepwise(abc.ABC):
 
   def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
-    """Samples at the last of `times`.
+    """Sample at the last of `times`.
 
     Args:
       denoise: the prediction of x_0; called with one time for all examples, repeated.
@@ -107,7 +107,7 @@ class SamplerStep:
 
 def sample(sampler: Sampler, denoise: Denoise, path: NoisePath, grid: TimeGrid, num_steps: int, key: Key[Array, ""],
            shape: tuple[int, ...], num_frames: int = 0, denoise_last: bool = False) -> Samples:
-  """Draws samples of `shape` [num, *event], from normal noise.
+  """Draw samples of `shape` [num, *event], from normal noise.
 
   Args:
     sampler, denoise, path: which one, of what.
@@ -133,7 +133,7 @@ def sample(sampler: Sampler, denoise: Denoise, path: NoisePath, grid: TimeGrid, 
 
 
 def call(denoise: Denoise, x: Float[Array, "batch *event"], t: Float[Array, ""]) -> Float[Array, "batch *event"]:
-  """The prediction of x_0 at one time for all examples."""
+  """Return the prediction of x_0 at one time for all examples."""
   return denoise(x, jnp.broadcast_to(t, x.shape[:1]).astype(x.dtype))
 
 
@@ -143,7 +143,8 @@ def cost(denoise: Denoise) -> int:
 
 
 def require_times(times: Float[Array, " times"]) -> int:
-  """The number of steps between times; a ConfigError if there is none or, where values are known, a time rises."""
+  """Return the number of steps between times; a ConfigError if there is none or, where values are known, a time
+  rises."""
   num = num_steps(times)
   if num < 1:
     raise ConfigError(f"times has {num + 1} entries; a sampler takes at least one step, so at least two times.")

@@ -107,7 +107,7 @@ def gaussian_base(base: Params) -> Base:
 
 def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " states"],
                    spread: Float[Array, "*event"]) -> Base:
-  """A Gaussian of independent dimensions about weighted states, a little wider than these.
+  """Return a Gaussian of independent dimensions about weighted states, a little wider than these.
 
   The spread of all the model counts as one state's, by logarithms: from a base far wider than a narrow mode annealing
   would seldom come into it.
@@ -367,7 +367,8 @@ def swarm_info(swarm: sequential_monte_carlo.Swarm) -> dict[str, Array]:
 @jax.jit
 def farthest(chains: Float[Array, "chains dims"], base: Params,
              margin: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
-  """The first chain that is beyond the data's range by `margin` widths or NaN: its index, whether it is, its range."""
+  """Return the first chain that is beyond the data's range by `margin` widths or NaN: its index, whether it is, its
+  range."""
   low, high = jnp.min(chains, axis=1), jnp.max(chains, axis=1)
   reach = margin * (base["high"] - base["low"])
   out = ~((low >= base["low"] - reach) & (high <= base["high"] + reach))

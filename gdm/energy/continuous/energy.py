@@ -96,18 +96,18 @@ class ContinuousEnergy(EnergyModel):
   # The density.
 
   def spread(self, params: Params) -> Float[Array, "*event"]:
-    """The deviation of every standardized dimension: the scale on which samplers move."""
+    """Return the deviation of every standardized dimension: the scale on which samplers move."""
     return params["base"]["deviation"]
 
   def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]:
-    """log f of the data as served, in nats, Jacobian included. Integers get noise, the same at every call."""
+    """Return log f of the data as served, in nats, Jacobian included. Integers get noise, the same at every call."""
     require_no_lengths(self.spec, batch)
     u = self.standardize(params, batch["x"], jax.random.key(0))
     return nan_unless_valid(self.spec, batch, -self.energy(params, carry)(u) - self.log_volume(params))
 
   def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
                      examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
-    """log Z in nats; and that which noise-contrastive estimation learned, an estimate, as a second one.
+    """Return log Z in nats; and that which noise-contrastive estimation learned, an estimate, as a second one.
 
     By quadrature it is exact up to the cells' error, which stands as its standard error; by annealing it is below the
     truth on average, with what share of Z lies in modes that annealing from the base misses and that were found from
@@ -125,10 +125,10 @@ class ContinuousEnergy(EnergyModel):
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """log p(x) in nats: by quadrature; or RAISE's lower bound of the annealed sampler's log p(x), by `num_samples`
-    chains from each example.
+    """Return log p(x) in nats: by quadrature; or RAISE's lower bound of the annealed sampler's log p(x), by
+    `num_samples` chains from each example.
 
-    Raises ConfigError where neither the dimensions nor the settings let it be found.
+    Raise ConfigError where neither the dimensions nor the settings let it be found.
     """
     noise_key, key = jax.random.split(key)
     by_dequantization = Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
@@ -144,7 +144,7 @@ class ContinuousEnergy(EnergyModel):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              num_steps: int = 0, sampler: str = "hmc", start: str = "base", temperature: float = 1.0,
              num_temperatures: int = 0) -> Samples:
-    """Draws [num, *event] in the data's values.
+    """Draw [num, *event] in the data's values.
 
     Args:
       params: the parameters.
@@ -194,7 +194,7 @@ class ContinuousEnergy(EnergyModel):
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"], num_temperatures: int = 0) -> Samples:
-    """Keeps x where `known`; the rest starts at the base and is annealed to the model given the known part.
+    """Keep x where `known`; the rest starts at the base and is annealed to the model given the known part.
 
     Over `num_temperatures` steps, or the model's own number for 0. Of annealing the info tells what `sample`'s does.
     """
@@ -204,13 +204,13 @@ class ContinuousEnergy(EnergyModel):
 
   def denoise(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
               deviation: float, num_temperatures: int = 0) -> Samples:
-    """Draws from p(clean | x) where x is clean plus Gaussian noise of `deviation`, in the data's units.
+    """Draw from p(clean | x) where x is clean plus Gaussian noise of `deviation`, in the data's units.
 
     Chains start at x and are annealed from the base, given x, to the model, given x, over `num_temperatures` steps, or
     the model's own number for 0. The draws are real numbers: levels are not rounded to, since noise is not. Of
     annealing the info tells what `sample`'s does.
 
-    Raises ConfigError unless the deviation is positive.
+    Raise ConfigError unless the deviation is positive.
     """
     checks.positive("deviation", deviation)
     model = self._annealed_over(num_temperatures)
@@ -218,7 +218,7 @@ class ContinuousEnergy(EnergyModel):
     return Samples(drawn, {"nfe": model._annealing_nfe, **info})
 
   def diagnose(self, params: Params, carry: Carry) -> str:
-    """Names the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
+    """Name the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
     if "chains" not in carry:
       return ""
     buffer, base = carry["chains"].reshape(-1, self.spec.num_dims), params["base"]
@@ -286,14 +286,14 @@ class ContinuousEnergy(EnergyModel):
     return self.num_temperatures * (self.num_leapfrog + 1)
 
   def _annealed_over(self, num_temperatures: int) -> "ContinuousEnergy":
-    """The model with so many steps of annealing; itself for 0."""
+    """Return the model with so many steps of annealing; itself for 0."""
     return dataclasses.replace(self, num_temperatures=num_temperatures) if num_temperatures else self
 
   # Data and values.
 
   def real_values(self, x: Num[Array | np.ndarray, "batch *event"],
                   key: Key[Array, ""]) -> Float[Array, "batch *event"]:
-    """Return data as real numbers; integers get noise. Raises SpecError where x is not of the spec's shape."""
+    """Return data as real numbers; integers get noise. Raise SpecError where x is not of the spec's shape."""
     x = jnp.asarray(x)
     if x.shape[1:] != self.spec.event:
       raise SpecError(f"x has shape {x.shape}; it must be [batch, *spec.event] with spec.event {self.spec.event}.")
@@ -302,12 +302,12 @@ class ContinuousEnergy(EnergyModel):
 
   def standardize(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
                   key: Key[Array, ""]) -> Float[Array, "batch *event"]:
-    """The values u of data; integers get noise. Raises SpecError where x is not of the spec's shape."""
+    """Return the values u of data; integers get noise. Raise SpecError where x is not of the spec's shape."""
     base = params["base"]
     return (self.real_values(x, key) - base["centre"]) / base["scale"]
 
   def log_volume(self, params: Params) -> Float[Array, ""]:
-    """log |dx/du|, in nats."""
+    """Return log |dx/du|, in nats."""
     return jnp.sum(jnp.log(jnp.broadcast_to(params["base"]["scale"], self.spec.event)))
 
   def as_data(self, params: Params, u: Float[Array, "num *event"]) -> Num[Array, "num *event"]:

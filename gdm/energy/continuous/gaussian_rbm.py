@@ -53,7 +53,7 @@ class GaussianRBM(GibbsEnergy):
             "hidden_bias": jnp.zeros(self.num_hidden)}, base
 
   def log_density(self, params, x, beta):
-    """log f_beta(v): the geometric path between two Gaussians, hidden units summed out."""
+    """Return log f_beta(v): the geometric path between two Gaussians, hidden units summed out."""
     model, base = params["model"], self.start_of(params)
     fields = beta * self._fields(params, x)
     return ((1.0 - beta) * _log_bell(x, base["mean"], base["log_scale"])
@@ -84,7 +84,7 @@ class GaussianRBM(GibbsEnergy):
     return base["mean"] + jnp.exp(base["log_scale"]) * jax.random.normal(key, (num, self.num_dims))
 
   def sample_elsewhere(self, params, key, num):
-    """The base's draws mirrored about the model's own bias, and spread out three times as wide."""
+    """Return the base's draws mirrored about the model's own bias, and spread out three times as wide."""
     mirror_key, wide_key = jax.random.split(key)
     centre = params["base"]["mean"]
     mirrored = 2.0 * params["model"]["visible_bias"] - self.sample_base(params, mirror_key, num)
@@ -121,7 +121,7 @@ class GaussianRBM(GibbsEnergy):
 
 def _log_bell(x: Float[Array, "*lead dims"], mean: Float[Array, " dims"],
               log_scale: Float[Array, " dims"]) -> Float[Array, "*lead"]:
-  """A Gaussian's log-density without its constant."""
+  """Return a Gaussian's log-density without its constant."""
   return -0.5 * jnp.sum(jnp.square((x - mean) * jnp.exp(-log_scale)), axis=-1)
 
 

@@ -83,9 +83,9 @@ class JEM(NetworkEnergy):
     return self.centred_box(params, DEVIATIONS * self.reference)
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """The objective's loss of x, and `classifier_weight` times the cross-entropy of the labels in nats.
+    """Return the objective's loss of x, and `classifier_weight` times the cross-entropy of the labels in nats.
 
-    Raises SpecError where the batch has no labels.
+    Raise SpecError where the batch has no labels.
     """
     checks.has_labels(batch, self, "is trained on labels")
     batch = self.prepare(params, carry, batch, key)  # the same values for both losses: the network is computed once
@@ -98,14 +98,14 @@ class JEM(NetworkEnergy):
     return LossOutput(out.loss + self.classifier_weight * jnp.mean(cross_entropy), metrics, out.carry)
 
   def log_label_probs(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
-    """log p(y | x) in nats, of the same values whose log f `unnormalized_log_prob` gives."""
+    """Return log p(y | x) in nats, of the same values whose log f `unnormalized_log_prob` gives."""
     log_probs = jax.nn.log_softmax(self.logits(params)(self.standardize(params, batch["x"], jax.random.key(0))), axis=1)
     return nan_unless_valid(self.spec, batch, log_probs, given=("y",))
 
   def checked_condition(self, condition: Array | None, num: int, start: str) -> Int[Array, " num"] | None:
     """Return labels of `num` draws, one for all repeated.
 
-    Raises SpecError where they are no labels, ConfigError where chains that start so cannot be given any.
+    Raise SpecError where they are no labels, ConfigError where chains that start so cannot be given any.
     """
     if condition is None:
       return None
@@ -121,6 +121,6 @@ class JEM(NetworkEnergy):
 
 
 def _at(values: Float[Array, "batch classes"], y: Int[Array, " batch"]) -> Float[Array, " batch"]:
-  """Each row's value at its label; NaN at a label that there is none of."""
+  """Return each row's value at its label; NaN at a label that there is none of."""
   picked = jnp.take_along_axis(values, y[:, None], axis=1, mode="fill", fill_value=jnp.nan)[:, 0]
   return jnp.where(y < 0, jnp.nan, picked)

@@ -118,7 +118,8 @@ def energy_network(network: nn.Module | None, spec: DataSpec, outputs: int | Non
 
 
 def spectrally_normalized(params: PyTree) -> PyTree:
-  """The parameters with the kernel of every hidden layer divided by its largest singular value, where that is above 1.
+  """Return the parameters with the kernel of every hidden layer divided by its largest singular value, where that is
+  above 1.
 
   (Miyato et al., arXiv:1802.05957; a convolution's kernel as the matrix [neighbourhood, outputs].) A pure function:
   power iteration starts anew from the matrix itself and needs no state, and its vectors are constants to the gradient.
@@ -135,7 +136,7 @@ def spectrally_normalized(params: PyTree) -> PyTree:
 
 
 def largest_singular_value(matrix: Float[Array, "rows columns"], num_steps: int = POWER_STEPS) -> Float[Array, ""]:
-  """The spectral norm by power iteration, from below."""
+  """Return the spectral norm by power iteration, from below."""
   fixed = jax.lax.stop_gradient(matrix)
   small = jnp.finfo(matrix.dtype).tiny
   gram = fixed.T @ fixed if matrix.shape[0] >= matrix.shape[1] else fixed @ fixed.T

@@ -73,11 +73,11 @@ class Product(ContinuousEnergy):
     return self.weights or (1.0,) * len(self.components)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Each part's own, from a key of its own."""
+    """Return each part's own, from a key of its own."""
     return self.join([part.init(jax.random.fold_in(key, index), batch) for index, part in enumerate(self.parts)])
 
   def join(self, parts: Sequence[tuple[Params, Carry]]) -> tuple[Params, Carry]:
-    """The product's parameters and carry from those of its parts, in order."""
+    """Return the product's parameters and carry from those of its parts, in order."""
     params, carry = {"base": self._base([own["base"] for own, _ in parts])}, {}
     for index, (own_params, own_carry) in enumerate(parts):
       params |= named_params(own_params, f"{index}/")

@@ -61,9 +61,9 @@ class Tilted(NetworkEnergy):
     return (*map(self._of_base, self.base.objectives), self.energy_objective())
 
   def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """The base's, by the batch.
+    """Return the base's, by the batch.
 
-    Raises ConfigError where its likelihood is no exact log p(x), or where its carry holds more than statistics.
+    Raise ConfigError where its likelihood is no exact log p(x), or where its carry holds more than statistics.
     """
     params, carry = self.base.init(key, batch)
     name = type(self.base).__name__

@@ -10,13 +10,13 @@ PSEUDO_COUNT = 0.5  # of either value, so that a unit that never changes in the 
 
 
 def fit(x: Float[Array, "batch dims"]) -> dict[str, Float[Array, " dims"]]:
-  """The smoothed marginals' logits."""
+  """Return the smoothed marginals' logits."""
   ones = jnp.sum(x, axis=0) + PSEUDO_COUNT
   return {"logits": jnp.log(ones) - jnp.log(x.shape[0] + 2.0 * PSEUDO_COUNT - ones)}
 
 
 def fit_weighted(x: Float[Array, "states dims"], weights: Float[Array, " states"]) -> dict[str, Float[Array, " dims"]]:
-  """The smoothed marginals' logits of weighted states."""
+  """Return the smoothed marginals' logits of weighted states."""
   ones, total = weights @ x + PSEUDO_COUNT, jnp.sum(weights)
   return {"logits": jnp.log(ones) - jnp.log(total + 2.0 * PSEUDO_COUNT - ones)}
 
@@ -33,7 +33,7 @@ def mean(base: dict[str, Float[Array, " dims"]]) -> Float[Array, " dims"]:
 
 
 def log_normalizer(base: dict[str, Float[Array, " dims"]]) -> Float[Array, ""]:
-  """log of the sum of exp(logits . x) over all x."""
+  """Return log of the sum of exp(logits . x) over all x."""
   return jnp.sum(jax.nn.softplus(base["logits"]))
 
 

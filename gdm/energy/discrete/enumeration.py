@@ -12,7 +12,7 @@ CHUNK_BITS = 12  # states of a chunk share one matrix product; 4096 of a few hun
 
 
 def binary_codes(index: Int[Array, " states"], num_bits: int) -> Float[Array, "states num_bits"]:
-  """The bits of each index as zeros and ones, the last one fastest."""
+  """Return the bits of each index as zeros and ones, the last one fastest."""
   shifts = jnp.arange(num_bits - 1, -1, -1)
   return ((index[:, None] >> shifts) & 1).astype(jnp.result_type(float))
 
@@ -20,7 +20,7 @@ def binary_codes(index: Int[Array, " states"], num_bits: int) -> Float[Array, "s
 @highest_precision()
 def log_sum_over_states(log_weight: Callable[[Float[Array, "states num_bits"]], Float[Array, " states"]],
                         num_bits: int) -> Float[Array, ""]:
-  """log of the sum of exp(log_weight) over {0, 1}^num_bits; memory constant in their number."""
+  """Return log of the sum of exp(log_weight) over {0, 1}^num_bits; memory constant in their number."""
   low = min(num_bits, CHUNK_BITS)
   inner = jnp.arange(2**low)
 

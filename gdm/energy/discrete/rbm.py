@@ -50,7 +50,7 @@ class RBM(GibbsEnergy):
     return {"weights": weights, "visible_bias": base["logits"], "hidden_bias": jnp.zeros(self.num_hidden)}, base
 
   def log_density(self, params, x, beta):
-    """log f_beta(v): the base's logits turn into the model's, and hidden units are summed out (equation 17 of
+    """Return log f_beta(v): the base's logits turn into the model's, and hidden units are summed out (equation 17 of
     Salakhutdinov and Murray, 2008, whose base has hidden units without weights)."""
     fields = beta * self._fields(params, x)
     return x @ self._bias(params, beta) + jnp.sum(jax.nn.softplus(fields) - HIDDEN_OFFSET * fields, axis=-1)

@@ -68,12 +68,12 @@ class Chain(abc.ABC):
 
   @abc.abstractmethod
   def split(self, x: Integer[np.ndarray, "batch *event"], component: int) -> Integer[np.ndarray, "steps batch span"]:
-    """The values of examples, in the order of the component's steps."""
+    """Return the values of examples, in the order of the component's steps."""
 
   @abc.abstractmethod
   def join(self, values: Integer[np.ndarray, "steps batch span"],
            component: int) -> Integer[np.ndarray, "batch *event"]:
-    """The inverse of `split`."""
+    """Return the inverse of `split`."""
 
   @abc.abstractmethod
   def init_cache(self, params: Params, num: int, component: Int[Array, ""]) -> PyTree: ...
@@ -84,7 +84,7 @@ class Chain(abc.ABC):
     """Log-probabilities of the alphabet at position `index`, given the values before it."""
 
   def symbols(self, values: Integer[np.ndarray, "batch span"]) -> Integer[np.ndarray, " batch"]:
-    """The number of each value in the alphabet, len(alphabet) for the escape."""
+    """Return the number of each value in the alphabet, len(alphabet) for the escape."""
     if self.alphabet.shape[1] == 1:
       return values[:, 0]
     same = (values[:, None] == self.alphabet).all(axis=-1)
@@ -195,7 +195,7 @@ _WAYS: tuple[tuple[type, Callable[[Any], Chain]], ...] = (
 
 
 def chain_of(model: Model) -> Chain:
-  """The model as a chain of symbols.
+  """Return the model as a chain of symbols.
 
   Raises:
     ConfigError: the model offers no conditionals.

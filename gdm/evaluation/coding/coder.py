@@ -32,7 +32,7 @@ _OPTIONS: dict[str, dict[str, str | bool]] = {
 
 
 def coding_batch_size(chain: Chain, num_examples: int, at_most: int) -> int:
-  """A batch size: few batches, but with tables that fit in memory.
+  """Return a batch size: few batches, but with tables that fit in memory.
 
   The first batch of a mixture finds no bits on the stack to take its components from, so it is a small part.
   """
@@ -56,7 +56,7 @@ class Coder:
 
   def encode(self, x: Integer[np.ndarray, "examples *event"],
              length: Integer[np.ndarray, " examples"] | None = None) -> UInt32[np.ndarray, " words"]:
-    """The bits of x, in words of 32.
+    """Return the bits of x, in words of 32.
 
     Args:
       x: examples of integers in [0, levels).
@@ -95,7 +95,8 @@ class Coder:
 
   def decode(self, words: UInt32[np.ndarray, " words"], num_examples: int, has_length: bool = False,
              pad: int = 0) -> tuple[Int[np.ndarray, "examples *event"], Int[np.ndarray, " examples"] | None]:
-    """The inverse of `encode`: examples and, with `has_length`, their lengths, what is beyond filled up with `pad`.
+    """Return the inverse of `encode`: examples and, with `has_length`, their lengths, what is beyond filled up with
+    `pad`.
 
     Raises:
       ConfigError: there are lengths, but the model's order is not the data's own.
@@ -142,7 +143,7 @@ class Coder:
     return range(0, num_examples, self._batch_size)
 
   def _active(self, num: int, length: Integer[np.ndarray, " num"] | None) -> Bool[np.ndarray, "steps num"]:
-    """Which examples have a value at each step."""
+    """Return which examples have a value at each step."""
     steps = self._chain.num_steps
     if length is None:
       return np.ones((steps, num), bool)
@@ -160,7 +161,7 @@ class Coder:
 
   def _tables(self, values: Integer[np.ndarray, "steps num span"],
               component: int) -> Int[np.ndarray, "steps num values"]:
-    """The tables of all steps, given the values."""
+    """Return the tables of all steps, given the values."""
     cache, every = self._init(self._params, jnp.int32(component)), []
     for step in range(self._chain.num_steps):
       cache, probs = self._next(cache, values[max(step - 1, 0)], step, component)
@@ -170,7 +171,7 @@ class Coder:
 
   def _next(self, cache: PyTree, previous: Integer[np.ndarray, "num span"], step: int, component: int
                 ) -> tuple[PyTree, Float[Array, "batch values"]]:
-    """The compiled step, for a full batch."""
+    """Return the compiled step, for a full batch."""
     padded = np.zeros((self._batch_size, self._span), np.int32)
     if step:  # the first one has nothing before it
       padded[:len(previous)] = previous
@@ -236,7 +237,7 @@ def _pop_lengths(stack: Stack, num: int, most: int) -> Int[np.ndarray, " example
 
 
 def _length_tables(counts: Int[np.ndarray, "num lengths"]) -> Int[np.ndarray, "num lengths"]:
-  """All lengths together start as one observation."""
+  """Return all lengths together start as one observation."""
   num_lengths = counts.shape[1]
   weights = counts * num_lengths + 1
   return quantize(weights / weights.sum(axis=1, keepdims=True))

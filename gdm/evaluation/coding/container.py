@@ -76,12 +76,12 @@ class Header:
 
 
 def digest(data: bytes) -> bytes:
-  """The first 16 bytes of the sha256."""
+  """Return the first 16 bytes of the sha256."""
   return hashlib.sha256(data).digest()[:DIGEST_BYTES]
 
 
 def pack(header: Header, payload: bytes) -> bytes:
-  """The file. Raises DataError where an example has more axes than the header has room for."""
+  """Return the file. Raise DataError where an example has more axes than the header has room for."""
   if len(header.event) > MAX_AXES:
     raise DataError(f"examples have {len(header.event)} axes; a coded file has room for {MAX_AXES}.")
   sizes = (*header.event, *[0] * (MAX_AXES - len(header.event)))
@@ -94,7 +94,7 @@ def pack(header: Header, payload: bytes) -> bytes:
 
 
 def unpack(path: str | os.PathLike) -> tuple[Header, bytes]:
-  """The header and the payload of a file. Raises DataError where it is missing, foreign, cut or damaged."""
+  """Return the header and the payload of a file. Raise DataError where it is missing, foreign, cut or damaged."""
   try:
     data = Path(path).read_bytes()
   except OSError as error:

@@ -59,7 +59,7 @@ class Coded(NamedTuple):
 
 @highest_precision()
 def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_size: int, verify: bool = True) -> Coded:
-  """Codes examples by the model's conditionals.
+  """Code examples by the model's conditionals.
 
   Args:
     coding: the model.
@@ -100,7 +100,7 @@ def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_s
 
 @highest_precision()
 def decode(coding: Coding, header: Header, payload: bytes) -> Examples:
-  """The examples of a file that `container.unpack` read.
+  """Return the examples of a file that `container.unpack` read.
 
   Raises:
     DataError: it takes another model, other weights or another machine, or other examples came out.

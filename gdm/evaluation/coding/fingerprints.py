@@ -34,7 +34,7 @@ def examples_digest(x: Integer[np.ndarray, "examples *event"],
 
 
 def backend() -> tuple[bytes, str]:
-  """A digest of all that the last bits of a float can depend on besides the program, and a name for people.
+  """Return a digest of all that the last bits of a float can depend on besides the program, and a name for people.
 
   On a CPU they depend on its vector instructions and on how many threads share a product of matrices.
   """

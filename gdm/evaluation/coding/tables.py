@@ -80,7 +80,7 @@ class Stack:
     return bool(self._coder.is_empty())
 
   def words(self) -> UInt32[np.ndarray, " words"]:
-    """The bits, in words of 32."""
+    """Return the bits, in words of 32."""
     return self._coder.get_compressed()
 
 

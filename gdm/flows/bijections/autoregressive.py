@@ -52,7 +52,7 @@ class MaskedAutoregressive(Bijection):
     super().__post_init__()
 
   def order(self, dims: int) -> Int[np.ndarray, " dims"]:
-    """The dimension at each position; a SpecError where the ordering is of other dimensions than the data's."""
+    """Return the dimension at each position; a SpecError where the ordering is of other dimensions than the data's."""
     if isinstance(self.ordering, str):
       return np.arange(dims)[::-1] if self.ordering == "reversed" else np.arange(dims)
     if sorted(self.ordering) != list(range(dims)):
@@ -61,7 +61,7 @@ class MaskedAutoregressive(Bijection):
 
   @nn.compact
   def network(self, dims: int) -> AutoregressiveMLP:
-    """The network that makes the parameters, of positions."""
+    """Return the network that makes the parameters, of positions."""
     return AutoregressiveMLP(dims, self.transform.num_parameters, self.hidden, self.context, self.residual,
                              self.activation, self.dropout, self.weight_init, self.output_scale, name="network")
 
@@ -89,7 +89,7 @@ class MaskedAutoregressive(Bijection):
 
 
 def arrange(x: Float[Array, "batch dims"], order: Int[np.ndarray, " dims"]) -> Float[Array, "batch dims"]:
-  """The dimensions in another order; the two that are common cost no gather, whose gradient is a scatter."""
+  """Return the dimensions in another order; the two that are common cost no gather, whose gradient is a scatter."""
   positions = np.arange(len(order))
   if np.array_equal(order, positions):
     return x

@@ -27,7 +27,7 @@ class Partition(Protocol):
   """What of an example a coupling's network sees, and what moves."""
 
   def moved(self, event: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what moves; a SpecError where there is too little to couple."""
+    """Return the shape of what moves; a SpecError where there is too little to couple."""
     ...
 
   def split(self, x: Float[Array, "batch *event"]) -> tuple[Float[Array, "batch *seen"], Float[Array, "batch *moved"]]:
@@ -39,7 +39,7 @@ class Partition(Protocol):
     ...
 
   def log_det(self, each: Float[Array, "batch *moved"]) -> Float[Array, " batch"]:
-    """The sum over those entries of `moved` that do move."""
+    """Return the sum over those entries of `moved` that do move."""
     ...
 
 
@@ -63,7 +63,7 @@ class Halves:
   flip: bool = False
 
   def first(self, event: tuple[int, ...]) -> int:
-    """How many entries of the last axis are in its first part."""
+    """Return how many entries of the last axis are in its first part."""
     require_two(event)
     return -(-event[-1] // 2) if self.flip else event[-1] // 2
 
@@ -129,7 +129,7 @@ class Checkerboard:
   flip: bool = False
 
   def mask(self, height: int, width: int) -> Bool[np.ndarray, "height width 1"]:
-    """Which pixels move."""
+    """Return which pixels move."""
     return ((np.add.outer(np.arange(height), np.arange(width)) % 2 == 1) != self.flip)[..., None]
 
   def moved(self, event):
@@ -164,7 +164,7 @@ class Coupling(Bijection):
 
   def parameters(self, seen: Float[Array, "batch *seen"], moved: Float[Array, "batch *moved"],
                  context: Float[Array, "batch width"] | None) -> Float[Array, "batch *moved num"]:
-    """The transform's parameters for what moves."""
+    """Return the transform's parameters for what moves."""
     return by_number(self.conditioner(seen, context), moved.shape, self.transform.num_parameters)
 
   def forward(self, x, context=None):
@@ -176,10 +176,10 @@ class Coupling(Bijection):
     return self.finish(y, self.transform.inverse(moved, self.parameters(seen, moved, context)))
 
   def finish(self, x: Float[Array, "batch *event"], made: Elementwise) -> Transformed:
-    """The example whose moved part has been `made`."""
+    """Return the example whose moved part has been `made`."""
     return Transformed(self.partition.merge(x, made.value), self.partition.log_det(made.log_det))
 
 
 def num_outputs(partition: Partition, transform: ElementwiseTransform, event: tuple[int, ...]) -> int:
-  """How many outputs, on its last axis, a coupling's conditioner needs for events of this shape."""
+  """Return how many outputs, on its last axis, a coupling's conditioner needs for events of this shape."""
   return partition.moved(event)[-1] * transform.num_parameters

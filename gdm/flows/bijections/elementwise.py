@@ -13,7 +13,7 @@ from gdm.flows.bijections.bijection import Bijection, Transformed
 
 
 def total(values: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """The sum over each example."""
+  """Return the sum over each example."""
   return jnp.sum(values.reshape(values.shape[0], -1), axis=-1)
 
 
@@ -51,7 +51,7 @@ class Standardize(Bijection):
     super().__post_init__()
 
   def constants(self, x: Float[Array, "batch *event"]) -> tuple[Array, Array, float]:
-    """The mean, the scale, and the sum of the log-scales over an event."""
+    """Return the mean, the scale, and the sum of the log-scales over an event."""
     for name, values in (("mean", self.mean), ("scale", self.scale)):
       if np.ndim(values) and len(np.ravel(values)) != x.shape[-1]:
         raise SpecError(f"{name} of Standardize has {len(np.ravel(values))} entries, but the last axis of the event "
@@ -107,7 +107,7 @@ class Logit(Bijection):
 
 
 def require_unit_interval(x: np.ndarray | Float[Array, "batch *event"], who: str) -> None:
-  """Raises a DataError that names the first example of x with a value outside [0, 1], or NaN."""
+  """Raise a DataError that names the first example of x with a value outside [0, 1], or NaN."""
   values = np.asarray(x)
   outside = ~((values >= 0.0) & (values <= 1.0))
   if outside.any():

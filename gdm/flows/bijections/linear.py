@@ -15,7 +15,7 @@ from gdm.flows.bijections.bijection import Bijection, Transformed
 
 
 def random_rotation(key: Key[Array, ""], size: int) -> Float[Array, "size size"]:
-  """A uniformly distributed orthogonal matrix."""
+  """Return a uniformly distributed orthogonal matrix."""
   return jax.random.orthogonal(key, size)
 
 
@@ -107,5 +107,5 @@ def product(x: Float[Array, "batch *shape size"], w: Float[Array, "size size"]) 
 
 
 def per_pixel(log_det: Float[Array, ""], x: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-  """The log-det of each example, given that of one pixel."""
+  """Return the log-det of each example, given that of one pixel."""
   return jnp.full(x.shape[0], math.prod(x.shape[1:-1]) * log_det, x.dtype)

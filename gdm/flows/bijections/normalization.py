@@ -41,7 +41,7 @@ class ActNorm(Bijection):
   @nn.compact
   def parameters(self, x: Float[Array, "batch *event"],
                  sign: float) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    """The mean and log-scale; at initialization such that y (sign +1) or x (sign -1) comes out normalized."""
+    """Return the mean and log-scale; at initialization such that y (sign +1) or x (sign -1) comes out normalized."""
     if self.is_initializing():
       require_two(x, "ActNorm at its start")
     elif not self.has_variable("params", "mean"):

@@ -46,6 +46,6 @@ class Reverse(Permutation):
 
 def reorder(x: Float[Array, "batch *event"], order: Int[np.ndarray, " size"],
             whole: bool) -> Float[Array, "batch *event"]:
-  """The entries of each example in another order, of the last axis or of the flattened event."""
+  """Return the entries of each example in another order, of the last axis or of the flattened event."""
   flat = x.reshape(x.shape[0], -1) if whole else x
   return flat[..., order].reshape(x.shape)

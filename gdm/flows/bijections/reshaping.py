@@ -14,7 +14,7 @@ from gdm.flows.bijections.transforms import Affine, ElementwiseTransform
 
 
 def squeezed(event: tuple[int, ...], factor: int = 2) -> tuple[int, int, int]:
-  """The event that an image's squeeze has; a SpecError names a size that `factor` does not divide."""
+  """Return the event that an image's squeeze has; a SpecError names a size that `factor` does not divide."""
   if len(event) != 3:
     raise SpecError(f"a squeeze takes images (height, width, channels), but the event is {event}.")
   height, width, channels = event
@@ -122,7 +122,7 @@ class Split(Bijection):
 
   def parameters(self, stays: Float[Array, "batch *half"],
                  context: Float[Array, "batch width"] | None) -> Float[Array, "batch *half num"]:
-    """The transform's parameters for what leaves."""
+    """Return the transform's parameters for what leaves."""
     assert self.conditioner is not None
     return by_number(self.conditioner(stays, context), stays.shape, self.transform.num_parameters)
 
@@ -150,7 +150,7 @@ class Split(Bijection):
 
 
 def by_number(outputs: Float[Array, "*lead outputs"], shape: tuple[int, ...], num: int) -> Float[Array, "*shape num"]:
-  """A conditioner's outputs as `num` parameters of each number of an array of this shape, number by number."""
+  """Return a conditioner's outputs as `num` parameters of each number of an array of this shape, number by number."""
   if outputs.shape != (*shape[:-1], shape[-1] * num):
     raise SpecError(f"a conditioner makes {outputs.shape[1:]} for each example, but events {tuple(shape[1:])} with "
                     f"{num} parameters a number need {shape[-1] * num} on its last axis.")

@@ -96,7 +96,7 @@ def _total(terms: list[Array]) -> Array:
 
 
 def _find(grid: Grid, position: Array, axis: int, parameters: Array) -> Bin:
-  """The bin that holds each position in [0, 1] along the axis: 0 for that of x, 1 for that of y."""
+  """Return the bin that holds each position in [0, 1] along the axis: 0 for that of x, 1 for that of y."""
   bins = range(grid.num_bins)
   sizes = [parameters[:grid.num_bins], parameters[grid.num_bins:2 * grid.num_bins]]
   slopes = parameters[2 * grid.num_bins:]
@@ -124,7 +124,7 @@ def _softplus(x: Array) -> Array:
 
 
 def _knot_slopes(grid: Grid, at: Bin) -> tuple[Array, Array]:
-  """The slopes at the bin's ends: 1 at the ends of the interval."""
+  """Return the slopes at the bin's ends: 1 at the ends of the interval."""
   d0, d1 = grid.minimum + _softplus(at.slopes + grid.slope_offset)
   return jnp.where(at.number == 0, 1.0, d0), jnp.where(at.number == grid.num_bins - 1, 1.0, d1)
 
@@ -191,7 +191,7 @@ def _inverse(grid: Grid, y: Array, parameters: Array) -> tuple[Array, Array, Bin
 
 
 def _slope_of_log_slope(grid: Grid, x: Array, at: Bin) -> Array:
-  """The derivative by x of the forward map's log-derivative."""
+  """Return the derivative by x of the forward map's log-derivative."""
   c = _curve(grid, _unit(grid, x), at)
   bend = (c.d0 + c.d1 - 2.0 * c.s) * (c.rest - c.xi) / _denominator(c)
   numerator = c.d1 * c.xi * c.xi + 2.0 * c.s * c.xi * c.rest + c.d0 * c.rest * c.rest
@@ -283,7 +283,7 @@ def _on_flat(function, grid: Grid, x: Array, parameters: Array) -> tuple[Array, 
 
 def spline_forward(grid: Grid, x: Float[Array, "*shape"], parameters: Float[Array, "*shape num"]
                    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-  """The spline at x (equation 4) and the log of its derivative there, in nats (equation 5)."""
+  """Return the spline at x (equation 4) and the log of its derivative there, in nats (equation 5)."""
   return _on_flat(_flat_forward, grid, x, parameters)
 
 

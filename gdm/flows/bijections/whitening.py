@@ -38,7 +38,7 @@ class Whiten(Bijection):
 
   @nn.compact
   def parameters(self, x: Float[Array, "batch dims"]) -> tuple[Float[Array, " dims"], Float[Array, "dims dims"]]:
-    """The mean, and L."""
+    """Return the mean, and L."""
     if self.is_initializing():
       require_two(x, "Whiten at its start")
     mean = self.param("mean", lambda _: moments(x).mean)

@@ -44,7 +44,7 @@ class Point:
   folder: Path
 
   def commands_left(self, split: str) -> tuple[tuple[str, ...], ...]:
-    """The commands still to run: train and evaluate, evaluate alone, or none."""
+    """Return the commands still to run: train and evaluate, evaluate alone, or none."""
     train = (*_python("train"), f"--config={self.source}", f"--workdir={self.folder}", *_arguments(self.overrides))
     evaluate = (*_python("evaluate"), f"--workdir={self.folder}", f"--split={split}", *_arguments(self._evaluation))
     if Workdir(self.folder).finished_step() is None:
@@ -52,7 +52,7 @@ class Point:
     return () if self._is_scored(split) else (evaluate,)
 
   def require_own_workdir(self) -> None:
-    """Raises WorkdirError where the workdir belongs to a run with another config."""
+    """Raise WorkdirError where the workdir belongs to a run with another config."""
     workdir = Workdir(self.folder)
     if not workdir.config.exists():
       return
@@ -69,7 +69,7 @@ class Point:
             if field.startswith("evaluation.") or field == "data.data_dir"}
 
   def _is_scored(self, split: str) -> bool:
-    """Whether the report is of the checkpoint that counts, and made with these settings."""
+    """Return whether the report is of the checkpoint that counts, and made with these settings."""
     workdir = Workdir(self.folder)
     try:
       report = read_report(workdir.path / f"likelihood_{split}.json")
@@ -128,7 +128,7 @@ def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid:
 def split_axis(text: str) -> tuple[str, list[str]]:
   """`field=v1,v2` into its field and the texts of its values; commas within brackets or quotes divide nothing.
 
-  Raises ConfigError where there is no field, or where a bracket or quote is not closed.
+  Raise ConfigError where there is no field, or where a bracket or quote is not closed.
   """
   field, equals, values = text.partition("=")
   if not equals or not field:
@@ -153,7 +153,7 @@ def split_axis(text: str) -> tuple[str, list[str]]:
 
 
 def name_point(chosen: Mapping[str, Any]) -> str:
-  """A name for a file: `<field>=<value>,...`, by the last part of each field where that says which.
+  """Return a name for a file: `<field>=<value>,...`, by the last part of each field where that says which.
 
   Fields are sorted, so that a name does not hang on the order of the flags.
   """
@@ -169,7 +169,7 @@ def name_point(chosen: Mapping[str, Any]) -> str:
 
 
 def name_of(value: Any) -> str:
-  """A value as part of a file's name: `0.001`, `true`, `200x200`, `binarize+flatten`."""
+  """Return a value as part of a file's name: `0.001`, `true`, `200x200`, `binarize+flatten`."""
   if isinstance(value, tuple):
     numbers = all(isinstance(item, int | float) for item in value)
     return ("x" if numbers else "+").join(map(name_of, value)) or "empty"
@@ -177,7 +177,7 @@ def name_of(value: Any) -> str:
 
 
 def show(value: Any) -> str:
-  """A value as the command line takes it."""
+  """Return a value as the command line takes it."""
   if isinstance(value, str):
     return value
   return str(value).lower() if isinstance(value, bool) else repr(value)

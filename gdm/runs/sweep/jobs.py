@@ -35,7 +35,7 @@ class Job:
     return " && ".join(map(shlex.join, self.commands))
 
   def start(self, number: int) -> subprocess.Popen:
-    """Starts a command."""
+    """Start a command."""
     with self.log.open("ab") if self.log else contextlib.nullcontext() as log:
       # In the sweep's own process group: what ends a terminal ends them all.
       return subprocess.Popen(self.commands[number], stdin=subprocess.DEVNULL, stdout=log,
@@ -50,7 +50,7 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int, caught: Sequence[int]) -> int:
-  """Runs the jobs, `at_once` of them at a time.
+  """Run the jobs, `at_once` of them at a time.
 
   A job that fails is told, and the others go on. One that says that it was interrupted, or a signal in `caught`, stops
   the rest: SIGTERM is passed on to what runs, which is waited for.
