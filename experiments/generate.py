@@ -29,7 +29,7 @@ from gdm.data.mu_law import mu_law_decode, mu_law_encode
 from gdm.data.sources.audio import read_wav, write_wav
 from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, DataError, WorkdirError
-from gdm.inference.generation import Choice
+from gdm.inference.generation import TokenChoice
 from gdm.model import HasGenerate
 from gdm.runs.continuation import Continuation, continue_prompts, require_generator
 from gdm.runs.load import TrainedRun, load_run
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
       raise ConfigError(f"--{name} is {value}; it must be at least {least}.")
   if _PROMPT.value and _PROMPT_FILE.value:
     raise ConfigError("--prompt and --prompt_file are both given; give one of them.")
-  Choice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong with them before anything is loaded
+  TokenChoice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong with them before anything is loaded
   workdir = Workdir(cli.require_flag("workdir"))
   for name in ("out", "prompt_file"):
     if flags.FLAGS[name].value:

@@ -22,7 +22,7 @@ from gdm.errors import ConfigError
 from gdm.runs.load import load_run
 from gdm.runs.plane import Learned, describe, learned, panels, table
 from gdm.runs.workdir import Workdir, write_json
-from gdm.visualization.landscapes import Row, save_landscapes
+from gdm.visualization.landscapes import LandscapeRow, save_landscapes
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/landscapes", "Folder of the runs.")
 _TARGETS = flags.DEFINE_list("targets", ["ring", "banana", "spiral"], "Variants of configs/energy/ebm.py.")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
       here = learned(run)
       described.append({"target": target, "objective": objective, "seed": seed, **describe(run, here)})
       found.setdefault(objective, here)
-    rows.append(Row(target, found[objectives[0]].points, panels(found)))
+    rows.append(LandscapeRow(target, found[objectives[0]].points, panels(found)))
   print("\n".join(table(described)))
   folder = Path(_WORKDIR.value)
   write_json(folder / "landscapes.json", {"runs": described})

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
   print(leaderboard.render(tables, _FORMAT.value, width), end="")
 
 
-def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.Trial]:
+def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.SeededRun]:
   """What was run in each folder, by the config beside its reports; folders without a readable one are left out."""
   trials = {}
   for folder in folders:
@@ -54,7 +54,7 @@ def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.Trial]:
       logging.warning("%s Its run is in no mean over seeds.", error)
       continue
     seed = fields.pop("seed")
-    trials[folder] = leaderboard.Trial(json.dumps(fields, sort_keys=True), seed)
+    trials[folder] = leaderboard.SeededRun(json.dumps(fields, sort_keys=True), seed)
   return trials
 
 

@@ -32,7 +32,7 @@ _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print the commands, one a lin
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
   """One row: a model on a set, alone or as a mixture of `members` runs that differ in `vary`.
 
   A row over folds is run once on each; members then have the same seeds in all of them.
@@ -60,22 +60,22 @@ class Row:
 
 
 BINARY = (
-    *(Row(f"{model}, binary heads", name, f"configs/autoregressive/{model}.py:{name}")
+    *(TableRow(f"{model}, binary heads", name, f"configs/autoregressive/{model}.py:{name}")
       for model in ("fvsbn", "nade", "made") for name in ("adult", "dna", "mushrooms")),
-    Row("made, blocks", "adult", "configs/autoregressive/made.py:adult_blocks", 12, "model.ordering_seed"),
-    Row("made, blocks", "dna", "configs/autoregressive/made.py:dna_blocks"),
-    Row("block mixture", "mushrooms", "configs/baselines/block_mixture.py:npz"),
+    TableRow("made, blocks", "adult", "configs/autoregressive/made.py:adult_blocks", 12, "model.ordering_seed"),
+    TableRow("made, blocks", "dna", "configs/autoregressive/made.py:dna_blocks"),
+    TableRow("block mixture", "mushrooms", "configs/baselines/block_mixture.py:npz"),
 )
-MNIST = tuple(Row(model, "", f"configs/autoregressive/{model}.py:binarized_mnist") for model in ("fvsbn", "made"))
+MNIST = tuple(TableRow(model, "", f"configs/autoregressive/{model}.py:binarized_mnist") for model in ("fvsbn", "made"))
 WINE = (
-    Row("made", "red_wine", "configs/autoregressive/made.py:red_wine", folds=10),
-    Row("made, 8 orderings", "red_wine", "configs/autoregressive/made_orderings.py:red_wine", folds=10),
-    Row("rnade", "red_wine", "configs/autoregressive/rnade.py:red_wine", folds=10),
-    Row("maf", "red_wine", "configs/flows/maf.py:red_wine", folds=10),
-    Row("spline_autoregressive", "red_wine", "configs/flows/spline_autoregressive.py:red_wine", folds=10),
+    TableRow("made", "red_wine", "configs/autoregressive/made.py:red_wine", folds=10),
+    TableRow("made, 8 orderings", "red_wine", "configs/autoregressive/made_orderings.py:red_wine", folds=10),
+    TableRow("rnade", "red_wine", "configs/autoregressive/rnade.py:red_wine", folds=10),
+    TableRow("maf", "red_wine", "configs/flows/maf.py:red_wine", folds=10),
+    TableRow("spline_autoregressive", "red_wine", "configs/flows/spline_autoregressive.py:red_wine", folds=10),
 )
-RBM = (*(Row("rbm", name, f"configs/energy/rbm.py:{name}") for name in ("adult", "dna", "mushrooms")),
-       Row("rbm", "", "configs/energy/rbm.py:binarized_digits"))
+RBM = (*(TableRow("rbm", name, f"configs/energy/rbm.py:{name}") for name in ("adult", "dna", "mushrooms")),
+       TableRow("rbm", "", "configs/energy/rbm.py:binarized_digits"))
 TABLES = {"binary": BINARY, "mnist": MNIST, "wine": WINE, "rbm": RBM}
 
 
@@ -92,13 +92,13 @@ def main(argv: Sequence[str]) -> None:
     print("\n".join(summary()))
 
 
-def workdir_of(row: Row, repeat: int) -> Path:
+def workdir_of(row: TableRow, repeat: int) -> Path:
   """Where the result of a row lies."""
   folder = Path(_WORKDIR.value) / row.dataset / row.label.replace(", ", "_").replace(" ", "_")
   return folder / f"{'fold' if row.folds else 'seed'}_{repeat}"
 
 
-def commands(row: Row, repeat: int) -> Iterator[list[str]]:
+def commands(row: TableRow, repeat: int) -> Iterator[list[str]]:
   """Return the commands of one row and seed, or fold, that are not done yet, without the interpreter."""
   result = workdir_of(row, repeat)
   if (result / "likelihood_test.json").exists():
@@ -134,7 +134,7 @@ def summary() -> Iterator[str]:
       yield _over_folds(row, test)
 
 
-def _over_folds(row: Row, test: list[float]) -> str:
+def _over_folds(row: TableRow, test: list[float]) -> str:
   """Return the mean over folds with its standard error, and that of the test rows that training did not see."""
   scores = [unseen.score(workdir_of(row, fold)) for fold in row.repeats]
   means = [-score.nats[score.is_unseen].mean() for score in scores]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.faults.commands import Commands
-from experiments.faults.kinds import KINDS, Kind
+from experiments.faults.kinds import KINDS, FaultKind
 from experiments.faults.scene import Lost, Refused, Scene, Unbroken
 from gdm.errors import UserError
 from gdm.runs.workdir import Workdir
@@ -60,7 +60,7 @@ def run_unbroken(commands: Commands, config: str, folder: Path) -> Unbroken:
   return Unbroken(config, workdir.path, seconds, step, rows, training.get("stall_seconds", 0.0))
 
 
-def play(kind: Kind, number: int, commands: Commands, unbroken: Unbroken, root: Path, seed: int) -> Outcome:
+def play(kind: FaultKind, number: int, commands: Commands, unbroken: Unbroken, root: Path, seed: int) -> Outcome:
   """Does one fault; the workdir stays where the run was lost."""
   folder = root / f"{kind.name.replace(' ', '-')}-{number}"
   scene = Scene(commands, unbroken, folder, random.Random(f"{seed}/{kind.name}/{number}"))
@@ -73,7 +73,7 @@ def play(kind: Kind, number: int, commands: Commands, unbroken: Unbroken, root: 
   return Outcome(kind.name, number, verdict, why, tuple(scene.history), time.monotonic() - start)
 
 
-def _judge(kind: Kind, scene: Scene) -> tuple[str, str]:
+def _judge(kind: FaultKind, scene: Scene) -> tuple[str, str]:
   """Return the verdict and its reason."""
   try:
     with kind.play(scene) or contextlib.nullcontext():

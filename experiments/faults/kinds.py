@@ -159,7 +159,7 @@ def make_read_only(scene: Scene) -> None:
   _require_good(scene)
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
   """A kind of fault."""
 
   name: str
@@ -198,19 +198,19 @@ def _can_protect(root: Path) -> bool:
 
 
 KINDS = {kind.name: kind for kind in (
-    Kind("kill", 0.5, kill),
-    Kind("kills in a row", 0.1, kill_again_and_again),
-    Kind("kill in a save", 0.4, kill_in_save),
-    Kind("SIGTERM", 0.2, terminate),
-    Kind("flipped bit", 0.3, flip, damages=True),
-    Kind("truncated file", 0.1, truncate, damages=True),
-    Kind("file size limit", 0.1, limit_files),
-    Kind("full disk", 0.1, small_disk, needs=_can_mount),
-    Kind("NaN", 0.1, poison),
-    Kind("stalled data", 0.05, stall),
-    Kind("two at once", 0.1, two_at_once),
-    Kind("renamed workdir", 0.1, rename),
-    Kind("read-only workdir", 0.1, make_read_only, needs=_can_protect),
+    FaultKind("kill", 0.5, kill),
+    FaultKind("kills in a row", 0.1, kill_again_and_again),
+    FaultKind("kill in a save", 0.4, kill_in_save),
+    FaultKind("SIGTERM", 0.2, terminate),
+    FaultKind("flipped bit", 0.3, flip, damages=True),
+    FaultKind("truncated file", 0.1, truncate, damages=True),
+    FaultKind("file size limit", 0.1, limit_files),
+    FaultKind("full disk", 0.1, small_disk, needs=_can_mount),
+    FaultKind("NaN", 0.1, poison),
+    FaultKind("stalled data", 0.05, stall),
+    FaultKind("two at once", 0.1, two_at_once),
+    FaultKind("renamed workdir", 0.1, rename),
+    FaultKind("read-only workdir", 0.1, make_read_only, needs=_can_protect),
 )}
 
 

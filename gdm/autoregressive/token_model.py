@@ -19,7 +19,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inference import continuation
 from gdm.inference.ancestral import ancestral
-from gdm.inference.generation import Choice, Generated
+from gdm.inference.generation import Generated, TokenChoice
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
 
@@ -132,14 +132,14 @@ class TokenModel(abc.ABC):
                       f"position {missing} is not.")
     forced = self.flatten(x).astype(jnp.int32).T
     cache = self.init_cache(params, forced.shape[1])
-    return self.draw(params, cache, key, forced, given, Choice(temperature, top_k, top_p))
+    return self.draw(params, cache, key, forced, given, TokenChoice(temperature, top_k, top_p))
 
   def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
     """Continue prompts, or draw `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
     return continuation.generate(self, params, key, num, **options)
 
   def draw(self, params: Params, cache: PyTree, key: Key[Array, ""], forced: Int[Array, "steps batch"],
-           known: Bool[np.ndarray, " steps"], choice: Choice) -> Samples:
+           known: Bool[np.ndarray, " steps"], choice: TokenChoice) -> Samples:
     """Draw x [batch, *event] token by token from `cache` on; where `known`, tokens are those of `forced`."""
     def step(cache, previous, index):
       return self.conditional_step(params, cache, previous, index)

@@ -255,7 +255,7 @@ class _Fit:
     return float((logits @ pseudo).sum() - self._model.min_count / 2 * log_weights.sum())
 
   def revise(self, iteration: int, statistics: PyTree, params: PyTree) -> PyTree | None:
-    """Learn the concentrations, removes components; None once there is nothing to change."""
+    """Learn the concentrations and remove components; None once there is nothing to change."""
     revised = dict(params)
     if iteration < self._model.learn_iterations:
       revised["concentration"] = self._learned(statistics, np.asarray(params["concentration"], np.float64))

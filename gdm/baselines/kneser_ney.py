@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 1 << 21
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class NGramWeights:
   """A trie of n-grams with what each adds to its last token's probability.
 
   Node 0 is the empty context and node i + 1 the n-gram i: the n-grams are sorted by their length, then by their tokens,
@@ -104,7 +104,7 @@ def distinct(rows: Int[np.ndarray, "num length"], counts: Int[np.ndarray, " num"
   return rows[begins], np.add.reduceat(counts, begins)
 
 
-def smooth(counter: Counter, start: int) -> Weights:
+def smooth(counter: Counter, start: int) -> NGramWeights:
   """Return the smoothed weights of counted n-grams."""
   ngrams = counter.ngrams()
   sizes = [len(counts) for _, counts in ngrams]
@@ -125,7 +125,7 @@ def smooth(counter: Counter, start: int) -> Weights:
     total, taken = (np.bincount(parent, values, minlength=len(backoff)) for values in (counts, discount))
     weight[offsets[length - 1]:offsets[length]] = (counts - discount) / np.maximum(total[parent], 1.0)
     backoff = np.where(total > 0, taken / np.maximum(total, 1.0), backoff)
-  return Weights(trie.first, np.concatenate([grams[:, -1] for grams, _ in ngrams]), weight, backoff)
+  return NGramWeights(trie.first, np.concatenate([grams[:, -1] for grams, _ in ngrams]), weight, backoff)
 
 
 def discounts(counts: Float[np.ndarray, " num"]) -> Float[np.ndarray, "4"]:

@@ -15,7 +15,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inference import continuation
 from gdm.inference.ancestral import ancestral
-from gdm.inference.generation import Choice, Generated
+from gdm.inference.generation import Generated, TokenChoice
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
 
@@ -26,8 +26,8 @@ NOWHERE = -1  # in place of the node of a context that was never seen
 class NGram:
   """p(x) = prod_t p(x_t | x_{t-n+1}, ..., x_{t-1}), the same at all places; a sequence begins with a token of its own.
 
-  Parameters: the arrays of `gdm.baselines.kneser_ney.Weights`, padded to the capacity: "first" [capacity + 2], "token"
-  and "weight" [capacity], "backoff" [capacity + 1]. A context that was never seen says what it says without its first
+  Parameters: the arrays of `gdm.baselines.kneser_ney.NGramWeights`, padded to the capacity: "first" [capacity + 2],
+  "token" and "weight" [capacity], "backoff" [capacity + 1]. A context that was never seen says what it says without its first
   token, and every token has a probability above zero.
 
   Attributes:
@@ -72,7 +72,7 @@ class NGram:
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """No n-gram, so that all tokens are equally probable."""
     none = np.empty(0)
-    return self._padded(kneser_ney.Weights(np.zeros(2, int), none.astype(int), none, np.ones(1))), {}
+    return self._padded(kneser_ney.NGramWeights(np.zeros(2, int), none.astype(int), none, np.ones(1))), {}
 
   def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
     """Count in one pass, then smooths.
@@ -114,7 +114,7 @@ class NGram:
     """Draw x [num, *event], all of full length; `temperature` divides the logits."""
     examples.refuse_condition(condition, "NGram")
     forced = jnp.zeros((self.num_steps, num), jnp.int32)
-    return self._draw(params, key, forced, np.zeros(self.num_steps, bool), Choice(temperature))
+    return self._draw(params, key, forced, np.zeros(self.num_steps, bool), TokenChoice(temperature))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
                known: Bool[Array | np.ndarray, "*event"]) -> Samples:
@@ -129,7 +129,7 @@ class NGram:
       raise SpecError(f"known must be a beginning of the sequence: position {late} is known, but position {missing} is "
                       "not.")
     forced = examples.flat(self.spec, {"x": x}).T
-    return self._draw(params, key, forced, given, Choice())
+    return self._draw(params, key, forced, given, TokenChoice())
 
   def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
     """Continue prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""
@@ -156,7 +156,7 @@ class NGram:
       prob = own + self._backoff(model, cache[:, length])[:, None] * prob
     return cache, jnp.log(prob)
 
-  def _draw(self, params, key, forced, known, choice: Choice) -> Samples:
+  def _draw(self, params, key, forced, known, choice: TokenChoice) -> Samples:
     def step(cache, previous, index):
       return self.conditional_step(params, cache, previous, index)
 
@@ -183,7 +183,7 @@ class NGram:
   def _backoff(self, model: PyTree, node: Int[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(node == NOWHERE, 1.0, model["backoff"][node])
 
-  def _padded(self, weights: kneser_ney.Weights) -> Params:
+  def _padded(self, weights: kneser_ney.NGramWeights) -> Params:
     num, most = len(weights.token), self.capacity
     return {"model": {
         "first": jnp.asarray(np.pad(weights.first, (0, most - num), mode="edge"), jnp.int32),

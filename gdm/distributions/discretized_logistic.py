@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
 
-class Mixture(NamedTuple):
+class LogisticMixture(NamedTuple):
   """The parameters of one pixel's mixture of `size` components.
 
   Attributes:
@@ -38,21 +38,22 @@ def num_parameters(channels: int, size: int, coupled: bool = True) -> int:
   return size * (1 + 2 * channels + (_num_pairs(channels) if coupled else 0))
 
 
-def from_outputs(outputs: Float[Array, "*shape outputs"], channels: int, coupled: bool = True) -> Mixture:
+def from_outputs(outputs: Float[Array, "*shape outputs"], channels: int, coupled: bool = True) -> LogisticMixture:
   """Return a network's `num_parameters` outputs as a mixture; coefficients go through tanh as in PixelCNN++."""
   pairs = _num_pairs(channels) if coupled else 0
   parts = outputs.reshape(*outputs.shape[:-1], 1 + 2 * channels + pairs, -1)
   means, log_scales, coefficients = jnp.split(parts[..., 1:, :], [channels, 2 * channels], axis=-2)
-  return Mixture(parts[..., 0, :], means, log_scales, jnp.tanh(coefficients))
+  return LogisticMixture(parts[..., 0, :], means, log_scales, jnp.tanh(coefficients))
 
 
-def log_prob(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape"]:
+def log_prob(mixture: LogisticMixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape"]:
   """Log-probability of pixels whose channels x are in [0, levels)."""
   each = jnp.sum(log_bin(_moved(mixture, x, levels), mixture.log_scales, x[..., None], levels), axis=-2)
   return jax.nn.logsumexp(jax.nn.log_softmax(mixture.logits, axis=-1) + each, axis=-1)
 
 
-def chain_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape channels"]:
+def chain_log_probs(mixture: LogisticMixture, x: Num[Array, "*shape channels"],
+                    levels: int) -> Float[Array, "*shape channels"]:
   """Log-probability of each channel given those before it; their sum is `log_prob`.
 
   The components that explained the earlier channels well weigh more in the later ones.
@@ -62,7 +63,7 @@ def chain_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], levels: 
   return sums[..., 1:] - sums[..., :-1]
 
 
-def level_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], channel: Int[Array, ""] | int,
+def level_log_probs(mixture: LogisticMixture, x: Num[Array, "*shape channels"], channel: Int[Array, ""] | int,
                     levels: int) -> Float[Array, "*shape levels"]:
   """Log-probabilities of all levels of one channel, which may be traced, given the channels of x before it.
 
@@ -76,7 +77,7 @@ def level_log_probs(mixture: Mixture, x: Num[Array, "*shape channels"], channel:
   return jax.nn.logsumexp(jax.nn.log_softmax(weights, axis=-1) + bins, axis=-1)
 
 
-def sample(key: Key[Array, ""], mixture: Mixture, levels: int,
+def sample(key: Key[Array, ""], mixture: LogisticMixture, levels: int,
            temperature: float = 1.0) -> Int[Array, "*shape channels"]:
   """Draw pixels; `temperature` divides the logits and multiplies the scales.
 
@@ -130,14 +131,15 @@ def _log1mexp(log_delta: Float[Array, "..."]) -> Float[Array, "..."]:
   return jnp.where(small, series, jnp.log(-jnp.expm1(-jnp.where(small, 1.0, delta))))
 
 
-def _moved(mixture: Mixture, x: Num[Array, "*shape channels"], levels: int) -> Float[Array, "*shape channels size"]:
+def _moved(mixture: LogisticMixture, x: Num[Array, "*shape channels"],
+           levels: int) -> Float[Array, "*shape channels size"]:
   """Return the means of each channel where the channels before it are those of x."""
   if not mixture.coefficients.shape[-2]:
     return mixture.means
   return mixture.means + _couplings(mixture.coefficients, to_unit(x, levels))
 
 
-def _log_weights(mixture: Mixture,
+def _log_weights(mixture: LogisticMixture,
                  each: Float[Array, "*shape channels size"]) -> Float[Array, "*shape more size"]:
   """Return log p(component, channels before c) for c = 0, 1, ..., channels, of each component's log p(channel)."""
   start = jax.nn.log_softmax(mixture.logits, axis=-1)[..., None, :]

@@ -91,7 +91,7 @@ class Normalizer(Protocol):
     ...
 
 
-class Solved:
+class BySolving:
   """By the model's own sum or quadrature."""
 
   def log_normalizer(self, model, params, carry, key, examples):
@@ -105,14 +105,14 @@ class Solved:
 
 
 @dataclasses.dataclass(frozen=True)
-class Annealed:
+class ByAnnealing:
   """By chains from the base, and back to it.
 
   Attributes:
     run: (model, path, key) -> the model's number of chains, annealed along a path over its number of temperatures.
   """
 
-  run: Callable[[Normalizable, annealing.Path, Key[Array, ""]], missed_modes.Run]
+  run: Callable[[Normalizable, annealing.Path, Key[Array, ""]], missed_modes.AnnealedRun]
 
   def log_normalizer(self, model, params, carry, key, examples):
     look_key, key = jax.random.split(key)
@@ -139,7 +139,7 @@ def _log_integral(model: Normalizable, params: Params, carry: Carry,
 
 
 @functools.partial(jax.jit, static_argnames=("way", "model"))
-def _look(way: Annealed, model: Normalizable, params: Params, carry: Carry, key: Key[Array, ""],
+def _look(way: ByAnnealing, model: Normalizable, params: Params, carry: Carry, key: Key[Array, ""],
           examples: Float[Array, "examples *shape"] | None) -> missed_modes.Look:
   start_key, key = jax.random.split(key)
   return missed_modes.look(
@@ -149,18 +149,18 @@ def _look(way: Annealed, model: Normalizable, params: Params, carry: Carry, key:
 
 
 @functools.partial(jax.jit, static_argnames=("way", "model"))
-def _anneal_from(way: Annealed, model: Normalizable, params: Params, carry: Carry, key: Key[Array, ""],
-                 x: Float[Array, "states *shape"], weights: Float[Array, " states"]) -> missed_modes.Run:
+def _anneal_from(way: ByAnnealing, model: Normalizable, params: Params, carry: Carry, key: Key[Array, ""],
+                 x: Float[Array, "states *shape"], weights: Float[Array, " states"]) -> missed_modes.AnnealedRun:
   return way.run(model, model.path_about(params, carry, x, weights), key)
 
 
-def by_weights(model: Normalizable, path: annealing.Path, key: Key[Array, ""]) -> missed_modes.Run:
+def by_weights(model: Normalizable, path: annealing.Path, key: Key[Array, ""]) -> missed_modes.AnnealedRun:
   """Anneal chains that know nothing of each other."""
   annealed = annealing.forward(path, annealing.ladder_of(path, model.num_temperatures), key, model.num_chains)
-  return missed_modes.Run(annealed.x, annealed.log_weights[:, None], least_acceptance(annealed.acceptance))
+  return missed_modes.AnnealedRun(annealed.x, annealed.log_weights[:, None], least_acceptance(annealed.acceptance))
 
 
-def in_islands(model: Normalizable, path: annealing.Path, key: Key[Array, ""]) -> missed_modes.Run:
+def in_islands(model: Normalizable, path: annealing.Path, key: Key[Array, ""]) -> missed_modes.AnnealedRun:
   """Anneal chains that are resampled on the way, within islands that are independent."""
   islands = min(MAX_ISLANDS, model.num_chains)
   swarm = sequential_monte_carlo.run(path, annealing.ladder_of(path, model.num_temperatures), key, islands,
@@ -168,7 +168,7 @@ def in_islands(model: Normalizable, path: annealing.Path, key: Key[Array, ""]) -
   log_weights = swarm.log_normalizers[:, None] + jnp.log(swarm.weights * swarm.weights.shape[1])
   acceptance = least_acceptance(swarm.acceptance.reshape(len(swarm.acceptance), -1))
   worth = swarm.weights.size * jnp.min(jnp.mean(swarm.effective_share, axis=1))
-  return missed_modes.Run(swarm.x.reshape(-1, *swarm.x.shape[2:]), log_weights, acceptance, worth)
+  return missed_modes.AnnealedRun(swarm.x.reshape(-1, *swarm.x.shape[2:]), log_weights, acceptance, worth)
 
 
 def least_acceptance(acceptance: Float[Array, "rungs chains"]) -> Float[Array, ""]:
@@ -182,4 +182,4 @@ def spread_over(examples: Float[Array, "examples *shape"], num: int) -> Float[Ar
 
 
 NORMALIZERS: Mapping[str, Normalizer] = {
-    "exact": Solved(), "quadrature": Solved(), "ais": Annealed(by_weights), "smc": Annealed(in_islands)}
+    "exact": BySolving(), "quadrature": BySolving(), "ais": ByAnnealing(by_weights), "smc": ByAnnealing(in_islands)}

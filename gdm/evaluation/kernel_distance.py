@@ -91,7 +91,7 @@ def median_bandwidth(x: Points) -> float:
   return median
 
 
-class Estimate(NamedTuple):
+class DistanceEstimate(NamedTuple):
   """An estimate, its standard error, and half the width of its 95 % interval.
 
   The interval is Student's, with as many degrees of freedom as the smallest set has points, less one. By simulation it
@@ -104,7 +104,7 @@ class Estimate(NamedTuple):
   half: float
 
   @classmethod
-  def of(cls, value: float, variance: float, *sizes: int) -> "Estimate":
+  def of(cls, value: float, variance: float, *sizes: int) -> "DistanceEstimate":
     stderr = math.sqrt(variance)
     return cls(value, stderr, student_975(min(sizes) - 1) * stderr)
 
@@ -124,7 +124,7 @@ class Within(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Moments:
+class KernelMoments:
   """Samples as a kernel sees them beside the data.
 
   Attributes:
@@ -172,7 +172,7 @@ class KernelDistance:
     self._kernel, self._data = kernel, data
     self._within = _within(kernel, data)
 
-  def moments(self, samples: Points) -> Moments:
+  def moments(self, samples: Points) -> KernelMoments:
     """What `squared` and `difference` need of the samples. Raise DataError of fewer than four."""
     _require_enough(samples, "samples")
     within = _within(self._kernel, samples)
@@ -182,9 +182,9 @@ class KernelDistance:
     effect, data_effect = rows / num_data - mean, columns / num - mean
     left = (squares - num * num_data * mean**2 - num_data * float(effect @ effect)
             - num * float(data_effect @ data_effect))
-    return Moments(within, mean, effect, data_effect, max(left, 0.0) / ((num - 1) * (num_data - 1)))
+    return KernelMoments(within, mean, effect, data_effect, max(left, 0.0) / ((num - 1) * (num_data - 1)))
 
-  def squared(self, samples: Moments) -> Estimate:
+  def squared(self, samples: KernelMoments) -> DistanceEstimate:
     """Return the squared MMD and its standard error over draws of both samples and data; unbiased, so it may be
     negative."""
     num_data = len(self._data)
@@ -192,9 +192,9 @@ class KernelDistance:
     noise = self._within.rest / (num_data - 2) + samples._data_noise
     variance = (samples._linear + samples._quadratic + 2.0 * self._within.rest / (num_data * (num_data - 1))
                 + 4.0 * _variance(self._within.effect - samples.data_effect, noise) / num_data)
-    return Estimate.of(value, variance, len(samples.effect), num_data)
+    return DistanceEstimate.of(value, variance, len(samples.effect), num_data)
 
-  def difference(self, samples: Moments, others: Moments) -> Estimate:
+  def difference(self, samples: KernelMoments, others: KernelMoments) -> DistanceEstimate:
     """Squared MMD of `samples` less that of `others` from the same data; positive where `samples` are farther.
 
     Far surer than the two numbers where data are few, since most of their error is the data's and the same in both.
@@ -203,7 +203,7 @@ class KernelDistance:
     value = samples.within.mean - others.within.mean - 2.0 * (samples.mean - others.mean)
     shared = _variance(samples.data_effect - others.data_effect, samples._data_noise + others._data_noise)
     variance = sum(side._linear + side._quadratic for side in (samples, others)) + 4.0 * shared / len(self._data)
-    return Estimate.of(value, variance, len(samples.effect), len(others.effect), len(self._data))
+    return DistanceEstimate.of(value, variance, len(samples.effect), len(others.effect), len(self._data))
 
 
 def _within(kernel: Kernel, x: Points) -> Within:

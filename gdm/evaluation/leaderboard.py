@@ -37,7 +37,7 @@ _NOTE_WIDTH = 120  # characters of a line of notes, where no terminal says how m
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ScoredRow:
   """One report, and what is known beside it.
 
   Attributes:
@@ -57,7 +57,7 @@ class Row:
   difference: Difference | None = None
 
 
-class Trial(NamedTuple):
+class SeededRun(NamedTuple):
   """What was run: everything that was set but the seed, in whatever form compares equal; and the seed."""
 
   setting: Hashable
@@ -74,7 +74,7 @@ class SeedMean:
     difference: of the examples' mean scores over runs, paired, from the model that was asked for.
   """
 
-  rows: tuple[Row, ...]
+  rows: tuple[ScoredRow, ...]
   seeds: tuple[int, ...]
   difference: Difference | None = None
 
@@ -115,7 +115,7 @@ class OverSeeds(NamedTuple):
   half: float | None
 
   @classmethod
-  def of(cls, rows: Sequence[Row], seeds: Sequence[int], field: str) -> "OverSeeds":
+  def of(cls, rows: Sequence[ScoredRow], seeds: Sequence[int], field: str) -> "OverSeeds":
     by_seed = defaultdict(list)
     for row, seed in zip(rows, seeds, strict=True):
       by_seed[seed].append(row.report[field])
@@ -123,12 +123,12 @@ class OverSeeds(NamedTuple):
     return cls(float(np.mean(values)), standard_error(values), mean_half(values))
 
 
-def _may_flatter(row: Row) -> bool:
+def _may_flatter(row: ScoredRow) -> bool:
   """Return whether a row's number may be better than its model, as one that is neither exact nor a lower bound may."""
   return row.report["kind"] not in (Kind.EXACT, Kind.LOWER_BOUND)
 
 
-def _place(row: Row) -> tuple[bool, float, str]:
+def _place(row: ScoredRow) -> tuple[bool, float, str]:
   """Return the key that rows of a table are sorted by."""
   return _may_flatter(row), -row.report["nats_mean"], row.run
 
@@ -139,7 +139,7 @@ def _shared(lists: Sequence[Sequence[str]]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Ranking:
   """Comparable rows, best first, and where they were asked for the means over seeds and differences from a model.
 
   Attributes:
@@ -148,7 +148,7 @@ class Table:
     against: the model, or the run, that all differ from.
   """
 
-  rows: tuple[Row, ...]
+  rows: tuple[ScoredRow, ...]
   means: tuple[SeedMean, ...] = ()
   against: str = ""
 
@@ -243,15 +243,15 @@ _MEAN_REST = (
 )
 
 
-def _difference_columns(table: Table) -> tuple[Column, ...]:
+def _difference_columns(table: Ranking) -> tuple[Column, ...]:
   """Differences from a model, and what they are where some are not exact."""
-  def cell(row: Row | SeedMean) -> str:
+  def cell(row: ScoredRow | SeedMean) -> str:
     if row.difference is None:
       return ""
     mean, _, interval, kind = row.difference
     return relation(kind if table.is_discrete else -kind) + plus_minus(mean, interval, sign="+")
 
-  def kind(row: Row | SeedMean) -> str:
+  def kind(row: ScoredRow | SeedMean) -> str:
     return "" if row.difference is None else row.difference.kind.replace("_", " ")
 
   if not table.against:
@@ -273,7 +273,7 @@ _AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr",
                                    "difference_kind")
 
 
-def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Table]:
+def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Ranking]:
   """Read every `likelihood_*.json` at and below `workdirs` into tables, by data set and split.
 
   A `coded_<split>.json` beside it counts where it is of the same weights and data.
@@ -307,13 +307,13 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
            report["bits_per_dim"] is None)
     coded = read_coded(path.with_name(f"coded_{report['split']}.json"), report)
     scores = read_scores(scores_path(path), report)
-    groups[key].append(Row(runs[path.parent], report, path.parent, coded, scores))
+    groups[key].append(ScoredRow(runs[path.parent], report, path.parent, coded, scores))
   # Within a table all rows have the same dimensions, so that the most nats are the fewest bits/dim.
-  tables = {key: Table(tuple(sorted(groups[key], key=_place))) for key in sorted(groups)}
+  tables = {key: Ranking(tuple(sorted(groups[key], key=_place))) for key in sorted(groups)}
   return sorted(tables.values(), key=lambda table: table.names)  # which keeps the order of keys where names agree
 
 
-def with_differences(tables: Iterable[Table], against: str) -> list[Table]:
+def with_differences(tables: Iterable[Ranking], against: str) -> list[Ranking]:
   """Return the tables with each row's paired difference from a model, wherever scores of both were kept.
 
   Args:
@@ -331,12 +331,12 @@ def with_differences(tables: Iterable[Table], against: str) -> list[Table]:
   return compared
 
 
-def _with_differences(table: Table, against: str) -> Table:
+def _with_differences(table: Ranking, against: str) -> Ranking:
   base = [row for row in table.rows if against in (row.report["model"], row.run) and row.scores is not None]
   if not base or table.first["num_examples"] < 2:
     return table
 
-  def difference(rows: Sequence[Row]) -> Difference | None:
+  def difference(rows: Sequence[ScoredRow]) -> Difference | None:
     several = [row.scores for row in rows if row.scores is not None]
     if len(several) < len(rows):
       return None
@@ -356,10 +356,10 @@ def _with_differences(table: Table, against: str) -> Table:
 
   rows = tuple(dataclasses.replace(row, difference=difference([row])) for row in table.rows)
   means = tuple(dataclasses.replace(mean, difference=of_means(mean)) for mean in table.means)
-  return Table(rows, means, against)
+  return Ranking(rows, means, against)
 
 
-def with_seed_means(tables: Iterable[Table], trials: Mapping[Path, Trial]) -> list[Table]:
+def with_seed_means(tables: Iterable[Ranking], trials: Mapping[Path, SeededRun]) -> list[Ranking]:
   """Return the tables with the mean over seeds of each setting, in those where a setting has several seeds.
 
   A mean is over runs of one table (so of one data set, split, fingerprint and condition) whose reports are of one kind
@@ -367,15 +367,15 @@ def with_seed_means(tables: Iterable[Table], trials: Mapping[Path, Trial]) -> li
 
   Args:
     tables: the tables.
-    trials: what was run in each `Row.folder`; a folder that is missing here stands alone.
+    trials: what was run in each `ScoredRow.folder`; a folder that is missing here stands alone.
   """
   return [dataclasses.replace(table, means=_seed_means(table, trials)) for table in tables]
 
 
-def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, ...]:
+def _seed_means(table: Ranking, trials: Mapping[Path, SeededRun]) -> tuple[SeedMean, ...]:
   groups = defaultdict(lambda: defaultdict(list))
   for row in table.rows:
-    trial = trials.get(row.folder, Trial(row.folder, 0))
+    trial = trials.get(row.folder, SeededRun(row.folder, 0))
     report = row.report
     made = (report["model"], report["dataset"], report["kind"], report["num_draws"], report["parameters"],
             json.dumps(report.get("evaluation"), sort_keys=True))
@@ -386,13 +386,13 @@ def _seed_means(table: Table, trials: Mapping[Path, Trial]) -> tuple[SeedMean, .
   return tuple(sorted(means, key=lambda mean: (_may_flatter(mean.rows[0]), -mean.nats.mean, mean.run)))
 
 
-def _seed_mean(seeds: Mapping[int, Sequence[Row]]) -> SeedMean:
+def _seed_mean(seeds: Mapping[int, Sequence[ScoredRow]]) -> SeedMean:
   """Return the mean over the runs of one setting, which are given by seed."""
   runs = sorted(((row, seed) for seed, same in seeds.items() for row in same), key=lambda run: run[0].run)
   return SeedMean(tuple(row for row, _ in runs), tuple(seed for _, seed in runs))
 
 
-def render(tables: Sequence[Table], style: str = "text", width: int | None = None) -> str:
+def render(tables: Sequence[Ranking], style: str = "text", width: int | None = None) -> str:
   """Return the tables as `text`, `markdown` or `csv`.
 
   `width` is the number of characters that a line of text should fit in: the names of runs are shortened for it, and
@@ -419,21 +419,21 @@ def _mean_text(mean: SeedMean, text: Callable[[Report], str]) -> str:
                "bits_per_dim": bits and bits.mean, "bits_per_dim_ci95": ends(bits)})
 
 
-def _columns(table: Table) -> tuple[Column, ...]:
+def _columns(table: Ranking) -> tuple[Column, ...]:
   bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
   return (_MODEL, *bits, _NATS, *[_CELLS] * table.has_cells, *_difference_columns(table), *_REST)
 
 
-def _mean_columns(table: Table) -> tuple[Column, ...]:
+def _mean_columns(table: Ranking) -> tuple[Column, ...]:
   return (_MEAN_MODEL, _MEAN_OVER, *([_MEAN_BITS] if table.is_discrete else []), _MEAN_NATS,
           *_difference_columns(table), *_MEAN_REST)
 
 
-def _text(tables: Sequence[Table], width: int | None) -> str:
+def _text(tables: Sequence[Ranking], width: int | None) -> str:
   return "\n".join(_text_table(table, width) for table in tables)
 
 
-def _text_table(table: Table, width: int | None) -> str:
+def _text_table(table: Ranking, width: int | None) -> str:
   parts = [table.title, *_text_lines(_columns(table), table.rows, width)]
   if table.means:
     parts += ["", *_text_lines(_mean_columns(table), table.means, width)]
@@ -441,7 +441,8 @@ def _text_table(table: Table, width: int | None) -> str:
   return "\n".join(parts) + "\n"
 
 
-def _text_lines(columns: Sequence[Column], rows: Sequence[Row] | Sequence[SeedMean], width: int | None) -> list[str]:
+def _text_lines(columns: Sequence[Column], rows: Sequence[ScoredRow] | Sequence[SeedMean],
+                width: int | None) -> list[str]:
   cells = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   if width is not None:  # the run is the last column; what tells runs apart is mostly at the end of their paths
@@ -456,12 +457,12 @@ def _fit(text: str, size: int, to_the_right: bool) -> str:
   return text.rjust(size) if to_the_right else text.ljust(size)
 
 
-def _markdown(tables: Sequence[Table], width: int | None) -> str:
+def _markdown(tables: Sequence[Ranking], width: int | None) -> str:
   del width  # markdown is laid out by its reader
   return "\n".join(_markdown_table(table) for table in tables)
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: Ranking) -> str:
   parts = [f"**{_escape(table.title)}**", "", *_markdown_lines(_columns(table), table.rows)]
   if table.means:
     parts += ["", *_markdown_lines(_mean_columns(table), table.means)]
@@ -469,7 +470,7 @@ def _markdown_table(table: Table) -> str:
   return "\n".join(parts) + "\n"
 
 
-def _markdown_lines(columns: Sequence[Column], rows: Sequence[Row] | Sequence[SeedMean]) -> list[str]:
+def _markdown_lines(columns: Sequence[Column], rows: Sequence[ScoredRow] | Sequence[SeedMean]) -> list[str]:
   lines = [[column.heading for column in columns], ["---:" if column.is_number else "---" for column in columns],
            *([_escape(column.cell(row)) for column in columns] for row in rows)]
   return [f"| {' | '.join(line)} |" for line in lines]
@@ -479,7 +480,7 @@ def _escape(text: str) -> str:
   return text.replace("|", "\\|")
 
 
-def _csv(tables: Sequence[Table], width: int | None) -> str:
+def _csv(tables: Sequence[Ranking], width: int | None) -> str:
   """One sheet with full precision for programs; the leading columns name the table, and ranks start anew in each.
 
   Means over seeds follow the runs of their table; `num_seeds` is empty for a run.
@@ -504,18 +505,18 @@ def _csv(tables: Sequence[Table], width: int | None) -> str:
   return out.getvalue()
 
 
-def _cells(row: Row) -> Report | None:
+def _cells(row: ScoredRow) -> Report | None:
   """Return the numbers of the cells of the record, where a report has them."""
   return row.report.get("recording", {}).get("cells")
 
 
-def _cells_cells(row: Row) -> dict[str, Any]:
+def _cells_cells(row: ScoredRow) -> dict[str, Any]:
   cells = _cells(row)
   return {} if not cells else {"cells_nats_mean": cells["nats_mean"], "cells_kind": cells["kind"],
                                **_ends("cells", cells["nats_ci95"])}
 
 
-def _difference_cells(table: Table, difference: Difference | None) -> dict[str, Any]:
+def _difference_cells(table: Ranking, difference: Difference | None) -> dict[str, Any]:
   if difference is None:
     return {}
   return {"against": table.against, "difference": difference.mean, "difference_stderr": difference.stderr,

@@ -20,7 +20,7 @@ _CHUNK = 4096  # points per call, always as many, so that a jitted log_prob comp
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class PlaneGrid:
   """The centres of equal cells that tile a rectangle.
 
   Attributes:
@@ -32,7 +32,7 @@ class Grid:
   num: int = 512
 
   @classmethod
-  def around(cls, points: Float[np.ndarray, "_ 2"], num: int = 512) -> "Grid":
+  def around(cls, points: Float[np.ndarray, "_ 2"], num: int = 512) -> "PlaneGrid":
     """Return a square about twice as wide as the points, so that noise and tails have room."""
     low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
     (x, y), half = ((low + high) / 2).tolist(), max(float((high - low).max()), 1e-6)
@@ -86,7 +86,7 @@ class Divergence(NamedTuple):
   mass: float
 
 
-def divergence(grid: Grid, true_log_density: Table, log_density: Table) -> Divergence:
+def divergence(grid: PlaneGrid, true_log_density: Table, log_density: Table) -> Divergence:
   """KL(truth || model) of two log densities on the grid; infinite where the model has no mass and the truth has.
 
   Raise NotFiniteError where a log density is NaN or +inf.

@@ -11,10 +11,10 @@ from jaxtyping import Num
 
 from gdm.dataspec import DataSpec
 from gdm.evaluation.kernel_distance import (
-    Estimate,
+    DistanceEstimate,
     Gaussian,
     KernelDistance,
-    Moments,
+    KernelMoments,
     Polynomial,
     Scale,
     median_bandwidth,
@@ -45,22 +45,23 @@ class Yardstick:
     kernels = {CUBIC: Polynomial(3), GAUSSIAN: Gaussian(bandwidth)}
     return cls(scale, bandwidth, {name: KernelDistance(kernel, points) for name, kernel in kernels.items()})
 
-  def moments(self, x: Num[np.ndarray, "_ ..."]) -> dict[str, Moments]:
+  def moments(self, x: Num[np.ndarray, "_ ..."]) -> dict[str, KernelMoments]:
     """What the kernels see of samples."""
     points = self.scale(x)
     return {name: distance.moments(points) for name, distance in self.distances.items()}
 
-  def squared(self, of: Mapping[str, Moments]) -> dict[str, Estimate]:
+  def squared(self, of: Mapping[str, KernelMoments]) -> dict[str, DistanceEstimate]:
     """Squared distances from the data, by kernel."""
     return {name: distance.squared(of[name]) for name, distance in self.distances.items()}
 
-  def difference(self, of: Mapping[str, Moments], others: Mapping[str, Moments]) -> dict[str, Estimate]:
+  def difference(self, of: Mapping[str, KernelMoments],
+                 others: Mapping[str, KernelMoments]) -> dict[str, DistanceEstimate]:
     """How much farther from the data than others, by kernel."""
     return {name: distance.difference(of[name], others[name]) for name, distance in self.distances.items()}
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class QualityRow:
   """A set of samples, or of other data, as compared with the data.
 
   Attributes:
@@ -73,15 +74,15 @@ class Row:
 
   name: str
   num: int
-  squared: Mapping[str, Estimate]
-  difference: Mapping[str, Estimate] | None = None
+  squared: Mapping[str, DistanceEstimate]
+  difference: Mapping[str, DistanceEstimate] | None = None
   sampler: str | None = None
   steps: int | None = None
   nfe: float | None = None
   samples_per_second: float | None = None
 
 
-def table(rows: Sequence[Row], floor: Row, reference: str | None) -> str:
+def table(rows: Sequence[QualityRow], floor: QualityRow, reference: str | None) -> str:
   """Return a line for each row, then the floor: squared distances and differences from the reference, times 1,000."""
   kernels = list(floor.squared)
   heading = ["samples", "NFE", "samples/s", *(f"{name} MMD² x 1000 ± 95 %" for name in kernels)]
@@ -102,7 +103,7 @@ def table(rows: Sequence[Row], floor: Row, reference: str | None) -> str:
   return "\n".join([written[0], "  ".join("─" * width for width in widths), *written[1:]])
 
 
-def write_quality(path: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[Row], floor: Row,
+def write_quality(path: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[QualityRow], floor: QualityRow,
                   reference: str | None) -> None:
   """Write everything as JSON, distances as they are. Raise WorkdirError where it cannot be written."""
   contents = {**about, "reference": reference, "rows": [_plain(row) for row in rows], "floor": _plain(floor)}
@@ -114,11 +115,11 @@ def _rate(rate: float) -> str:
   return f"{rate:,.0f}" if rate >= 100.0 else f"{rate:.3g}"
 
 
-def _cell(estimate: Estimate) -> str:
+def _cell(estimate: DistanceEstimate) -> str:
   return f"{_SHOWN * estimate.value:.3f} ± {_SHOWN * estimate.half:.3f}"
 
 
-def _difference_cell(row: Row, name: str) -> str:
+def _difference_cell(row: QualityRow, name: str) -> str:
   """Return the difference, half its interval, and how many standard errors worse it is."""
   if row.difference is None:
     return ""
@@ -127,7 +128,7 @@ def _difference_cell(row: Row, name: str) -> str:
   return f"{_SHOWN * value:+.3f} ± {_SHOWN * half:.3f}{ratio}"
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: QualityRow) -> dict[str, Any]:
   plain = dataclasses.asdict(row)
   for field in ("squared", "difference"):
     if plain[field] is not None:

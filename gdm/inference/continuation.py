@@ -13,7 +13,7 @@ from jaxtyping import Array, Integer, Key
 
 from gdm.errors import ConfigError
 from gdm.inference import generation
-from gdm.inference.generation import Choice, Generated
+from gdm.inference.generation import Generated, TokenChoice
 from gdm.model import HasContext, HasPrefill, Params
 
 
@@ -32,7 +32,7 @@ def generate(model: HasContext, params: Params, key: Key[Array, "..."], num: int
     prompt: concrete first tokens of each sequence, padded to one length.
     prompt_length: how many of them are real; all of them by default.
     max_length: tokens of a sequence in all, its prompt included; `num_steps` by default.
-    temperature, top_k, top_p: how tokens are drawn; see `Choice`.
+    temperature, top_k, top_p: how tokens are drawn; see `TokenChoice`.
     eos: the token that ends a sequence.
     pad: the token that fills up a sequence after its end.
     with_log_probs: whether to return log-probabilities of what was drawn.
@@ -42,7 +42,7 @@ def generate(model: HasContext, params: Params, key: Key[Array, "..."], num: int
     ConfigError: an option outside its range.
     DataError: prompts that are empty, longer than the context, or hold tokens outside the vocabulary.
   """
-  choice = Choice(temperature, top_k, top_p)
+  choice = TokenChoice(temperature, top_k, top_p)
   if (num is None) == (prompt is None):
     raise ConfigError(f"num is {num} and prompt is {'not ' * (prompt is not None)}None; give one of the two.")
   tokens = np.zeros((num or 0, 0), np.int32) if prompt is None else np.asarray(prompt)

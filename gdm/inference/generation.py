@@ -21,7 +21,7 @@ from gdm.inference.ancestral import Step
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class TokenChoice:
   """How a token is drawn from its logits: divided by a temperature, then cut to the likeliest tokens.
 
   Attributes:
@@ -94,7 +94,7 @@ Prefill = Callable[[Any, Int[Array, "batch prompt"], Int[Array, ""]], Any]
 
 
 def generate(step: Step, cache: Any, keys: Key[Array, " batch"], prompt: Int[Array, "batch prompt"],
-             prompt_length: Int[Array, " batch"], max_length: int, choice: Choice | None = None, *,
+             prompt_length: Int[Array, " batch"], max_length: int, choice: TokenChoice | None = None, *,
              eos: int | None = None, pad: int = 0, with_log_probs: bool = False, num_alternatives: int = 0,
              prefill: Prefill | None = None) -> Generated:
   """Continue prompts to `max_length` tokens, or to their `eos`. Pure, for use under `jax.jit`.
@@ -114,7 +114,7 @@ def generate(step: Step, cache: Any, keys: Key[Array, " batch"], prompt: Int[Arr
     num_alternatives: how many likeliest tokens to return per position.
     prefill: takes the part of the prompts that all of them have in one pass; without it they are fed step by step.
   """
-  choice = choice or Choice()
+  choice = choice or TokenChoice()
   batch, width = prompt.shape
   given = jnp.pad(prompt.astype(jnp.int32), ((0, 0), (0, max(max_length - width, 0))))[:, :max_length]
   start = jnp.zeros((), jnp.int32)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from gdm.precision import highest_precision
 
 
-class Move(NamedTuple):
+class GibbsMove(NamedTuple):
   """States after one proposal each, and the probability with which it was accepted."""
 
   x: Num[Array, "*lead sites"]
@@ -24,7 +24,7 @@ class Move(NamedTuple):
 @highest_precision()
 def binary_step(key: Key[Array, ""], x: Num[Array, "*lead sites"],
                 log_density: Callable[[Num[Array, "*lead sites"]], Float[Array, "*lead"]],
-                known: Bool[Array, " sites"] | None = None) -> Move:
+                known: Bool[Array, " sites"] | None = None) -> GibbsMove:
   """One proposed flip per state.
 
   Args:
@@ -61,7 +61,7 @@ def _at(logits: Float[Array, "*lead choices"], choice: Int[Array, "*lead"]) -> F
   return jnp.take_along_axis(logits, choice[..., None], axis=-1)[..., 0]
 
 
-def _accept(key: Key[Array, ""], x: Array, proposed: Array, log_ratio: Float[Array, "*lead"]) -> Move:
+def _accept(key: Key[Array, ""], x: Array, proposed: Array, log_ratio: Float[Array, "*lead"]) -> GibbsMove:
   acceptance = jnp.exp(jnp.minimum(log_ratio, 0.0))
   accepted = jax.random.bernoulli(key, acceptance)
-  return Move(jnp.where(accepted[..., None], proposed, x), acceptance)
+  return GibbsMove(jnp.where(accepted[..., None], proposed, x), acceptance)

@@ -20,7 +20,7 @@ from gdm.precision import highest_precision
 SHORT_SHARE, SHORTEST = 0.25, 1.0 / 32.0  # of mixed steps: how many are short, and the shortest
 
 
-class Point(NamedTuple):
+class ChainPoint(NamedTuple):
   """Where chains are, with log f and its gradient there, which the next step needs and no step computes twice."""
 
   x: Float[Array, "chains *event"]
@@ -37,7 +37,7 @@ class Move(NamedTuple):
     divergent: whether a proposal left the finite numbers.
   """
 
-  at: Point
+  at: ChainPoint
   acceptance: Float[Array, " chains"]
   divergent: Bool[Array, " chains"]
 
@@ -74,13 +74,13 @@ class Factor:
 # One scale for all dimensions, one for each, or one of all together.
 Scale = Float[Array, "*event"] | float | Factor
 
-Kernel = Callable[[Key[Array, ""], Point], Move]
+Kernel = Callable[[Key[Array, ""], ChainPoint], Move]
 
 
 @highest_precision()
-def point(log_prob: LogProb, x: Float[Array, "chains *event"]) -> Point:
+def point(log_prob: LogProb, x: Float[Array, "chains *event"]) -> ChainPoint:
   """Chains at x."""
-  return Point(x, *value_and_gradient(log_prob, x))
+  return ChainPoint(x, *value_and_gradient(log_prob, x))
 
 
 def stretch(scale: Scale, p: Float[Array, "chains *event"]) -> Float[Array, "chains *event"]:
@@ -139,7 +139,7 @@ def hmc_move(key: Key[Array, ""], x: Float[Array, "chains *event"], log_prob: Lo
     return state, state[0].value
 
   # A first step of size 0 finds the gradient at the start.
-  nowhere = Point(x, jnp.zeros(len(x), x.dtype), jnp.zeros_like(x))
+  nowhere = ChainPoint(x, jnp.zeros(len(x), x.dtype), jnp.zeros_like(x))
   sizes = _repeated(step_size, jnp.ones(num_leapfrog + 1, x.dtype).at[0].set(0.0))
   (there, end), values = jax.lax.scan(step, (nowhere, momentum), sizes)
   at = nowhere._replace(value=values[0])
@@ -220,7 +220,7 @@ def _kinetic(momentum: Float[Array, "chains *event"]) -> Float[Array, " chains"]
   return 0.5 * jnp.sum(jnp.square(momentum), axis=tuple(range(1, momentum.ndim)))
 
 
-def _accept(key: Key[Array, ""], at: Point, there: Point, log_ratio: Float[Array, " chains"]) -> Move:
+def _accept(key: Key[Array, ""], at: ChainPoint, there: ChainPoint, log_ratio: Float[Array, " chains"]) -> Move:
   divergent = ~jnp.isfinite(log_ratio)
   # From where f is 0 anywhere finite is better, and a ratio of plus infinity says so.
   acceptance = jnp.where(divergent & ~jnp.isposinf(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))

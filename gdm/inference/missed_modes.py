@@ -33,7 +33,7 @@ MISSED_DEVIATIONS = 3.0  # by which fewer of annealing's chains are in a region 
 States = Num[Array, "_ *event"]
 
 
-class Run(NamedTuple):
+class AnnealedRun(NamedTuple):
   """Chains at the target, by one run of annealing.
 
   Attributes:
@@ -70,7 +70,7 @@ class Look(NamedTuple):
     members: which settled states each region is about.
   """
 
-  main: Run
+  main: AnnealedRun
   settled: States
   regions: Region
   members: Bool[Array, "regions settled"]
@@ -90,7 +90,7 @@ class Found(NamedTuple):
 
 @highest_precision()
 def look(path: Path, key: Key[Array, ""], starts: Sequence[States], *,
-         anneal: Callable[[Path, Key[Array, ""]], Run], settle: Callable[[Key[Array, ""], States], States],
+         anneal: Callable[[Path, Key[Array, ""]], AnnealedRun], settle: Callable[[Key[Array, ""], States], States],
          scale: Float[Array, "*event"] | float = 1.0) -> Look:
   """Anneal from the base, and look for places where chains from other starts are and annealing's are not.
 
@@ -118,7 +118,7 @@ def look(path: Path, key: Key[Array, ""], starts: Sequence[States], *,
 
 @highest_precision()
 def log_normalizer(seen: Look, key: Key[Array, ""],
-                   anneal_from: Callable[[Key[Array, ""], States, Float[Array, " _"]], Run]) -> Found:
+                   anneal_from: Callable[[Key[Array, ""], States, Float[Array, " _"]], AnnealedRun]) -> Found:
   """Estimate log Z by annealing from the base, and to what else chains from other starts come to.
 
   Args:
@@ -143,7 +143,7 @@ def log_normalizer(seen: Look, key: Key[Array, ""],
 
 
 @jax.jit
-def _found(seen: Look, runs: Run) -> Found:
+def _found(seen: Look, runs: AnnealedRun) -> Found:
   """Return log Z by the parts of all runs."""
   main, is_there = seen.main, seen.regions.is_there
   parts, in_main, before = [], [], []
@@ -178,7 +178,7 @@ def _first(before: Sequence[Region], region: Region, x: States) -> Bool[Array, "
   return inside
 
 
-def _part(run: Run, counts: Bool[Array, " _"]) -> Float[Array, " units"]:
+def _part(run: AnnealedRun, counts: Bool[Array, " _"]) -> Float[Array, " units"]:
   """Return each unit's log of its estimate of the part of Z at states that count; -inf where none does."""
   log_weights = jnp.where(counts.reshape(run.log_weights.shape), run.log_weights, -jnp.inf)
   return jax.nn.logsumexp(log_weights, axis=1) - jnp.log(log_weights.shape[1])

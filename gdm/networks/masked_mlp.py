@@ -26,7 +26,7 @@ from gdm.networks.masked import Tile, connections, dense_kernel, even_degrees, s
 from gdm.stages import end_of_stage
 
 
-class Weights(NamedTuple):
+class MaskedWeights(NamedTuple):
   """All that a network computes with; kernels masked, in tiles."""
 
   kernels: list[dict[str, Array]]  # of the hidden layers and the output; the output's parameter by parameter
@@ -44,7 +44,7 @@ class Step(NamedTuple):
   bias: Array  # [num_parameters, 1]
 
 
-class Walk(NamedTuple):
+class MaskedWalk(NamedTuple):
   """A network one position after another. `advance(values, step) -> (values, parameters [num_parameters, batch])`.
 
   Values are those of the inputs [dims, batch], zero where not known yet, and of each hidden layer [units, batch].
@@ -98,7 +98,7 @@ class AutoregressiveMLP(nn.Module):
     outputs = self._outputs(weights, h) if tiles else jnp.broadcast_to(weights.bias, (*weights.bias.shape[:2], len(x)))
     return outputs.T
 
-  def _outputs(self, weights: Weights, h: Array) -> Array:
+  def _outputs(self, weights: MaskedWeights, h: Array) -> Array:
     """Return the last layer, [num_parameters, dims, batch]; its bias is a row of the kernel.
 
     There are many outputs: adding to all of them, and summing their gradients, would each be a pass over memory.
@@ -110,7 +110,7 @@ class AutoregressiveMLP(nn.Module):
       parts.append(product.reshape(self.num_parameters, -1, h.shape[1]))
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
-  def steps(self, batch: int, context: Float[Array, "batch width"] | None = None) -> Walk:
+  def steps(self, batch: int, context: Float[Array, "batch width"] | None = None) -> MaskedWalk:
     """Return the network position by position: all steps together multiply as much as one call does.
 
     A hidden unit that sees positions up to k is final once they are known, so that step k + 1 computes the units of
@@ -146,7 +146,7 @@ class AutoregressiveMLP(nn.Module):
         new.append(jax.lax.dynamic_update_slice_in_dim(values[layer + 1], made, start, axis=0))
       return new, step.output.T @ new[-1] + step.bias
 
-    return Walk(values, steps, advance)
+    return MaskedWalk(values, steps, advance)
 
   def masks(self) -> dict[str, Bool[np.ndarray, "..."]]:
     """For each parameter under a mask, which of its entries the mask leaves."""
@@ -190,7 +190,7 @@ class AutoregressiveMLP(nn.Module):
     return [*(staircase(*pair) for pair in itertools.pairwise(degrees)), output]
 
   @nn.compact
-  def _weights(self, context: Float[Array, "batch width"] | None, batch: int) -> Weights:
+  def _weights(self, context: Float[Array, "batch width"] | None, batch: int) -> MaskedWeights:
     width = 0 if context is None else context.shape[-1]
     if width != self.context:
       raise SpecError(f"the context has width {width}, but the network takes one of {self.context} (0 is none).")
@@ -222,7 +222,7 @@ class AutoregressiveMLP(nn.Module):
     scales = [jnp.ones(())] * len(biases)
     if self.dropout > 0.0 and self.has_rng("dropout"):
       scales = [dropout_scale(self.make_rng("dropout"), (len(units), batch), self.dropout) for units in degrees[1:]]
-    return Weights(kernels, biases, bias, scales)
+    return MaskedWeights(kernels, biases, bias, scales)
 
 
 def _product(kernel: Array, x: Array) -> Array:

@@ -9,8 +9,8 @@ import numpy as np
 
 from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError, DataError, SpecError
-from gdm.evaluation.kernel_distance import LEAST, Moments
-from gdm.evaluation.quality import Row, Yardstick
+from gdm.evaluation.kernel_distance import LEAST, KernelMoments
+from gdm.evaluation.quality import QualityRow, Yardstick
 from gdm.runs.load import TrainedRun
 from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
 
@@ -18,7 +18,7 @@ DEFAULT_SAMPLERS = "ddim:20,ancestral:1000,dpm_solver:10"
 MOST_DATA = 10_000  # examples of a split that samples are compared with
 
 
-class Choice(NamedTuple):
+class SamplerChoice(NamedTuple):
   """A sampler and its number of steps; None of a model's one way to sample."""
 
   sampler: str | None
@@ -32,13 +32,13 @@ class Choice(NamedTuple):
 class Comparison(NamedTuple):
   """Rows of samples, that of other data of the same kind, and the name of the row that others are compared with."""
 
-  rows: tuple[Row, ...]
-  floor: Row
+  rows: tuple[QualityRow, ...]
+  floor: QualityRow
   reference: str | None
   about: dict[str, Any]
 
 
-def parse_choices(text: str) -> tuple[Choice, ...]:
+def parse_choices(text: str) -> tuple[SamplerChoice, ...]:
   """"ddim:20,ancestral:1000" as choices. Raise ConfigError where it is none, or names one twice."""
   choices = []
   for part in text.split(","):
@@ -46,14 +46,14 @@ def parse_choices(text: str) -> tuple[Choice, ...]:
     if not name or not steps.isdecimal() or int(steps) < 1:
       raise ConfigError(f"--samplers has {part!r}; it must be <sampler>:<steps> with at least one step, several "
                         f"separated by commas, as {DEFAULT_SAMPLERS}.")
-    choices.append(Choice(name, int(steps)))
+    choices.append(SamplerChoice(name, int(steps)))
   for choice in choices:
     if choices.count(choice) > 1:
       raise ConfigError(f"--samplers names {choice.name} twice.")
   return tuple(choices)
 
 
-def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Choice, ...], Choice | None]:
+def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[SamplerChoice, ...], SamplerChoice | None]:
   """What to draw with, and which of it is the reference: by default the one of most steps, where there are several.
 
   Args:
@@ -69,7 +69,7 @@ def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Choice
     for flag, value in (("samplers", samplers), ("reference", reference)):
       if value:
         raise ConfigError(f"--{flag} is {value!r}, but {run.config.model.name} has one way to sample; leave it out.")
-    return (Choice(None, None),), None
+    return (SamplerChoice(None, None),), None
   choices = parse_choices(samplers or DEFAULT_SAMPLERS)
   if not reference:
     return choices, max(choices, key=lambda choice: choice.steps or 0) if len(choices) > 1 else None
@@ -80,7 +80,7 @@ def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Choice
   return choices, named[0]
 
 
-def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], reference: Choice | None,
+def compare(run: TrainedRun, split: str, num: int, choices: Sequence[SamplerChoice], reference: SamplerChoice | None,
             tell: Callable[[str], None] = lambda text: None) -> Comparison:
   """Draw `num` samples by each choice, in batches of `evaluation.batch_size`, and takes their distances from a split.
 
@@ -95,7 +95,7 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], re
   other = next(name for name in ("train", "test", "valid") if name != split)  # what else there is of the same kind
   data, train = spread_rows(dataset, split), spread_rows(dataset, "train")
   yardstick = Yardstick.of(dataset.spec, train, data)
-  drawn: list[tuple[Row, dict[str, Moments]]] = []
+  drawn: list[tuple[QualityRow, dict[str, KernelMoments]]] = []
   for choice in choices:
     chosen = {} if choice.sampler is None else {"sampler": choice.sampler, "num_steps": choice.steps}
     if chosen:
@@ -104,10 +104,11 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], re
     if samples.failure:
       tell(f"warning: samples by {choice.name} are not from the model: {samples.failure}.")
     moments = yardstick.moments(samples.x)
-    drawn.append((Row(choice.name, num, yardstick.squared(moments), None, choice.sampler, choice.steps, samples.nfe,
-                      samples.samples_per_second), moments))
+    row = QualityRow(choice.name, num, yardstick.squared(moments), None, choice.sampler, choice.steps, samples.nfe,
+                     samples.samples_per_second)
+    drawn.append((row, moments))
   floor_data = spread_rows(dataset, other, num)
-  floor = Row(f"{other} data", len(floor_data), yardstick.squared(yardstick.moments(floor_data)))
+  floor = QualityRow(f"{other} data", len(floor_data), yardstick.squared(yardstick.moments(floor_data)))
   rows = tuple(_beside(drawn, reference, yardstick))
   about = {"model": run.config.model.name, "dataset": dataset.name, "split": split, "num_data": len(data),
            "data_fingerprint": dataset.fingerprint(split), "step": run.step, "parameters": run.parameters,
@@ -117,8 +118,8 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[Choice], re
   return Comparison(rows, floor, reference and reference.name, about)
 
 
-def _beside(drawn: Sequence[tuple[Row, dict[str, Moments]]], reference: Choice | None,
-            yardstick: Yardstick) -> Iterator[Row]:
+def _beside(drawn: Sequence[tuple[QualityRow, dict[str, KernelMoments]]], reference: SamplerChoice | None,
+            yardstick: Yardstick) -> Iterator[QualityRow]:
   """Return the rows, each but the reference with its difference from it."""
   others = {row.name: moments for row, moments in drawn}
   for row, moments in drawn:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from gdm.data.initial import initial_batch
 from gdm.errors import ConfigError
-from gdm.evaluation.plane_divergence import Divergence, Grid, divergence
+from gdm.evaluation.plane_divergence import Divergence, PlaneGrid, divergence
 from gdm.likelihood import LogNormalizer
 from gdm.model import HasUnnormalized
 from gdm.runs.load import TrainedRun
@@ -36,7 +36,7 @@ class Learned:
   """
 
   points: Points
-  grid: Grid
+  grid: PlaneGrid
   log_density: Float[np.ndarray, "rows columns"]
   log_normalizer: LogNormalizer
   truth: Float[np.ndarray, "rows columns"] | None
@@ -60,7 +60,7 @@ def learned(run: TrainedRun, num: int = 512) -> Learned:
   def log_prob(x):
     return model.unnormalized_log_prob(run.params, run.carry, {"x": x}) - log_z.nats
 
-  grid = Grid.around(points, num)
+  grid = PlaneGrid.around(points, num)
   found = grid.table(lambda x: log_prob(x.astype(np.float32)))
   if run.dataset.log_prob is None:
     return Learned(points, grid, found, log_z, None, None, None)

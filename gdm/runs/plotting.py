@@ -27,8 +27,8 @@ from gdm.visualization.curves import save_curves
 from gdm.visualization.density import save_density
 from gdm.visualization.fields import save_score_fields
 from gdm.visualization.images import save_side_by_side
-from gdm.visualization.landscapes import Row, save_landscapes
-from gdm.visualization.nfe import Point, save_nfe
+from gdm.visualization.landscapes import LandscapeRow, save_landscapes
+from gdm.visualization.nfe import NFEPoint, save_nfe
 from gdm.visualization.trajectory import image_pictures, point_pictures, save_gif, save_point_strip, save_strip
 
 _SCORE_TIMES = (0.5, 0.2, 0.05)
@@ -66,7 +66,7 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
     _draw_density(workdir, run, run.model, data, samples)
   if isinstance(run.model, HasUnnormalized):
     shown = panels({run.config.model.name: learned(run, _LANDSCAPE_CELLS)})
-    save_landscapes(workdir.path / "landscape.png", [Row(run.dataset.name, data, shown)])
+    save_landscapes(workdir.path / "landscape.png", [LandscapeRow(run.dataset.name, data, shown)])
   if isinstance(run.model, HasScore):
     _draw_scores(workdir, run, run.model, data, samples)
 
@@ -159,12 +159,12 @@ def shown_split(dataset: Dataset) -> Split:
 
 def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
   """`nfe.png`: distance from the data against network evaluations, of several samplers; whether it was written."""
-  panels: dict[str, dict[str, list[Point]]] = {}
+  panels: dict[str, dict[str, list[NFEPoint]]] = {}
   for kernel in found.floor.squared:
     panels[kernel] = defaultdict(list)
     for row in found.rows:
       if row.sampler is not None and row.nfe is not None:
-        panels[kernel][row.sampler].append(Point(row.nfe, row.squared[kernel].value, row.squared[kernel].half))
+        panels[kernel][row.sampler].append(NFEPoint(row.nfe, row.squared[kernel].value, row.squared[kernel].half))
   if not all(sum(map(len, curves.values())) > 1 for curves in panels.values()):
     return False
   about = found.about

@@ -15,14 +15,14 @@ from gdm.runs.workdir import Workdir
 from gdm.training.streams import stream_key
 
 
-class Scores(NamedTuple):
+class UnseenScores(NamedTuple):
   """Nats of every test row, and whether it is neither in the training nor in the validation split."""
 
   nats: Float[np.ndarray, " rows"]
   is_unseen: Bool[np.ndarray, " rows"]
 
 
-def score(path: Path) -> Scores:
+def score(path: Path) -> UnseenScores:
   """Score the test split of the trained run in the workdir `path`, with the parameters that `evaluate` takes."""
   run = load_run(Workdir(path), {})
   settings = run.config.evaluation
@@ -30,7 +30,7 @@ def score(path: Path) -> Scores:
       run.model, run.params, run.carry, eval_batches(run.dataset, "test", settings.batch_size),
       key=stream_key(jax.random.key(run.config.seed), "evaluation/test", run.step), num_draws=settings.num_draws,
       num_samples=settings.num_samples, num_examples=run.dataset.num_examples("test"))
-  return Scores(likelihood.nats, unseen_rows(run.dataset))
+  return UnseenScores(likelihood.nats, unseen_rows(run.dataset))
 
 
 def unseen_rows(dataset: Dataset) -> Bool[np.ndarray, " rows"]:

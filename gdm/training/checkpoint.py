@@ -113,7 +113,7 @@ class Checkpointer:
       self.finish()  # of several processes, others may still be at it, and this must not wait for them
 
   def finish(self) -> None:
-    """Wait for a save under way, writes its manifest, and only then deletes the steps too many.
+    """Wait for a save under way, write its manifest, and only then delete the steps too many.
 
     Raises:
       CheckpointError: it could not be written; what was saved before stays.

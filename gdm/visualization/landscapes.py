@@ -33,7 +33,7 @@ class Landscape:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Row:
+class LandscapeRow:
   """Panels that are to be compared, the first of which sets the colours; and points, which are to be in view."""
 
   label: str
@@ -41,7 +41,7 @@ class Row:
   panels: Sequence[Landscape]
 
 
-def save_landscapes(path: str | os.PathLike, rows: Sequence[Row], title: str = "") -> None:
+def save_landscapes(path: str | os.PathLike, rows: Sequence[LandscapeRow], title: str = "") -> None:
   """Draw each row's log densities, minus the energy less log Z, in one colour scale and one window.
 
   Args:

@@ -15,7 +15,7 @@ _COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 _MARKERS = "osD^vP"
 
 
-class Point(NamedTuple):
+class NFEPoint(NamedTuple):
   """Network evaluations of each sample, and the squared distance of such samples with half its 95 % interval."""
 
   nfe: float
@@ -23,7 +23,7 @@ class Point(NamedTuple):
   half: float
 
 
-Curves = Mapping[str, Sequence[Point]]  # by sampler
+Curves = Mapping[str, Sequence[NFEPoint]]  # by sampler
 
 
 def save_nfe(path: str | os.PathLike, panels: Mapping[str, Curves], floors: Mapping[str, tuple[float, float]], *,

@@ -40,7 +40,7 @@ components = st.lists(st.tuples(st.floats(-20, 20), st.floats(-30, 30), st.float
 @settings(max_examples=80)
 def test_all_levels_together_have_probability_one(rows, levels):
   logits, means, log_scales = (jnp.asarray(column, jnp.float32) for column in zip(*rows, strict=True))
-  mixture = dl.Mixture(logits, means[None], log_scales[None], jnp.zeros((0, 3)))
+  mixture = dl.LogisticMixture(logits, means[None], log_scales[None], jnp.zeros((0, 3)))
   log_probs = jax.jit(dl.log_prob, static_argnames="levels")(repeated(mixture, levels), jnp.arange(levels)[:, None],
                                                              levels=levels)
   assert np.all(np.isfinite(log_probs))
@@ -78,7 +78,7 @@ def test_channels_are_coupled_as_in_equation_3():
 def test_one_component_is_picked_for_all_channels():
   # Two components that disagree in every channel: mixed pixels are as good as impossible.
   means = jnp.asarray([[-1.0, 1.0]] * 3)
-  mixture = dl.Mixture(jnp.zeros(2), means, jnp.full((3, 2), -5.0), jnp.zeros((3, 2)))
+  mixture = dl.LogisticMixture(jnp.zeros(2), means, jnp.full((3, 2), -5.0), jnp.zeros((3, 2)))
   log_prob = jax.jit(dl.log_prob, static_argnames="levels")
   log_probs = log_prob(repeated(mixture, 2), jnp.asarray([[0, 0, 0], [0, 255, 0]]), levels=256)
   assert log_probs[0] > -3.0 and log_probs[1] < -100.0
@@ -106,7 +106,7 @@ def test_float32_agrees_with_float64_in_bins_and_tails():
 @pytest.mark.fast_cases("-5.0", "9.0", "60.0")
 @pytest.mark.parametrize("log_scale", [-11.5, -5.0, 0.0, 9.0, 60.0])
 def test_values_and_gradients_are_finite_in_the_tails(log_scale):
-  pixel = dl.Mixture(jnp.asarray([0.0, -40.0]), jnp.asarray([[-9.0, 9.0]]), jnp.full((1, 2), log_scale),
+  pixel = dl.LogisticMixture(jnp.asarray([0.0, -40.0]), jnp.asarray([[-9.0, 9.0]]), jnp.full((1, 2), log_scale),
                      jnp.zeros((0, 2)))
   mixture = repeated(pixel, 4)
   x = jnp.asarray([[0], [1], [128], [255]])
@@ -142,7 +142,7 @@ def test_a_channel_given_those_before_it_is_the_ratio_of_two_sums(coupled):
 def test_conditionals_are_finite_in_the_tails():
   """Also where all components are as good as impossible, and where one has explained the channels before alone."""
   means, log_scales = jnp.asarray([[-9.0, 9.0]] * 3), jnp.full((3, 2), -7.0)
-  mixture = dl.Mixture(jnp.asarray([0.0, -40.0]), means, log_scales, jnp.ones((3, 2)))
+  mixture = dl.LogisticMixture(jnp.asarray([0.0, -40.0]), means, log_scales, jnp.ones((3, 2)))
   x = jnp.asarray([[0, 0, 0], [255, 255, 255], [0, 255, 128]])
   each = jax.jit(dl.chain_log_probs, static_argnames="levels")(repeated(mixture, 3), x, levels=256)
   assert np.isfinite(each).all()
@@ -171,7 +171,7 @@ def test_draws_follow_the_probabilities(levels, channels, coupled, temperature):
 def test_towards_zero_temperature_draws_are_the_nearest_level_channel_by_channel():
   means = jnp.asarray([[0.5, -0.5], [0.0, 0.0], [0.0, 0.0]])
   coefficients = jnp.asarray([[1.0, 0.0], [0.0, 0.0], [-0.5, 0.0]])
-  mixture = dl.Mixture(jnp.asarray([1.0, 0.0]), means, jnp.zeros((3, 2)), coefficients)
+  mixture = dl.LogisticMixture(jnp.asarray([1.0, 0.0]), means, jnp.zeros((3, 2)), coefficients)
   draw = jax.jit(dl.sample, static_argnames=("levels", "temperature"))
   draws = np.asarray(draw(KEY, repeated(mixture, 20), levels=201, temperature=1e-6))
   np.testing.assert_array_equal(draws, np.tile([150, 150, 75], (20, 1)))

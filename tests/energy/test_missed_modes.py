@@ -149,7 +149,7 @@ def test_the_sum_of_parts_is_unbiased_and_its_interval_covers():
 
   def anneal(path, key):
     found = annealing.forward(path, betas, key, 60)
-    return missed_modes.Run(found.x, found.log_weights[:, None], least_acceptance(found.acceptance))
+    return missed_modes.AnnealedRun(found.x, found.log_weights[:, None], least_acceptance(found.acceptance))
 
   def settle(key, x):
     return gibbs.repeat(lambda key, x: path.transition(key, x, jnp.ones(())), key, x, 100)

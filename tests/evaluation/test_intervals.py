@@ -11,7 +11,7 @@ from gdm.evaluation.bracket import Bracket
 from gdm.evaluation.classification import SplitClassification
 from gdm.evaluation.intervals import Interval, brackets, is_doubtful, plus_minus, share_interval, skewness
 from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Polynomial
-from gdm.evaluation.leaderboard import OverSeeds, Row, SeedMean, Table, with_differences
+from gdm.evaluation.leaderboard import OverSeeds, Ranking, ScoredRow, SeedMean, with_differences
 from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.evaluation.outliers import separation
 from gdm.evaluation.scores import Scores, paired_difference
@@ -102,14 +102,15 @@ def seed_means(rng, num, names, spread):
     for seed in range(3):
       nats = hard + easier + spread * rng.normal() + 0.3 * rng.normal(size=num)
       report = {"model": name, "nats_mean": float(nats.mean()), "bits_per_dim": None, "num_examples": num}
-      rows.append(Row(f"{name}{seed}", report, Path(name), scores=Scores(nats, np.ones(num, int))))
+      rows.append(ScoredRow(f"{name}{seed}", report, Path(name), scores=Scores(nats, np.ones(num, int))))
     means.append(SeedMean(tuple(rows), (0, 1, 2)))
-  return Table(tuple(itertools.chain(*(mean.rows for mean in means))), tuple(means))
+  return Ranking(tuple(itertools.chain(*(mean.rows for mean in means))), tuple(means))
 
 
 def test_means_over_seeds():
   rng = np.random.default_rng(0)
-  runs = [[Row("", {"nats_mean": float(nats)}, Path()) for nats in rng.normal(-3.0, 1.0, 3)] for _ in range(REPEATS)]
+  runs = [[ScoredRow("", {"nats_mean": float(nats)}, Path()) for nats in rng.normal(-3.0, 1.0, 3)]
+          for _ in range(REPEATS)]
   means = [OverSeeds.of(rows, (0, 1, 2), "nats_mean") for rows in runs]
   assert abs(covered([Interval.around(found.mean, found.half) for found in means], -3.0) - 0.95) < NOISE
 

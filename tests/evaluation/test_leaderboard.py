@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdm.errors import ConfigError, DataError, WorkdirError
-from gdm.evaluation.leaderboard import Row, SeedMean, Trial, collect, render, with_differences, with_seed_means
+from gdm.evaluation.leaderboard import (
+  ScoredRow,
+  SeededRun,
+  SeedMean,
+  collect,
+  render,
+  with_differences,
+  with_seed_means,
+)
 from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import write_report
 from gdm.evaluation.scores import write_scores
@@ -165,7 +173,7 @@ def seeded(tmp_path, runs):
   """Tables with means of {name: (setting, seed, nats, fields)}."""
   trials = {}
   for name, (setting, seed, nats, fields) in runs.items():
-    trials[write(tmp_path / name, nats, **fields).resolve()] = Trial(setting, seed)
+    trials[write(tmp_path / name, nats, **fields).resolve()] = SeededRun(setting, seed)
   return with_seed_means(collect([tmp_path]), trials)
 
 
@@ -207,7 +215,7 @@ def test_splits_have_means_of_their_own(tmp_path):
   trials = {}
   for seed in (0, 1):
     workdir = write(tmp_path / str(seed), -80.0 - seed)
-    trials[write(workdir, -70.0 - seed, split="valid").resolve()] = Trial("same", seed)
+    trials[write(workdir, -70.0 - seed, split="valid").resolve()] = SeededRun("same", seed)
   means = [mean for table in with_seed_means(collect([tmp_path]), trials) for mean in table.means]
   assert [mean.nats.mean for mean in means] == [-80.5, -70.5]
 
@@ -251,7 +259,7 @@ def test_means_in_the_sheet(tmp_path):
 @given(start=st.sampled_from(["", "made/", "lr=0.1,"]), end=st.sampled_from(["", "/b", ",x=1"]),
        seeds=st.lists(st.integers(0, 1000), unique=True, min_size=2, max_size=4))
 def test_a_mean_is_called_by_what_its_runs_share(start, end, seeds):
-  rows = tuple(Row(f"{start}seed={seed}{end}", {}, Path(str(seed))) for seed in seeds)
+  rows = tuple(ScoredRow(f"{start}seed={seed}{end}", {}, Path(str(seed))) for seed in seeds)
   assert SeedMean(rows, tuple(seeds)).run == f"{start}seed=*{end}"
 
 
@@ -324,7 +332,7 @@ def test_differences_of_means_over_seeds(tmp_path):
   scored(tmp_path / "a0", [-80.0, -90.0, -100.0], "made")
   for seed, nats in enumerate([[-79.0, -88.0, -99.0], [-79.0, -90.0, -97.0]]):
     scored(tmp_path / f"b{seed}", nats, "nade")
-  trials = {(tmp_path / name).resolve(): Trial(name[0], int(name[1])) for name in ("a0", "b0", "b1")}
+  trials = {(tmp_path / name).resolve(): SeededRun(name[0], int(name[1])) for name in ("a0", "b0", "b1")}
   [table] = with_differences(with_seed_means(collect([tmp_path]), trials), "a0")
   [nade, made] = table.means
   unit = 64 * np.log(2.0)
@@ -340,7 +348,7 @@ def test_what_seeds_do_widens_the_difference_of_their_means(tmp_path):
   for seed in range(3):
     scored(tmp_path / f"a{seed}", np.array([-80.0, -90.0, -100.0]) + seed, "made")
     scored(tmp_path / f"b{seed}", np.array([-79.0, -89.0, -99.0]) - seed, "nade")
-  trials = {(tmp_path / f"{name}{seed}").resolve(): Trial(name, seed) for name in "ab" for seed in range(3)}
+  trials = {(tmp_path / f"{name}{seed}").resolve(): SeededRun(name, seed) for name in "ab" for seed in range(3)}
   [table] = with_differences(with_seed_means(collect([tmp_path]), trials), "made")
   found = {mean.rows[0].report["model"]: mean.difference for mean in table.means}
   low, high = found["nade"].ci95  # examples differ by nothing, the seeds of both by one nat

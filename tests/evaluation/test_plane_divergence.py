@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gdm.errors import NotFiniteError
-from gdm.evaluation.plane_divergence import Grid, divergence
+from gdm.evaluation.plane_divergence import PlaneGrid, divergence
 
-GRID = Grid((-9.0, 11.0, -8.0, 8.0), 200)
+GRID = PlaneGrid((-9.0, 11.0, -8.0, 8.0), 200)
 
 
 def normal(mean, covariance):
@@ -69,7 +69,7 @@ def test_empty_places():
 
 
 def test_a_grid_leaves_room_around_points_and_calls_in_one_shape():
-  grid, shapes = Grid.around(np.array([[0.0, 1.0], [2.0, 2.0]]), 70), set()
+  grid, shapes = PlaneGrid.around(np.array([[0.0, 1.0], [2.0, 2.0]]), 70), set()
   assert grid.window == (-1.0, 3.0, -0.5, 3.5)
 
   def first(x):

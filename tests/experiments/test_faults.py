@@ -18,7 +18,7 @@ from experiments.faults.campaign import (
 )
 from experiments.faults.commands import Result
 from experiments.faults.compare import difference
-from experiments.faults.kinds import KINDS, Kind
+from experiments.faults.kinds import KINDS, FaultKind
 
 CHEAP = ("kill in a save", "flipped bit", "truncated file", "NaN")
 
@@ -73,7 +73,7 @@ def hang(scene):
     (hang, "it hung for 1.5 s; what it said, and where its threads were, is in "),
 ])
 def test_what_is_lost_is_seen_and_kept(commands, reference, tmp_path, fault, why):
-  outcome = play(Kind("planted", 1, fault), 0, commands, reference, tmp_path, seed=0)
+  outcome = play(FaultKind("planted", 1, fault), 0, commands, reference, tmp_path, seed=0)
   assert outcome.verdict == LOST and why in outcome.why, outcome
   assert (tmp_path / "planted-0").is_dir()
 
@@ -83,7 +83,7 @@ def test_refusing_is_losing_where_something_is_whole(commands, reference, tmp_pa
     scene.end(scene.start(), {0})
     scene.workdir.finished.write_text("{")
 
-  outcome = play(Kind("planted", 1, forget, damages=True), 0, commands, reference, tmp_path, seed=0)
+  outcome = play(FaultKind("planted", 1, forget, damages=True), 0, commands, reference, tmp_path, seed=0)
   assert outcome.verdict == LOST and "are whole: error: " in outcome.why, outcome
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdm.errors import ConfigError, DataError
-from gdm.inference.generation import Choice, check_lengths, check_prompt, check_token, generate
+from gdm.inference.generation import TokenChoice, check_lengths, check_prompt, check_token, generate
 
 LEVELS, LENGTH = 5, 7
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -34,37 +34,37 @@ def kept(choice, logits, num=4000):
 @pytest.mark.slow
 def test_nucleus_is_the_smallest_set_that_reaches_p():
   logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.25, 0.05]))
-  assert kept(Choice(top_p=0.3), logits) == {1}
-  assert kept(Choice(top_p=0.41), logits) == {1, 3}
-  assert kept(Choice(top_p=0.64), logits) == {1, 3}
-  assert kept(Choice(top_p=0.66), logits) == {1, 3, 2}
-  assert kept(Choice(top_p=0.94), logits) == {1, 3, 2, 0}
-  assert kept(Choice(top_p=1.0), logits) == {0, 1, 2, 3, 4}
+  assert kept(TokenChoice(top_p=0.3), logits) == {1}
+  assert kept(TokenChoice(top_p=0.41), logits) == {1, 3}
+  assert kept(TokenChoice(top_p=0.64), logits) == {1, 3}
+  assert kept(TokenChoice(top_p=0.66), logits) == {1, 3, 2}
+  assert kept(TokenChoice(top_p=0.94), logits) == {1, 3, 2, 0}
+  assert kept(TokenChoice(top_p=1.0), logits) == {0, 1, 2, 3, 4}
 
 
 @pytest.mark.slow
 def test_nucleus_counts_after_temperature_and_top_k():
   logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.25, 0.05]))
-  assert kept(Choice(temperature=0.25, top_p=0.8), logits) == {1}  # 0.4^4 is 0.82 of the whole
-  assert kept(Choice(top_k=2, top_p=0.6), logits) == {1}  # 0.4 / 0.65 = 0.615
+  assert kept(TokenChoice(temperature=0.25, top_p=0.8), logits) == {1}  # 0.4^4 is 0.82 of the whole
+  assert kept(TokenChoice(top_k=2, top_p=0.6), logits) == {1}  # 0.4 / 0.65 = 0.615
 
 
 def test_equal_probabilities_do_not_enlarge_the_set():
   logits = jnp.zeros(5)
-  assert len(kept(Choice(top_k=2), logits)) == 2
-  assert len(kept(Choice(top_p=0.59), logits)) == 3
-  assert kept(Choice(top_k=100), logits) == set(range(5))
+  assert len(kept(TokenChoice(top_k=2), logits)) == 2
+  assert len(kept(TokenChoice(top_p=0.59), logits)) == 3
+  assert kept(TokenChoice(top_k=100), logits) == set(range(5))
 
 
 def test_what_is_kept_keeps_its_proportions():
   logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.25, 0.05]))
-  draws = Choice(top_k=3).draw(jax.random.key(3), jnp.broadcast_to(logits, (20_000, 5)))
+  draws = TokenChoice(top_k=3).draw(jax.random.key(3), jnp.broadcast_to(logits, (20_000, 5)))
   shares = np.bincount(draws, minlength=5) / len(draws)
   np.testing.assert_allclose(shares, np.array([0, 0.4, 0.2, 0.25, 0]) / 0.85, atol=0.015)
 
 
 @pytest.mark.fast_cases("choice1")
-@pytest.mark.parametrize("choice", [Choice(top_k=1), Choice(temperature=1e-4), Choice(top_p=1e-6)])
+@pytest.mark.parametrize("choice", [TokenChoice(top_k=1), TokenChoice(temperature=1e-4), TokenChoice(top_p=1e-6)])
 def test_each_way_to_be_greedy_follows_the_argmax(choice):
   tokens = run(choice=choice).tokens
   expected = [int(jnp.argmax(TABLE[LEVELS]))]
@@ -100,8 +100,8 @@ def test_sequences_stop_at_eos_and_are_padded():
 
 
 def test_eos_within_a_prompt_ends_nothing():
-  out = run([[3, 3]] * 3, eos=3, choice=Choice(top_k=1))
-  free = run([[3, 3]] * 3, choice=Choice(top_k=1))
+  out = run([[3, 3]] * 3, eos=3, choice=TokenChoice(top_k=1))
+  free = run([[3, 3]] * 3, choice=TokenChoice(top_k=1))
   assert (np.asarray(out.lengths) > 2).all()
   np.testing.assert_array_equal(out.tokens[0, :3], free.tokens[0, :3])
 
@@ -120,7 +120,7 @@ def test_the_loop_ends_with_its_last_sequence():
 
 @pytest.mark.slow
 def test_log_probs_and_alternatives_are_the_models_own():
-  out = run([[1], [2], [0]], choice=Choice(temperature=0.5, top_k=2), with_log_probs=True, num_alternatives=LEVELS)
+  out = run([[1], [2], [0]], choice=TokenChoice(temperature=0.5, top_k=2), with_log_probs=True, num_alternatives=LEVELS)
   tokens, alternatives = np.asarray(out.tokens), out.alternatives
   log_probs = np.asarray(jax.nn.log_softmax(TABLE))
   expected = log_probs[tokens[:, :-1], tokens[:, 1:]]
@@ -163,7 +163,7 @@ def test_prefill_starts_at_the_shortest_prompt():
 ])
 def test_options_outside_their_range(options, message):
   with pytest.raises(ConfigError, match=message):
-    Choice(**options)
+    TokenChoice(**options)
 
 
 @pytest.mark.parametrize(("prompt", "lengths", "message"), [

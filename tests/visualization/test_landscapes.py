@@ -5,7 +5,7 @@ import pytest
 
 from gdm.errors import NotFiniteError, SpecError
 from gdm.visualization import landscapes
-from gdm.visualization.landscapes import Landscape, Row, save_landscapes
+from gdm.visualization.landscapes import Landscape, LandscapeRow, save_landscapes
 
 POINTS = np.array([[0.0, 0.0], [2.0, 1.0]])
 WINDOW = (-1.0, 3.0, -2.0, 3.0)
@@ -13,7 +13,7 @@ TABLE = -np.arange(20.0).reshape(4, 5)
 
 
 def row(*tables, label="ring", points=POINTS):
-  return Row(label, points, [Landscape(f"panel {index}", table, WINDOW) for index, table in enumerate(tables)])
+  return LandscapeRow(label, points, [Landscape(f"panel {index}", table, WINDOW) for index, table in enumerate(tables)])
 
 
 def test_panels_share_colours_and_lie_where_they_are(monkeypatch):

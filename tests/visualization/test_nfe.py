@@ -5,9 +5,9 @@ import pytest
 
 from gdm.errors import SpecError
 from gdm.visualization import nfe
-from gdm.visualization.nfe import Point, save_nfe
+from gdm.visualization.nfe import NFEPoint, save_nfe
 
-CURVES = {"ddim": [Point(20, 0.002, 0.001), Point(5, 0.3, 0.01)], "ancestral": [Point(1000, -0.0002, 0.001)]}
+CURVES = {"ddim": [NFEPoint(20, 0.002, 0.001), NFEPoint(5, 0.3, 0.01)], "ancestral": [NFEPoint(1000, -0.0002, 0.001)]}
 
 
 def test_points_are_where_they_should_be(monkeypatch):

@@ -17,7 +17,7 @@ from gdm.autoregressive.images.pixels import CategoricalPixels, PixelDistributio
 from gdm.autoregressive.token_model import TokenModel
 from gdm.batches import require_labels, require_no_lengths
 from gdm.errors import SpecError
-from gdm.inference.generation import Choice
+from gdm.inference.generation import TokenChoice
 from gdm.model import Params, Samples
 
 
@@ -114,7 +114,7 @@ class ImageModel(TokenModel):
       ConfigError: an option outside its range.
       SpecError: a condition is given or missing against `class_conditional`, or is no label.
     """
-    choice, y = Choice(temperature, top_k, top_p), None
+    choice, y = TokenChoice(temperature, top_k, top_p), None
     if not self.class_conditional:
       checks.unconditional(self.network, condition)
     elif condition is None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Num
 from gdm import checks
 from gdm.autoregressive.token_model import token_log_prob
 from gdm.distributions import discretized_logistic
-from gdm.distributions.discretized_logistic import Mixture
+from gdm.distributions.discretized_logistic import LogisticMixture
 
 # As in the authors' code. Levels lie in [-1, 1]: a logistic so narrow has 97 % in one bin of 256 levels, and more with
 # fewer levels. What lies far from its mean still has a finite log-probability, and gradient, in float32.
@@ -92,7 +92,7 @@ class LogisticPixels(PixelDistribution):
   def channel_logits(self, outputs, x, channel, levels):
     return discretized_logistic.level_log_probs(self.mixture(outputs, x.shape[-1]), x, channel, levels)
 
-  def mixture(self, outputs: Float[Array, "*shape outputs"], channels: int) -> Mixture:
+  def mixture(self, outputs: Float[Array, "*shape outputs"], channels: int) -> LogisticMixture:
     """Return each pixel's mixture."""
     mixture = discretized_logistic.from_outputs(outputs, channels)
     return mixture._replace(log_scales=jnp.maximum(mixture.log_scales, MIN_LOG_SCALE))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from gdm.autoregressive.token_model import TokenModel, token_log_prob
 from gdm.errors import SpecError
-from gdm.inference.generation import Choice
+from gdm.inference.generation import TokenChoice
 from gdm.model import Params, Samples
 from gdm.networks.from_data import from_data
 
@@ -135,4 +135,4 @@ class SequenceModel(TokenModel):
       raise SpecError(f"{type(self.network).__name__} is not conditional; condition must be None (`generate` takes "
                       "prompts).")
     forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
-    return self.draw(params, self.init_cache(params, num), key, forced, known, Choice(temperature, top_k, top_p))
+    return self.draw(params, self.init_cache(params, num), key, forced, known, TokenChoice(temperature, top_k, top_p))

@@ -25,7 +25,7 @@ PROPOSALS = 64  # of neighbouring temperatures, at least, whose acceptance is av
 Energy = Callable[[Array], Array]
 
 
-class Base(NamedTuple):
+class PathBase(NamedTuple):
   """Where a path starts, of standardized values.
 
   Attributes:
@@ -73,13 +73,13 @@ class Target(NamedTuple):
 
   energy: Callable[[Array | None], Energy]
   condition: Array | None
-  base: Base
+  base: PathBase
   spread: Float[Array, "*event"]
   chains: Float[Array, "chains *event"] | None
   moves: Moves
 
   def bridge(self, condition: Array | None = None, temperature: Float[Array, ""] | float = 1.0,
-             base: Base | None = None) -> tuning.LogDensity:
+             base: PathBase | None = None) -> tuning.LogDensity:
     """(u, beta) -> log f_beta(u) in nats, the geometric path from a base to the model at a temperature."""
     energy, start = self.energy(condition), base or self.base
 
@@ -98,15 +98,15 @@ KERNELS: Mapping[str, Callable[[Target, langevin.LogProb, Array, Callable[[], tu
 }
 
 
-def gaussian_base(base: Params) -> Base:
+def gaussian_base(base: Params) -> PathBase:
   """Return independent Gaussians at the data's moments: "mean" and "deviation" of every standardized dimension."""
   mean, deviation = base["mean"], base["deviation"]
-  return Base(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
+  return PathBase(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
               lambda key, num: mean + deviation * jax.random.normal(key, (num, *mean.shape), mean.dtype), deviation)
 
 
 def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " states"],
-                   spread: Float[Array, "*event"]) -> Base:
+                   spread: Float[Array, "*event"]) -> PathBase:
   """Return a Gaussian of independent dimensions about weighted states, a little wider than these.
 
   The spread of all the model counts as one state's, by logarithms: from a base far wider than a narrow mode annealing
@@ -117,11 +117,11 @@ def gaussian_about(u: Float[Array, "states *event"], weights: Float[Array, " sta
   variance = jnp.tensordot(weights, jnp.square(u - mean), 1) / jnp.maximum(total - 1.0, 1.0)
   share = 1.0 / (total + 1.0)
   deviation = WIDER * spread * jnp.sqrt(variance / jnp.square(spread) + LEAST_WIDTH**2) ** (1.0 - share)
-  return Base(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
+  return PathBase(lambda u: _total(jax.scipy.stats.norm.logpdf(u, mean, deviation)),
               lambda key, num: mean + deviation * jax.random.normal(key, (num, *mean.shape), mean.dtype), deviation)
 
 
-def tune(target: Target, temperature: Float[Array, ""] | float = 1.0, base: Base | None = None) -> tuning.Tuning:
+def tune(target: Target, temperature: Float[Array, ""] | float = 1.0, base: PathBase | None = None) -> tuning.Tuning:
   """Return kernels and temperatures of annealing, by a pilot from a base, the target's own for None.
 
   The pilot's key is always the same, so that draws, log Z and each example's score are of one and the same annealed
@@ -137,7 +137,7 @@ def tune(target: Target, temperature: Float[Array, ""] | float = 1.0, base: Base
 
 
 def tuned_path(target: Target, tuned: tuning.Tuning, temperature: Float[Array, ""] | float = 1.0,
-               base: Base | None = None) -> annealing.Path:
+               base: PathBase | None = None) -> annealing.Path:
   """Return the path from a base, the target's own for None, by the kernels and along the temperatures of a pilot."""
   start = base or target.base
   log_density = target.bridge(target.condition, temperature, start)
@@ -149,7 +149,7 @@ def tuned_path(target: Target, tuned: tuning.Tuning, temperature: Float[Array, "
                         measured=measured, ladder=tuned.ladder)
 
 
-def path(target: Target, base: Base | None = None) -> annealing.Path:
+def path(target: Target, base: PathBase | None = None) -> annealing.Path:
   """Return the path from a base, the target's own for None, by what a pilot finds."""
   return tuned_path(target, tune(target, base=base), base=base)
 
@@ -224,7 +224,7 @@ STARTS: Mapping[str, Callable[[Target, Key[Array, ""], int, Float[Array, ""]], S
     "base": _from_base, "smc": _by_smc, "chains": _from_chains}
 
 
-class Drawn(NamedTuple):
+class ChainDraws(NamedTuple):
   """Draws, and numbers of the sampler by name."""
 
   u: Float[Array, "num *event"]
@@ -232,7 +232,7 @@ class Drawn(NamedTuple):
 
 
 def sample(target: Target, key: Key[Array, ""], num: int, num_steps: int, sampler: str, start: str,
-           temperature: Float[Array, ""]) -> Drawn:
+           temperature: Float[Array, ""]) -> ChainDraws:
   """Return draws after `num_steps` steps of a kernel of KERNELS from where a start of STARTS puts them."""
   start_key, walk_key = jax.random.split(key)
   started = STARTS[start](target, start_key, num, temperature)
@@ -251,11 +251,11 @@ def sample(target: Target, key: Key[Array, ""], num: int, num_steps: int, sample
     u, divergent = walked.x, walked.divergent
     info.update(acceptance=jnp.mean(walked.acceptance), log_density=walked.trace, **walked.watched)
   lost = ~_finite(u)
-  return Drawn(u, {"divergent": jnp.mean(1.0 * (divergent | lost)), "lost": jnp.mean(1.0 * lost), **info})
+  return ChainDraws(u, {"divergent": jnp.mean(1.0 * (divergent | lost)), "lost": jnp.mean(1.0 * lost), **info})
 
 
 def complete(target: Target, keys: Key[Array, "3"], seen: Float[Array, "batch *event"],
-             known: Bool[Array, "*event"]) -> Drawn:
+             known: Bool[Array, "*event"]) -> ChainDraws:
   """Return draws of what is unknown: from the base, annealed given what is known of `seen`."""
   base_key, pilot_key, key = keys
   log_density, spread = target.bridge(), jnp.where(known, 0.0, target.spread)
@@ -269,7 +269,7 @@ def complete(target: Target, keys: Key[Array, "3"], seen: Float[Array, "batch *e
 
 
 def denoise(target: Target, key: Key[Array, ""], seen: Float[Array, "batch *event"],
-            noise: Float[Array, "*event"]) -> Drawn:
+            noise: Float[Array, "*event"]) -> ChainDraws:
   """Return draws of what `seen` was before normal noise of deviation `noise`: from `seen`, annealed given it."""
   start_key, pilot_key, key = jax.random.split(key, 3)
   bridge = target.bridge()
@@ -287,7 +287,7 @@ def denoise(target: Target, key: Key[Array, ""], seen: Float[Array, "batch *even
 
 
 def _annealed(target: Target, log_density: tuning.LogDensity, u: Array, tuned: tuning.Tuning,
-              key: Key[Array, ""]) -> Drawn:
+              key: Key[Array, ""]) -> ChainDraws:
   """Return one chain from each u, moved at every temperature."""
   betas = tuned.ladder(target.moves.num_temperatures)
 
@@ -297,7 +297,8 @@ def _annealed(target: Target, log_density: tuning.LogDensity, u: Array, tuned: t
 
   u, acceptance = jax.lax.scan(step, u, (jnp.arange(len(betas) - 1), betas[1:]))
   lost = jnp.mean(1.0 * ~_finite(u))
-  return Drawn(u, {"divergent": lost, "lost": lost, **acceptance_info(acceptance, betas), **pilot_info(target, tuned)})
+  return ChainDraws(u, {"divergent": lost, "lost": lost, **acceptance_info(acceptance, betas),
+                        **pilot_info(target, tuned)})
 
 
 def _tuned(target: Target, log_density: tuning.LogDensity, u: Array, spread: Array,

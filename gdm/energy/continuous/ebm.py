@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm import checks
 from gdm.dataspec import DataSpec
-from gdm.energy.continuous.chains import Base, Energy, gaussian_base
+from gdm.energy.continuous.chains import Energy, PathBase, gaussian_base
 from gdm.energy.continuous.network_energy import NetworkEnergy
 from gdm.inference.quadrature import Box
 from gdm.model import Batch, Carry, Objective, Params
@@ -46,7 +46,7 @@ class EBM(NetworkEnergy):
     outputs = self.network_outputs(params)
     return lambda u: outputs(u) + reference_energy(u, self.reference)
 
-  def base_of(self, params: Params, carry: Carry) -> Base:
+  def base_of(self, params: Params, carry: Carry) -> PathBase:
     return gaussian_base(params["base"])
 
   def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:

@@ -80,7 +80,7 @@ class ContinuousEnergy(EnergyModel):
     """Return -log f of standardized values u [batch, *event] in nats; given labels, of both together."""
 
   @abc.abstractmethod
-  def base_of(self, params: Params, carry: Carry) -> chains.Base:
+  def base_of(self, params: Params, carry: Carry) -> chains.PathBase:
     """Return where paths begin, and chains at first."""
 
   @abc.abstractmethod
@@ -322,13 +322,13 @@ class ContinuousEnergy(EnergyModel):
 @functools.partial(jax.jit, static_argnames=("model", "num", "num_steps", "sampler", "start"))
 def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""], num: int,
             condition: Array | None, num_steps: int, sampler: str, start: str,
-            temperature: Float[Array, ""]) -> chains.Drawn:
+            temperature: Float[Array, ""]) -> chains.ChainDraws:
   return chains.sample(model.target(params, carry, condition), key, num, num_steps, sampler, start, temperature)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def _complete(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
-              x: Num[Array, "batch *event"], known: Bool[Array, "*event"]) -> chains.Drawn:
+              x: Num[Array, "batch *event"], known: Bool[Array, "*event"]) -> chains.ChainDraws:
   """In the data's values."""
   keys = jax.random.split(key, 4)
   found = chains.complete(model.target(params, carry), keys[1:], model.standardize(params, x, keys[0]), known)
@@ -337,7 +337,7 @@ def _complete(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Ar
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def _denoise(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
-             x: Float[Array, "batch *event"], deviation: Float[Array, ""]) -> chains.Drawn:
+             x: Float[Array, "batch *event"], deviation: Float[Array, ""]) -> chains.ChainDraws:
   """In the data's values."""
   base, middle = params["base"], 0.5 * model.spec.is_discrete  # of what an integer stands for once it is dequantized
   seen = (x + middle - base["centre"]) / base["scale"]

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from gdm import checks
 from gdm.batches import nan_unless_valid, require_labels
-from gdm.energy.continuous.chains import Base, Energy, gaussian_base
+from gdm.energy.continuous.chains import Energy, PathBase, gaussian_base
 from gdm.energy.continuous.ebm import DEVIATIONS, reference_energy, reference_log_normalizer
 from gdm.energy.continuous.network_energy import NetworkEnergy
 from gdm.errors import ConfigError, SpecError
@@ -73,7 +73,7 @@ class JEM(NetworkEnergy):
       return lambda u: -jax.nn.logsumexp(logits(u), axis=1) + reference_energy(u, self.reference)
     return lambda u: reference_energy(u, self.reference) - _at(logits(u), condition)
 
-  def base_of(self, params: Params, carry: Carry) -> Base:
+  def base_of(self, params: Params, carry: Carry) -> PathBase:
     return gaussian_base(params["base"])
 
   def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gdm import checks
-from gdm.energy.continuous.chains import Base, Energy, gaussian_base
+from gdm.energy.continuous.chains import Energy, PathBase, gaussian_base
 from gdm.energy.continuous.energy import ContinuousEnergy
 from gdm.errors import ConfigError, SpecError
 from gdm.inference.quadrature import Box
@@ -97,7 +97,7 @@ class Product(ContinuousEnergy):
 
     return energy
 
-  def base_of(self, params: Params, carry: Carry) -> Base:
+  def base_of(self, params: Params, carry: Carry) -> PathBase:
     return gaussian_base(params["base"])
 
   def checked_condition(self, condition: Array | None, num: int, start: str) -> None:

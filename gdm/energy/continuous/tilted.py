@@ -13,7 +13,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from gdm import checks
-from gdm.energy.continuous.chains import Base, Energy
+from gdm.energy.continuous.chains import Energy, PathBase
 from gdm.energy.continuous.network_energy import NetworkEnergy
 from gdm.errors import ConfigError, SpecError
 from gdm.inference.quadrature import Box
@@ -86,7 +86,7 @@ class Tilted(NetworkEnergy):
     outputs, base = self.network_outputs(params), self.base_of(params, carry)
     return lambda u: outputs(u) - base.log_prob(u)
 
-  def base_of(self, params: Params, carry: Carry) -> Base:
+  def base_of(self, params: Params, carry: Carry) -> PathBase:
     """Return the base model, of standardized values."""
     own, statistics = params_of(params, BASE), _carry_of_base(carry)
     centre, scale = params["base"]["centre"], params["base"]["scale"]
@@ -99,7 +99,7 @@ class Tilted(NetworkEnergy):
     def sample(key, num):
       return (cast(HasSample, self.base).sample(own, statistics, key, num).x - centre) / scale
 
-    return Base(log_prob, sample, self.spread(params))
+    return PathBase(log_prob, sample, self.spread(params))
 
   @property
   def outputs(self) -> None:

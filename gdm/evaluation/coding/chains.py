@@ -22,7 +22,7 @@ from gdm.model import HasComponents, HasConditionals, HasVariables, Model, Param
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain(abc.ABC):
+class SymbolChain(abc.ABC):
   """A chain of symbols. Values are integers [batch, span]; a symbol is the number of a value in the alphabet.
 
   Values that are not in the alphabet share one more symbol, the *escape*, and are then spelled out.
@@ -92,7 +92,7 @@ class Chain(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenChain(Chain):
+class TokenChain(SymbolChain):
   """The chain of a model that has conditionals."""
 
   @property
@@ -122,7 +122,7 @@ class TokenChain(Chain):
 
 
 @dataclasses.dataclass(frozen=True)
-class VariableChain(Chain):
+class VariableChain(SymbolChain):
   """The chain of a model that has variables."""
 
   @functools.cached_property
@@ -187,14 +187,14 @@ class ComponentChain(VariableChain):
 
 
 # The first protocol that a model has decides; a mixture's chain without its components would be another model's.
-_WAYS: tuple[tuple[type, Callable[[Any], Chain]], ...] = (
+_WAYS: tuple[tuple[type, Callable[[Any], SymbolChain]], ...] = (
     (HasComponents, ComponentChain),
     (HasVariables, VariableChain),
     (HasConditionals, TokenChain),
 )
 
 
-def chain_of(model: Model) -> Chain:
+def chain_of(model: Model) -> SymbolChain:
   """Return the model as a chain of symbols.
 
   Raises:

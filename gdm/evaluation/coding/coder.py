@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 from gdm.errors import ConfigError, DataError, NotFiniteError
-from gdm.evaluation.coding.chains import Chain
+from gdm.evaluation.coding.chains import SymbolChain
 from gdm.evaluation.coding.tables import Stack, bits, quantize, uniform
 from gdm.model import Params, PyTree
 
@@ -31,7 +31,7 @@ _OPTIONS: dict[str, dict[str, str | bool]] = {
 }
 
 
-def coding_batch_size(chain: Chain, num_examples: int, at_most: int) -> int:
+def coding_batch_size(chain: SymbolChain, num_examples: int, at_most: int) -> int:
   """Return a batch size: few batches, but with tables that fit in memory.
 
   The first batch of a mixture finds no bits on the stack to take its components from, so it is a small part.
@@ -44,7 +44,7 @@ def coding_batch_size(chain: Chain, num_examples: int, at_most: int) -> int:
 class Coder:
   """Encodes and decodes with one model, its parameters, and batches of one size; compiles when it is made."""
 
-  def __init__(self, chain: Chain, params: Params, batch_size: int):
+  def __init__(self, chain: SymbolChain, params: Params, batch_size: int):
     self._chain, self._params, self._batch_size = chain, params, batch_size
     self._span = chain.alphabet.shape[1]
     options, zero = _OPTIONS.get(jax.default_backend()), jnp.int32(0)
@@ -178,11 +178,11 @@ class Coder:
     return self._step(self._params, cache, padded, np.int32(step), np.int32(component))
 
 
-def _init(chain: Chain, batch_size: int, params: Params, component: Int[Array, ""]) -> PyTree:
+def _init(chain: SymbolChain, batch_size: int, params: Params, component: Int[Array, ""]) -> PyTree:
   return chain.init_cache(params, batch_size, component)
 
 
-def _step(chain: Chain, params: Params, cache: PyTree, previous: Int[Array, "batch span"], index: Int[Array, ""],
+def _step(chain: SymbolChain, params: Params, cache: PyTree, previous: Int[Array, "batch span"], index: Int[Array, ""],
           component: Int[Array, ""]) -> tuple[PyTree, Float[Array, "batch values"]]:
   """Probabilities of the alphabet and, where there is one, of the escape, which has what is left."""
   cache, log_probs = chain.step(params, cache, previous, index, component)

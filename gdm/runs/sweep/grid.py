@@ -26,7 +26,7 @@ Reader = Callable[[ConfigDict, str, str], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class GridPoint:
   """One combination of values, and the run that it makes.
 
   Attributes:
@@ -83,7 +83,7 @@ class Point:
 
 
 def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str], root: Path,
-                read: Reader) -> list[Point]:
+                read: Reader) -> list[GridPoint]:
   """Return the points of the grid, the last --grid changing fastest.
 
   Args:
@@ -121,7 +121,7 @@ def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid:
     point_config = keep_settings(with_defaults(point_config), {**fixed, **chosen})
     check_settings(point_config)
     name = name_point(chosen)
-    points.append(Point(name, source, point_config, {**fixed, **chosen}, root / name))
+    points.append(GridPoint(name, source, point_config, {**fixed, **chosen}, root / name))
   return points
 
 
