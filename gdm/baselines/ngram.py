@@ -27,8 +27,8 @@ class NGram:
   """p(x) = prod_t p(x_t | x_{t-n+1}, ..., x_{t-1}), the same at all places; a sequence begins with a token of its own.
 
   Parameters: the arrays of `gdm.baselines.kneser_ney.NGramWeights`, padded to the capacity: "first" [capacity + 2],
-  "token" and "weight" [capacity], "backoff" [capacity + 1]. A context that was never seen says what it says without its first
-  token, and every token has a probability above zero.
+  "token" and "weight" [capacity], "backoff" [capacity + 1]. A context that was never seen is
+  scored as the one without its first token, and every token has a probability above zero.
 
   Attributes:
     spec: discrete data; with lengths, what is beyond them is neither counted nor scored.
