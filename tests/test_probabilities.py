@@ -72,8 +72,8 @@ CASES = {
     **{f"{name}_density": (name, FLOW, PLANE) for name in ("nice", "realnvp", "maf", "iaf")},
     "spline_coupling_density": ("spline_coupling", {"num_steps": 2, "num_bins": 3, "hidden": (6,)}, PLANE),
     "spline_autoregressive_density": ("spline_autoregressive", {"num_layers": 2, "num_bins": 3, "hidden": (6,)}, PLANE),
-    **{name: (name, DIFFUSION, FEW) for name in ("ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm")},
-    "flow_matching": ("flow_matching", DIFFUSION, FEW),
+    **{name: (name, DIFFUSION, FEW)
+       for name in ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")},
     "vdm_density": ("vdm", {**DIFFUSION, "log_snr_max": 3.0}, PLANE),
     "rbm": ("rbm", {"num_hidden": 3}, BITS),
     "rbm_annealed": ("rbm", {"num_hidden": 3, "normalizer": "ais", "num_temperatures": 3}, BITS),
@@ -88,7 +88,7 @@ CASES = {
 }
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]
 EVERY = tuple(CASES)
-NOISY = ("ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")
+NOISY = ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")
 DRAWS = 400
 OTHER = {True: {"name": "independent"}, False: {"name": "gaussian_mixture", "num_components": 1, "num_restarts": 1}}
 

@@ -149,13 +149,21 @@ class _Parameter:
 
 
 def _builder(name: str) -> Any:
-  checks.one_of("model.name", name, MODELS)
-  return load_object(*MODELS[name])
+  module, colon, attribute = name.partition(":")
+  if not colon:
+    checks.one_of("model.name", name, MODELS)
+    return load_object(*MODELS[name])
+  try:
+    return load_object(module, attribute)
+  except (ImportError, AttributeError) as error:
+    raise ConfigError(f"model.name is {name!r}, which cannot be loaded: {error}; it must be a name of this package, or "
+                      "'<module>:<class or function>' of yours.") from error
 
 
 def _networks(model: str) -> Networks:
   """Return the networks that a model can hold: those of its package."""
-  return NETWORKS.get(MODELS[model][0].split(".")[1], {})
+  module, _ = MODELS.get(model, (model, ""))
+  return NETWORKS.get(module.removeprefix("gdm.").partition(".")[0], {})
 
 
 def _parameters(builder: Any) -> dict[str, _Parameter]:

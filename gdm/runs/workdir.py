@@ -12,7 +12,7 @@ import ml_collections
 
 from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder, local_path, write_whole
-from gdm.runs.registry import MODELS, complete
+from gdm.runs.registry import complete
 from gdm.runs.settings import flatten_fields, with_defaults
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
@@ -141,8 +141,9 @@ class Workdir:
 def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Return the dotted fields that determine training, those left out at their defaults."""
   full = with_defaults(_tuples(config.to_dict())).to_dict()
-  if full["model"]["name"] in MODELS:
-    full["model"] = complete(full["model"])
+  if full["model"]["name"]:
+    with contextlib.suppress(ConfigError):  # a model of another version, which is refused where it is built
+      full["model"] = complete(full["model"])
   return {name: value for name, value in flatten_fields(full).items()
           if name.partition(".")[0] not in FREE_SECTIONS and name not in FREE_FIELDS}
 

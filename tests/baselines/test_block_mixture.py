@@ -256,12 +256,12 @@ def test_settings_out_of_range_are_named(change, error, message):
 
 @pytest.mark.parametrize("variant", ["binarized_digits", "binarized_mnist", "npz"])
 def test_config_builds_the_model(variant):
-  config = importlib.import_module("gdm.runs.defaultslines.block_mixture").get_config(variant)
+  config = importlib.import_module("configs.baselines.block_mixture").get_config(variant)
   assert build_model(config.model.to_dict(), BITS).spec == BITS
 
 
 def test_config_has_the_models_defaults():
-  module = importlib.import_module("gdm.runs.defaultslines.block_mixture")
+  module = importlib.import_module("configs.baselines.block_mixture")
   assert build_model(module.get_config("npz").model.to_dict(), BLOCKS) == BlockMixture(BLOCKS)
   with pytest.raises(ConfigError, match="has no variant 'digit'"):
     module.get_config("digit")

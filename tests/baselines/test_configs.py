@@ -30,7 +30,7 @@ SPECIAL = {("gaussian_mixture", "npz"): DataSpec((11,), None)}
 
 @pytest.mark.parametrize("name, variant", [(name, variant) for name, known in VARIANTS.items() for variant in known])
 def test_config_builds_its_model(name, variant):
-  config = importlib.import_module(f"gdm.runs.defaultslines.{name}").get_config(variant)
+  config = importlib.import_module(f"configs.baselines.{name}").get_config(variant)
   spec = SPECIAL.get((name, variant), SPECS[variant])
   assert config.model.name == name
   model = build_model(config.model.to_dict(), spec)
@@ -42,4 +42,4 @@ def test_config_builds_its_model(name, variant):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_unknown_variants_are_named(name):
   with pytest.raises(ConfigError, match="has no variant 'digit'"):
-    importlib.import_module(f"gdm.runs.defaultslines.{name}").get_config("digit")
+    importlib.import_module(f"configs.baselines.{name}").get_config("digit")

@@ -16,6 +16,7 @@ from gdm.diffusion.flow_matching import flow_matching
 from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
 from gdm.energy.continuous.ebm import EBM
 from gdm.energy.continuous.jem import JEM
+from gdm.energy.continuous.networks import MLPEnergy
 from gdm.errors import ConfigError, SpecError
 from gdm.flows.maf import MAF
 from gdm.inference.diagnostics import failure
@@ -174,9 +175,9 @@ def test_a_failure_of_one_components_chains_is_seen():
 
 
 def test_draws_need_labels_only_where_all_components_do():
-  joint = JEM(LABELLED, hidden=(4,))
+  joint = JEM(LABELLED, network=MLPEnergy((4,)))
   assert Ensemble(LABELLED, (joint, joint)).class_conditional
-  assert not Ensemble(LABELLED, (joint, EBM(LABELLED, hidden=(4,)))).class_conditional
+  assert not Ensemble(LABELLED, (joint, EBM(LABELLED, network=MLPEnergy((4,))))).class_conditional
   assert not Ensemble(SPEC, (Coins(), Coins())).class_conditional
 
 

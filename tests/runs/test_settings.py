@@ -70,6 +70,16 @@ def test_unknown_and_missing_fields_are_named(anything):
     registry.build_model({"name": "anythin"}, BINARY)
 
 
+def test_a_model_of_another_package_is_named_by_its_module():
+  model = registry.build_model({"name": "gdm.baselines.independent:Independent", "alpha": 2.0}, BINARY)
+  assert model.alpha == 2.0
+  assert registry.complete({"name": "gdm.baselines.independent:Independent"})["alpha"] == 1.0
+  for name, words in (("no_such_package.m:M", "No module named 'no_such_package'"),
+                      ("gdm.baselines.independent:Dependent", "has no attribute 'Dependent'")):
+    with pytest.raises(ConfigError, match=f"which cannot be loaded: .*{words}"):
+      registry.build_model({"name": name}, BINARY)
+
+
 def test_what_a_config_leaves_out_is_at_its_default():
   short = ml_collections.ConfigDict({"model": {"name": "independent"}, "training": {"num_steps": 7}})
   full = defaults.get_config()
