@@ -1,4 +1,4 @@
-"""What every binary does around its main function: flags, one-line errors, logs that don't tear the progress bar."""
+"""Work of every binary around its main function: flags, one-line errors, logs that don't tear the progress bar."""
 
 import contextlib
 import errno

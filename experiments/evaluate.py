@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _recording(run: TrainedRun) -> Recording | None:
-  """How the training split was recorded, where densities of it have no upper bound."""
+  """Return how the training split was recorded, where densities of it have no upper bound."""
   spec, train = run.dataset.spec, run.dataset.split("train")
   if spec.is_discrete or spec.has_lengths or not train.in_memory:
     return None

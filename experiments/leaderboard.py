@@ -45,7 +45,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.SeededRun]:
-  """What was run in each folder, by the config beside its reports; folders without a readable one are left out."""
+  """Return what was run in each folder, by the config beside its reports; folders without a readable one are left
+  out."""
   trials = {}
   for folder in folders:
     try:

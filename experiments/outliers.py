@@ -1,4 +1,4 @@
-"""How well a run's scores tell its own test data from other data: anomaly detection, as the area under the ROC curve.
+"""Anomaly detection: how well a run's scores tell its own test data from other data, as the area under the ROC curve.
 
   python -m experiments.outliers --workdir=runs/ebm [--against=rotated,shuffled,patches] [--pictures=cifar10_small.npz]
 

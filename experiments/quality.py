@@ -1,4 +1,4 @@
-"""How good the samples of a trained run are, by each of several samplers: kernel distances from real data.
+"""Quality of a trained run's samples, by each of several samplers: kernel distances from real data.
 
   python -m experiments.quality --workdir=runs/ddpm [--split=test] [--num=5000]
       [--samplers=ddim:20,ancestral:1000,dpm_solver:10] [--reference=ancestral:1000] [--config.sampling.guidance=2]

@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def workdir_of(row: TableRow, repeat: int) -> Path:
-  """Where the result of a row lies."""
+  """Return the folder of a row's result."""
   folder = Path(_WORKDIR.value) / row.dataset / row.label.replace(", ", "_").replace(" ", "_")
   return folder / f"{'fold' if row.folds else 'seed'}_{repeat}"
 

@@ -1,4 +1,4 @@
-"""What a spec promises of a batch: how many dimensions of each example are real, and which values they may have.
+"""Checks of a batch against its spec: how many dimensions of each example are real, and which values they may have.
 
 Models turn a broken promise into NaN, which whoever reports a number makes an error that names the example; nothing is
 clamped. Readers of data refuse it with its place and value before a model sees it.

@@ -1,4 +1,4 @@
-"""What an example is: its shape, its levels or that it is continuous, its labels, its blocks.
+"""The description of an example: its shape, its levels or that it is continuous, its labels, its blocks.
 
 A `DataSpec` is all that a model knows about its data before it sees any. Sources make one, transforms change it,
 models check it and say what they need.

@@ -1,4 +1,4 @@
-"""What can go wrong through a user's input: one message, no traceback.
+"""Errors that a user's input can cause: one message, no traceback.
 
 Binaries catch `UserError` and print its message alone; anything else that escapes is a bug and keeps its traceback.
 A message names the field, the value, and what would be right.

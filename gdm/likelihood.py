@@ -25,7 +25,7 @@ MAX_EXACT_ERROR = 0.01
 
 
 class Kind(enum.StrEnum):
-  """How a reported number relates to the true log-likelihood."""
+  """The relation of a reported number to the true log-likelihood."""
 
   EXACT = "exact"
   LOWER_BOUND = "lower_bound"  # ELBO, importance weighting, dequantization; in expectation over its draws

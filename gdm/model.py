@@ -48,7 +48,7 @@ class Mean(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-  """What an objective's loss returns: a scalar to differentiate, metrics, and the carry the next step needs."""
+  """The result of an objective's loss: a scalar to differentiate, metrics, and the carry the next step needs."""
 
   loss: Float[Array, ""]
   metrics: Mapping[str, Mean]
@@ -91,7 +91,7 @@ class Objective:
 
 @runtime_checkable
 class Model(Protocol):
-  """What training needs of a model. `objectives`, in order, is the schedule of one step; () for models that `solve`."""
+  """A model as training needs it. `objectives`, in order, is the schedule of one step; () for models that `solve`."""
 
   @property
   def spec(self) -> DataSpec: ...
@@ -209,7 +209,7 @@ class HasDiagnosis(Protocol):
   """Can say more of a state in which a metric is no longer finite."""
 
   def diagnose(self, params: Params, carry: Carry) -> str:
-    """What is wrong, in words that follow the metric's; "" where nothing is seen."""
+    """Return what is wrong, in words that follow the metric's; "" where nothing is seen."""
     ...
 
 

@@ -18,7 +18,7 @@ IDENTICAL, REFUSED, LOST = VERDICTS = ("identical", "refused", "lost")
 
 
 class Outcome(NamedTuple):
-  """What became of a run after a fault.
+  """The outcome of a run after a fault.
 
   Attributes:
     kind: of the fault.

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Result(NamedTuple):
-  """How a command ended: its exit code, or minus the signal; what it printed."""
+  """The end of a command: its exit code, or minus the signal; its output."""
 
   status: int
   out: str

@@ -11,7 +11,8 @@ from gdm.training import checkpoint
 
 
 def difference(workdir: Path, reference: Path) -> str | None:
-  """Where two finished runs differ, in metrics, newest checkpoint or best; None where they are the same, bit for bit.
+  """Return where two finished runs differ, in metrics, newest checkpoint or best; None where they are the same bit
+  for bit.
 
   Older checkpoints may differ: an interrupted run has some where it was interrupted. So may times.
   """

@@ -21,7 +21,7 @@ _MARKS = ("error: ", "WARNING: ", "ERROR: ", "INFO: ")  # the latter three are l
 
 
 class Lost(Exception):
-  """What must not happen: a traceback, other numbers, no end, a good checkpoint gone."""
+  """A violation: a traceback, other numbers, no end, a good checkpoint gone."""
 
 
 class Refused(Exception):

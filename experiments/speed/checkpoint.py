@@ -33,7 +33,7 @@ SIZES = {FULL: Size(), QUICK: Size(steps=5), TINY: Size((4, 4), 10, 2)}
 
 @dataclasses.dataclass(frozen=True)
 class Interference:
-  """What one save did to the steps around it.
+  """The effect of one save on the steps around it.
 
   Attributes:
     call: seconds that `save` itself took.

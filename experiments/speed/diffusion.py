@@ -88,7 +88,7 @@ def _beside(case: Case, settings: Settings, seconds: float) -> list[Row]:
 
 
 def _memory(case: Case) -> list[Row]:
-  """What the compiled sampler needs, and how much more of it many steps take than few."""
+  """Return the memory of the compiled sampler, and how much more of it many steps take than few."""
   x = jax.ShapeDtypeStruct((case.batch, case.context, case.context, case.levels), jnp.float32)
   key = jax.random.key(0)
   params, _ = jax.eval_shape(model(case).init, key, {"x": x})

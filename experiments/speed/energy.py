@@ -53,7 +53,7 @@ def run(settings: Settings) -> list[Row]:
 
 
 def _share(what: str, case: Case, repeats: int) -> Row:
-  """How much of a training step the chains take: a walk of as many alone over the whole step."""
+  """Return the share of a training step that the chains take: a walk of as many alone over the whole step."""
   num = -(-case.batch // CHAIN_SHARDS) * CHAIN_SHARDS
   take = gdm_step.training(model(case), data(case), optax.adamw(LEARNING_RATE))[1][TRAINING]
   calls: dict[str, Callable[[], Any]] = {STEP: lambda: take(1), WALK: walk(case, num)}

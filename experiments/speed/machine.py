@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Description of the machine of a benchmark."""
 
 import importlib.metadata
 import os

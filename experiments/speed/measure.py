@@ -21,7 +21,7 @@ from experiments.speed.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What one section gave.
+  """The result of one section.
 
   Attributes:
     section: its name.

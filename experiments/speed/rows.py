@@ -1,4 +1,4 @@
-"""What a section measures: rows, and how they are laid out as a table and as JSON."""
+"""Rows of measurements, laid out as a table and as JSON."""
 
 import dataclasses
 from collections.abc import Sequence

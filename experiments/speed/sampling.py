@@ -1,4 +1,4 @@
-"""What a sample of NADE costs against the number of dimensions: linear, since each conditional adds one variable."""
+"""Cost of a sample of NADE against the number of dimensions: linear, since each conditional adds one variable."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every section is told: how large to measure, how often, and on which data."""
+"""Settings of every section: how large to measure, how often, and on which data."""
 
 import dataclasses
 from collections.abc import Mapping

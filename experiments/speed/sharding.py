@@ -1,4 +1,4 @@
-"""What the mesh costs where it has one device: the step that `fit` runs over plain `jax.jit` of the same step.
+"""Cost of the mesh where it has one device: the step that `fit` runs over plain `jax.jit` of the same step.
 
 `fit` compiles its step ahead of time, with shardings of its inputs and outputs and its metrics packed; the plain step
 is `jax.jit(make_train_step(...), donate_argnums=0)` on arrays that know no mesh. Compiled ahead of time too it leaves

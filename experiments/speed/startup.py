@@ -50,7 +50,7 @@ def run(settings: Settings) -> list[Row]:
 
 
 def cache_place() -> str:
-  """Where the binaries keep compiled programs on this machine."""
+  """Return the folder where the binaries keep compiled programs on this machine."""
   said = subprocess.run(PLACE, check=True, capture_output=True, text=True).stdout.strip()
   return said.replace(str(Path.home()), "~", 1)
 

@@ -1,4 +1,4 @@
-"""What the loop costs: steps/s of `fit` over steps/s of the bare compiled step, MADE on the given data."""
+"""Cost of the loop: steps/s of `fit` over steps/s of the bare compiled step, MADE on the given data."""
 
 import dataclasses
 import time

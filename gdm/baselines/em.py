@@ -19,7 +19,7 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 class Steps(NamedTuple):
-  """What a mixture brings to EM.
+  """The part of EM that depends on the mixture.
 
   Attributes:
     start: key -> parameters to begin from; random, so that restarts differ.
@@ -39,7 +39,7 @@ class Steps(NamedTuple):
 
 
 class Schedule(NamedTuple):
-  """How long EM runs.
+  """When EM stops.
 
   Attributes:
     num_restarts: random starts; the best after `restart_iterations` goes on.

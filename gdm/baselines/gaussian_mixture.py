@@ -156,7 +156,7 @@ class GaussianMixture:
 
 
 class Covariance(Protocol):
-  """How a factor F of a covariance F F^T is kept; leading axes are components or examples."""
+  """A representation of the factor F of a covariance F F^T; leading axes are components or examples."""
 
   def factor(self, scale: Float[np.ndarray, "components dims"]) -> np.ndarray:
     """Return the factor of independent dimensions with these standard deviations."""

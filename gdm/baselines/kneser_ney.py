@@ -129,7 +129,7 @@ def smooth(counter: Counter, start: int) -> NGramWeights:
 
 
 def discounts(counts: Float[np.ndarray, " num"]) -> Float[np.ndarray, "4"]:
-  """What is taken off a count of 0, 1, 2, and 3 or more (Chen and Goodman 1998, equation 26)."""
+  """Return the discounts of counts of 0, 1, 2, and 3 or more (Chen and Goodman 1998, equation 26)."""
   one, two, three, four = (float(np.sum(counts == i)) for i in range(1, 5))
   found = FALLBACK_DISCOUNTS
   if min(one, two, three, four) > 0:
@@ -162,6 +162,6 @@ class _Trie:
 
   @property
   def first(self) -> Int[np.ndarray, " nodes_and_one"]:
-    """Of each node the number of the first n-gram that continues it, and the number of all n-grams."""
+    """Return for each node the number of the first n-gram that continues it, and the number of all n-grams."""
     contexts = np.concatenate(self._keys) // self._num_tokens
     return np.searchsorted(contexts, np.arange(len(contexts) + 2))

@@ -176,7 +176,7 @@ class NGram:
     return jnp.where(found, low + 1, NOWHERE)
 
   def _children(self, model: PyTree, node: Int[Array, "*shape"]) -> tuple[Int[Array, "*shape"], Int[Array, "*shape"]]:
-    """Where the n-grams that continue a context begin and end; nowhere where it was never seen."""
+    """Return the range of the n-grams that continue a context; an empty one where it was never seen."""
     first, end = model["first"][node], model["first"][node + 1]
     return jnp.where(node == NOWHERE, 0, first), jnp.where(node == NOWHERE, 0, end)
 

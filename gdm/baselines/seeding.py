@@ -1,4 +1,4 @@
-"""Where mixtures begin: a few examples of the data, far from each other."""
+"""Initial components of mixtures: a few examples of the data, far from each other."""
 
 from collections.abc import Callable, Iterable
 

@@ -19,7 +19,7 @@ MAX_CELLS = 2**26  # 256 MiB of float32
 
 
 class Layout(NamedTuple):
-  """Where each dimension's table lies: its row is `offsets + sum_j x[parents_j] * strides_j`.
+  """The place of each dimension's table: its row is `offsets + sum_j x[parents_j] * strides_j`.
 
   Attributes:
     parents: [dims, arity], padded with 0.
@@ -90,7 +90,7 @@ def log_prob(layout: Layout, logits: Float[Array, "rows levels"],
 
 def counts(layout: Layout, levels: int, x: Int[Array, "batch dims"],
            weight: Float[Array, "batch #dims"] | Float[Array, " batch"]) -> Float[Array, "rows levels"]:
-  """How often each cell occurs in a batch, by the weights of examples or of their dimensions."""
+  """Count how often each cell occurs in a batch, by the weights of examples or of their dimensions."""
   cells = rows_of(layout, x) * levels + x
   spread = jnp.broadcast_to(weight.reshape(len(x), -1), cells.shape)
   return jnp.zeros(layout.num_rows * levels).at[cells].add(spread).reshape(layout.num_rows, levels)

@@ -63,7 +63,7 @@ def _pack(rows: Iterable[np.ndarray]) -> tuple[np.ndarray, Integer[np.ndarray, "
 
 
 def _first_exclusive(packed: np.ndarray) -> Integer[np.ndarray, " dim"]:
-  """For each column, the first one from which on, up to it, no row has two ones."""
+  """Return for each column the first one from which on, up to it, no row has two ones."""
   first = np.zeros(len(packed), np.int64)
   for column in range(1, len(packed)):
     start = first[column - 1]

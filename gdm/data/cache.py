@@ -21,7 +21,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def directory() -> pathlib.Path | None:
-  """Where the cache lies, or None where it is turned off."""
+  """Return the cache's folder, or None where it is turned off."""
   place = os.environ.get("GDM_CACHE_DIR", "~/.cache/gdm")
   return local_path(place, "$GDM_CACHE_DIR") if place else None
 

@@ -70,7 +70,7 @@ class Dataset:
 
   @property
   def identity(self) -> dict[str, str]:
-    """What tells this set from another: 16 hex digits for every split, and for the vocabulary where there is one."""
+    """Fingerprints of this set: 16 hex digits for every split, and for the vocabulary where there is one."""
     identity = {name: self.split(name).identity for name in self.splits}
     if self.tokenizer is not None:
       words = repr(tuple(self.tokenizer.vocabulary)).encode()

@@ -39,7 +39,8 @@ def sample_examples(num_examples: int, num: int) -> Integer[np.ndarray, " sample
 
 
 def _where_constants_differ(split: Split, sample: np.ndarray) -> Integer[np.ndarray, " more"]:
-  """For each dimension that is constant in the sample, the first example of the split with another value there."""
+  """Return, for each dimension that is constant in the sample, the first example of the split with another value
+  there."""
   flat = sample.reshape(len(sample), -1)
   dims = np.flatnonzero((flat == flat[0]).all(axis=0))
   found = set()

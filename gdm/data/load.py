@@ -1,4 +1,4 @@
-"""From a name in a config to a data set: a table of sources, then the transforms in order."""
+"""Loading of a data set by its name: a table of sources, then the transforms in order."""
 
 import dataclasses
 from collections.abc import Callable, Iterable

@@ -74,7 +74,7 @@ class Loader:
     return {key: jax.ShapeDtypeStruct(lead + value.shape[1:], value.dtype) for key, value in rows.items()}
 
   def get_state(self) -> dict[str, Any]:
-    """Where the stream stands, in plain values: `index` examples into `epoch`, and what the position is about."""
+    """Return the stream's position in plain values: `index` examples into `epoch`, and what the position is about."""
     epoch, index = divmod(self._next * self._batch_size, self._split.num_examples)
     return {"epoch": epoch, "index": index, **self._identity}
 

@@ -34,7 +34,7 @@ Place = tuple[str, int]  # a token, and the index of its first character
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """How text falls into tokens.
+  """A rule by which text is cut into tokens.
 
   Attributes:
     name: what a token is, in one word.

@@ -63,7 +63,7 @@ NETWORK_TIMES = ("t", "log_snr")
 
 @dataclasses.dataclass(frozen=True)
 class NetworkInputs:
-  """How x_t and its time are given to the network.
+  """The form in which x_t and its time are given to the network.
 
   Attributes:
     sigma_data: standard deviation of values, by which x_t is scaled to variance one.

@@ -16,7 +16,7 @@ Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
 
 @runtime_checkable
 class JacobianTrace(Protocol):
-  """How the trace of a field's Jacobian is found."""
+  """A way to find the trace of a field's Jacobian."""
 
   def probes(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "num batch *event"]:
     """Return the directions to differentiate along, which stay the same along an ODE."""

@@ -1,4 +1,4 @@
-"""What training pairs and compares: sliced score matching, and which noise goes with which data."""
+"""Sliced score matching, and the pairing of noise with data in training."""
 
 from collections.abc import Callable
 

@@ -53,7 +53,7 @@ class Tolerance:
 
 
 class Solution(NamedTuple):
-  """Where an ODE leads, and what it took. Where `solved` is False, `y` is NaN.
+  """The end of an ODE's path, and the work it took. Where `solved` is False, `y` is NaN.
 
   Attributes:
     y: the state at each of the times asked for, or at the last alone.

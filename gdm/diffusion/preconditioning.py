@@ -45,7 +45,7 @@ class Preconditioning:
 
   def target(self, sigma: Float[Array, "..."], x: Float[Array, "*shape"],
              data: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """What the network should give at x (equation 8)."""
+    """Return the network's target at x (equation 8)."""
     skip, out, _, _ = self.coefficients(sigma)
     return (data - skip * x) / out
 

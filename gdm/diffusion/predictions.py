@@ -41,7 +41,7 @@ class Prediction(Protocol):
 
 @runtime_checkable
 class Parametrization(Protocol):
-  """How a prediction is made of what the network gives, where the two differ."""
+  """A map from the network's outputs to a prediction, where the two differ."""
 
   def outputs(self, spec: DataSpec) -> int:
     """Return how many numbers the network gives for each number of an example."""

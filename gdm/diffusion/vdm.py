@@ -201,7 +201,7 @@ class BoundSchedule(ByLogSNR):
     return out
 
   def _time(self, log_snr: Array) -> Array:
-    """By bisection, then one step of Newton's, through which the gradient flows."""
+    """Return the time by bisection, then one step of Newton's, through which the gradient flows."""
     def halve(_, bracket):
       low, high = bracket
       middle = 0.5 * (low + high)

@@ -148,7 +148,7 @@ def _log_weights(mixture: LogisticMixture,
 
 def _couplings(coefficients: Float[Array, "*shape pairs size"],
                x: Float[Array, "*shape channels"]) -> Float[Array, "*shape channels size"]:
-  """What the channels before it add to each channel's mean."""
+  """Return the part of each channel's mean that the channels before it add."""
   later, earlier = np.tril_indices(x.shape[-1], -1)
   terms = coefficients * x[..., earlier, None]
   return jnp.zeros((*x.shape, terms.shape[-1]), terms.dtype).at[..., later, :].add(terms)

@@ -1,4 +1,4 @@
-"""How finely real data was recorded: below that, a density describes the record and not what was measured."""
+"""The step at which real data was recorded: below it, a density describes the record and not what was measured."""
 
 import jax
 import jax.numpy as jnp

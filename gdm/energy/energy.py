@@ -1,4 +1,4 @@
-"""What energy models of discrete and of real data share: how chains are kept, and how log Z is found.
+"""The base of all energy models: how chains are kept, and how log Z is found.
 
 p(x) = f(x) / Z. A path leads from a base, which is easy to normalize and to draw from and stands near the data, to f.
 """

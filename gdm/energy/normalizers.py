@@ -1,4 +1,4 @@
-"""How an energy model is normalized, and what kind of number its log-likelihood becomes by it.
+"""Ways to normalize an energy model, and the kind of number that its log-likelihood becomes by each.
 
   exact, quadrature  log Z by a sum over all states, or by cells in one and two dimensions, whose error is stated
   ais  annealed importance sampling: log Z from below by chains from the base; and by chains from each example back to
@@ -47,7 +47,7 @@ class LogProb(NamedTuple):
 
 @runtime_checkable
 class Normalizable(Protocol):
-  """What a normalizer needs of a model; the functions are described in `EnergyModel`."""
+  """The functions of a model that a normalizer needs; they are described in `EnergyModel`."""
 
   @property
   def num_temperatures(self) -> int: ...
@@ -92,7 +92,7 @@ class Normalizer(Protocol):
 
 
 class BySolving:
-  """By the model's own sum or quadrature."""
+  """A normalizer by the model's own sum or quadrature."""
 
   def log_normalizer(self, model, params, carry, key, examples):
     log_z: LogIntegral = _log_integral(model, params, carry, examples)
@@ -106,7 +106,7 @@ class BySolving:
 
 @dataclasses.dataclass(frozen=True)
 class ByAnnealing:
-  """By chains from the base, and back to it.
+  """A normalizer by chains from the base, and back to it.
 
   Attributes:
     run: (model, path, key) -> the model's number of chains, annealed along a path over its number of temperatures.

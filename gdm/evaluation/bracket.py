@@ -66,7 +66,7 @@ class Bracket:
 
   @property
   def line(self) -> str:
-    """What it says, in words."""
+    """The bracket in words."""
     of, log_z = self.pessimistic, self.optimistic.log_z
     own = f"{of.nats_mean:.4f} nats, {str(of.kind).replace('_', ' ')}"
     by_log_z = f"{self.optimistic.nats_mean:.4f} nats, {str(self.optimistic.kind).replace('_', ' ')} of log p"
@@ -81,7 +81,7 @@ class Bracket:
     return "; ".join(parts)
 
   def to_json(self) -> dict[str, Any]:
-    """What `bracket.json` holds of it."""
+    """Return the entries of `bracket.json`."""
     ends = {name: {"nats_mean": end.nats_mean, "nats_stderr": end.nats_stderr,
                    "nats_ci95": end.nats_ci95 and list(end.nats_ci95), "kind": str(end.kind)}
             for name, end in (("pessimistic", self.pessimistic), ("optimistic", self.optimistic))}

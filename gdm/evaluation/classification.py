@@ -1,4 +1,4 @@
-"""How well a model tells the labels of a split: every example once, by p(y | x)."""
+"""Scores of a model as a classifier of a split's labels: every example once, by p(y | x)."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ class Average(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitClassification:
-  """What a model says of every label of a split, in the split's order.
+  """Log-probabilities of every label of a split, in the split's order.
 
   Attributes:
     nats: log p(y | x) of the true label.
@@ -64,8 +64,8 @@ class SplitClassification:
 
   @property
   def calibration_error(self) -> float:
-    """How far the share of right labels is from the confidence, over ten bins of confidence of equal width, on average
-    over examples (Guo et al., arXiv:1706.04599, equation 3)."""
+    """Mean distance of the share of right labels from the confidence, over ten bins of confidence of equal width,
+    weighed over examples (Guo et al., arXiv:1706.04599, equation 3)."""
     places = np.minimum((self.confidence * NUM_BINS).astype(int), NUM_BINS - 1)
     gaps = np.bincount(places, weights=self.right - self.confidence, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(self.nats))

@@ -1,4 +1,4 @@
-"""How far samples are from data: the squared maximum mean discrepancy, unbiased, with its standard error.
+"""The distance of samples from data: the squared maximum mean discrepancy, unbiased, with its standard error.
 
 MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y) of samples x and data y (Gretton et al., A kernel two-sample test, JMLR
 2012, section 2; the unbiased estimate is their equation 3). It is taken on the values of the data themselves, scaled,
@@ -173,7 +173,7 @@ class KernelDistance:
     self._within = _within(kernel, data)
 
   def moments(self, samples: Points) -> KernelMoments:
-    """What `squared` and `difference` need of the samples. Raise DataError of fewer than four."""
+    """Return the statistics that `squared` and `difference` need of samples. Raise DataError for fewer than four."""
     _require_enough(samples, "samples")
     within = _within(self._kernel, samples)
     rows, columns, squares = _sums(self._kernel, samples, self._data)

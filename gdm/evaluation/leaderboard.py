@@ -58,7 +58,7 @@ class ScoredRow:
 
 
 class SeededRun(NamedTuple):
-  """What was run: everything that was set but the seed, in whatever form compares equal; and the seed."""
+  """Settings of a run but for the seed, in whatever form compares equal; and the seed."""
 
   setting: Hashable
   seed: int
@@ -134,7 +134,7 @@ def _place(row: ScoredRow) -> tuple[bool, float, str]:
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> list[str]:
-  """What all lists begin with."""
+  """Columns at the start of every list."""
   return [same[0] for same in itertools.takewhile(lambda items: len(set(items)) == 1, zip(*lists, strict=False))]
 
 
@@ -178,7 +178,7 @@ class Ranking:
 
   @property
   def notes(self) -> list[str]:
-    """What a reader must know of the numbers, a sentence each."""
+    """Return remarks on the numbers, a sentence each."""
     notes = []
     doubtful = [row.run for row in self.rows if row.report.get("is_interval_doubtful")]
     if doubtful:
@@ -197,7 +197,7 @@ class Ranking:
 
   @property
   def names(self) -> list[str]:
-    """What the rows call their data set, in order: the same data may lie in several files."""
+    """Names of the rows' data set, in order: the same data may lie in several files."""
     return sorted({row.report["dataset"] for row in self.rows})
 
   @property

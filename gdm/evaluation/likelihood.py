@@ -300,7 +300,7 @@ class _Scored(NamedTuple):
 
 
 def _everywhere(model: Any, batch: HostBatch, score: LogLikelihood) -> _Scored:
-  """What each process fetches whole, wherever the rows were computed.
+  """Results that each process fetches whole, wherever the rows were computed.
 
   Whatever the model makes of an example that its spec does not allow, it has no likelihood.
   """
@@ -410,7 +410,7 @@ _WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
 
 
 class _Scores(NamedTuple):
-  """What all ways to score a split find; see SplitLikelihood."""
+  """Results that all ways to score a split share; see SplitLikelihood."""
 
   nats: np.ndarray
   num_dims: np.ndarray

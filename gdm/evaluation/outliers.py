@@ -20,7 +20,7 @@ Pictures = Num[np.ndarray, "_ _ _ _"]  # number, height, width, channels
 
 
 class Separation(NamedTuple):
-  """How well scores tell two sets apart.
+  """A measure of how well scores tell two sets apart.
 
   Attributes:
     auroc: the probability that an example of the first set scores above one of the second; ties count half.

@@ -1,4 +1,4 @@
-"""How far a density of the plane is from the true one: the Kullback-Leibler divergence, by sums over an even grid.
+"""The Kullback-Leibler divergence of a density of the plane from the true one, by sums over an even grid.
 
 For smooth densities that vanish at the grid's border the error of such a sum falls faster than any power of the spacing
 (Trefethen and Weideman, The exponentially convergent trapezoidal rule, SIAM Review 2014).

@@ -1,4 +1,4 @@
-"""How good samples are: their kernel distances from data, beside each other and beside the data's own floor."""
+"""Quality of samples: their kernel distances from data, beside each other and beside the data's own floor."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ class Yardstick:
     return cls(scale, bandwidth, {name: KernelDistance(kernel, points) for name, kernel in kernels.items()})
 
   def moments(self, x: Num[np.ndarray, "_ ..."]) -> dict[str, KernelMoments]:
-    """What the kernels see of samples."""
+    """Return the samples as the kernels compare them."""
     points = self.scale(x)
     return {name: distance.moments(points) for name, distance in self.distances.items()}
 
@@ -56,7 +56,7 @@ class Yardstick:
 
   def difference(self, of: Mapping[str, KernelMoments],
                  others: Mapping[str, KernelMoments]) -> dict[str, DistanceEstimate]:
-    """How much farther from the data than others, by kernel."""
+    """Return how much farther from the data they are than others, by kernel."""
     return {name: distance.difference(of[name], others[name]) for name, distance in self.distances.items()}
 
 

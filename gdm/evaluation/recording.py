@@ -29,7 +29,7 @@ NUM_SIDES = len(_SIDES)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recording:
-  """How the columns of a split were recorded, in the data as served.
+  """The recording steps of a split's columns, in the data as served.
 
   Attributes:
     step: the commonest gap between neighbouring values of each column.

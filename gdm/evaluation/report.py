@@ -109,7 +109,7 @@ def _numbers(likelihood: SplitLikelihood) -> Report:
 
 
 def recording_report(recording: Recording, cells: SplitLikelihood | None) -> Report:
-  """What a report says of real numbers whose values repeat.
+  """Return the report's entries on real numbers whose values repeat.
 
   Args:
     recording: of the training split.
@@ -121,7 +121,7 @@ def recording_report(recording: Recording, cells: SplitLikelihood | None) -> Rep
 
 
 def _log_z(log_z: LogZ) -> Report:
-  """What all scores have in common, with what is known of it."""
+  """Return the entries that all scores have in common, with what is known of each."""
   known = {"nats": log_z.nats, "stderr": log_z.stderr, "ci95": list(log_z.ci95), "kind": str(log_z.kind),
            "effective_sample_size": log_z.effective_sample_size, "missed_share": log_z.missed,
            "least_acceptance": log_z.acceptance}
@@ -225,7 +225,7 @@ def one_line(report: Report) -> str:
 
 
 def _other_end_text(report: Report) -> list[str]:
-  """How the score stands to the same by log Z: [`the other end 0.0500 nats above`] of a bracket, for one."""
+  """Describe the score beside the one by log Z: [`the other end 0.0500 nats above`] of a bracket, for one."""
   if "upper_end" not in report:
     is_bound = report["kind"] in (Kind.LOWER_BOUND, Kind.SAMPLER_BOUND)
     end = ", so that log p has no upper end" if is_bound else ""  # of integers both dequantization and log Z err
@@ -289,7 +289,7 @@ def nats_text(report: Report) -> str:
 
 
 def relation(kind: Kind) -> str:
-  """How the true bits/dim stand to a number shown that is of this kind as a log-likelihood: `≤ `, `≥ `, `≈ ` or ``."""
+  """Return the sign of the true bits/dim beside a number of this kind as a log-likelihood: `≤ `, `≥ `, `≈ ` or ``."""
   return _RELATION[kind]
 
 

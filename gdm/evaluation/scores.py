@@ -68,7 +68,7 @@ class Difference(NamedTuple):
 
 
 def scores_path(report: str | os.PathLike) -> Path:
-  """Where the scores of `likelihood_<split>.json` are: `scores_<split>.npz`."""
+  """Return the place of the scores of `likelihood_<split>.json`: `scores_<split>.npz`."""
   path = Path(report)
   return path.with_name(path.name.replace("likelihood_", "scores_")).with_suffix(".npz")
 

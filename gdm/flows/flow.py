@@ -1,4 +1,4 @@
-"""What flow models share: data to the base distribution and back, and the likelihood that follows.
+"""The base of flow models: data to the base distribution and back, and the likelihood that follows.
 
 Real data has an exact density. Integers are dequantized inside the model, so theirs is a lower bound, which more
 importance samples tighten.
@@ -82,7 +82,8 @@ class Flow(abc.ABC):
   @property
   @abc.abstractmethod
   def bijection(self) -> Bijection:
-    """From the data's event, of real numbers, to the base; its conditioners take a context of `context_width`."""
+    """Return the bijection from the data's event, of real numbers, to the base; conditioners take `context_width`
+    numbers."""
 
   # What follows from it.
 

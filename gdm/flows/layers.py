@@ -1,4 +1,4 @@
-"""What flow models are built of: couplings of vectors and of images, with the networks that condition them."""
+"""Layers of flow models: couplings of vectors and of images, with the networks that condition them."""
 
 from collections.abc import Callable, Sequence
 

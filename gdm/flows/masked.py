@@ -1,4 +1,4 @@
-"""What masked autoregressive flows share: layers in turning orders, normalized between."""
+"""The base of masked autoregressive flows: layers in turning orders, normalized between."""
 
 import abc
 import dataclasses
@@ -39,7 +39,7 @@ class MaskedFlow(Flow, abc.ABC):
   @property
   @abc.abstractmethod
   def transform(self) -> ElementwiseTransform:
-    """Of each number, given those before it."""
+    """Return the transform of each number, given those before it."""
 
   def layer(self, ordering: str) -> Bijection:
     """One layer, in an ordering."""

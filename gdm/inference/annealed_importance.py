@@ -211,6 +211,6 @@ def estimate(log_weights: Float[Array, " chains"], confidence: float = 0.95) -> 
 
 
 def rungs_of(betas: Float[Array | np.ndarray, " rungs"]) -> tuple[Array, Array, Array]:
-  """Of each step: its index, the beta before it, its beta."""
+  """Return for each step its index, the beta before it, and its beta."""
   betas = jnp.asarray(betas, jnp.result_type(float))
   return jnp.arange(len(betas) - 1), betas[:-1], betas[1:]

@@ -22,7 +22,7 @@ from gdm.inference.ancestral import Step
 
 @dataclasses.dataclass(frozen=True)
 class TokenChoice:
-  """How a token is drawn from its logits: divided by a temperature, then cut to the likeliest tokens.
+  """A way to draw a token from its logits: divided by a temperature, then cut to the likeliest tokens.
 
   Attributes:
     temperature: divides the logits; towards 0 each draw is the argmax.

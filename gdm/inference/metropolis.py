@@ -21,7 +21,7 @@ SHORT_SHARE, SHORTEST = 0.25, 1.0 / 32.0  # of mixed steps: how many are short, 
 
 
 class ChainPoint(NamedTuple):
-  """Where chains are, with log f and its gradient there, which the next step needs and no step computes twice."""
+  """Places of chains, with log f and its gradient there, which the next step needs and no step computes twice."""
 
   x: Float[Array, "chains *event"]
   value: Float[Array, " chains"]

@@ -61,7 +61,7 @@ class Region(NamedTuple):
 
 
 class Look(NamedTuple):
-  """Where annealing comes to, and what is elsewhere.
+  """The states that annealing comes to, and those elsewhere.
 
   Attributes:
     main: annealing from the base.
@@ -241,7 +241,7 @@ def _total(parts: Sequence[Float[Array, " units"]]) -> Estimate:
 
 
 def _partial(log_weights: Float[Array, " units"], confidence: float = 0.95) -> Estimate:
-  """What `estimate` finds, of a part of Z to which some units only contribute; -inf where none does."""
+  """Do as `estimate`, of a part of Z to which some units only contribute; -inf where none does."""
   num, counts = len(log_weights), jnp.isfinite(log_weights)
   inside = jnp.sum(counts)
   nats = _log_mean(log_weights)

@@ -47,7 +47,7 @@ LogDensity = Callable[[Float[Array, "points dims"]], Float[Array, " points"]]
 
 
 class Box(NamedTuple):
-  """Where to integrate.
+  """The region to integrate over.
 
   Attributes:
     centre: the middle.
@@ -270,7 +270,7 @@ def _integrate(log_density: LogDensity, frame: _Frame, box: Box, hints: Float[Ar
     return log_mass, jnp.where(is_point, -jnp.inf, log_error), log_rounding, highest
 
   def halve(cells: _Cells) -> _Cells:
-    """In the first round puts in the first grid; then halves the worst cells."""
+    """Put in the first grid in the first round; then halve the worst cells."""
     whole, more = _HALVED[num_dims], _HALVED[num_dims] * (2**num_dims - 1)
     worst = jax.lax.top_k(cells.log_error, whole)[1]
     halves = jnp.repeat(0.5 * cells.size[worst], 2**num_dims, axis=0)

@@ -124,5 +124,5 @@ def draws(key: Key[Array, ""], swarm: Swarm, num: int) -> Num[Array, "num *event
 
 
 def _first_above(sums: Float[Array, " chains"], places: Float[Array, " places"]) -> Int[Array, " places"]:
-  """Where the running sums first exceed each place: never at a chain of weight 0."""
+  """Return where the running sums first exceed each place: never at a chain of weight 0."""
   return jnp.searchsorted(sums, places, side="right")

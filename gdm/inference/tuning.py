@@ -38,7 +38,7 @@ LogDensity = Callable[[Float[Array, "chains *event"], Float[Array, ""]], Float[A
 
 
 class Tuning(NamedTuple):
-  """What a pilot found, a row for each of its rungs; the rows after the last are as the last.
+  """The result of a pilot, a row for each of its rungs; the rows after the last are as the last.
 
   Attributes:
     betas: inverse temperatures, from 0 to 1.
@@ -199,7 +199,7 @@ def _scale(covariance: Array, free: Bool[Array, " dims"]) -> Array:
 
 
 def _next_beta(gap: Float[Array, "groups chains"], beta: Float[Array, ""], left: Int[Array, ""]) -> Float[Array, ""]:
-  """Where the weights are worth their share, by bisection; farther where only `left` rungs remain."""
+  """Find where the weights are worth their share, by bisection; farther where only `left` rungs remain."""
   rest = jnp.log1p(-beta)
 
   def is_worth(log_step):
@@ -225,6 +225,6 @@ def _deviation(values: Float[Array, "groups chains"], weights: Float[Array, "gro
 
 
 def _share(value: Float[Array, "*shape"], low: Float[Array, "*shape"], high: Float[Array, "*shape"]):
-  """How far a value is from `low` to `high`; all the way where these are one."""
+  """Return how far a value is from `low` to `high`; all the way where these are one."""
   width = high - low
   return jnp.where(width > 0, (value - low) / jnp.where(width > 0, width, 1.0), 1.0)

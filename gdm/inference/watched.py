@@ -1,4 +1,4 @@
-"""What is recorded of chains along their way: numbers of each state by which one sees whether chains agree.
+"""Records of chains along their way: numbers of each state by which one sees whether chains agree.
 
 log f alone does not show chains that are stuck in modes of the same height: two modes of an Ising model that are each
 other's mirror image have the same energies. The mean of x, and its projection on the direction in which states differ

@@ -59,7 +59,7 @@ def even_degrees(num_units: int, num_degrees: int) -> np.ndarray:
 
 def tile_masks(tiles: tuple[Tile, ...], degrees: Int[np.ndarray, " in"],
                limits: Int[np.ndarray, " out"]) -> dict[str, Bool[np.ndarray, "rows columns"]]:
-  """For each parameter of a MaskedDense, which of its entries the mask leaves."""
+  """Return for each parameter of a MaskedDense the entries that the mask leaves."""
   return {f"kernel_{i}": np.asarray(connections(degrees[:tile.rows], limits[tile.start:tile.stop]))
           for i, tile in enumerate(tiles)}
 

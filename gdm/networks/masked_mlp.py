@@ -36,7 +36,7 @@ class MaskedWeights(NamedTuple):
 
 
 class Step(NamedTuple):
-  """What one step of `AutoregressiveMLP.steps` reads: the units of each hidden layer that become final, in a window."""
+  """The units of each hidden layer that become final at one step of `AutoregressiveMLP.steps`, in a window."""
 
   starts: list[Array]  # of the windows
   kernels: list[Array]  # [below, window]
@@ -149,7 +149,7 @@ class AutoregressiveMLP(nn.Module):
     return MaskedWalk(values, steps, advance)
 
   def masks(self) -> dict[str, Bool[np.ndarray, "..."]]:
-    """For each parameter under a mask, which of its entries the mask leaves."""
+    """Return for each parameter under a mask the entries that the mask leaves."""
     names = [*(f"hidden_{layer}" for layer in range(len(self.hidden))), "output"]
     tiles, pairs = self._tiles(), self._pairs()
     return {f"{name}_kernel_{i}": np.asarray(connections(below[:tile.rows], limits[tile.start:tile.stop]))
@@ -161,7 +161,7 @@ class AutoregressiveMLP(nn.Module):
     return h + below if self.residual and layer else h
 
   def _degrees(self) -> list[np.ndarray]:
-    """Of the inputs and of each hidden layer; with a context, units of degree -1 see it alone."""
+    """Return degrees of the inputs and of each hidden layer; with a context, units of degree -1 see it alone."""
     alone = 1 if self.context else 0
     num = self.dims - 1 + alone
     # One dimension without a context depends on nothing: it has no use for hidden units.
@@ -178,7 +178,8 @@ class AutoregressiveMLP(nn.Module):
     return [*itertools.pairwise(degrees), (degrees[-1], np.concatenate(limits))]
 
   def _tiles(self) -> list[tuple[Tile, ...]]:
-    """Of each hidden layer's kernel, then of the output's: whole dimensions each, parameter by parameter."""
+    """Return the tiles of each hidden layer's kernel, then of the output's: whole dimensions each, parameter by
+    parameter."""
     degrees, num = self._degrees(), self.num_parameters
     if len(degrees) == 1:
       return []

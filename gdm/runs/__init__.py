@@ -1,1 +1,1 @@
-"""From a config to a trained model and back: defaults, registry, settings, workdir, run, loading, sampling."""
+"""Runs, from a config to a trained model and back: defaults, registry, settings, workdir, loading, sampling, sweeps."""

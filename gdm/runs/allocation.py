@@ -1,4 +1,4 @@
-"""What of a machine's CPU and memory a process takes: threads, and freed memory, which it keeps.
+"""A process's share of the machine's CPU and memory: threads, and freed memory, which it keeps.
 
 The CPU backend allocates a program's temporary memory anew in each call. Above 32 MiB glibc takes it from the system
 and gives it back each time, and touching it page by page again costs more than much of the arithmetic: an LSTM's

@@ -1,4 +1,4 @@
-"""What general-purpose formats make of the same examples: all of them in one file, headers included."""
+"""Sizes of the same examples in general-purpose formats: all of them in one file, headers included."""
 
 import bz2
 import io

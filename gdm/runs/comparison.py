@@ -54,7 +54,7 @@ def parse_choices(text: str) -> tuple[SamplerChoice, ...]:
 
 
 def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[SamplerChoice, ...], SamplerChoice | None]:
-  """What to draw with, and which of it is the reference: by default the one of most steps, where there are several.
+  """Samplers to draw with, and the reference among them: by default the one of most steps, where there are several.
 
   Args:
     run: of a model that samples.

@@ -48,7 +48,7 @@ class Continuation:
   ended: bool = False
 
   def window(self, context: int | None) -> list[int]:
-    """What the model is given to go on from."""
+    """The tokens that the model is given to go on from."""
     tokens = self.prompt + self.drawn
     return tokens if context is None or len(tokens) < context else tokens[len(tokens) - context // 2:]
 

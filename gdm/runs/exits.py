@@ -1,4 +1,4 @@
-"""How a process of ours ends: exit codes, and what is called at its end."""
+"""Exit codes of our processes, and calls at their end."""
 
 import contextlib
 import os

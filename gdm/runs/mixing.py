@@ -30,7 +30,7 @@ def require_same_given(paths: Sequence[str], runs: Sequence[TrainedRun]) -> None
 
 
 def _given(path: str, run: TrainedRun) -> tuple[str, ...]:
-  """What a run's likelihood is given; nothing is computed but shapes."""
+  """Return what a run's likelihood is conditional on; nothing is computed but shapes."""
   model, given = run.model, []
   if not isinstance(model, HasLogLikelihood):
     raise ConfigError(f"{path} is of {run.config.model.name}, which has no log-likelihood to be mixed.")

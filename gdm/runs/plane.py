@@ -80,7 +80,8 @@ def noise_of(run: TrainedRun) -> tuple[float, float] | None:
 
 
 def describe(run: TrainedRun, found: Learned) -> dict[str, Any]:
-  """What a report says of a run: nats, and seconds of training. The error of the divergence is that of log Z too."""
+  """Return a run's entries of the report: nats, and seconds of training. The divergence's error is that of log Z
+  too."""
   log_z = found.log_normalizer
   described = {"step": run.step, "parameters": run.parameters, "train_seconds": run.train_seconds,
                "log_z": float(log_z.nats), "log_z_stderr": float(log_z.stderr), "log_z_kind": str(log_z.kind)}

@@ -1,4 +1,4 @@
-"""How a run goes from its first state to its end: by gradient steps, or by a fit in closed form or by EM."""
+"""Plans of a run, from its first state to its end: by gradient steps, or by a fit in closed form or by EM."""
 
 import dataclasses
 import functools
@@ -183,7 +183,7 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
 
 
 def _facts(state: TrainState, flops: float | None, temporary_bytes: int | None, mesh: Mesh) -> str:
-  """What a run is made of: its parameters, its mesh, and what a step takes."""
+  """Describe a run: its parameters, its mesh, and what a step takes."""
   compiler = "unknown" if flops is None else f"{quantity(flops)}FLOPs"
   return "\n".join([parameter_table(state.params), mesh_line(mesh), memory_line(state, temporary_bytes),
                     f"{compiler} per step"])

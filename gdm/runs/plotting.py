@@ -126,7 +126,7 @@ def require_shown(dataset: Dataset) -> None:
 
 
 def _from_latent(run: TrainedRun, model: Any) -> Callable[[np.ndarray], np.ndarray] | None:
-  """Where the model puts points of its latent plane; None where its latents are no points of a plane."""
+  """Return the model's grid of its latent plane; None where its latents are no points of a plane."""
   if not isinstance(model, HasLatent):
     return None
   key = jax.random.key(0)

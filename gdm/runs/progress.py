@@ -1,4 +1,4 @@
-"""What one sees while a run trains: a progress bar on a terminal, a line now and then elsewhere."""
+"""Display of a run's progress: a bar on a terminal, a line now and then elsewhere."""
 
 import time
 from collections.abc import Callable

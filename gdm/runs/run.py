@@ -26,7 +26,7 @@ from gdm.training.streams import stream_key
 
 @dataclasses.dataclass
 class Progress:
-  """What the run knows beside its state; part of every checkpoint."""
+  """Knowledge of a run beside its state; part of every checkpoint."""
 
   best_nats: float | None = None  # best `pessimistic_nats` of the validation split so far, mean nats per example
   best_step: int = 0
@@ -165,7 +165,7 @@ class Run:
     self.best.retain({self.progress.best_step, *(meta["progress"]["best_step"] for meta in metas)})
 
   def meta(self, state: TrainState) -> dict[str, Any]:
-    """What is stored beside the state."""
+    """Return the record stored beside the state."""
     return {
         "config": self.config.to_dict(),
         "data_identity": self.dataset.identity,
@@ -189,7 +189,7 @@ class Run:
                          "stays.") from error
 
   def _newest_good(self) -> tuple[str, int | None]:
-    """Where to go on from: the newest whole checkpoint, the best one where the others are damaged.
+    """Return the checkpoint to go on from: the newest whole one, the best one where the others are damaged.
 
     Raise CheckpointError where finished saves are all damaged: to start over must be the user's decision.
     """

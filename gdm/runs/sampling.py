@@ -157,7 +157,7 @@ def in_batches(run: TrainedRun, call: Callable[[Params, Carry, Key[Array, ""], A
 
 
 def mixing(info: Mapping[str, Any]) -> str:
-  """What is known of a sampler's chains: how they moved, and whether they agree on log f and on where they are.
+  """Return the record of a sampler's chains: how they moved, and whether they agree on log f and on where they are.
 
   Where they have failed, a second line says so.
   """

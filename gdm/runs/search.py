@@ -176,7 +176,7 @@ def _shortened(config: ml_collections.ConfigDict, settings: Settings,
 
 
 class _Record:
-  """What a search has tried so far, on disk after every trial."""
+  """The record of a search's trials, on disk after every trial."""
 
   def __init__(self, folder: Path, config: ml_collections.ConfigDict, budget: int | float, space: Mapping[str, tuple]):
     self.folder, self.budget = folder, budget

@@ -1,4 +1,4 @@
-"""What the values of a config may be, checked before any data are read or any folder is made.
+"""Checks of a config's values, before any data are read or any folder is made.
 
 Fields of the model are the model's own business (`gdm.runs.registry`), names of data sets, transforms, optimizers
 and schedules that of their tables.

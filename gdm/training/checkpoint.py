@@ -178,7 +178,7 @@ class Checkpointer:
 
 @contextlib.contextmanager
 def _storage_errors(folder: Path) -> Iterator[None]:
-  """What the storage refuses, as a CheckpointError.
+  """Turn the storage's refusals into a CheckpointError.
 
   TensorStore and Orbax say it by ValueErrors of many texts, of which RuntimeErrors may follow; nothing else in a save
   raises these, so that all of them count.
@@ -191,7 +191,7 @@ def _storage_errors(folder: Path) -> Iterator[None]:
 
 
 def _storage_reason(error: BaseException) -> str:
-  """What the storage said, in the first of the chained errors that comes from it; else what the last one says."""
+  """Return the storage's message, in the first of the chained errors that comes from it; else the last one's."""
   link: BaseException | None = error
   while link is not None:
     if isinstance(link, OSError) or any(mark in str(link) for mark in _STORAGE_MARKS):
@@ -217,7 +217,7 @@ def newest_good_step(directory: Path) -> int | None:
 
 
 def read_meta(directory: Path, step: int) -> dict[str, Any]:
-  """What was stored beside the state of `step`. Raise CheckpointError when it is of a newer format."""
+  """Return the record stored beside the state of `step`. Raise CheckpointError when it is of a newer format."""
   try:
     meta = json.loads((directory / str(step) / "meta" / "metadata").read_text())
   except FileNotFoundError:  # a run under way has deleted it
@@ -343,7 +343,7 @@ def require_whole(directory: Path, step: int) -> None:
 
 
 def find_fault(folder: Path) -> str | None:
-  """What is wrong with a checkpoint folder, None when every file matches its digest."""
+  """Return what is wrong with a checkpoint folder, None when every file matches its digest."""
   try:
     digests = json.loads((folder / MANIFEST).read_text())
   except FileNotFoundError:

@@ -28,7 +28,7 @@ def barrier(name: str) -> None:
 
 
 def from_first(call: Callable[[], T]) -> T:
-  """What `call` gives on the first process, on all of them; it is called there alone.
+  """Return the result of `call` on the first process, on all of them; it is called there alone.
 
   The value must be one that JSON holds. A UserError there is raised everywhere, so that no process waits for one that
   has given up.

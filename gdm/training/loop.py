@@ -23,7 +23,7 @@ from gdm.training.step import TrainStep, is_count, repeat_step
 
 @runtime_checkable
 class BatchSource(Protocol):
-  """Where batches come from; `gdm.data.loader.Loader` is one."""
+  """A source of batches; `gdm.data.loader.Loader` is one."""
 
   def next_batches(self, k: int | None = None) -> Mapping[str, np.ndarray]:
     """Return the next k steps' batches: leaves [k, minibatches, rows, ...], this process's rows of each batch."""
@@ -217,7 +217,7 @@ def compile_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], m
 
 
 class _Ballot:
-  """How processes agree on the step to stop after: each votes with every call, and the answer is read one call late.
+  """The vote of processes on the step to stop after: each votes with every call, and the answer is read one call late.
 
   The device counts, as part of the step, so that nobody waits for anybody.
   """

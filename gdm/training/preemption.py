@@ -68,11 +68,11 @@ class Interruption:
     self._wake()
 
   def deferred(self) -> contextlib.AbstractContextManager[None]:
-    """Within it, what is heard only raises the flag."""
+    """Within this context, a signal only raises the flag."""
     return self._within(None)
 
   def at_once(self, stop: Callable[[], object] | None = None) -> contextlib.AbstractContextManager[None]:
-    """Within it, what is heard, or was heard before, calls `stop`; by default that of the whole."""
+    """Within this context, a signal, also an earlier one, calls `stop`; by default that of the whole."""
     return self._within(stop or self._outermost)
 
   @contextlib.contextmanager

@@ -108,7 +108,7 @@ def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch:
 
 def state_shapes(model: Model, optimizers: Optimizers, batch: Batch, *, ema: bool = False,
                  mesh: Mesh | None = None) -> TrainState:
-  """What `init_state` gives, as shapes with dtypes and shardings: where to restore a checkpoint to."""
+  """Return the result of `init_state` as shapes with dtypes and shardings: where to restore a checkpoint to."""
   check_optimizers(model, optimizers)
   shapes = jax.eval_shape(_initializer(model, optimizers, ema), jax.random.key(0), batch)
   return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

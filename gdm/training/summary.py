@@ -1,4 +1,4 @@
-"""What a run is made of, in words: its parameters, and where its bytes lie."""
+"""Descriptions of a run in words: its parameters, and where its bytes lie."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

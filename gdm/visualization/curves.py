@@ -20,7 +20,7 @@ from gdm.visualization.figures import BLUE, FAINT, INK, ORANGE, save_figure, sty
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-  """What a metric measures: the label of its axis, whether that is logarithmic, whether less is better."""
+  """The axis of a metric: its label, whether it is logarithmic, whether less is better."""
 
   label: str
   log: bool = False

@@ -1,4 +1,4 @@
-"""What all pictures share: quiet axes, colours told apart by everyone, and files that appear whole.
+"""Style of all pictures: quiet axes, colours told apart by everyone, and files that appear whole.
 
 Figures are built without pyplot, which keeps global state and may look for a display. The same figure gives the same
 bytes: PNGs carry no date and no version.

@@ -1,4 +1,4 @@
-"""What samples cost and how good they are: distance from the data against network evaluations, a curve per sampler."""
+"""Plots of distance from the data against network evaluations, a curve per sampler."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What pictures of the plane share: the window that the data sets, and axes of equal scale around it."""
+"""Axes for pictures of the plane: the window that the data sets, and equal scale around it."""
 
 import numpy as np
 from jaxtyping import Num

@@ -1,4 +1,4 @@
-"""What both sides of energies build from a `Case`. The standard library alone.
+"""The parts of energies that both sides build from a `Case`. The standard library alone.
 
 An "mlp" has `num_layers` hidden layers of `width`, on vectors of `context` real numbers. A "convolutional" energy has
 `num_layers` convolutions, of `width` channels and then twice as many, on images of `context` pixels a side and `levels`

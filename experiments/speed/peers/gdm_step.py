@@ -1,4 +1,4 @@
-"""What this project's sides share: the bare compiled train step."""
+"""The bare compiled train step of this project's sides."""
 
 from typing import Any
 

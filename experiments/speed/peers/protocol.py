@@ -1,4 +1,4 @@
-"""What the benchmark and its peers say to each other: one JSON object a line. The standard library alone.
+"""The protocol of the benchmark and its peers: one JSON object a line. The standard library alone.
 
 A peer is started with a `Case` as its argument. It has one task, training, or several, such as sampling. Once it has
 done the first steps of each it answers with {"params": N, "first": {task: s}}, then each {"task": t, "steps": n} with
@@ -93,7 +93,7 @@ class Peer:
     self.first: dict[str, float] = answer["first"]
 
   def seconds(self, steps: int, task: str = TRAINING) -> float:
-    """How long so many steps of a task take."""
+    """Return the seconds of so many steps of a task."""
     assert self._process.stdin is not None
     self._process.stdin.write(json.dumps({"task": task, "steps": steps}) + "\n")
     self._process.stdin.flush()

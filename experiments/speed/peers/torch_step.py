@@ -1,4 +1,4 @@
-"""What the sides of flows in PyTorch share: Adam's step, and log-density and sampling without gradients.
+"""Steps of flows in PyTorch: Adam's step, and log-density and sampling without gradients.
 
 Small as these networks are, all threads are seldom quicker than one, and on a busy machine they wait for each other a
 hundred times as long as they compute. So all tasks run in what suits training.

@@ -97,7 +97,7 @@ class GatedLayer(nn.Module):
 
   @property
   def vertical_offsets(self) -> tuple[tuple[int, int], ...]:
-    """Of the image the rows above; the vertical stack depends on no more than these in its present row."""
+    """Return the rows above; the vertical stack depends on no more than these in its present row."""
     return strictly_above(self.kernel_size) if self.is_first else above(self.kernel_size)
 
   @property

@@ -49,7 +49,7 @@ class CausalConvolution(nn.Module):
 
   @property
   def delays(self) -> range:
-    """How many positions back each tap but the first lies."""
+    """Distance in positions from a tap to the last one, for each but the first."""
     return range(self.dilation, self.reach + 1, self.dilation)
 
   def apply_taps(self, taps: Sequence[Float[Array, "*shape inputs"]]) -> Float[Array, "*shape outputs"]:

@@ -66,12 +66,12 @@ class WaveNet(SequenceNetwork):
 
   @property
   def reaches(self) -> tuple[int, ...]:
-    """How many tokens back the earliest tap of each block lies."""
+    """Distance in tokens to the earliest tap of each block."""
     return tuple((self.kernel_size - 1) * dilation for dilation in self.dilations)
 
   @property
   def receptive_field(self) -> int:
-    """How many tokens before it a token's logits depend on."""
+    """Number of preceding tokens that a token's logits depend on."""
     return 1 + sum(self.reaches)
 
   def setup(self) -> None:

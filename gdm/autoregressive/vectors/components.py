@@ -44,7 +44,7 @@ class Components(NamedTuple):
     return [layer[component] for layer in self.degrees], self.limits[component]
 
   def traced_component_degrees(self, component: int | Int[Array, ""]) -> tuple[list[Array], Array]:
-    """As `component_degrees`, for a component that may be traced."""
+    """Do as `component_degrees` does, for a component that may be traced."""
     return [jnp.asarray(layer)[component] for layer in self.degrees], jnp.asarray(self.limits)[component]
 
 

@@ -78,7 +78,8 @@ _recursion.defvjp(_forward, _backward)
 def blocked(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width state"],
             output: Float[Array, "n outputs d"], bias: Float[Array, " state"], scale: Float[Array, "..."],
             block: int) -> Float[Array, "n batch outputs"]:
-  """As `recursion`, `block` variables at a step; its gradient is autodiff's, recomputing each block's hidden units."""
+  """Do as `recursion`, `block` variables at a step; its gradient is autodiff's, recomputing each block's hidden
+  units."""
   n, batch, _ = inputs.shape
   before = np.tril(np.ones((block, block), np.float32), -1)
 

@@ -1,1 +1,1 @@
-"""Where data comes from: one file per kind of source, each with a `load(request) -> Dataset`."""
+"""Sources of data: one file per kind of source, each with a `load(request) -> Dataset`."""

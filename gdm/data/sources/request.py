@@ -1,4 +1,4 @@
-"""What a config asks of a source, taken apart: `npz:wine.npz#fold=3` is an argument and options."""
+"""A request to a source, taken apart: `npz:wine.npz#fold=3` is an argument and options."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

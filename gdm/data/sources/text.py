@@ -91,7 +91,7 @@ def load(request: Request) -> Dataset:
 
 
 def _spans(text: str, unit: str) -> dict[str, list[tuple[int, int]]]:
-  """Where the pieces of each split begin and end."""
+  """Return the range of the pieces of each split."""
   if unit == "stream":
     at = int(TRAIN_FRACTION * len(text))
     return {"train": [(0, at)], "valid": [(at, len(text))]}

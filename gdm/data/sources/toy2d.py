@@ -28,7 +28,7 @@ LogProbs = Float[np.ndarray, " num"]
 
 @dataclasses.dataclass(frozen=True)
 class Density:
-  """How to draw from a density and its logarithm in nats."""
+  """A known density: how to draw from it, and its logarithm in nats."""
 
   sample: Callable[[np.random.Generator, int], Points]
   log_prob: Callable[[Points], LogProbs]

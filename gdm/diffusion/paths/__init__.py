@@ -1,1 +1,1 @@
-"""How data becomes noise: alpha(t), sigma(t) and their log-SNR."""
+"""Noise paths from data to noise: alpha(t), sigma(t) and their log-SNR."""

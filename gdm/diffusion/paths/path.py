@@ -66,11 +66,11 @@ class NoisePath(Protocol):
     ...
 
   def alpha(self, t: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """What multiplies the data."""
+    """Return the factor of the data."""
     ...
 
   def sigma(self, t: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """What multiplies the noise."""
+    """Return the factor of the noise."""
     ...
 
   def log_snr(self, t: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -252,7 +252,7 @@ def prior_scale(path: NoisePath) -> Float[Array, ""]:
 
 
 def normalized_log_snr(path: NoisePath, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-  """How far the log-SNR has fallen between the path's ends: 0 at the first to 1 at the last."""
+  """Return how far the log-SNR has fallen between the path's ends: 0 at the first to 1 at the last."""
   first, last = (path.log_snr(jnp.asarray(end, t.dtype)) for end in path.ends)
   return (first - path.log_snr(t)) / (first - last)
 

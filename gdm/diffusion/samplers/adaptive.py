@@ -14,7 +14,7 @@ from gdm.model import Samples
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-  """From the first to the last time, but not past the path's ends; it chooses the times between itself.
+  """Go from the first to the last time, but not past the path's ends; it chooses the times between itself.
 
   Info has "solved" too: where it is False, the samples are NaN (gdm/diffusion/ode.py).
   """

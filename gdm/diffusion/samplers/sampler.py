@@ -93,7 +93,7 @@ class Memoryless(Stepwise):
 
 @dataclasses.dataclass(frozen=True)
 class SamplerStep:
-  """From time t to s < t, scalars; the `index`-th of `num`."""
+  """Go from time t to s < t, scalars; the `index`-th of `num`."""
 
   t: Float[Array, ""]
   s: Float[Array, ""]
@@ -164,7 +164,7 @@ def num_steps(times: Float[Array, " times"]) -> int:
 
 
 def frame_slots(num_steps: int, num_frames: int) -> np.ndarray:
-  """For each step the frame that keeps its result, or `num_frames` where none does."""
+  """Return for each step the frame that keeps its result, or `num_frames` where none does."""
   if not 0 <= num_frames <= num_steps:
     raise ConfigError(f"num_frames is {num_frames}; it must be 0 to {num_steps}, the number of steps.")
   slots = np.full(num_steps, num_frames)

@@ -26,7 +26,7 @@ Energy = Callable[[Array], Array]
 
 
 class PathBase(NamedTuple):
-  """Where a path starts, of standardized values.
+  """The start of a path, of standardized values.
 
   Attributes:
     log_prob: its log-density in nats, normalized.
@@ -40,7 +40,7 @@ class PathBase(NamedTuple):
 
 
 class Moves(NamedTuple):
-  """How chains move.
+  """Settings of the chains' moves.
 
   Attributes:
     num_temperatures: steps between the base and the model.
@@ -176,7 +176,7 @@ def settle(target: Target, key: Key[Array, ""], u: Float[Array, "chains *event"]
 
 
 class Started(NamedTuple):
-  """Where chains start that are to walk at the model itself.
+  """Chains at their start, which are to walk at the model itself.
 
   Attributes:
     u: standardized values.
@@ -308,7 +308,7 @@ def _tuned(target: Target, log_density: tuning.LogDensity, u: Array, spread: Arr
 
 
 def _hmc(target: Target, log_prob: langevin.LogProb, tuned: tuning.Tuning) -> metropolis.Kernel:
-  """At the model itself, as annealing's moves are."""
+  """Return a kernel at the model itself, of annealing's moves."""
   step_size, scale = tuned.kernel_at(jnp.ones(()), target.spread.shape)
 
   def kernel(key, at):
@@ -329,12 +329,12 @@ def _move(target: Target, key: Key[Array, ""], u: Array, log_prob: langevin.LogP
 
 
 def _spread_over(num: int) -> np.ndarray:
-  """At most MAX_GROUPS of `num` rows, from the first to the last."""
+  """Return at most MAX_GROUPS of `num` rows, from the first to the last."""
   return np.linspace(0, num - 1, min(num, MAX_GROUPS)).round().astype(int)
 
 
 def acceptance_info(acceptance: Float[Array, "rungs chains"], betas: Float[Array, " temperatures"]) -> dict[str, Array]:
-  """Where fewest proposals were accepted, and which chains stood still.
+  """Return the least acceptance and the share of chains that stood still.
 
   "least_acceptance" is the least mean over the chains, of as many neighbouring temperatures as make PROPOSALS of them,
   and "least_acceptance_beta" the last of these temperatures; "stuck" the share of chains that accepted less than

@@ -329,7 +329,7 @@ def _sample(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Arra
 @functools.partial(jax.jit, static_argnames=("model",))
 def _complete(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
               x: Num[Array, "batch *event"], known: Bool[Array, "*event"]) -> chains.ChainDraws:
-  """In the data's values."""
+  """Return completions in the data's values."""
   keys = jax.random.split(key, 4)
   found = chains.complete(model.target(params, carry), keys[1:], model.standardize(params, x, keys[0]), known)
   return found._replace(u=model.as_data(params, found.u))
@@ -338,7 +338,7 @@ def _complete(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Ar
 @functools.partial(jax.jit, static_argnames=("model",))
 def _denoise(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
              x: Float[Array, "batch *event"], deviation: Float[Array, ""]) -> chains.ChainDraws:
-  """In the data's values."""
+  """Return clean examples in the data's values."""
   base, middle = params["base"], 0.5 * model.spec.is_discrete  # of what an integer stands for once it is dequantized
   seen = (x + middle - base["centre"]) / base["scale"]
   found = chains.denoise(model.target(params, carry), key, seen, deviation / base["scale"])

@@ -94,14 +94,14 @@ class GaussianRBM(GibbsEnergy):
     return jnp.exp(params["base"]["log_scale"])
 
   def fit_base(self, params, x, weights):
-    """By moments, with the base's own variance counted as one state's, so that few states have a spread."""
+    """Fit by moments, with the base's own variance counted as one state's, so that few states have a spread."""
     total = jnp.sum(weights)
     mean = weights @ x / jnp.maximum(total, 1.0)
     squares = weights @ jnp.square(x - mean) + jnp.exp(2.0 * params["base"]["log_scale"])
     return {"mean": mean, "log_scale": 0.5 * jnp.log(squares / (total + 1.0))}
 
   def enumerated_log_normalizer(self, params):
-    """By the states of the hidden units; the Gaussians' integrals are known."""
+    """Sum over the states of the hidden units; the Gaussians' integrals are known."""
     model, mean = params["model"], params["base"]["mean"]
     precision = jnp.exp(-2.0 * model["log_scale"])
 
@@ -114,7 +114,7 @@ class GaussianRBM(GibbsEnergy):
     return log_sum_over_states(log_weight, self.num_hidden) + _log_bell_integral(model["log_scale"])
 
   def _fields(self, params: Params, x: Float[Array, "*lead dims"]) -> Float[Array, "*lead hidden"]:
-    """What each hidden unit feels, ((v - mu) / sigma^2) W + c: its log-odds."""
+    """Return the log-odds of each hidden unit, ((v - mu) / sigma^2) W + c."""
     model = params["model"]
     return ((x - params["base"]["mean"]) * jnp.exp(-2.0 * model["log_scale"])) @ model["weights"] + model["hidden_bias"]
 

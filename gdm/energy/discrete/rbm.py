@@ -83,7 +83,7 @@ class RBM(GibbsEnergy):
     return bernoulli_base.fit_weighted(x, weights)
 
   def enumerated_log_normalizer(self, params):
-    """By the states of the smaller side, the other summed out."""
+    """Sum over the states of the smaller side; the other is summed out."""
     if self.num_dims < self.num_hidden:
       return log_sum_over_states(lambda x: self.log_density(params, x, 1.0), self.num_dims)
     model, mean = params["model"], bernoulli_base.mean(params["base"])
@@ -97,7 +97,7 @@ class RBM(GibbsEnergy):
     return log_sum_over_states(log_weight, self.num_hidden)
 
   def _fields(self, params: Params, x: Float[Array, "*lead dims"]) -> Float[Array, "*lead hidden"]:
-    """What each hidden unit feels, (v - mu) W + c: its log-odds."""
+    """Return the log-odds of each hidden unit, (v - mu) W + c."""
     model = params["model"]
     return (x - bernoulli_base.mean(params["base"])) @ model["weights"] + model["hidden_bias"]
 

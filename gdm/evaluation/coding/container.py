@@ -38,7 +38,7 @@ HEADER_BYTES = _LAYOUT.size + DIGEST_BYTES
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-  """What it takes to decode, and to know that the right thing came out.
+  """All that is needed to decode, and to know that the right thing came out.
 
   Attributes:
     step: training step of the parameters.

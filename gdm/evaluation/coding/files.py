@@ -134,7 +134,7 @@ def _decoded(coder: Coder, header: Header, payload: bytes) -> Examples:
 
 
 def _padding(x: Integer[np.ndarray, "examples *event"], num_real: Integer[np.ndarray, " examples"]) -> int:
-  """What fills up all examples beyond their real values; 0 where all are full."""
+  """Return the value that fills up all examples beyond their real values; 0 where all are full."""
   flat = x.reshape(len(x), -1)
   beyond = np.unique(flat[np.arange(flat.shape[1]) >= num_real[:, None]])
   if len(beyond) > 1:

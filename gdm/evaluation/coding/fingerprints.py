@@ -17,7 +17,7 @@ from gdm.model import Carry, Params
 
 
 def model_digest(settings: Mapping[str, Any], params: Params, carry: Carry) -> bytes:
-  """Of the model's settings, and of names, types, shapes and bytes of all its arrays."""
+  """Return the fingerprint of the model's settings, and of names, types, shapes and bytes of all its arrays."""
   lines = [json.dumps(settings, sort_keys=True, default=list)]
   for place, leaf in jax.tree_util.tree_leaves_with_path({"params": params, "carry": carry}):
     array = np.asarray(leaf, order="C")
@@ -27,7 +27,7 @@ def model_digest(settings: Mapping[str, Any], params: Params, carry: Carry) -> b
 
 def examples_digest(x: Integer[np.ndarray, "examples *event"],
                     length: Integer[np.ndarray, " examples"] | None = None) -> bytes:
-  """Of types, shapes and bytes of the examples and their lengths."""
+  """Return the fingerprint of types, shapes and bytes of the examples and their lengths."""
   arrays = [x] if length is None else [x, length]
   return digest("\n".join(f"{a.dtype.str} {a.shape} {digest(np.ascontiguousarray(a).tobytes()).hex()}"
                           for a in arrays).encode())
@@ -54,7 +54,7 @@ def _num_threads() -> int:
 
 
 def _processor() -> str:
-  """What Linux says of the first core's model and instructions; elsewhere what Python knows."""
+  """Return Linux's description of the first core's model and instructions; elsewhere Python's."""
   try:
     lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
   except OSError:

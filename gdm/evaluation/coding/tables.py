@@ -51,7 +51,7 @@ def quantize(probs: Float[np.ndarray, "*shape values"]) -> Int[np.ndarray, "*sha
 
 def bits(tables: Int[np.ndarray, "*shape values"],
          symbols: Integer[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-  """What symbols cost under their tables."""
+  """Return the cost of symbols under their tables."""
   entries = np.take_along_axis(tables, np.asarray(symbols)[..., None], axis=-1)[..., 0]
   return PRECISION - np.log2(entries)
 

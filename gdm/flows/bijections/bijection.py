@@ -1,4 +1,4 @@
-"""What every bijection is, and how bijections make others: one after the other, or backwards.
+"""The interface of bijections, and bijections made of others: one after the other, or backwards.
 
 A bijection is a Flax module with two methods, `forward` and `inverse`. Throughout, forward leads from the data to the
 base distribution, so that the density of x is log p(x) = log p_base(y) + log |det dy/dx| with (y, log det) = forward(x)
@@ -31,12 +31,12 @@ class Bijection(nn.Module, abc.ABC):
   @abc.abstractmethod
   def forward(self, x: Float[Array, "batch *event"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
-    """From the data towards the base: y and log |det dy/dx| of each example."""
+    """Map data towards the base: y and log |det dy/dx| of each example."""
 
   @abc.abstractmethod
   def inverse(self, y: Float[Array, "batch *event"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
-    """From the base towards the data: x and log |det dx/dy| of each example."""
+    """Map the base towards the data: x and log |det dx/dy| of each example."""
 
   def __call__(self, x: Float[Array, "batch *event"],
                context: Float[Array, "batch width"] | None = None) -> Transformed:

@@ -24,14 +24,14 @@ from gdm.flows.bijections.transforms import Elementwise, ElementwiseTransform
 
 @runtime_checkable
 class Partition(Protocol):
-  """What of an example a coupling's network sees, and what moves."""
+  """The part of an example that a coupling's network reads, and the part that moves."""
 
   def moved(self, event: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of what moves; a SpecError where there is too little to couple."""
     ...
 
   def split(self, x: Float[Array, "batch *event"]) -> tuple[Float[Array, "batch *seen"], Float[Array, "batch *moved"]]:
-    """What is seen and what moves."""
+    """Return the part that is read and the part that moves."""
     ...
 
   def merge(self, x: Float[Array, "batch *event"], moved: Float[Array, "batch *moved"]) -> Float[Array, "batch *event"]:

@@ -21,7 +21,7 @@ class Permutation(Bijection):
   whole: bool = False
 
   def order(self, size: int) -> Int[np.ndarray, " size"]:
-    """Where each entry of the output comes from."""
+    """Source of each entry of the output."""
     return np.random.default_rng(self.seed).permutation(size)
 
   def forward(self, x, context=None):

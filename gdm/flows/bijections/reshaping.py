@@ -35,7 +35,7 @@ def squeeze(x: Float[Array, "batch rows columns channels"],
 
 def unsqueeze(y: Float[Array, "batch rows columns channels"],
               factor: int = 2) -> Float[Array, "batch more_rows more_columns less_channels"]:
-  """What `squeeze` made y from; a SpecError where the channels do not make whole blocks."""
+  """Invert `squeeze`; a SpecError where the channels do not make whole blocks."""
   _, height, width, size = y.shape
   channels, rest = divmod(size, factor**2)
   if rest:

@@ -26,7 +26,7 @@ from gdm.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """Where a spline lives.
+  """The interval of a spline.
 
   Attributes:
     num_bins: bins; at least 2.
@@ -52,7 +52,7 @@ class Grid:
 
   @property
   def free(self) -> float:
-    """What the least widths leave of the interval."""
+    """The part of the interval beyond the least widths."""
     return 1.0 - self.minimum * self.num_bins
 
   @property
@@ -130,7 +130,7 @@ def _knot_slopes(grid: Grid, at: Bin) -> tuple[Array, Array]:
 
 
 def _curve(grid: Grid, t: Array, at: Bin) -> Curve:
-  """Where position t of x lies in its bin; rounding may not take it out of the bin."""
+  """Return the place of position t of x in its bin; rounding may not take it out of the bin."""
   xi = (t - at.start[0]) / at.size[0]
   xi = jnp.where(xi < 0.0, 0.0, jnp.where(xi > 1.0, 1.0, xi))
   return Curve(xi, 1.0 - xi, at.size[1] / at.size[0], *_knot_slopes(grid, at))
@@ -289,5 +289,5 @@ def spline_forward(grid: Grid, x: Float[Array, "*shape"], parameters: Float[Arra
 
 def spline_inverse(grid: Grid, y: Float[Array, "*shape"], parameters: Float[Array, "*shape num"]
                    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-  """Where the spline is y (equations 6 to 8) and the log of the inverse's derivative there, in nats."""
+  """Return where the spline is y (equations 6 to 8) and the log of the inverse's derivative there, in nats."""
   return _on_flat(_flat_inverse, grid, y, parameters)

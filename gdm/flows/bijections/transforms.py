@@ -27,15 +27,15 @@ class ElementwiseTransform(Protocol):
 
   @property
   def num_parameters(self) -> int:
-    """How many parameters each number takes."""
+    """Number of parameters of each number."""
     ...
 
   def forward(self, x: Float[Array, "*shape"], parameters: Float[Array, "*shape num"]) -> Elementwise:
-    """From the data towards the base."""
+    """Map data towards the base."""
     ...
 
   def inverse(self, y: Float[Array, "*shape"], parameters: Float[Array, "*shape num"]) -> Elementwise:
-    """From the base towards the data."""
+    """Map the base towards the data."""
     ...
 
 

@@ -64,7 +64,7 @@ class GridPoint:
 
   @property
   def _evaluation(self) -> dict[str, Any]:
-    """What may have changed since the training, and so is told to experiments.evaluate."""
+    """Settings that may have changed since the training, which experiments.evaluate is given."""
     return {field: value for field, value in self.overrides.items()
             if field.startswith("evaluation.") or field == "data.data_dir"}
 

@@ -42,7 +42,7 @@ class Job:
                               stderr=subprocess.STDOUT if log else None)
 
   def failure(self, number: int, code: int) -> str:
-    """What is said of a command that failed, in one line."""
+    """Return the message about a command that failed, in one line."""
     module = self.commands[number][2]
     how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
     said = [line.strip() for line in self.log.read_text(errors="replace").splitlines()] if self.log else []
@@ -98,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, caught: Sequence[int]) -> int:
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[list[int]]:
-  """Within it, signals that ask for an end only append their number to the list."""
+  """Within this context, signals that ask for an end only append their number to the list."""
   caught: list[int] = []
   old = {}
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
