@@ -106,7 +106,7 @@ class ImageModel(TokenModel):
 
   def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
-    """Draw x [num, *event]; options as in `gdm.inference.generation.Choice`.
+    """Draw x [num, *event]; options as in `gdm.inference.generation.TokenChoice`.
 
     The condition of a class-conditional model is labels [num], or one label for all.
 

@@ -125,7 +125,7 @@ class SequenceModel(TokenModel):
 
   def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
-    """Draw x [num, *event], all of full length; options as in `gdm.inference.generation.Choice`.
+    """Draw x [num, *event], all of full length; options as in `gdm.inference.generation.TokenChoice`.
 
     Raises:
       ConfigError: an option outside its range.

@@ -167,7 +167,7 @@ class ContinuousEnergy(EnergyModel):
       Langevin which rejects nothing, and along them "log_density" [num, num_steps], log f to the power of
       1 / temperature, and "mean" and "component" of gdm/inference/watched.py, of standardized values, by which
       gdm/inference/diagnostics.py says whether chains agree. Of annealing "least_acceptance", "least_acceptance_beta",
-      "stuck", "least_path" and "pilot_nfe", see gdm/energy/continuous_chains.py, and "effective_sample_size" of its
+      "stuck", "least_path" and "pilot_nfe", see gdm/energy/continuous/chains.py, and "effective_sample_size" of its
       weights; of smc "resamplings" and "ancestors" too. `diagnostics.failure` puts into words what of it shows that
       draws are not from the model.
 
