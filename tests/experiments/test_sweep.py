@@ -18,8 +18,11 @@ from helpers.commands import HERE, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.energy import ebm
 from experiments import sweep
+from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, WorkdirError
+from gdm.runs.registry import build_model
 from gdm.runs.sweep import jobs as sweep_jobs
 from gdm.runs.sweep.grid import make_points, name_point, split_axis
 from gdm.runs.workdir import Workdir
@@ -297,3 +300,12 @@ def test_printed_commands_run_and_then_nothing_is_left(commands, tmp_path):
   said = commands.good("sweep", *[arg.replace("seed=0,1", "seed=0") for arg in args])
   assert "finished and scored already" in said
   assert re.search(r"digits\+binarize · test · 300 examples.*\n.*\n.*\nfvsbn .* transforms=binarize,seed=0\n", said)
+
+
+def test_a_grid_over_networks_gives_each_its_own_fields(tmp_path):
+  config = ebm.get_config("two_moons")
+  found = make_points("configs/energy/ebm.py:two_moons", config, {}, ["model.network.name=mlp,quadratic"], tmp_path,
+                      sweep.read_value)
+  assert [sorted(point.config.model.network) for point in found] == [["activation", "hidden", "name"], ["name"]]
+  for point in found:
+    build_model(point.config.model.to_dict(), DataSpec((2,), None))
