@@ -6,7 +6,7 @@
 
 Other libraries to compare with live in environments of their own: --peer_python is the python of one with PyTorch, for
 the sections sequences, images and energy; --peers is a folder of one for each library of the section flows,
-DIR/flowjax, DIR/zuko, DIR/nflows and DIR/normflows. experiments/speed/sequences.py and experiments/speed/flows.py say
+DIR/flowjax and DIR/zuko. experiments/speed/sequences.py and experiments/speed/flows.py say
 how to make them. What is not there is not measured, and its rows say so.
 
 Each section runs in a process of its own. Exit codes: 0 all measured, 1 a section failed, 2 bad input. A target that is

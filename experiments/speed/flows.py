@@ -6,8 +6,6 @@ folder that --peers names:
 
   python -m venv DIR/flowjax && DIR/flowjax/bin/pip install flowjax==19.1.2 jax==0.10.2 equinox==0.13.8 paramax==0.0.5
   python -m venv DIR/zuko && DIR/zuko/bin/pip install zuko==1.6.0 torch==2.13.0
-  python -m venv DIR/nflows && DIR/nflows/bin/pip install nflows==0.14 torch==2.13.0
-  python -m venv DIR/normflows && DIR/normflows/bin/pip install normflows==1.7.3 torch==2.13.0
 
 All programs are alive at the same time and take turns, so that what else the machine does hits all alike. Those in
 PyTorch run in one thread or in all, whichever trains them quicker. On a machine where others compute too, run it on one
@@ -34,7 +32,7 @@ from gdm.dataspec import DataSpec
 from gdm.runs.registry import build_model
 
 OURS = "experiments.speed.peers.gdm_flows"
-PEERS = {name: f"experiments.speed.peers.{name}_flows" for name in ("flowjax", "zuko", "nflows", "normflows")}
+PEERS = {name: f"experiments.speed.peers.{name}_flows" for name in ("flowjax", "zuko")}
 MODELS = ("coupling", "maf", "spline")
 UNITS = {TRAINING: "steps/s", DENSITY: "examples/s", SAMPLING: "samples/s"}
 NUM_BINS = 8

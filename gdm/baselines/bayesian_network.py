@@ -6,22 +6,21 @@ import graphlib
 import itertools
 from collections.abc import Iterable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key, Num
 
 from gdm.baselines import examples, tables
+from gdm.baselines.tabular import Tabular
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, Samples
+from gdm.model import Batch, Carry, Params, Samples
 
 Parents = tuple[tuple[int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class BayesianNetwork:
+class BayesianNetwork(Tabular):
   """p(x) = prod_d p(x_d | x_parents(d)). Parameters: "logits" [rows, levels], see `gdm.baselines.tables`.
 
   The graph is given in one of two ways.
@@ -46,15 +45,7 @@ class BayesianNetwork:
     if bool(self.parents) == bool(self.offsets):
       raise SpecError("a Bayesian network needs its graph by one of model.parents and model.offsets; "
                       f"parents is {self.parents}, offsets is {self.offsets}.")
-    _ = self._order, self._layout  # raise when the graph has a cycle or the tables are too large
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
-
-  @property
-  def levels(self) -> int:
-    return self.spec.require_discrete("BayesianNetwork")
+    _ = self.dims_in_order, self.table_layout  # raise when the graph has a cycle or the tables are too large
 
   @property
   def graph(self) -> Parents:
@@ -64,38 +55,18 @@ class BayesianNetwork:
     return checked_parents(self.spec.num_dims, _tuples(self.parents))
 
   @property
-  def _order(self) -> tuple[int, ...]:
+  def dims_in_order(self) -> tuple[int, ...]:
     return topological_order(self.graph)
 
   @property
-  def _layout(self) -> tables.Layout:
+  def table_layout(self) -> tables.Layout:
     return tables.layout_of(self.graph, self.levels)
-
-  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Uniform tables."""
-    logits = jnp.full((self._layout.num_rows, self.levels), -np.log(self.levels), jnp.float32)
-    return {"model": {"logits": logits}}, {}
-
-  def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
-    """Smoothed frequencies in one pass."""
-    layout = self._layout
-    counted = examples.accumulate(self.spec, jax.jit(lambda x, w: tables.counts(layout, self.levels, x, w)), batches)
-    return {"model": {"logits": jnp.asarray(tables.estimate(layout, counted, self.alpha))}}, {}
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
-    nats = tables.log_prob(self._layout, params["model"]["logits"], examples.flat(self.spec, batch))
+    nats = tables.log_prob(self.table_layout, params["model"]["logits"], examples.flat(self.spec, batch))
     return examples.exact(self.spec, batch, nats)
-
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             temperature: float = 1.0) -> Samples:
-    """Draw [num, *event], parents before children; `temperature` divides each conditional's log-probability."""
-    examples.refuse_condition(condition, "BayesianNetwork")
-    dims = self.spec.num_dims
-    x = tables.ancestral(self._layout, params["model"]["logits"], np.asarray(self._order), key,
-                         jnp.zeros((num, dims), jnp.int32), np.zeros(dims, bool), temperature)
-    return examples.as_samples(self.spec, x)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:
@@ -109,8 +80,7 @@ class BayesianNetwork:
       if is_known[dim] and (unknown := [parent for parent in parents if not is_known[parent]]):
         raise SpecError("a Bayesian network completes regions whose parents are all known, but dimension "
                         f"{dim} is known and its parent {unknown[0]} is not.")
-    drawn = tables.ancestral(self._layout, params["model"]["logits"], np.asarray(self._order), key, flat, is_known)
-    return examples.as_samples(self.spec, drawn)
+    return self.draw(params, key, flat, is_known)
 
 
 @functools.lru_cache(maxsize=64)

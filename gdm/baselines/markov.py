@@ -1,25 +1,25 @@
 """A Markov chain of order k along the flattened dimensions; of sequences with lengths, along what is real of them."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import examples, tables
+from gdm.baselines.tabular import Tabular
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inference import continuation
 from gdm.inference.generation import Generated
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, Samples
+from gdm.model import Batch, Carry, Params, Samples
 
 
 @dataclasses.dataclass(frozen=True)
-class MarkovChain:
+class MarkovChain(Tabular):
   """p(x) = prod_i p(x_i | x_{i-1}, ..., x_{i-k}). Parameters: "logits" [rows, levels], see `gdm.baselines.tables`.
 
   Attributes:
@@ -38,47 +38,23 @@ class MarkovChain:
     tables.require_alpha(self.alpha)
     if self.order < 1:
       raise SpecError(f"model.order is {self.order}; a Markov chain needs at least 1 (`independent` is order 0).")
-    _ = self._layout  # raises when the tables are too large
+    _ = self.table_layout  # raises when the tables are too large
 
   @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
+  def dims_in_order(self) -> Sequence[int]:
+    return range(self.spec.num_dims)
 
   @property
-  def levels(self) -> int:
-    return self.spec.require_discrete("MarkovChain")
-
-  @property
-  def _layout(self) -> tables.Layout:
+  def table_layout(self) -> tables.Layout:
     parents = tuple(tuple(range(i - 1, max(i - self.order, 0) - 1, -1)) for i in range(self.spec.num_dims))
     shared = tuple(min(i, self.order) for i in range(self.spec.num_dims)) if self.homogeneous else None
     return tables.layout_of(parents, self.levels, shared)
 
-  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Uniform tables."""
-    logits = jnp.full((self._layout.num_rows, self.levels), -np.log(self.levels), jnp.float32)
-    return {"model": {"logits": logits}}, {}
-
-  def solve(self, key: Key[Array, ""], batches: Iterable[Batch], report=None) -> tuple[Params, Carry]:
-    """Smoothed frequencies in one pass."""
-    layout = self._layout
-    counted = examples.accumulate(self.spec, jax.jit(lambda x, w: tables.counts(layout, self.levels, x, w)), batches)
-    return {"model": {"logits": jnp.asarray(tables.estimate(layout, counted, self.alpha))}}, {}
-
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Exact log p(x) in nats."""
-    nats = tables.log_probs(self._layout, params["model"]["logits"], examples.flat(self.spec, batch))
+    nats = tables.log_probs(self.table_layout, params["model"]["logits"], examples.flat(self.spec, batch))
     return examples.exact_of_real(self.spec, batch, nats)
-
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             temperature: float = 1.0) -> Samples:
-    """Draw [num, *event] from first to last; `temperature` divides each conditional's log-probability."""
-    examples.refuse_condition(condition, "MarkovChain")
-    dims = self.spec.num_dims
-    x = tables.ancestral(self._layout, params["model"]["logits"], np.arange(dims), key,
-                         jnp.zeros((num, dims), jnp.int32), np.zeros(dims, bool), temperature)
-    return examples.as_samples(self.spec, x)
 
   @property
   def num_steps(self) -> int:
@@ -100,7 +76,7 @@ class MarkovChain:
   def conditional_step(self, params: Params, cache: Int[Array, " batch"], x_previous: Int[Array, " batch"],
                        index: Int[Array, ""]) -> tuple[Int[Array, " batch"], Float[Array, "batch levels"]]:
     """Log-probabilities of the dimension at `index` given those before; see `gdm.model.HasConditionals`."""
-    layout, states = jax.tree.map(jnp.asarray, self._layout), self.levels ** min(self.order, self.spec.num_dims)
+    layout, states = jax.tree.map(jnp.asarray, self.table_layout), self.levels ** min(self.order, self.spec.num_dims)
     moved = (cache * self.levels + jnp.asarray(x_previous, jnp.int32)) % states
     state = jnp.where(index == 0, 0, moved)
     place = jnp.minimum(index, self.num_steps - 1)
@@ -113,7 +89,7 @@ class MarkovChain:
     Forward filtering, backward sampling with the time axis turned round (Scott, Bayesian methods for hidden Markov
     models, 2002, section 2.1): messages run from the last dimension to the first, draws from the first to the last.
     """
-    layout, logits, levels = jax.tree.map(jnp.asarray, self._layout), params["model"]["logits"], self.levels
+    layout, logits, levels = jax.tree.map(jnp.asarray, self.table_layout), params["model"]["logits"], self.levels
     flat, known = examples.flat(self.spec, {"x": x}), jnp.ravel(known)
     # A state is the last k values, the newest the least significant digit: the row of the table, as parents are listed.
     states = jnp.arange(levels ** min(self.order, self.spec.num_dims))

@@ -93,14 +93,15 @@ def test_flows_beside_libraries_of_which_some_are_missing(monkeypatch, tmp_path)
   monkeypatch.setattr(sys, "executable", python("ours"))
   monkeypatch.setattr(flows, "_sampling", lambda size, repeats: [])
   monkeypatch.setattr(flows, "MODELS", ("maf",))
+  monkeypatch.setitem(flows.PEERS, "absent", "experiments.speed.peers.absent_flows")
   rows = flows.run(Settings(repeats=2, size=TINY, peers=str(tmp_path)))
   check(rows)
   by_name = {row.name: row for row in rows}
   ratio = by_name["maf D=3: sampling over flowjax"]
   assert ratio.value > 0 and ratio.low == 1.0 and "7 parameters" in ratio.how
-  broken, absent = by_name["maf D=3: training over zuko"], by_name["maf D=3: training over nflows"]
+  broken, absent = by_name["maf D=3: training over zuko"], by_name["maf D=3: training over absent"]
   assert broken.value is None and "no such library" in broken.how and broken.low == 2.5
-  assert absent.value is None and "no nflows/bin/python" in absent.how
+  assert absent.value is None and "no absent/bin/python" in absent.how
 
 
 def test_data_that_is_not_there_is_not_measured_and_says_so():

@@ -1,10 +1,14 @@
-"""The base of binary models: independent units at the data's marginals. Energies are minus these logits times x."""
+"""Energies of binary data whose base is independent units at the data's marginals; its energy is -logits . x."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gdm.distributions import bernoulli
+from gdm.energy.gibbs_energy import GibbsEnergy
+from gdm.model import Params
 
 PSEUDO_COUNT = 0.5  # of either value, so that a unit that never changes in the first batch has a finite logit
 
@@ -40,3 +44,25 @@ def log_normalizer(base: dict[str, Float[Array, " dims"]]) -> Float[Array, ""]:
 def sample(base: dict[str, Float[Array, " dims"]], key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
   logits = jnp.broadcast_to(base["logits"], (num, *base["logits"].shape))
   return bernoulli.sample(key, logits).astype(logits.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryEnergy(GibbsEnergy):
+  """A `GibbsEnergy` of binary data; see there for its attributes."""
+
+  def sample_base(self, params, key, num):
+    return sample(self.start_of(params), key, num)
+
+  def sample_elsewhere(self, params, key, num):
+    return elsewhere(params["base"], key, num)
+
+  def spread(self, params):
+    return jnp.ones(self.num_dims)
+
+  def fit_base(self, params, x, weights):
+    return fit_weighted(x, weights)
+
+  def bias_at(self, params: Params, bias: Float[Array, " dims"],
+              beta: Float[Array, ""] | float) -> Float[Array, " dims"]:
+    """Return the units' bias on the path: the base's logits turn into the model's own `bias`."""
+    return (1.0 - beta) * self.start_of(params)["logits"] + beta * bias

@@ -11,15 +11,15 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gdm import checks
 from gdm.energy.discrete import bernoulli_base
+from gdm.energy.discrete.bernoulli_base import BinaryEnergy
 from gdm.energy.discrete.enumeration import log_sum_over_states
-from gdm.energy.gibbs_energy import GibbsEnergy
 from gdm.inference import gibbs
 from gdm.inference.gibbs_with_gradients import binary_step
 from gdm.model import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Ising(GibbsEnergy):
+class Ising(BinaryEnergy):
   """Pairwise couplings between all binary units.
 
   Parameters: "couplings" [dims, dims], of which the mean with its transpose, off the diagonal, counts; "bias" [dims].
@@ -47,7 +47,7 @@ class Ising(GibbsEnergy):
   def log_density(self, params, x, beta):
     centred = x - bernoulli_base.mean(params["base"])
     pairs = jnp.sum((centred @ couplings(params)) * centred, axis=-1)
-    return x @ self._bias(params, beta) + 0.5 * beta * pairs
+    return x @ self.bias_at(params, params["model"]["bias"], beta) + 0.5 * beta * pairs
 
   def transition(self, params, key, x, beta, known=None):
     return SAMPLERS[self.sampler](self, params, key, x, beta, known)
@@ -55,28 +55,13 @@ class Ising(GibbsEnergy):
   def base_log_normalizer(self, params):
     return bernoulli_base.log_normalizer(self.start_of(params))
 
-  def sample_base(self, params, key, num):
-    return bernoulli_base.sample(self.start_of(params), key, num)
-
-  def sample_elsewhere(self, params, key, num):
-    return bernoulli_base.elsewhere(params["base"], key, num)
-
-  def spread(self, params):
-    return jnp.ones(self.num_dims)
-
-  def fit_base(self, params, x, weights):
-    return bernoulli_base.fit_weighted(x, weights)
-
   def enumerated_log_normalizer(self, params):
     return log_sum_over_states(lambda x: self.log_density(params, x, 1.0), self.num_dims)
 
-  def _bias(self, params: Params, beta: Float[Array, ""] | float) -> Float[Array, " dims"]:
-    return (1.0 - beta) * self.start_of(params)["logits"] + beta * params["model"]["bias"]
-
   def _sweep(self, params: Params, key: Key[Array, ""], x: Float[Array, "*lead dims"], beta: Float[Array, ""] | float,
              known: Bool[Array, " dims"] | None) -> Float[Array, "*lead dims"]:
-    bias, pairs, mean = self._bias(params, beta), beta * couplings(params), bernoulli_base.mean(params["base"])
-    bias = bias - mean @ pairs
+    pairs = beta * couplings(params)
+    bias = self.bias_at(params, params["model"]["bias"], beta) - bernoulli_base.mean(params["base"]) @ pairs
     return gibbs.site_sweep(key, x, lambda x, site: x @ pairs[:, site] + bias[site], known)
 
   def _flips(self, params: Params, key: Key[Array, ""], x: Float[Array, "*lead dims"], beta: Float[Array, ""] | float,

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from gdm import checks
 from gdm.energy.discrete import bernoulli_base
+from gdm.energy.discrete.bernoulli_base import BinaryEnergy
 from gdm.energy.discrete.enumeration import log_sum_over_states
-from gdm.energy.gibbs_energy import GibbsEnergy
 from gdm.inference import gibbs
 from gdm.model import Params
 
@@ -22,7 +22,7 @@ HIDDEN_OFFSET = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class RBM(GibbsEnergy):
+class RBM(BinaryEnergy):
   """Binary visible and binary hidden units, a complete bipartite graph.
 
   Parameters: "weights" [dims, hidden], "visible_bias" [dims], "hidden_bias" [hidden].
@@ -53,15 +53,18 @@ class RBM(GibbsEnergy):
     """Return log f_beta(v): the base's logits turn into the model's, and hidden units are summed out (equation 17 of
     Salakhutdinov and Murray, 2008, whose base has hidden units without weights)."""
     fields = beta * self._fields(params, x)
-    return x @ self._bias(params, beta) + jnp.sum(jax.nn.softplus(fields) - HIDDEN_OFFSET * fields, axis=-1)
+    bias = self.bias_at(params, params["model"]["visible_bias"], beta)
+    return x @ bias + jnp.sum(jax.nn.softplus(fields) - HIDDEN_OFFSET * fields, axis=-1)
 
   def transition(self, params, key, x, beta, known=None):
     """Block Gibbs: hidden units given the visible ones, and back."""
+    bias = self.bias_at(params, params["model"]["visible_bias"], beta)
+
     def draw_hidden(key, x):
       return jax.random.bernoulli(key, jax.nn.sigmoid(beta * self._fields(params, x))).astype(x.dtype)
 
     def draw_visible(key, hidden):
-      logits = self._bias(params, beta) + beta * ((hidden - HIDDEN_OFFSET) @ params["model"]["weights"].T)
+      logits = bias + beta * ((hidden - HIDDEN_OFFSET) @ params["model"]["weights"].T)
       return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(x.dtype)
 
     return gibbs.block_sweep(key, x, draw_hidden, draw_visible, known)
@@ -69,18 +72,6 @@ class RBM(GibbsEnergy):
   def base_log_normalizer(self, params):
     # Hidden units at beta 0 are fair coins: each contributes log 2.
     return bernoulli_base.log_normalizer(self.start_of(params)) + self.num_hidden * jnp.log(2.0)
-
-  def sample_base(self, params, key, num):
-    return bernoulli_base.sample(self.start_of(params), key, num)
-
-  def sample_elsewhere(self, params, key, num):
-    return bernoulli_base.elsewhere(params["base"], key, num)
-
-  def spread(self, params):
-    return jnp.ones(self.num_dims)
-
-  def fit_base(self, params, x, weights):
-    return bernoulli_base.fit_weighted(x, weights)
 
   def enumerated_log_normalizer(self, params):
     """Sum over the states of the smaller side; the other is summed out."""
@@ -100,9 +91,6 @@ class RBM(GibbsEnergy):
     """Return the log-odds of each hidden unit, (v - mu) W + c."""
     model = params["model"]
     return (x - bernoulli_base.mean(params["base"])) @ model["weights"] + model["hidden_bias"]
-
-  def _bias(self, params: Params, beta: Float[Array, ""] | float) -> Float[Array, " dims"]:
-    return (1.0 - beta) * self.start_of(params)["logits"] + beta * params["model"]["visible_bias"]
 
 
 def check_hidden(num_hidden: int, init_scale: float) -> None:
