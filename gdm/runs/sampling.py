@@ -111,8 +111,18 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
     given = {} if labels is None else {"condition": labels}
     return model.sample(params, carry, key, size, **given, **options)
 
+  def from_chains(params: Params, carry: Carry, key: Key[Array, ""], chains: Array) -> Samples:
+    return sample(params, {**carry, "chains": chains[None]}, key, None)
+
   key = stream_key(jax.random.key(settings.seed), "sampling", 0)
-  drawn = in_batches(run, sample, key, settings.num, labels)
+  if options.get("start") == "chains" and settings.num > size and labels is None and "chains" in run.carry:
+    # Each batch takes chains of its own, so that none is drawn twice before all were drawn once.
+    chains = np.asarray(run.carry["chains"]).reshape(-1, *run.dataset.spec.event)
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, len(chains)), len(chains)))
+    turns = np.arange(-(-settings.num // size) * size) % len(chains)  # whole batches
+    drawn = in_batches(run, from_chains, key, settings.num, chains[order[turns]])
+  else:
+    drawn = in_batches(run, sample, key, settings.num, labels)
   if not num_frames:
     return drawn
   trajectory = np.concatenate([drawn.info["trajectory"], np.asarray(drawn.x, np.float32)[None]])

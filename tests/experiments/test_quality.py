@@ -250,3 +250,16 @@ def test_draws_come_in_batches_and_the_first_ones_are_the_same_however_many():
   assert draw(run_of(num=100), num_frames=3).info["trajectory"].shape == (3, 100, 2)
   seen = np.asarray(draw(labelled(num=70, num_steps=10_000)).x)
   np.testing.assert_array_equal(np.round(seen / 100).astype(int)[:, 0], np.arange(70) % 3)
+
+
+@pytest.mark.parametrize(("num", "times"), [(150, {1}), (64, {1}), (300, {1, 2})])
+def test_chains_are_drawn_once_before_any_twice_in_batches_too(num, times):
+  class Chains(Plain):
+    def sample(self, params, carry, key, num, condition=None, temperature=1.0, start="base"):
+      chains = jax.random.permutation(key, carry["chains"].reshape(-1, 2))
+      return Samples(chains[jnp.arange(num) % len(chains)], {"nfe": 0})
+
+  run = run_of(Chains, num=num, start="chains")
+  run = dataclasses.replace(run, carry={"chains": jnp.arange(400.0).reshape(4, 50, 2)})
+  values, counts = np.unique(np.asarray(draw(run).x)[:, 0], return_counts=True)
+  assert set(counts) == times and len(values) == min(num, 200)
