@@ -144,7 +144,7 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   if "JAX_COMPILATION_CACHE_DIR" in os.environ:
     return
-  folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gdm" / "xla"
+  folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gdm" / "xla"
   with contextlib.suppress(OSError):  # without a place to write, JAX would warn at every compilation
     folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):
