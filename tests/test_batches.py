@@ -23,15 +23,8 @@ def test_lengths_count_along_the_first_axis():
 
 
 @pytest.mark.fast_cases(
-    "False-4-int64-wrong2",
-    "False-256-int32-wrong5",
-    "True-4-int32-wrong1",
-    "True-4-int64-wrong2",
-    "True-4-float32-wrong3",
-    "True-300-uint16-wrong4",
-    "True-256-int32-wrong5",
-    "True-None-float32-wrong6",
-)
+    "False-4-int64-wrong2", "False-256-int32-wrong5", "True-4-int32-wrong1", "True-4-int64-wrong2",
+    "True-4-float32-wrong3", "True-300-uint16-wrong4", "True-256-int32-wrong5", "True-None-float32-wrong6")
 @pytest.mark.parametrize(("levels", "dtype", "wrong"), [
     (4, np.uint8, [4, 255]), (4, np.int32, [-1, 4, 2**31 - 1]), (4, np.int64, [-1, 4, 2**32 + 1]),
     (4, np.float32, [-1.0, 4.0, 1.5, np.nan, np.inf]), (300, np.uint16, [300]), (256, np.int32, [256, -1]),

@@ -31,44 +31,10 @@ def test_every_model_is_among_them():
 
 
 @pytest.mark.fast_cases(
-    "bayesian_network",
-    "block_mixture",
-    "chow_liu",
-    "ddpm",
-    "diagonal_bilstm",
-    "ebm",
-    "edm",
-    "flow_matching",
-    "fvsbn",
-    "gated_pixelcnn",
-    "gaussian_mixture",
-    "gaussian_rbm",
-    "glow",
-    "iaf",
-    "ising",
-    "jem",
-    "made",
-    "maf",
-    "mixture",
-    "mlp",
-    "nade",
-    "ncsn",
-    "nice",
-    "pixelcnn",
-    "pixelcnn_pp",
-    "pixelsnail",
-    "product",
-    "rbm",
-    "realnvp",
-    "rnade",
-    "row_lstm",
-    "score_sde",
-    "spline_autoregressive",
-    "spline_coupling",
-    "table",
-    "tilted",
-    "vdm",
-)
+    "bayesian_network", "block_mixture", "chow_liu", "ddpm", "diagonal_bilstm", "ebm", "edm", "flow_matching",
+    "fvsbn", "gated_pixelcnn", "gaussian_mixture", "gaussian_rbm", "glow", "iaf", "ising", "jem", "made", "maf",
+    "mixture", "mlp", "nade", "ncsn", "nice", "pixelcnn", "pixelcnn_pp", "pixelsnail", "product", "rbm", "realnvp",
+    "rnade", "row_lstm", "score_sde", "spline_autoregressive", "spline_coupling", "table", "tilted", "vdm")
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(HEEDING)))
 def test_other_models_refuse_lengths_when_they_are_made(name):
   settings, spec = SETTINGS[name]

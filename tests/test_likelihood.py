@@ -36,16 +36,8 @@ def test_only_exact_numbers_and_unbiased_bounds_stay_what_they_are(parts, kind, 
 
 
 @pytest.mark.fast_cases(
-    "False-lower_bound",
-    "False-upper_bound",
-    "False-estimate",
-    "False-lower_bound_of_sampler",
-    "True-exact",
-    "True-lower_bound",
-    "True-upper_bound",
-    "True-estimate",
-    "True-lower_bound_of_sampler",
-)
+    "False-lower_bound", "False-upper_bound", "False-estimate", "False-lower_bound_of_sampler", "True-exact",
+    "True-lower_bound", "True-upper_bound", "True-estimate", "True-lower_bound_of_sampler")
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_one_part_is_no_mixture(kind, unbiased):

@@ -77,16 +77,8 @@ CALLS = {
 
 
 @pytest.mark.fast_cases(
-    "mala",
-    "hmc",
-    "hmc of a dense mass",
-    "smc",
-    "gibbs with gradients, binary",
-    "gibbs with gradients, categorical",
-    "annealing",
-    "raise",
-    "quadrature",
-)
+    "mala", "hmc", "hmc of a dense mass", "smc", "gibbs with gradients, binary", "gibbs with gradients, categorical",
+    "annealing", "raise", "quadrature")
 @pytest.mark.parametrize("name", CALLS)
 def test_what_decides_or_integrates_is_precise_by_itself(name):
   assert set(precisions(CALLS[name], X)) == {HIGHEST}

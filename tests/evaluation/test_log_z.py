@@ -174,9 +174,7 @@ def test_integers_by_annealing_have_no_upper_end():
 
 
 @pytest.mark.fast_cases(
-    "lower_bound_of_sampler-lower_bound--10.0--12.0--12.0",
-    "lower_bound_of_sampler-lower_bound--10.0--9.0--10.0",
-)
+    "lower_bound_of_sampler-lower_bound--10.0--12.0--12.0", "lower_bound_of_sampler-lower_bound--10.0--9.0--10.0")
 @pytest.mark.parametrize("kind, of_log_z, own, by_log_z, chosen", [
     (Kind.SAMPLER_BOUND, Kind.LOWER_BOUND, -10.0, -12.0, -12.0),
     (Kind.SAMPLER_BOUND, Kind.LOWER_BOUND, -10.0, -9.0, -10.0),

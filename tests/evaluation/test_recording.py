@@ -88,11 +88,8 @@ def test_peaks_on_recorded_values_raise_the_density_without_end_and_no_probabili
 
 
 @pytest.mark.fast_cases(
-    "lower_bound-True-lower_bound",
-    "lower_bound-False-estimate",
-    "estimate-False-estimate",
-    "upper_bound-False-estimate",
-)
+    "lower_bound-True-lower_bound", "lower_bound-False-estimate", "estimate-False-estimate",
+    "upper_bound-False-estimate")
 @pytest.mark.parametrize(("kind", "unbiased", "expected"), [
     (Kind.EXACT, False, Kind.LOWER_BOUND), (Kind.LOWER_BOUND, True, Kind.LOWER_BOUND),
     (Kind.LOWER_BOUND, False, Kind.ESTIMATE), (Kind.ESTIMATE, False, Kind.ESTIMATE),

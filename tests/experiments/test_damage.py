@@ -119,11 +119,7 @@ def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_done(comman
 
 
 @pytest.mark.fast_cases(
-    "evaluate-config.json",
-    "sample-config.json",
-    "evaluate-likelihood_test.json",
-    "evaluate-scores_test.npz",
-)
+    "evaluate-config.json", "sample-config.json", "evaluate-likelihood_test.json", "evaluate-scores_test.npz")
 @pytest.mark.parametrize(("command", "name"), [
     ("evaluate", "config.json"), ("sample", "config.json"), ("evaluate", "likelihood_test.json"),
     ("evaluate", "scores_test.npz"), ("sample", "samples.npz"), ("sample", "samples.png")])

@@ -65,8 +65,7 @@ def hang(scene):
 
 @pytest.mark.fast_cases(
     "crash-exit 1, where [0, 2, 75] are right; it said ",
-    "hang-it hung for 1.5 s; what it said, and where its threads were, is in ",
-)
+    "hang-it hung for 1.5 s; what it said, and where its threads were, is in ")
 @pytest.mark.parametrize(("fault", "why"), [
     (tamper, "other numbers than unbroken: metrics.jsonl differs"),
     (crash, "exit 1, where [0, 2, 75] are right; it said "),

