@@ -269,7 +269,7 @@ def complete(target: Target, keys: Key[Array, "3"], seen: Float[Array, "batch *e
 
 
 def denoise(target: Target, key: Key[Array, ""], seen: Float[Array, "batch *event"],
-            noise: Float[Array, "*event"]) -> ChainDraws:
+            noise: Float[Array, "..."]) -> ChainDraws:
   """Return draws of what `seen` was before normal noise of deviation `noise`: from `seen`, annealed given it."""
   start_key, pilot_key, key = jax.random.split(key, 3)
   bridge = target.bridge()
