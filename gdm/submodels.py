@@ -1,6 +1,28 @@
-"""Parameters and carry of models that are made of models: whose part is whose, by name."""
+"""Models that are made of models: the data that a part models, and prefixes of its parameters and carry."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gdm.dataspec import DataSpec
 from gdm.model import Carry, Params, PyTree
+
+# (the whole's other fields, the spec of the whole's data) -> the spec of the part's data
+SpecOf = Callable[[Mapping[str, Any], DataSpec], DataSpec]
+OF_SPEC = "of_spec"
+
+
+def of_spec(spec: SpecOf, default: Any = dataclasses.MISSING) -> Any:
+  """Return a dataclass field for a model of other data than the whole's, a prior of latents say.
+
+  Args:
+    spec: the spec of the part's data, from the whole's other fields and its spec.
+    default: of the field.
+
+  Example:
+    prior: Model | None = of_spec(lambda fields, spec: DataSpec((fields["latent_dims"],), None), default=None)
+  """
+  return dataclasses.field(default=default, metadata={OF_SPEC: spec})
 
 
 def params_of(params: Params, prefix: str) -> Params:

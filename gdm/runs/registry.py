@@ -1,8 +1,9 @@
 """Names become builders: one line per model.
 
 A builder is a class or a function that takes the data's spec and the model's settings by keyword. A default that is a
-dataclass, a network say, is a section of the config with fields of its own; where a section has a `name`, it may be
-another one of `NETWORKS`, or a model, whose fields are the section's.
+dataclass, a network say, is a section of the config with fields of its own. Where a section has a `name`, it may be
+another one of `PARTS`, or a model. A model within a model is of the same data, unless its field was declared by
+`gdm.submodels.of_spec`.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, nearest
 from gdm.model import Model
 from gdm.networks.from_data import is_from_data
+from gdm.submodels import OF_SPEC, SpecOf
 
 MODELS = {
     # baselines
@@ -78,18 +80,45 @@ MODELS = {
 }
 
 
-# Networks that a config chooses by name, as `model.network.name`, by the package of the model.
-Networks = Mapping[str, tuple[str, str]]
-NETWORKS: dict[str, Networks] = {
-    "diffusion": {
+# Parts that a config chooses by name, as `model.network.name`, by the package of the model and its field.
+Named = Mapping[str, tuple[str, str]]
+Parts = Mapping[str, Named]
+PARTS: dict[str, Parts] = {
+    "diffusion": {"network": {
         "unet": ("gdm.diffusion.networks.unet", "UNet"),
         "transformer": ("gdm.diffusion.networks.diffusion_transformer", "DiffusionTransformer"),
         "mlp": ("gdm.diffusion.networks.denoising_mlp", "DenoisingMLP"),
-    },
-    "energy": {
+    }},
+    "energy": {"network": {
         "mlp": ("gdm.energy.continuous.networks", "MLPEnergy"),
         "convolutional": ("gdm.energy.continuous.networks", "ConvolutionalEnergy"),
         "quadratic": ("gdm.energy.continuous.networks", "QuadraticEnergy"),
+    }},
+    "latent": {
+        "encoder": {
+            "mlp": ("gdm.latent.networks.perceptrons", "PerceptronEncoder"),
+            "convolutional": ("gdm.latent.networks.convolutional", "ConvolutionalEncoder"),
+        },
+        "decoder": {
+            "mlp": ("gdm.latent.networks.perceptrons", "PerceptronDecoder"),
+            "convolutional": ("gdm.latent.networks.convolutional", "ConvolutionalDecoder"),
+        },
+        "posterior": {
+            "diagonal": ("gdm.latent.posteriors", "Diagonal"),
+            "full": ("gdm.latent.posteriors", "Full"),
+            "iaf": ("gdm.latent.posteriors", "InverseAutoregressive"),
+        },
+        "prior": {
+            "normal": ("gdm.latent.priors", "StandardNormal"),
+            "mixture": ("gdm.latent.priors", "MixturePrior"),
+            "vamp": ("gdm.latent.priors", "VampPrior"),
+        },
+        "output": {
+            "bernoulli": ("gdm.latent.outputs", "BernoulliOutput"),
+            "categorical": ("gdm.latent.outputs", "CategoricalOutput"),
+            "logistic_mixture": ("gdm.latent.outputs", "LogisticMixtureOutput"),
+            "gaussian": ("gdm.latent.outputs", "GaussianOutput"),
+        },
     },
 }
 
@@ -108,7 +137,7 @@ def build_model(settings: Mapping[str, Any], spec: DataSpec) -> Model:
     SpecError: the model cannot take data of this spec.
   """
   name = settings["name"]
-  arguments = _arguments("model", name, settings, _parameters(_builder(name)), spec, _networks(name))
+  arguments = _arguments("model", name, settings, _parameters(_builder(name)), spec, _parts(name))
   return _builder(name)(spec=spec, **arguments)
 
 
@@ -122,7 +151,7 @@ def complete(settings: Mapping[str, Any], section: str = "model") -> dict[str, A
   Raise ConfigError where a name is unknown.
   """
   name = settings["name"]
-  return {"name": name, **_completed(_parameters(_builder(name)), settings, section, _networks(name))}
+  return {"name": name, **_completed(_parameters(_builder(name)), settings, section, _parts(name))}
 
 
 @contextlib.contextmanager
@@ -142,10 +171,11 @@ def load_object(module: str, name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Parameter:
-  """A field that a config may set: its default or MISSING, and its annotation."""
+  """A field that a config may set: its default or MISSING, its annotation, and the spec of a model that it holds."""
 
   default: Any
   hint: Any
+  spec: SpecOf | None = None
 
 
 def _builder(name: str) -> Any:
@@ -160,10 +190,10 @@ def _builder(name: str) -> Any:
                       "'<module>:<class or function>' of yours.") from error
 
 
-def _networks(model: str) -> Networks:
-  """Return the networks that a model can hold: those of its package."""
+def _parts(model: str) -> Parts:
+  """Return the parts that a model can hold, by field: those of its package."""
   module, _ = MODELS.get(model, (model, ""))
-  return NETWORKS.get(module.removeprefix("gdm.").partition(".")[0], {})
+  return PARTS.get(module.removeprefix("gdm.").partition(".")[0], {})
 
 
 def _parameters(builder: Any) -> dict[str, _Parameter]:
@@ -171,17 +201,24 @@ def _parameters(builder: Any) -> dict[str, _Parameter]:
 
   A function's `**settings: Unpack[Names]` are fields of the dataclass that it returns, at the defaults there.
   """
-  hints = typing.get_type_hints(builder)
+  hints, specs = typing.get_type_hints(builder), _specs(builder)
   fields = {}
   for name, each in inspect.signature(builder).parameters.items():
     if each.kind is inspect.Parameter.VAR_KEYWORD:
       defaults = {field.name: field.default for field in dataclasses.fields(hints["return"])}
+      specs = _specs(hints["return"])
       names = typing.get_type_hints(*typing.get_args(hints[name]))
-      fields |= {field: _Parameter(defaults[field], hint) for field, hint in names.items()}
+      fields |= {field: _Parameter(defaults[field], hint, specs.get(field)) for field, hint in names.items()}
     elif name != "spec":
       fields[name] = _Parameter(dataclasses.MISSING if each.default is inspect.Parameter.empty else each.default,
-                                hints.get(name, Any))
+                                hints.get(name, Any), specs.get(name))
   return fields
+
+
+def _specs(builder: Any) -> dict[str, SpecOf]:
+  """Return the fields of a dataclass that hold models of other data, and what makes the spec of each."""
+  fields = dataclasses.fields(builder) if dataclasses.is_dataclass(builder) else ()
+  return {field.name: field.metadata[OF_SPEC] for field in fields if OF_SPEC in field.metadata}
 
 
 def _part_parameters(part: Any) -> dict[str, _Parameter]:
@@ -195,47 +232,50 @@ def _is_part(value: Any) -> bool:
   return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _part(name: str, section: str, networks: Networks) -> Any:
-  """Return the network that a section names, with its defaults."""
-  checks.one_of(f"{section}.name", name, networks)
-  return load_object(*networks[name])()
+def _named_part(name: str, section: str, named: Named) -> Any:
+  """Return the part that a section names, with its defaults."""
+  checks.one_of(f"{section}.name", name, named)
+  return load_object(*named[name])()
 
 
-def _takes_network(parameter: _Parameter) -> bool:
-  """Return whether a field is a network, so that the name in its section is one of `NETWORKS` and of no model."""
-  options = (parameter.hint, *typing.get_args(parameter.hint))
-  return _is_part(parameter.default) or any(isinstance(option, type) and issubclass(option, nn.Module)
-                                            for option in options)
+def _is_model(name: str, named: Named) -> bool:
+  """Return whether the name in a section is a model's, where `named` are the parts that it could be."""
+  return name not in named and (not named or name in MODELS or ":" in name)
 
 
 def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any], section: str,
-               networks: Networks) -> dict[str, Any]:
+               parts: Parts) -> dict[str, Any]:
   result = {}
   for field, parameter in parameters.items():
-    value, where = settings.get(field, parameter.default), f"{section}.{field}"
+    value, where, named = settings.get(field, parameter.default), f"{section}.{field}", parts.get(field, {})
     if value is dataclasses.MISSING:
       continue
-    if isinstance(value, Mapping) and "name" in value and not _takes_network(parameter):
-      value = complete(value, where)
-    elif isinstance(value, Mapping) and "name" in value:
-      name = _chosen.get().get(where, value["name"])
-      own = _part_parameters(_part(name, where, networks))
-      # The settings of another network hold for this one as far as it has them.
+    if _is_part(value):
+      names = [name for name, place in named.items() if load_object(*place) is type(value)]
+      value = {**_completed(_part_parameters(value), {}, where, parts), **({"name": names[0]} if names else {})}
+    choice = _chosen.get().get(where)
+    if choice and value is None:
+      value = {"name": choice}
+    if isinstance(value, Mapping) and "name" in value:
+      name = choice or value["name"]
+      is_model = _is_model(name, named)
+      own = _parameters(_builder(name)) if is_model else _part_parameters(_named_part(name, where, named))
+      # The settings of another part hold for this one as far as it has them.
       known = value if name == value["name"] else {key: value[key] for key in value if key in own}
-      value = {**_completed(own, known, where, networks), "name": name}
+      value = {**_completed(own, known, where, _parts(name) if is_model else parts), "name": name}
     elif isinstance(value, Mapping) and _is_part(parameter.default):
-      value = _completed(_part_parameters(parameter.default), value, where, networks)
-    elif _is_part(value):
-      value = _completed(_part_parameters(value), {}, where, networks)
+      value = _completed(_part_parameters(parameter.default), value, where, parts)
     result[field] = value
   return result | {field: value for field, value in settings.items() if field != "name" and field not in parameters}
 
 
 def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters: Mapping[str, _Parameter],
-               spec: DataSpec, networks: Networks) -> dict[str, Any]:
+               spec: DataSpec, parts: Parts) -> dict[str, Any]:
   """Return the checked arguments of a builder, or the fields to replace of a part."""
   arguments = {}
-  for field, value in settings.items():
+  # Models of other data come last: their specs follow from the other fields.
+  for field in sorted(settings, key=lambda field: field in parameters and parameters[field].spec is not None):
+    value = settings[field]
     if field == "name":
       continue
     if field not in parameters:
@@ -243,8 +283,10 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
                 and field in _part_parameters(each.default)]
       hint = f"did you mean '{section}.{within[0]}.{field}'?" if within else nearest(field, parameters)
       raise ConfigError(f"{section}.{field} is unknown to {name}; {hint}")
-    parameter = parameters[field]
-    arguments[field] = _built(value, spec, parameter, f"{section}.{field}", networks)
+    parameter, of = parameters[field], spec
+    if parameter.spec is not None and isinstance(value, Mapping):
+      of = parameter.spec({**{each: known.default for each, known in parameters.items()}, **arguments}, spec)
+    arguments[field] = _built(value, of, parameter, f"{section}.{field}", parts.get(field, {}), parts)
     if not isinstance(value, Mapping) and not _is_of(arguments[field], parameter.hint):
       raise ConfigError(f"{section}.{field} is {value!r}; it must be {_words(parameter.hint)}.")
   for field, parameter in parameters.items():
@@ -253,18 +295,18 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
   return arguments
 
 
-def _built(value: Any, spec: DataSpec, parameter: _Parameter, section: str, networks: Networks) -> Any:
+def _built(value: Any, spec: DataSpec, parameter: _Parameter, section: str, named: Named, parts: Parts) -> Any:
   """Return the value with every mapping that has a model's name, alone or in a tuple, made a model, and a section a
   part."""
   if isinstance(value, tuple):
-    return tuple(_built(item, spec, parameter, section, networks) for item in value)
+    return tuple(_built(item, spec, parameter, section, named, parts) for item in value)
   if not isinstance(value, Mapping):
     return value
-  if "name" in value and not _takes_network(parameter):
+  if "name" in value and _is_model(value["name"], named):
     return build_model(value, spec)
-  part = _part(value["name"], section, networks) if "name" in value else parameter.default
+  part = _named_part(value["name"], section, named) if "name" in value else parameter.default
   name = value.get("name", type(part).__name__)
-  fields = _arguments(section, name, value, _part_parameters(part), spec, networks)
+  fields = _arguments(section, name, value, _part_parameters(part), spec, parts)
   return part.clone(**fields) if isinstance(part, nn.Module) else dataclasses.replace(part, **fields)
 
 
