@@ -77,6 +77,9 @@ MODELS = {
     "jem": ("gdm.energy.continuous.jem", "JEM"),
     "tilted": ("gdm.energy.continuous.tilted", "Tilted"),
     "product": ("gdm.energy.continuous.product", "Product"),
+    # latent
+    "vae": ("gdm.latent.vae", "VAE"),
+    "iwae": ("gdm.latent.iwae", "iwae"),
 }
 
 

@@ -1,0 +1,221 @@
+"""The variational autoencoder (Kingma and Welling, arXiv:1312.6114): latents by an encoder, data by a decoder."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num
+
+from gdm import checks
+from gdm.batches import require_labels
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+from gdm.latent.latent_model import Draw, LatentModel
+from gdm.latent.networks.perceptrons import PerceptronDecoder, PerceptronEncoder
+from gdm.latent.outputs import Output, output_for, places_of
+from gdm.latent.posteriors import DensePosterior, Diagonal, Posterior
+from gdm.latent.priors import Density, ModelPrior, Prior, StandardNormal, prior_for
+from gdm.model import Batch, Carry, LossOutput, Model, Params, PyTree, Samples
+from gdm.submodels import of_spec
+
+GRADIENTS = ("reparametrized", "doubly_reparametrized")
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE(LatentModel):
+  """A variational autoencoder; with `num_samples` above 1 an importance-weighted one (arXiv:1509.00519).
+
+  Attributes:
+    latent_dims: dimensions of z.
+    encoder: a network of features of x.
+    decoder: a network of numbers at each place of x, by z.
+    posterior: the family of q(z | x).
+    prior: p(z): normal, mixture, vamp, or any model of real vectors with an exact log-likelihood and samples.
+    output: p(x | z): bernoulli, categorical, logistic_mixture, gaussian; by default as the data is: Bernoulli for two
+      levels, categorical up to 32, a mixture of discretized logistics beyond, Gaussian for reals.
+    gradient: of the objective: reparametrized, or doubly_reparametrized, whose gradient of the encoder has no term that
+      is zero in the mean and all noise with many draws (Tucker et al., arXiv:1810.04152, equation 8).
+
+  Example:
+    model = VAE(DataSpec((784,), 2), latent_dims=40)
+    params, carry = model.init(key, {"x": x})
+    nats = model.log_likelihood(params, carry, {"x": x}, key, num_samples=100).nats
+  """
+
+  latent_dims: int = 32
+  encoder: nn.Module = PerceptronEncoder()
+  decoder: nn.Module = PerceptronDecoder()
+  posterior: Posterior = Diagonal()
+  prior: Prior | Model = of_spec(lambda fields, spec: DataSpec((fields["latent_dims"],), None), StandardNormal())
+  output: Output | None = None
+  gradient: str = "reparametrized"
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.at_least("latent_dims", self.latent_dims, 1)
+    checks.one_of("gradient", self.gradient, GRADIENTS)
+    output_for(self.output, self.spec)
+    prior_for(self.prior, self.posterior, self.latent_dims)
+    if self.gradient == "doubly_reparametrized" and not isinstance(self.posterior, DensePosterior):
+      raise ConfigError("gradient is 'doubly_reparametrized', which needs log q at given latents, but model.posterior "
+                        f"is {type(self.posterior).__name__}; choose posterior.name=diagonal or full.")
+
+  @property
+  def output_distribution(self) -> Output:
+    return output_for(self.output, self.spec)
+
+  @property
+  def own_prior(self) -> Prior:
+    """The prior, of whichever kind."""
+    return prior_for(self.prior, self.posterior, self.latent_dims)
+
+  @property
+  def groups(self) -> tuple[str, ...]:
+    own = self.own_prior
+    if isinstance(own, StandardNormal):
+      return super().groups
+    more = [f"prior_{group}" for objective in own.model.objectives for group in objective.groups] if isinstance(
+        own, ModelPrior) else ["prior"]
+    return (*super().groups, *more)
+
+  @property
+  def noise_dims(self) -> int:
+    return self.latent_dims
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Return parameters, whose biases are by the batch: group "encoder", "decoder" and those of the prior."""
+    encoder_key, decoder_key, posterior_key, prior_key = jax.random.split(key, 4)
+    x, context = jnp.asarray(batch["x"]), self.context(batch)
+    inputs, width = self.encoder_inputs(x), self.posterior.num_features(self.latent_dims)
+    encoder = {"network": self._encoder.init(encoder_key, inputs, context)["params"],
+               "posterior": self.posterior.init(posterior_key, self.latent_dims)}
+    features: Any = self._encoder.apply({"params": encoder["network"]}, inputs, context)
+    _check_shape("encoder", features, (x.shape[0], width))
+    z = self.posterior.centre(encoder["posterior"], features)
+    output, (places, _) = self.output_distribution, places_of(self.spec)
+    decoder = {"network": self._decoder.init(decoder_key, z, context)["params"], "output": output.init(self.spec, x)}
+    numbers: Any = jax.eval_shape(lambda: self._decoder.apply({"params": decoder["network"]}, z, context))
+    _check_shape("decoder", numbers, (x.shape[0], *places, output.num_outputs(self.spec)))
+    return {"encoder": encoder, "decoder": decoder, **self.own_prior.init(prior_key, inputs, z)}, {}
+
+  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    out = super().loss(params, carry, batch, key, step)
+    if self.gradient == "reparametrized" or self.num_samples == 1:
+      return out
+    return out._replace(loss=self._doubly_reparametrized(params, carry, batch, key) + jax.lax.stop_gradient(out.loss))
+
+  def infer(self, params: Params, batch: Batch, key: Key[Array, ""] | None) -> Float[Array, "batch features"]:
+    return self._encode(params, self.encoder_inputs(batch["x"]), self.context(batch), key)
+
+  def draw(self, params: Params, carry: Carry, batch: Batch, inferred: PyTree, noise: Float[Array, "batch noise"],
+           key: Key[Array, ""] | None) -> Draw:
+    z, log_q = self.posterior.draw(params["encoder"]["posterior"], inferred, noise)
+    return self._weighed(params, batch, inferred, z, log_q, key)
+
+  def centre(self, params: Params, inferred: PyTree) -> Float[Array, "batch dims"]:
+    return self.posterior.centre(params["encoder"]["posterior"], inferred)
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             temperature: float = 1.0) -> Samples:
+    """Draw latents from the prior and x [num, *event] given them; `temperature` is of the output alone.
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      num: how many.
+      condition: labels [num] of a class-conditional model.
+      temperature: of the output's distribution; 0 is its mode, or the mean of reals.
+    """
+    prior_key, output_key = jax.random.split(key)
+    z = self.prior_density(params).sample(prior_key, num)
+    numbers = self._decode(params, z, self._condition(condition, num), None)
+    x = self.output_distribution.sample(self.spec, params["decoder"]["output"], numbers, output_key, temperature)
+    return Samples(x, {})
+
+  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch dims"]:
+    """Return the mean of each example's latents."""
+    return self.centre(params, self.infer(params, batch, None))
+
+  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""],
+             condition: Array | None = None) -> Float[Array, "batch *event"]:
+    """Return the mean of x given each latent [batch, latent_dims], in the data's values; labels as a condition."""
+    if latent.ndim != 2 or latent.shape[1] != self.latent_dims:
+      raise SpecError(f"latent has shape {latent.shape}; it must be (batch, {self.latent_dims}).")
+    numbers = self._decode(params, latent, self._condition(condition, latent.shape[0]), None)
+    return self.output_distribution.mean(self.spec, params["decoder"]["output"], numbers)
+
+  def prior_density(self, params: Params) -> Density:
+    """Return p(z)."""
+    return self.own_prior.density(params, self.latent_dims, self.posterior,
+                                  lambda inputs: self._encode(params, inputs, None, None))
+
+  def _weighed(self, params: Params, batch: Batch, features: Float[Array, "batch features"],
+               z: Float[Array, "batch dims"], log_q: Float[Array, " batch"], key: Key[Array, ""] | None) -> Draw:
+    numbers = self._decode(params, z, self.context(batch), key)
+    own = params["decoder"]["output"]
+    reconstruction = self.output_distribution.log_prob(self.spec, own, numbers, jnp.asarray(batch["x"]))
+    log_ratio = log_q - self.prior_density(params).log_prob(z)
+    if isinstance(self.own_prior, StandardNormal) and isinstance(self.posterior, DensePosterior):
+      kl = self.posterior.kl_to_normal(features)
+    else:
+      kl = log_ratio[:, None]
+    return Draw(reconstruction - log_ratio, reconstruction, kl)
+
+  def _doubly_reparametrized(self, params: Params, carry: Carry, batch: Batch,
+                             key: Key[Array, ""]) -> Float[Array, ""]:
+    """Return a number of value 0 with the gradient: weights w of decoder and prior, w^2 of the encoder, through z."""
+    noise_key, infer_key, draw_key = jax.random.split(key, 3)
+    features = self.infer(params, batch, infer_key)
+    constant, fixed = jax.lax.stop_gradient(features), jax.lax.stop_gradient(params)
+    assert isinstance(self.posterior, DensePosterior)
+    posterior, shape = self.posterior, (batch["x"].shape[0], self.latent_dims)
+
+    def log_weights(params: Params, features: Float[Array, "batch features"]) -> Float[Array, "samples batch"]:
+      def one(key: Key[Array, ""]) -> Float[Array, " batch"]:
+        z, _ = posterior.draw({}, features, jax.random.normal(key, shape))
+        return self._weighed(params, batch, constant, z, posterior.log_prob(constant, z), draw_key).log_weight
+
+      return jax.vmap(one)(jax.random.split(noise_key, self.num_samples))
+
+    by_decoder = log_weights({**params, "encoder": fixed["encoder"]}, constant)
+    by_encoder = log_weights(fixed, features)
+    weights = jax.lax.stop_gradient(jax.nn.softmax(by_decoder, axis=0))
+    value = -jnp.mean(jnp.sum(weights * by_decoder + jnp.square(weights) * by_encoder, axis=0))
+    return value - jax.lax.stop_gradient(value)
+
+  @property
+  def _encoder(self) -> nn.Module:
+    return self.encoder.clone(outputs=self.posterior.num_features(self.latent_dims))
+
+  @property
+  def _decoder(self) -> nn.Module:
+    return self.decoder.clone(places=places_of(self.spec)[0], outputs=self.output_distribution.num_outputs(self.spec))
+
+  def _encode(self, params: Params, inputs: Float[Array, "batch *event"], context: Array | None,
+              key: Key[Array, ""] | None) -> Float[Array, "batch features"]:
+    rngs = {} if key is None else {"dropout": key}
+    made: Any = self._encoder.apply({"params": params["encoder"]["network"]}, inputs, context, rngs=rngs)
+    return made
+
+  def _decode(self, params: Params, z: Float[Array, "batch dims"], context: Array | None,
+              key: Key[Array, ""] | None) -> Float[Array, "batch *numbers"]:
+    rngs = {} if key is None else {"dropout": key}
+    made: Any = self._decoder.apply({"params": params["decoder"]["network"]}, z, context, rngs=rngs)
+    return made
+
+  def _condition(self, condition: Num[Array, "..."] | None, num: int) -> Float[Array, "batch classes"] | None:
+    if not self.class_conditional:
+      checks.unconditional(self, condition)
+      return None
+    if condition is None:
+      raise SpecError("VAE is class-conditional; condition must be labels.")
+    require_labels(self.spec, condition)
+    labels = jnp.broadcast_to(jnp.asarray(condition), (num,))
+    return jax.nn.one_hot(labels, self.spec.num_classes or 0)
+
+
+def _check_shape(name: str, made: Any, shape: tuple[int, ...]) -> None:
+  if made.shape != shape:
+    raise ConfigError(f"model.{name} made an array of shape {made.shape}; it must be {shape}.")
