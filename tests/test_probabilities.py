@@ -32,6 +32,7 @@ SMALL_NET = {"hidden": (6,)}
 PIXELS = {"width": 6, "first_size": 3, "head_width": 6}
 ENERGY = {"network": {"name": "mlp", "hidden": (6,)}, "num_steps": 2, "chains_per_shard": 3}
 FLOW = {"num_layers": 3, "hidden": (6,)}
+LATENT = {"latent_dims": 2, "encoder": {"name": "mlp", "hidden": (6,)}, "decoder": {"name": "mlp", "hidden": (6,)}}
 DIFFUSION = {"network": {"name": "mlp", "hidden": (6,)}}
 
 # Case -> registry name, fields, spec. A new model gets a line here.
@@ -84,6 +85,10 @@ CASES = {
     "ebm_density": ("ebm", ENERGY, PLANE),
     "jem": ("jem", ENERGY, dataclasses.replace(FEW, num_classes=2)),
     "tilted": ("tilted", {**ENERGY, "base": {"name": "maf", **FLOW}}, PLANE),
+    "vae": ("vae", LATENT, TERNARY),
+    "vae_image": ("vae", {**LATENT, "output": {"name": "logistic_mixture", "size": 2}}, IMAGE),
+    "vae_density": ("vae", LATENT, PLANE),
+    "iwae": ("iwae", {**LATENT, "posterior": {"name": "full"}, "prior": {"name": "mixture", "size": 2}}, BITS),
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),
 }
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]

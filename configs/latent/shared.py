@@ -18,7 +18,7 @@ VARIANTS = {
     "mnist": {"model": {"latent_dims": 40, **_CONVOLUTIONAL},
               "training": {"num_steps": 50_000, "eval_every": 2500, "checkpoint_every": 2500, **_UNROLLED}},
     # Any images of integers: with --config.data.path=FILE.
-    "images": {"model": {"latent_dims": 32, **_CONVOLUTIONAL},
+    "images": {"model": {**_CONVOLUTIONAL},
                "training": {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 1000, **_UNROLLED}},
     # Any table: with --config.data.path=FILE.
     "npz": {"model": {"latent_dims": 8}, "training": {"num_steps": 5000}},

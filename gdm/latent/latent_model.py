@@ -145,13 +145,8 @@ class LatentModel(abc.ABC):
     """Return minus the bound, in nats per example, its KL weighed as the fields say."""
     noise_key, infer_key, draw_key = jax.random.split(key, 3)
     inferred = self.infer(params, batch, infer_key)
-    shape = (batch["x"].shape[0], self.noise_dims)
-
-    def one(key: Key[Array, ""]) -> Draw:
-      return self.draw(params, carry, batch, inferred, jax.random.normal(key, shape), draw_key)
-
-    draws = jax.vmap(one)(jax.random.split(noise_key, self.num_samples)) if self.num_samples > 1 else (
-        jax.tree.map(lambda each: each[None], one(noise_key)))
+    noise = self.training_noise(noise_key, batch)
+    draws = self.draws(params, carry, batch, inferred, noise, draw_key)
     kl = jnp.mean(draws.kl, axis=0)
     elbo = jnp.mean(draws.reconstruction, axis=0) - jnp.sum(kl, axis=1)
     if self.num_samples > 1:
@@ -166,6 +161,21 @@ class LatentModel(abc.ABC):
     metrics = {"bound": Mean.of(bound), "elbo": Mean.of(elbo), "kl": Mean.of(jnp.sum(kl, axis=1)),
                "active_units": Mean.of(active)}
     return LossOutput(loss, metrics, carry)
+
+  def training_noise(self, key: Key[Array, ""], batch: Batch) -> Float[Array, "samples batch noise"]:
+    """Return the noise of all draws in an objective."""
+    return jax.random.normal(key, (self.num_samples, batch["x"].shape[0], self.noise_dims))
+
+  def draws(self, params: Params, carry: Carry, batch: Batch, inferred: PyTree,
+            noise: Float[Array, "samples batch noise"], key: Key[Array, ""] | None) -> Draw:
+    """Return several draws of every example, with a leading axis of them: computed as one large batch."""
+    num = noise.shape[0]
+
+    def again(tree: PyTree) -> PyTree:
+      return jax.tree.map(lambda each: jnp.concatenate([jnp.asarray(each)] * num), tree)
+
+    made = self.draw(params, carry, again(dict(batch)), again(inferred), noise.reshape(-1, noise.shape[2]), key)
+    return jax.tree.map(lambda each: each.reshape(num, -1, *each.shape[1:]), made)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:

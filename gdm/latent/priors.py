@@ -33,9 +33,6 @@ class Density(NamedTuple):
 class Prior(abc.ABC):
   """A distribution of latents; its parameters are groups of the whole model."""
 
-  def check(self, posterior: Posterior) -> None:
-    """Raise ConfigError where it cannot be the prior of such a posterior."""
-
   @abc.abstractmethod
   def init(self, key: Key[Array, ""], inputs: Float[Array, "batch *event"], z: Float[Array, "batch dims"]) -> Groups:
     """Return its groups of parameters, by the encoder's inputs and latents of some examples."""
@@ -82,6 +79,8 @@ class MixturePrior(Prior):
 class VampPrior(Prior):
   """A mixture of the posteriors of learned pseudo-inputs, all of one weight (Tomczak and Welling, arXiv:1705.07120).
 
+  The encoder is given no labels of pseudo-inputs, and the posterior's density must be known everywhere.
+
   Attributes:
     size: pseudo-inputs; they start as training examples.
   """
@@ -90,12 +89,6 @@ class VampPrior(Prior):
 
   def __post_init__(self) -> None:
     checks.at_least("prior.size", self.size, 1)
-
-  def check(self, posterior: Posterior) -> None:
-    if not isinstance(posterior, DensePosterior):
-      raise ConfigError(f"model.prior is 'vamp', a mixture of posteriors, but model.posterior is "
-                        f"{type(posterior).__name__}, whose density is known for its own draws only; choose "
-                        "posterior.name=diagonal or full.")
 
   def init(self, key: Key[Array, ""], inputs: Float[Array, "batch *event"], z: Float[Array, "batch dims"]) -> Groups:
     rows = jax.random.choice(key, inputs.shape[0], (self.size,), replace=inputs.shape[0] < self.size)
@@ -163,7 +156,7 @@ class ModelPrior(Prior):
     return Density(log_prob, lambda key, num: model.sample(own, {}, key, num).x)
 
 
-def prior_for(prior: Any, posterior: Posterior, dims: int) -> Prior:
+def prior_for(prior: Any, posterior: Posterior, dims: int, class_conditional: bool = False) -> Prior:
   """Return the prior, a model among them by the contract; checked.
 
   Raise ConfigError where it is neither, is of other latents, or cannot be the prior of such a posterior.
@@ -174,7 +167,13 @@ def prior_for(prior: Any, posterior: Posterior, dims: int) -> Prior:
   if isinstance(made, ModelPrior) and made.model.spec.event != (dims,):
     raise ConfigError(f"model.prior models events {made.model.spec.event}, but model.latent_dims is {dims}; the event "
                       f"must be ({dims},).")
-  made.check(posterior)
+  if isinstance(made, VampPrior) and not isinstance(posterior, DensePosterior):
+    raise ConfigError("model.prior is 'vamp', a mixture of posteriors, but model.posterior is "
+                      f"{type(posterior).__name__}, whose density is known for its own draws only; choose "
+                      "posterior.name=diagonal or full.")
+  if isinstance(made, VampPrior) and class_conditional:
+    raise ConfigError("model.prior is 'vamp', whose pseudo-inputs have no labels, but class_conditional is True; "
+                      "choose another prior.")
   return made
 
 

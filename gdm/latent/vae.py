@@ -57,7 +57,7 @@ class VAE(LatentModel):
     checks.at_least("latent_dims", self.latent_dims, 1)
     checks.one_of("gradient", self.gradient, GRADIENTS)
     output_for(self.output, self.spec)
-    prior_for(self.prior, self.posterior, self.latent_dims)
+    self.own_prior  # noqa: B018 - checks the prior
     if self.gradient == "doubly_reparametrized" and not isinstance(self.posterior, DensePosterior):
       raise ConfigError("gradient is 'doubly_reparametrized', which needs log q at given latents, but model.posterior "
                         f"is {type(self.posterior).__name__}; choose posterior.name=diagonal or full.")
@@ -69,7 +69,7 @@ class VAE(LatentModel):
   @property
   def own_prior(self) -> Prior:
     """The prior, of whichever kind."""
-    return prior_for(self.prior, self.posterior, self.latent_dims)
+    return prior_for(self.prior, self.posterior, self.latent_dims, self.class_conditional)
 
   @property
   def groups(self) -> tuple[str, ...]:
@@ -111,8 +111,13 @@ class VAE(LatentModel):
 
   def draw(self, params: Params, carry: Carry, batch: Batch, inferred: PyTree, noise: Float[Array, "batch noise"],
            key: Key[Array, ""] | None) -> Draw:
-    z, log_q = self.posterior.draw(params["encoder"]["posterior"], inferred, noise)
-    return self._weighed(params, batch, inferred, z, log_q, key)
+    """Return a draw; where `inferred` is a pair, z is made by the first features and log q is by the second."""
+    features, scored = inferred if isinstance(inferred, tuple) else (inferred, None)
+    z, log_q = self.posterior.draw(params["encoder"]["posterior"], features, noise)
+    if scored is not None:
+      assert isinstance(self.posterior, DensePosterior)
+      log_q = self.posterior.log_prob(scored, z)
+    return self._weighed(params, batch, features, z, log_q, key)
 
   def centre(self, params: Params, inferred: PyTree) -> Float[Array, "batch dims"]:
     return self.posterior.centre(params["encoder"]["posterior"], inferred)
@@ -167,17 +172,12 @@ class VAE(LatentModel):
                              key: Key[Array, ""]) -> Float[Array, ""]:
     """Return a number of value 0 with the gradient: weights w of decoder and prior, w^2 of the encoder, through z."""
     noise_key, infer_key, draw_key = jax.random.split(key, 3)
-    features = self.infer(params, batch, infer_key)
+    features, noise = self.infer(params, batch, infer_key), self.training_noise(noise_key, batch)
     constant, fixed = jax.lax.stop_gradient(features), jax.lax.stop_gradient(params)
-    assert isinstance(self.posterior, DensePosterior)
-    posterior, shape = self.posterior, (batch["x"].shape[0], self.latent_dims)
 
     def log_weights(params: Params, features: Float[Array, "batch features"]) -> Float[Array, "samples batch"]:
-      def one(key: Key[Array, ""]) -> Float[Array, " batch"]:
-        z, _ = posterior.draw({}, features, jax.random.normal(key, shape))
-        return self._weighed(params, batch, constant, z, posterior.log_prob(constant, z), draw_key).log_weight
-
-      return jax.vmap(one)(jax.random.split(noise_key, self.num_samples))
+      # Of the posterior's parameters, z alone has a gradient; log q has none but through z.
+      return self.draws(params, carry, batch, (features, constant), noise, draw_key).log_weight
 
     by_decoder = log_weights({**params, "encoder": fixed["encoder"]}, constant)
     by_encoder = log_weights(fixed, features)

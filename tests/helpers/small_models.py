@@ -59,6 +59,11 @@ SMALL = {
     "tilted": ({"base": {"name": "realnvp", "num_layers": 2, "hidden": (4,)}, "network": PERCEPTRON, "num_steps": 1,
                 "chains_per_shard": 3}, DataSpec((3,), None)),
 }
+LATENT = {"latent_dims": 2, "encoder": {"name": "mlp", "hidden": (6,)}, "decoder": {"name": "mlp", "hidden": (6,)}}
+SMALL |= {
+    "vae": ({**LATENT, "prior": {"name": "vamp", "size": 3}}, BITS),
+    "iwae": ({**LATENT, "num_samples": 3}, DataSpec((3,), None)),
+}
 
 # The same of models that are solved, and of those made of others.
 SOLVED = {
