@@ -1,7 +1,6 @@
 """What holds for every autoregressive model of images: exact, causal, and the same in one pass or pixel by pixel."""
 
 import dataclasses
-import functools
 import importlib
 
 import jax
@@ -9,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.enumeration import assert_completions_match, assert_samples_match, assert_sums_to_one, log_probs, states_of
+from helpers.image_models import COLOUR, GREY, LARGER, LARGER_COLOUR, SMALL, build, image_model
 from helpers.token_models import (
+  assert_every_parameter_moves,
   assert_samples_are_the_naive_ones,
   by_steps,
   dependence,
   in_one_pass,
-  moved_from_start,
   some,
-  token_model,
   train,
 )
 
@@ -30,22 +29,6 @@ from gdm.networks.from_data import is_from_data
 from gdm.runs import registry
 
 KEY = jax.random.key(0)
-GREY = DataSpec((2, 2, 1), 4)
-COLOUR = DataSpec((2, 2, 3), 2)
-LARGER = DataSpec((4, 5, 1), 5)
-LARGER_COLOUR = DataSpec((3, 4, 3), 3)
-
-# Registry name -> fields of the network of a small one. A new model gets a line here.
-SMALL = {
-    "pixelcnn": {"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6, "located": True},
-    "gated_pixelcnn": {"width": 6, "num_layers": 3, "first_size": 3, "skip_width": 6, "located": True},
-    "pixelsnail": {"width": 6, "num_blocks": 2, "num_layers": 1, "first_size": 3, "head_size": 4, "head_width": 6,
-                   "located": True},
-    "row_lstm": {"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6, "located": True},
-    "diagonal_bilstm": {"width": 6, "num_layers": 2, "first_size": 3, "head_width": 6, "located": True},
-    "pixelcnn_pp": {"width": 6, "num_blocks": 1, "num_scales": 1, "first_size": 3, "located": True},
-}
-SECTIONS = {"pixelcnn_pp": {"pixels": {"mixture_size": 3}}}
 # Of those whose every value sees all values before it: fields with which no rectifier hides that.
 SEES_ALL = {
     "gated_pixelcnn": {"width": 12, "skip_width": 24, "num_layers": 5},
@@ -68,12 +51,6 @@ def of_each(names, grey, colour, others_are_slow=False):
 each_of_each_image = of_each(SMALL, LARGER, LARGER_COLOUR)
 each_in_each_space, slowly_in_each_space = of_each(SMALL, GREY, COLOUR), of_each(SMALL, GREY, COLOUR, True)
 slowly_of_each_image = of_each(SMALL, LARGER, LARGER_COLOUR, True)
-
-
-@functools.lru_cache
-def build(name, spec, **fields):
-  model = token_model(name, spec, SECTIONS.get(name), **{**SMALL[name], **fields})
-  return model, *moved_from_start(model)
 
 
 @pytest.mark.fast_cases("row_lstm")
@@ -148,11 +125,47 @@ def test_logits_depend_on_everything_that_comes_before_and_on_nothing_else(name,
   np.testing.assert_array_equal(seen, np.tri(spec.num_dims, k=-1, dtype=bool))
 
 
+# Registry name -> wider fields; the mask of each layer, "" where all channels are seen; and how many pixels layers see,
+# one unless named. The first convolution sees its own pixel too where there are colours.
+LAYERS = {
+    "pixelcnn": ({"width": 24, "head_width": 24},
+                 {"first": "A", "narrow": "B", "convolution": "B", "widen": "B", "hidden": "B", "readout": "B"},
+                 {"first": 4, "convolution": 5}),
+    "gated_pixelcnn": ({"width": 12, "skip_width": 24, "num_layers": 2},
+                       {"vertical": "", "across": "", "horizontal": "B", "to_skip": "B", "to_residual": "B",
+                        "hidden": "B", "readout": "B"}, {"vertical": 6, "horizontal": 2}),
+    "pixelsnail": ({"width": 12, "heads": 6, "head_width": 24},
+                   {"first": "A", "convolution": "B", "gates": "B", "query": "B", "key": "", "value": "",
+                    "key_of_code": "", "value_of_code": "", "out": "B", "hidden": "B", "readout": "B"},
+                   {"first": 4, "convolution": 5}),
+    "row_lstm": ({"width": 12, "head_width": 24},
+                 {"first": "A", "of_inputs": "B", "layers_0": "", "layers_1": "", "to_residual": "B", "hidden": "B",
+                  "readout": "B"}, {"first": 4, "of_inputs": 2, "layers_0": 3, "layers_1": 3}),
+    "diagonal_bilstm": ({"width": 12, "head_width": 24},
+                        {"first": "A", "rightwards": "B", "leftwards": "", "of_codes": "", "layers_0": "",
+                         "layers_1": "", "to_residual": "B", "hidden": "B", "readout": "B"},
+                        {"first": 4, "layers_0": 2, "layers_1": 2}),
+}
+
+
+@pytest.mark.fast_cases("pixelsnail-colour")
+@of_each(LAYERS, LARGER, LARGER_COLOUR)
+def test_every_parameter_moves_but_those_of_masked_channels(name, spec):
+  fields, masks, taps = LAYERS[name]
+  in_colour = spec is LARGER_COLOUR
+  taps, others = {**dict.fromkeys(masks, 1), **taps}, None
+  if name == "gated_pixelcnn":  # its first layer is the first convolution
+    others = {"layers_0": ({"horizontal": "A"}, {"vertical": 3, "horizontal": 1 + in_colour})}
+  else:
+    taps["first"] += in_colour
+  assert_every_parameter_moves(image_model(name, spec, dropout=0.1, **fields), masks, taps, others)
+
+
 @pytest.mark.slow
 @first_and_slowly_others
 def test_dropout_is_of_training_alone(name):
   model, params, carry = build(name, COLOUR)
-  noisy = token_model(name, COLOUR, SECTIONS.get(name), **SMALL[name], dropout=0.5)
+  noisy = image_model(name, COLOUR, dropout=0.5)
   batch = {"x": some(COLOUR)}
   loss = jax.jit(lambda key: noisy.loss(params, carry, batch, key, jnp.int32(0)).loss)
   assert loss(jax.random.key(0)) != loss(jax.random.key(1))
@@ -186,7 +199,30 @@ def test_levels_of_all_kinds(name, levels):
 ])
 def test_fields_that_cannot_be(name, spec, fields, error, message):
   with pytest.raises(error, match=message):
-    token_model(name, spec, SECTIONS.get(name), **{**SMALL[name], **fields})
+    image_model(name, spec, **fields)
+
+
+@pytest.mark.parametrize(("names", "spec", "fields", "message"), [
+    ("pixelcnn gated_pixelcnn row_lstm diagonal_bilstm", COLOUR, {"width": 8},
+     "network.width is 8; it must be a positive multiple of the image's channels, 3"),
+    ("pixelcnn row_lstm diagonal_bilstm", COLOUR, {"head_width": 8}, "network.head_width is 8"),
+    ("gated_pixelcnn", COLOUR, {"skip_width": 8}, "network.skip_width is 8"),
+    ("pixelsnail", COLOUR, {"heads": 4},
+     "network.heads is 4; it must be a positive multiple of the image's channels, 3"),
+    ("pixelsnail", COLOUR, {"head_size": 0}, "network.head_size is 0; it must be at least 1"),
+    ("pixelcnn gated_pixelcnn pixelsnail pixelcnn_pp row_lstm", GREY, {"kernel_size": 4},
+     "network.kernel_size is 4; it must be odd"),
+    ("row_lstm", LARGER, {"kernel_size": 1}, "network.kernel_size is 1; it must be odd and at least 3"),
+    ("gated_pixelcnn row_lstm diagonal_bilstm", GREY, {"num_layers": 0}, "network.num_layers is 0"),
+    ("pixelcnn", GREY, {"num_blocks": 0}, "network.num_blocks is 0"),
+    ("pixelcnn_pp", GREY, {"num_scales": 0}, "network.num_scales is 0"),
+    ("pixelcnn_pp", DataSpec((4, 6, 1), 4), {"num_scales": 3},
+     "network.num_scales is 3, .* multiples of 4; images of 4 x 6 are not"),
+])
+def test_fields_of_some_networks_that_cannot_be(names, spec, fields, message):
+  for name in names.split():
+    with pytest.raises(ConfigError, match=message):
+      image_model(name, spec, **fields)
 
 
 def test_only_networks_that_take_labels_are_conditional_on_them():

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.enumeration import assert_sums_to_one, log_probs, states_of
-from helpers.token_models import by_steps, in_one_pass, some, token_model, train
+from helpers.image_models import COLOUR, GREY, image_model
+from helpers.token_models import by_steps, in_one_pass, some, train
 
 from gdm.autoregressive.images.pixel_codes import image_codes
 from gdm.autoregressive.images.pixels import MIN_LOG_SCALE
@@ -15,12 +16,8 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 
 KEY = jax.random.key(0)
-GREY = DataSpec((2, 2, 1), 4)
-COLOUR = DataSpec((2, 2, 3), 2)
 LARGER = DataSpec((4, 4, 1), 5)
 LARGER_COLOUR = DataSpec((4, 6, 3), 3)
-FIELDS = {"width": 6, "num_blocks": 1, "num_scales": 1, "first_size": 3, "located": True}
-MIXTURE = {"pixels": {"mixture_size": 3}}
 names = ["grey", "colour at two scales"]
 each_space = pytest.mark.parametrize(("spec", "num_scales"), [(GREY, 1), (COLOUR, 2)], ids=names)
 each_image = pytest.mark.parametrize(("spec", "num_scales"), [(LARGER, 1), (LARGER_COLOUR, 2)], ids=names)
@@ -29,7 +26,7 @@ each_image = pytest.mark.parametrize(("spec", "num_scales"), [(LARGER, 1), (LARG
 @functools.lru_cache
 def build(spec, num_scales=1, **fields):
   """A model, and parameters far from their start, so that no property holds by a zero."""
-  model = token_model("pixelcnn_pp", spec, MIXTURE, **{**FIELDS, "num_scales": num_scales, **fields})
+  model = image_model("pixelcnn_pp", spec, num_scales=num_scales, **fields)
   shapes, carry = jax.eval_shape(model.init, KEY, {"x": some(spec)})
   rng = np.random.default_rng(1)
 
@@ -130,17 +127,6 @@ def test_mixtures_as_narrow_and_as_wide_as_can_be_have_finite_probabilities():
   assert np.isnan(log_probs(model, params, carry, np.full_like(x, 2))).all()
 
 
-@pytest.mark.parametrize(("spec", "fields", "message"), [
-    (GREY, {"kernel_size": 4}, "network.kernel_size is 4; it must be odd"),
-    (GREY, {"num_scales": 0}, "network.num_scales is 0"),
-    (DataSpec((4, 6, 1), 4), {"num_scales": 3},
-     "network.num_scales is 3, .* multiples of 4; images of 4 x 6 are not"),
-])
-def test_fields_that_cannot_be(spec, fields, message):
-  with pytest.raises(ConfigError, match=message):
-    token_model("pixelcnn_pp", spec, MIXTURE, **{**FIELDS, **fields})
-
-
 def test_a_mixture_has_a_component():
   with pytest.raises(ConfigError, match=r"pixels\.mixture_size is 0; it must be at least 1"):
-    token_model("pixelcnn_pp", GREY, {"pixels": {"mixture_size": 0}}, **FIELDS)
+    image_model("pixelcnn_pp", GREY, {"pixels": {"mixture_size": 0}})
