@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.analytic import GAUSSIAN, PATHS, TWO
+from diffusion.analytic import GAUSSIAN, PATHS, TWO, Counting
 
 from gdm.diffusion.bound import (
   diffusion_loss,
@@ -26,18 +26,6 @@ from gdm.diffusion.weightings import DiscreteVLB
 from gdm.errors import ConfigError
 
 KEY = jax.random.key(0)
-
-
-class Counting:
-  def __init__(self, function):
-    self.function, self.calls = function, 0
-
-  def __call__(self, x, t):
-    jax.debug.callback(self._called)
-    return self.function(x, t)
-
-  def _called(self):
-    self.calls += 1
 
 
 def at_the_end(mixture, path, out):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.analytic import GAUSSIAN, PATHS, TWO, moved
+from diffusion.analytic import GAUSSIAN, PATHS, TWO, Counting, moved
 
 from gdm.diffusion.ode import Tolerance
 from gdm.diffusion.paths.path import prior_scale
@@ -48,20 +48,6 @@ CASES = {
     "dpm_solver_flow": (DPMSolver(), "rectified_flow", LogSNRGrid(), 40),
     "adaptive": (Adaptive(Tolerance(1e-3, 1e-3)), "vp_linear", UniformGrid(), 1),
 }
-
-
-class Counting:
-  """A denoising function that counts the calls of the compiled program."""
-
-  def __init__(self, function):
-    self.function, self.calls = function, 0
-
-  def __call__(self, x, t):
-    jax.debug.callback(self._called)
-    return self.function(x, t)
-
-  def _called(self):
-    self.calls += 1
 
 
 class At:
