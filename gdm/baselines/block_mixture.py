@@ -21,11 +21,12 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import em, examples, seeding, tables
+from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
 from gdm.distributions import blocks
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params, PyTree, Samples
 
 # Examples among which k-means++ looks for starting points.
 SEEDING_EXAMPLES = 4000
@@ -42,7 +43,7 @@ CONCENTRATION_RANGE = (1e-2, 1e4)
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockMixture:
+class BlockMixture(Solved):
   """p(x) = sum_k w_k prod_b p_k(x_b) over the blocks b of `spec.blocks`, or over the dimensions where it is ().
 
   Parameters: "log_weights" [components], `REMOVED` for removed ones; "logits" [components, dims + blocks], the
@@ -87,10 +88,6 @@ class BlockMixture:
       raise SpecError(f"model.min_count is {self.min_count}; it must be at least 0, a number of examples.")
     if not 0.0 < self.seed_weight < 1.0:
       raise SpecError(f"model.seed_weight is {self.seed_weight}; it must be in (0, 1).")
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
 
   @property
   def _blocks(self) -> blocks.Blocks:

@@ -12,17 +12,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import examples, tables
+from gdm.baselines.solved import SolvedDiscrete
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, Samples
+from gdm.model import Batch, Carry, Params, Samples
 
 # Pair counts are [dims * levels, dims * levels] in float64: 512 MiB at this width.
 MAX_WIDTH = 2**13
 
 
 @dataclasses.dataclass(frozen=True)
-class ChowLiu:
+class ChowLiu(SolvedDiscrete):
   """p(x) = p(x_root) prod_d p(x_d | x_parent(d)), the tree of largest total mutual information.
 
   Parameters: "logits" [dims, levels of the parent, levels] (all rows of the root are its marginal); "parents" [dims],
@@ -43,14 +44,6 @@ class ChowLiu:
     if self.levels * self.spec.num_dims > MAX_WIDTH:
       raise SpecError(f"a Chow-Liu tree counts all pairs: dimensions times levels is {self.spec.num_dims} x "
                       f"{self.levels}, which must be at most {MAX_WIDTH}; add a `quantize` or `binarize` transform.")
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
-
-  @property
-  def levels(self) -> int:
-    return self.spec.require_discrete("ChowLiu")
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Uniform tables along a chain."""

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.baselines import em, examples, seeding
+from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError, nearest
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params, PyTree, Samples
 
 # Examples among which k-means++ looks for starting points.
 SEEDING_EXAMPLES = 4000
@@ -22,7 +23,7 @@ CONSTANT_VARIANCE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianMixture:
+class GaussianMixture(Solved):
   """p(x) = sum_k w_k N(x; mean_k, factor_k factor_k^T).
 
   Parameters: "log_weights" [components]; "mean" [components, dims]; "factor": standard deviations [components, dims]
@@ -60,10 +61,6 @@ class GaussianMixture:
     if self.alpha < 0.0:
       raise SpecError(f"model.alpha is {self.alpha}; it must not be negative.")
     self._schedule.check()
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
 
   @property
   def _schedule(self) -> em.Schedule:

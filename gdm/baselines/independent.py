@@ -9,15 +9,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from gdm.baselines import examples, tables
+from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
 from gdm.distributions import categorical
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params, PyTree, Samples
 
 
 @dataclasses.dataclass(frozen=True)
-class Independent:
+class Independent(Solved):
   """p(x) = prod_d p(x_d), each factor by its empirical frequencies or moments.
 
   Attributes:
@@ -36,10 +37,6 @@ class Independent:
       self.spec.require_whole("Independent")
     if not self.variance_floor > 0:
       raise SpecError(f"model.variance_floor is {self.variance_floor}; it must be above 0.")
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
 
   @property
   def _law(self) -> "_Categorical | _Gaussian":

@@ -9,18 +9,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import em, examples, seeding, tables
+from gdm.baselines.solved import SolvedDiscrete
 from gdm.dataspec import DataSpec
 from gdm.distributions import categorical
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params, PyTree, Samples
 
 # Examples among which k-means++ looks for starting points.
 SEEDING_EXAMPLES = 4000
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(SolvedDiscrete):
   """p(x) = sum_k w_k prod_d p_k(x_d).
 
   Parameters: "log_weights" [components]; "logits" [components, dims, levels], both log-probabilities.
@@ -52,14 +53,6 @@ class Mixture:
     if not 0.0 < self.seed_weight < 1.0:
       raise SpecError(f"model.seed_weight is {self.seed_weight}; it must be in (0, 1).")
     self._schedule.check()
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
-
-  @property
-  def levels(self) -> int:
-    return self.spec.require_discrete("Mixture")
 
   @property
   def _schedule(self) -> em.Schedule:

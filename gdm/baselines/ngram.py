@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import examples, kneser_ney
+from gdm.baselines.solved import SolvedDiscrete
 from gdm.batches import num_real
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
@@ -17,13 +18,13 @@ from gdm.inference import continuation
 from gdm.inference.ancestral import ancestral
 from gdm.inference.generation import Generated, TokenChoice
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params, PyTree, Samples
 
 NOWHERE = -1  # in place of the node of a context that was never seen
 
 
 @dataclasses.dataclass(frozen=True)
-class NGram:
+class NGram(SolvedDiscrete):
   """p(x) = prod_t p(x_t | x_{t-n+1}, ..., x_{t-1}), the same at all places; a sequence begins with a token of its own.
 
   Parameters: the arrays of `gdm.baselines.kneser_ney.NGramWeights`, padded to the capacity: "first" [capacity + 2],
@@ -45,15 +46,6 @@ class NGram:
     for name in ("order", "capacity"):
       if getattr(self, name) < 1:
         raise SpecError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
-
-  @property
-  def levels(self) -> int:
-    """Size of the vocabulary."""
-    return self.spec.require_discrete("NGram")
 
   @property
   def num_steps(self) -> int:

@@ -9,14 +9,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm.baselines import examples, tables
+from gdm.baselines.solved import SolvedDiscrete
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params, Samples
+from gdm.model import Batch, Carry, Params, Samples
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Table(SolvedDiscrete):
   """p(x) as one smoothed frequency per state. Parameters: log-probabilities "logits" [levels^dims].
 
   State x has index sum_d x_d levels^d.
@@ -41,14 +42,6 @@ class Table:
       raise SpecError(f"a full table of {self.spec.num_dims} dimensions with {levels} levels has "
                       f"{levels}^{self.spec.num_dims} states, more than model.max_states ({self.max_states}); take "
                       "fewer dimensions or levels, or another model.")
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
-
-  @property
-  def levels(self) -> int:
-    return self.spec.require_discrete("Table")
 
   @property
   def num_states(self) -> int:

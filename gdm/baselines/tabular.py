@@ -9,17 +9,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
 from gdm.baselines import examples, tables
-from gdm.dataspec import DataSpec
-from gdm.model import Batch, Carry, Objective, Params, Samples
+from gdm.baselines.solved import SolvedDiscrete
+from gdm.model import Batch, Carry, Params, Samples
 
 
-class Tabular(abc.ABC):
+class Tabular(SolvedDiscrete, abc.ABC):
   """A model of discrete data with a table for each dimension given its parents (`gdm.baselines.tables`).
 
   Parameters: "logits" [rows, levels].
   """
 
-  spec: DataSpec
   alpha: float
 
   @property
@@ -31,14 +30,6 @@ class Tabular(abc.ABC):
   @abc.abstractmethod
   def dims_in_order(self) -> Sequence[int]:
     """Dimensions in an order in which parents come before children."""
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return ()
-
-  @property
-  def levels(self) -> int:
-    return self.spec.require_discrete(type(self).__name__)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Return uniform tables."""
