@@ -17,12 +17,12 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Interval, combined, mean_half, plus_minus
 from gdm.evaluation.likelihood import HostBatch, SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.of_model import OfModel
 from gdm.likelihood import Kind
-from gdm.model import Carry, HasLikelihoods, HasLogLikelihood, HasUnnormalized, Model, Objective, Params
+from gdm.model import Carry, HasLikelihoods, HasLogLikelihood, HasUnnormalized, Model, Params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,21 +96,10 @@ class Bracket:
 
 
 @dataclasses.dataclass(frozen=True)
-class _UpToConstant:
+class _UpToConstant(OfModel):
   """A model without its own log-likelihood, so that the evaluator asks for its log Z."""
 
   model: Any
-
-  @property
-  def spec(self) -> DataSpec:
-    return self.model.spec
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return self.model.objectives
-
-  def init(self, key, batch):
-    return self.model.init(key, batch)
 
   def unnormalized_log_prob(self, params, carry, batch):
     return self.model.unnormalized_log_prob(params, carry, batch)

@@ -8,16 +8,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Int
 
-from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
+from gdm.evaluation.of_model import OfModel
 from gdm.likelihood import LogLikelihood, mix
-from gdm.model import Batch, Carry, Objective, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class OverLabels:
+class OverLabels(OfModel):
   """A class-conditional model as one of examples alone, by summing over the labels.
 
   Attributes:
@@ -27,17 +26,6 @@ class OverLabels:
 
   model: Any
   log_prior: tuple[float, ...]
-
-  @property
-  def spec(self) -> DataSpec:
-    return self.model.spec
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return self.model.objectives
-
-  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    return self.model.init(key, batch)
 
   def log_likelihood(self, params, carry, batch, key, num_samples=1) -> LogLikelihood:
     """Return log p(x) in nats, of the kind that a mixture of the model's numbers has; batch["y"] is not looked at.

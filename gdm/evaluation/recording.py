@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
 from gdm.errors import SpecError
+from gdm.evaluation.of_model import OfModel
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, Objective, Params
+from gdm.model import Batch, Carry, Params
 
 # Share of a column's values that repeat, from which on it counts as recorded: float32 alone makes a few collide.
 MIN_REPEATED = 0.01
@@ -63,7 +63,7 @@ class Recording:
 
 
 @dataclasses.dataclass(frozen=True)
-class OverCells:
+class OverCells(OfModel):
   """A model of densities as one of probabilities: of the cell of the record that an example lies in.
 
   The integral over the cell is estimated by importance sampling, from boxes of several sizes about the example, so that
@@ -90,17 +90,6 @@ class OverCells:
   @classmethod
   def of(cls, model: Any, recording: Recording, num_points: int = 40) -> "OverCells":
     return cls(model, tuple(recording.step.tolist()), tuple(recording.origin.tolist()), num_points)
-
-  @property
-  def spec(self) -> DataSpec:
-    return self.model.spec
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return self.model.objectives
-
-  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    return self.model.init(key, batch)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
