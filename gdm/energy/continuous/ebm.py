@@ -5,6 +5,7 @@ Perceptrons and convolutions grow at most linearly at infinity, so that with the
 model, of energy zero, is the reference itself.
 """
 
+import abc
 import dataclasses
 import math
 
@@ -12,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gdm import checks
-from gdm.dataspec import DataSpec
 from gdm.energy.continuous.chains import Energy, PathBase, gaussian_base
 from gdm.energy.continuous.network_energy import NetworkEnergy
 from gdm.inference.quadrature import Box
@@ -22,14 +22,11 @@ DEVIATIONS = 8.0  # of the reference, within which quadrature looks
 
 
 @dataclasses.dataclass(frozen=True)
-class EBM(NetworkEnergy):
-  """A network's energy on a Gaussian reference; see `NetworkEnergy` for the other attributes.
+class OnGaussian(NetworkEnergy, abc.ABC):
+  """An energy with a Gaussian reference of standardized data; see `NetworkEnergy` for the other attributes.
 
   Attributes:
     reference: deviation of the Gaussian reference, in deviations of the data.
-
-  Example:
-    model = EBM(DataSpec((2,), None), network=MLPEnergy(hidden=(64, 64)), objective="cd")
   """
 
   reference: float = 1.0
@@ -37,14 +34,6 @@ class EBM(NetworkEnergy):
   def __post_init__(self) -> None:
     super().__post_init__()
     checks.positive("model.reference", self.reference)
-
-  @property
-  def objectives(self) -> tuple[Objective, ...]:
-    return (self.energy_objective(),)
-
-  def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
-    outputs = self.network_outputs(params)
-    return lambda u: outputs(u) + reference_energy(u, self.reference)
 
   def base_of(self, params: Params, carry: Carry) -> PathBase:
     return gaussian_base(params["base"])
@@ -55,6 +44,32 @@ class EBM(NetworkEnergy):
   def box(self, params: Params) -> Box:
     return self.centred_box(params, DEVIATIONS * self.reference)
 
+  def reference_energy(self, u: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+    """Return |u|^2 / (2 reference^2)."""
+    return 0.5 * jnp.sum(jnp.square(u / self.reference), axis=tuple(range(1, u.ndim)))
+
+  @property
+  def reference_log_normalizer(self) -> float:
+    """The log of the integral of exp(-reference_energy), in nats."""
+    return self.spec.num_dims * math.log(self.reference * math.sqrt(2.0 * math.pi))
+
+
+@dataclasses.dataclass(frozen=True)
+class EBM(OnGaussian):
+  """A network's energy on a Gaussian reference; see `OnGaussian` for the attributes.
+
+  Example:
+    model = EBM(DataSpec((2,), None), network=MLPEnergy(hidden=(64, 64)), objective="cd")
+  """
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (self.energy_objective(),)
+
+  def energy(self, params: Params, carry: Carry, condition: Array | None = None) -> Energy:
+    outputs = self.network_outputs(params)
+    return lambda u: outputs(u) + self.reference_energy(u)
+
   def checked_condition(self, condition: Array | None, num: int, start: str) -> None:
     checks.unconditional(self, condition)
 
@@ -64,14 +79,4 @@ class EBM(NetworkEnergy):
 
   @property
   def first_log_normalizer(self) -> float:
-    return reference_log_normalizer(self.spec, self.reference)
-
-
-def reference_energy(u: Float[Array, "batch *event"], reference: float) -> Float[Array, " batch"]:
-  """Return |u|^2 / (2 reference^2)."""
-  return 0.5 * jnp.sum(jnp.square(u / reference), axis=tuple(range(1, u.ndim)))
-
-
-def reference_log_normalizer(spec: DataSpec, reference: float) -> float:
-  """Return the log of the integral of exp(-reference_energy), in nats."""
-  return spec.num_dims * math.log(reference * math.sqrt(2.0 * math.pi))
+    return self.reference_log_normalizer

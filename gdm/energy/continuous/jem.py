@@ -14,27 +14,23 @@ from jaxtyping import Array, Float, Int, Key
 
 from gdm import checks
 from gdm.batches import nan_unless_valid, require_labels
-from gdm.energy.continuous.chains import Energy, PathBase, gaussian_base
-from gdm.energy.continuous.ebm import DEVIATIONS, reference_energy, reference_log_normalizer
-from gdm.energy.continuous.network_energy import NetworkEnergy
+from gdm.energy.continuous.chains import Energy
+from gdm.energy.continuous.ebm import OnGaussian
 from gdm.errors import ConfigError, SpecError
-from gdm.inference.quadrature import Box
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class JEM(NetworkEnergy):
-  """A network's logits as an energy; see `NetworkEnergy` for the other attributes.
+class JEM(OnGaussian):
+  """A network's logits as an energy; see `OnGaussian` for the other attributes.
 
   Trained on -log p(x) by its objective and -log p(y | x), which make -log p(x, y) where their weights are one
   (equation 8). Likelihoods and completions are of x alone; draws are of x, or of x given labels.
 
   Attributes:
-    reference: deviation of the Gaussian reference, in deviations of the data.
     classifier_weight: weight of -log p(y | x).
   """
 
-  reference: float = 1.0
   classifier_weight: float = 1.0
 
   def __post_init__(self) -> None:
@@ -42,7 +38,6 @@ class JEM(NetworkEnergy):
       raise SpecError("a joint energy model is one of labels, but the data has none (spec.num_classes is None); choose "
                       "ebm, or data with labels.")
     super().__post_init__()
-    checks.positive("model.reference", self.reference)
     checks.at_least("model.classifier_weight", self.classifier_weight, 0)
 
   @property
@@ -60,7 +55,7 @@ class JEM(NetworkEnergy):
 
   @property
   def first_log_normalizer(self) -> float:
-    return reference_log_normalizer(self.spec, self.reference) + math.log(self.outputs)
+    return self.reference_log_normalizer + math.log(self.outputs)
 
   def logits(self, params: Params) -> Callable[[Float[Array, "batch *event"]], Float[Array, "batch classes"]]:
     """Return g, of standardized values, in nats."""
@@ -70,17 +65,8 @@ class JEM(NetworkEnergy):
     """Return -log f(u) in nats; given labels, -log f(u, y)."""
     logits = self.logits(params)
     if condition is None:
-      return lambda u: -jax.nn.logsumexp(logits(u), axis=1) + reference_energy(u, self.reference)
-    return lambda u: reference_energy(u, self.reference) - _at(logits(u), condition)
-
-  def base_of(self, params: Params, carry: Carry) -> PathBase:
-    return gaussian_base(params["base"])
-
-  def init_base(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    return {}, {}
-
-  def box(self, params: Params) -> Box:
-    return self.centred_box(params, DEVIATIONS * self.reference)
+      return lambda u: -jax.nn.logsumexp(logits(u), axis=1) + self.reference_energy(u)
+    return lambda u: self.reference_energy(u) - _at(logits(u), condition)
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """Return the objective's loss of x, and `classifier_weight` times the cross-entropy of the labels in nats.
