@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from gdm.errors import ConfigError
+from gdm import checks
 from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.coupling import Alternate, Checkerboard, Halves
 from gdm.flows.bijections.reshaping import Reshape
@@ -44,8 +44,7 @@ class RealNVP(Flow):
   @property
   def bijection(self) -> Bijection:
     for name in ("num_scales", "num_layers"):
-      if getattr(self, name) < 1:
-        raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+      checks.at_least(name, getattr(self, name), 1)
     return self._of_images() if self.spec.is_image else self._of_vectors()
 
   def _of_vectors(self) -> Bijection:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from gdm.errors import ConfigError
+from gdm import checks
 from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.coupling import Halves
 from gdm.flows.bijections.linear import LULinear
@@ -48,8 +48,7 @@ class SplineCoupling(Flow):
   @property
   def bijection(self) -> Bijection:
     for name in ("num_scales", "num_steps"):
-      if getattr(self, name) < 1:
-        raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+      checks.at_least(name, getattr(self, name), 1)
     transform, context = RationalQuadratic(self.num_bins, self.bound), self.context_width
     if self.spec.is_image:
       def at(event):

@@ -21,7 +21,6 @@ from gdm.flows.bijections.coupling import (
 from gdm.flows.bijections.elementwise import Logit, ScaleShift, Standardize
 from gdm.flows.bijections.linear import Linear, LULinear
 from gdm.flows.bijections.normalization import ActNorm, BatchNorm
-from gdm.flows.bijections.permutation import Permutation, Reverse
 from gdm.flows.bijections.reshaping import Reshape, Split, Squeeze, multi_scale
 from gdm.flows.bijections.transforms import Additive, Affine, ElementwiseTransform, RationalQuadratic
 from gdm.flows.bijections.whitening import Whiten
@@ -128,9 +127,6 @@ CASES: dict[str, Case] = {
     "standardize": Case(lambda: Standardize((1.0, -2.0, 0.5), (0.1, 1.0, 7.0)), (3,), learned=False),
     "logit": Case(Logit, (3,), inputs=uniform, extremes=(0.0, 1e-7, 0.5, 1.0 - 1e-7, 1.0), learned=False),
     "logit_sharp": Case(lambda: Logit(1e-6), (3,), inputs=uniform, extremes=(0.0, 1e-7, 1.0), learned=False),
-    "permutation": Case(lambda: Permutation(seed=3), (2, 5), learned=False),
-    "permutation_whole": Case(lambda: Permutation(seed=3, whole=True), (2, 2, 2), learned=False),
-    "reverse": Case(Reverse, (4,), learned=False),
     "linear": Case(Linear, (2, 1, 3)),
     "linear_vector": Case(Linear, (4,)),
     "lu_linear": Case(LULinear, (2, 1, 3)),
@@ -153,7 +149,7 @@ CASES: dict[str, Case] = {
     "checkerboard": Case(lambda: image_coupling(Checkerboard(), (3, 3, 1), 2), (3, 3, 1), context=2),
     "checkerboard_flip": Case(lambda: image_coupling(Checkerboard(flip=True), (2, 3, 2)), (2, 3, 2)),
     "channels": Case(lambda: image_coupling(Halves(), (2, 2, 4), 2), (2, 2, 4), context=2),
-    "chain": Case(lambda: Chain([ActNorm(), vector_coupling(Halves(), Affine(), (3,)), Reverse(),
+    "chain": Case(lambda: Chain([ActNorm(), vector_coupling(Halves(), Affine(), (3,)), LULinear(),
                                  Inverse(vector_coupling(Halves(), Affine(), (3,)))]), (3,)),
     "spline_coupling": Case(spline_coupling, (5,), context=2),
     **{name: Case(functools.partial(autoregressive, fields), (4,), fields.get("context", 0), masked=masked(fields))
