@@ -20,13 +20,11 @@ from gdm.autoregressive.images.masked_convolution import (
   HERE,
   MaskedConvolution,
   Offsets,
-  above_and_left,
   empty_ring,
   put,
   ring_neighbours,
   rows_above,
 )
-from gdm.autoregressive.images.pixel_codes import num_codes, put_value
 from gdm.autoregressive.images.pixel_lstm import CELL, GATES, PixelLSTM, by_gate, recur
 from gdm.dataspec import DataSpec
 from gdm.networks.dropout import dropout
@@ -181,16 +179,15 @@ class DiagonalBiLSTM(PixelLSTM):
     return DiagonalLayer(self.width, self.event[-1], self.num_layers, index == 0, self.dropout)
 
   def init_cache(self, num, dtype, y=None) -> DiagonalBiLSTMCache:
-    _, columns, channels = self.event
-    codes = empty_ring(above_and_left(self.first_size), columns, num, channels * num_codes(self.levels), dtype)
-    return DiagonalBiLSTMCache(codes, tuple(layer.init_state(columns, num, dtype) for layer in self.layers))
+    return DiagonalBiLSTMCache(self.empty_codes(num, dtype),
+                               tuple(layer.init_state(self.event[1], num, dtype) for layer in self.layers))
 
   @nn.nowrap
   def advance(self, variables, cache, previous, index):
     """As in the base; the direction to the left takes the whole row above at a row's first value, and rests then."""
     _, columns, channels = self.event
     apply: Any = functools.partial(self.apply, variables)
-    cache = cache._replace(codes=put_value(cache.codes, previous, index - 1, channels, self.levels))
+    cache = cache._replace(codes=self.put_previous(cache.codes, previous, index))
     above: Any = jax.lax.cond(
         index % (columns * channels) == 0,
         lambda cache: apply(cache, index, method="begin_row"),
@@ -209,14 +206,10 @@ class DiagonalBiLSTM(PixelLSTM):
 
   def step(self, cache: DiagonalBiLSTMCache,
            index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], DiagonalBiLSTMCache]:
-    """Return the outputs for the pixel of the value at `index`, whose row has begun, and the next cache.
-
-    Each channel of a pixel takes a step through all layers. Those that are not known yet are masked, and what they
-    would have changed is written again with the next.
-    """
+    """Return the outputs for the pixel of the value at `index`, whose row has begun, and the next cache."""
     _, columns, channels = self.event
     pixel, layers = index // channels, []
-    x = self.first.step(cache.codes, pixel, columns) + (self.place.at(pixel) if self.located else 0.0)
+    x = self.begin_step(cache.codes, pixel)
     for layer, state in zip(self.layers, cache.layers, strict=True):
       x, state = layer.step(x, state, pixel, columns)
       layers.append(state)

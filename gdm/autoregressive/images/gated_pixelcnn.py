@@ -229,11 +229,7 @@ class GatedPixelCNN(ImageNetwork):
 
   def step(self, cache: GatedPixelCNNCache,
            index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], GatedPixelCNNCache]:
-    """Return the outputs for the pixel of the value at `index`, whose row has begun, and the next cache.
-
-    Each channel of a pixel takes a step through all layers. Those that are not known yet are masked, and what they
-    would have changed is written again with the next.
-    """
+    """Return the outputs for the pixel of the value at `index`, whose row has begun, and the next cache."""
     _, columns, channels = self.event
     pixel, rings = index // channels, []
     x, total = cache.codes[0], jnp.zeros(())  # of the first layer only the ring counts

@@ -4,12 +4,15 @@ import abc
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from gdm import checks
-from gdm.autoregressive.images.pixel_codes import image_codes
+from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left, empty_ring
+from gdm.autoregressive.images.pixel_codes import PixelBias, image_codes, num_codes, put_value
 from gdm.errors import ConfigError
+from gdm.networks.dropout import dropout_scale
 from gdm.networks.from_data import from_data
 
 
@@ -54,7 +57,9 @@ class ImageNetwork(nn.Module, abc.ABC):
               index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], PyTree]:
     """Return the outputs for the pixel of the value at `index`, and the next cache.
 
-    A pure function of the variables, to be marked `nn.nowrap`: it may branch, between calls of `self.apply`.
+    A pure function of the variables, to be marked `nn.nowrap`: it may branch, between calls of `self.apply`. Where
+    channels are masked, each channel of a pixel takes a step through all layers. Those that are not known yet are
+    masked, and what they would have changed is written again with the next.
 
     Args:
       variables: of the network.
@@ -95,3 +100,41 @@ class ImageNetwork(nn.Module, abc.ABC):
       if (size := getattr(self, name)) > most:
         raise ConfigError(f"network.{name} is {size}, which reaches beyond images of {height} x {width}; it must be at "
                           f"most {most}.")
+
+
+class FramedNetwork(ImageNetwork):
+  """A first convolution of mask A, layers that a subclass adds in `setup`, and two layers at each pixel for outputs."""
+
+  def set_up_frame(self, width: int, head_width: int) -> None:
+    """Set up the first convolution, of `width` units, and the readout, with `head_width` hidden units."""
+    channels = self.event[-1]
+    self.first = MaskedConvolution(width, (*above_and_left(self.first_size), *HERE), channels, "A")
+    if self.located:
+      self.place = PixelBias(*self.event[:2], width)
+    self.hidden = MaskedConvolution(head_width, HERE, channels, "B")
+    self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")
+
+  def begin(self, codes: Float[Array, "batch height columns inputs"], key: Key[Array, ""] | None, num_layers: int
+            ) -> tuple[Float[Array, "batch height columns inputs"], Float[Array, "batch height columns width"], list]:
+    """Return the codes after dropout, the first convolution's units, and a key or None for each of the layers."""
+    first, *keys = [None] * (num_layers + 1) if key is None else jax.random.split(key, num_layers + 1)
+    codes = codes * dropout_scale(first, (*codes.shape[:-1], 1), self.input_dropout)
+    return codes, self.first(codes) + (self.place() if self.located else 0.0), keys
+
+  def read_out(self, x: Float[Array, "*shape width"], activation: Any = jax.nn.relu) -> Float[Array, "*shape outputs"]:
+    return self.readout(activation(self.hidden(activation(x))))
+
+  def empty_codes(self, num: int, dtype: jnp.dtype) -> Float[Array, "slots batch inputs"]:
+    """Return the ring of the codes before the first value."""
+    _, columns, channels = self.event
+    return empty_ring(above_and_left(self.first_size), columns, num, channels * num_codes(self.levels), dtype)
+
+  @nn.nowrap
+  def put_previous(self, codes: Float[Array, "slots batch inputs"], previous: Int[Array, " batch"],
+                   index: Int[Array, ""]) -> Float[Array, "slots batch inputs"]:
+    """Return the ring of the codes with the value at index - 1."""
+    return put_value(codes, previous, index - 1, self.event[-1], self.levels)
+
+  def begin_step(self, codes: Float[Array, "slots batch inputs"], pixel: Int[Array, ""]) -> Float[Array, "batch width"]:
+    """Return the first convolution's units at a pixel."""
+    return self.first.step(codes, pixel, self.event[1]) + (self.place.at(pixel) if self.located else 0.0)

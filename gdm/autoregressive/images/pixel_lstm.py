@@ -17,11 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm.autoregressive.cells import LSTM
-from gdm.autoregressive.images.image_network import ImageNetwork
-from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left
-from gdm.autoregressive.images.pixel_codes import PixelBias
+from gdm.autoregressive.images.image_network import FramedNetwork
 from gdm.autoregressive.recurrence import State
-from gdm.networks.dropout import dropout_scale
 from gdm.stages import end_of_stage
 
 CELL = LSTM()
@@ -107,7 +104,7 @@ def state_kernel(key, shape, dtype=jnp.float32, out_sharding=None):
   return jax.nn.initializers.normal(shape[0] ** -0.5)(key, shape, dtype, out_sharding)
 
 
-class PixelLSTM(ImageNetwork):
+class PixelLSTM(FramedNetwork):
   """A convolution of mask A, layers that a subclass supplies, and a readout.
 
   Attributes:
@@ -121,25 +118,15 @@ class PixelLSTM(ImageNetwork):
   head_width: int = 128
 
   def setup(self) -> None:
-    channels = self.event[-1]
-    self.first = MaskedConvolution(2 * self.width, (*above_and_left(self.first_size), *HERE), channels, "A")
-    if self.located:
-      self.place = PixelBias(*self.event[:2], 2 * self.width)
+    self.set_up_frame(2 * self.width, self.head_width)
     self.layers = [self.layer(i) for i in range(self.num_layers)]
-    self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
-    self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")
 
   @abc.abstractmethod
   def layer(self, index: int) -> nn.Module:
     """Return a layer `(x, codes, key) -> x`, all but the key [height, columns, batch, units]."""
 
-  def read_out(self, x: Float[Array, "*shape doubled"]) -> Float[Array, "*shape outputs"]:
-    return self.readout(jax.nn.relu(self.hidden(jax.nn.relu(x))))
-
   def outputs_from_codes(self, codes, key=None, y=None):
-    first, *keys = [None] * (self.num_layers + 1) if key is None else jax.random.split(key, self.num_layers + 1)
-    codes = codes * dropout_scale(first, (*codes.shape[:-1], 1), self.input_dropout)
-    x = self.first(codes) + (self.place() if self.located else 0.0)
+    codes, x, keys = self.begin(codes, key, self.num_layers)
     codes, x = jnp.moveaxis(codes, 0, 2), jnp.moveaxis(x, 0, 2)
     for layer, layer_key in zip(self.layers, keys, strict=True):
       x = jnp.moveaxis(end_of_stage(jnp.moveaxis(layer(x, codes, layer_key), 2, 0)), 0, 2)

@@ -7,11 +7,10 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from gdm.autoregressive.images.image_model import ImageModel
-from gdm.autoregressive.images.image_network import ImageNetwork
+from gdm.autoregressive.images.image_network import FramedNetwork
 from gdm.autoregressive.images.masked_convolution import HERE, MaskedConvolution, above_and_left, empty_ring, put
-from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
 from gdm.dataspec import DataSpec
-from gdm.networks.dropout import dropout, dropout_scale
+from gdm.networks.dropout import dropout
 from gdm.stages import end_of_stage
 
 Rings = tuple[Float[Array, "_ batch _"], ...]  # slots, units of each
@@ -62,7 +61,7 @@ class MaskedResidualBlock(nn.Module):
     return x + self.added(self.convolution.step(ring, pixel, columns), None), ring
 
 
-class PixelCNN(ImageNetwork):
+class PixelCNN(FramedNetwork):
   """PixelCNN's network.
 
   It has a blind spot (van den Oord et al., arXiv:1606.05328, section 2.2): each row further up reaches only so much
@@ -85,31 +84,20 @@ class PixelCNN(ImageNetwork):
     super().__post_init__()
 
   def setup(self) -> None:
-    channels = self.event[-1]
-    self.first = MaskedConvolution(2 * self.width, (*above_and_left(self.first_size), *HERE), channels, "A")
-    if self.located:
-      self.place = PixelBias(*self.event[:2], 2 * self.width)
-    self.blocks = [MaskedResidualBlock(self.width, self.kernel_size, channels, self.num_blocks, self.dropout)
+    self.set_up_frame(2 * self.width, self.head_width)
+    self.blocks = [MaskedResidualBlock(self.width, self.kernel_size, self.event[-1], self.num_blocks, self.dropout)
                    for _ in range(self.num_blocks)]
-    self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
-    self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")
-
-  def read_out(self, x: Float[Array, "*shape wide"]) -> Float[Array, "*shape outputs"]:
-    return self.readout(jax.nn.relu(self.hidden(jax.nn.relu(x))))
 
   def outputs_from_codes(self, codes, key=None, y=None):
-    first, *keys = [None] * (self.num_blocks + 1) if key is None else jax.random.split(key, self.num_blocks + 1)
-    codes = codes * dropout_scale(first, (*codes.shape[:-1], 1), self.input_dropout)
-    x = self.first(codes) + (self.place() if self.located else 0.0)
+    _, x, keys = self.begin(codes, key, self.num_blocks)
     for block, block_key in zip(self.blocks, keys, strict=True):
       x = block(x, block_key)
     return self.read_out(x)
 
   def init_cache(self, num, dtype, y=None) -> Rings:
     """Return rings of the codes and of each block."""
-    _, columns, channels = self.event
-    codes = empty_ring(self.first.offsets, columns, num, channels * num_codes(self.levels), dtype)
-    return (codes, *(empty_ring(block.offsets, columns, num, self.width, dtype) for block in self.blocks))
+    return (self.empty_codes(num, dtype), *(empty_ring(block.offsets, self.event[1], num, self.width, dtype)
+                                            for block in self.blocks))
 
   @nn.nowrap
   def advance(self, variables, cache, previous, index):
@@ -117,16 +105,11 @@ class PixelCNN(ImageNetwork):
 
   def step(self, cache: Rings, previous: Int[Array, " batch"],
            index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], Rings]:
-    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before it.
-
-    Each channel of a pixel takes a step through all layers. Those that are not known yet are masked, and what they
-    would have changed is written again with the next.
-    """
+    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before."""
     _, columns, channels = self.event
-    pixel = index // channels
-    codes, *rings = cache
-    codes = put_value(codes, previous, index - 1, channels, self.levels)
-    x, new = self.first.step(codes, pixel, columns) + (self.place.at(pixel) if self.located else 0.0), [codes]
+    pixel, (codes, *rings) = index // channels, cache
+    codes = self.put_previous(codes, previous, index)
+    x, new = self.begin_step(codes, pixel), [codes]
     for block, ring in zip(self.blocks, rings, strict=True):
       x, ring = block.step(x, ring, pixel, columns)
       new.append(ring)

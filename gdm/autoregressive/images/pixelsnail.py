@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gdm.autoregressive.images.gated_pixelcnn import gate
 from gdm.autoregressive.images.image_model import ImageModel
-from gdm.autoregressive.images.image_network import ImageNetwork
+from gdm.autoregressive.images.image_network import FramedNetwork
 from gdm.autoregressive.images.masked_convolution import (
   HERE,
   MaskedConvolution,
@@ -23,9 +23,9 @@ from gdm.autoregressive.images.masked_convolution import (
   empty_ring,
   put,
 )
-from gdm.autoregressive.images.pixel_codes import PixelBias, num_codes, put_value
+from gdm.autoregressive.images.pixel_codes import PixelBias
 from gdm.dataspec import DataSpec
-from gdm.networks.dropout import dropout, dropout_scale
+from gdm.networks.dropout import dropout
 from gdm.stages import end_of_stage
 
 
@@ -177,7 +177,7 @@ def attention_weights(query: Float[Array, "batch heads queries size"], key: Floa
   return weights / jnp.where(total > 0.0, total, 1.0)
 
 
-class PixelSNAIL(ImageNetwork):
+class PixelSNAIL(FramedNetwork):
   """PixelSNAIL's network, in which each pixel attends to all before it.
 
   Attributes:
@@ -205,36 +205,26 @@ class PixelSNAIL(ImageNetwork):
 
   def setup(self) -> None:
     channels, adding = self.event[-1], self.num_blocks * (self.num_layers + 1)
-    self.first = MaskedConvolution(self.width, (*above_and_left(self.first_size), *HERE), channels, "A")
-    if self.located:
-      self.place = PixelBias(*self.event[:2], self.width)
+    self.set_up_frame(self.width, self.head_width)
     self.layers = [[GatedConvolution(self.width, self.kernel_size, channels, adding, self.dropout)
                     for _ in range(self.num_layers)] for _ in range(self.num_blocks)]
     self.attentions = [CausalPixelAttention(self.event, self.width, self.heads, self.head_size, adding, self.dropout)
                        for _ in range(self.num_blocks)]
-    self.hidden = MaskedConvolution(self.head_width, HERE, channels, "B")
-    self.readout = MaskedConvolution(self.outputs, HERE, channels, "B")
-
-  def read_out(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape outputs"]:
-    return self.readout(jax.nn.elu(self.hidden(jax.nn.elu(x))))
 
   def outputs_from_codes(self, codes, key=None, y=None):
-    num = 1 + self.num_blocks * (self.num_layers + 1)
-    keys = iter([None] * num if key is None else jax.random.split(key, num))
-    codes = codes * dropout_scale(next(keys), (*codes.shape[:-1], 1), self.input_dropout)
-    x = self.first(codes) + (self.place() if self.located else 0.0)
+    codes, x, keys = self.begin(codes, key, self.num_blocks * (self.num_layers + 1))
+    keys = iter(keys)
     for layers, attention in zip(self.layers, self.attentions, strict=True):
       for layer in layers:
         x = layer(x, next(keys))
       x = attention(x, codes, next(keys))
-    return self.read_out(x)
+    return self.read_out(x, jax.nn.elu)
 
   def init_cache(self, num, dtype, y=None) -> PixelSNAILCache:
-    _, columns, channels = self.event
-    codes = empty_ring(self.first.offsets, columns, num, channels * num_codes(self.levels), dtype)
-    rings = tuple(tuple(empty_ring(layer.offsets, columns, num, self.width, dtype) for layer in layers)
+    rings = tuple(tuple(empty_ring(layer.offsets, self.event[1], num, self.width, dtype) for layer in layers)
                   for layers in self.layers)
-    return PixelSNAILCache(codes, rings, tuple(attention.empty(num, dtype) for attention in self.attentions))
+    return PixelSNAILCache(self.empty_codes(num, dtype), rings,
+                           tuple(attention.empty(num, dtype) for attention in self.attentions))
 
   @nn.nowrap
   def advance(self, variables, cache, previous, index):
@@ -242,15 +232,11 @@ class PixelSNAIL(ImageNetwork):
 
   def step(self, cache: PixelSNAILCache, previous: Int[Array, " batch"],
            index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], PixelSNAILCache]:
-    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before it.
-
-    Each channel of a pixel takes a step through all layers. Those that are not known yet are masked, and what they
-    would have changed is written again with the next.
-    """
+    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before."""
     _, columns, channels = self.event
     pixel, rings, attended = index // channels, [], []
-    codes = put_value(cache.codes, previous, index - 1, channels, self.levels)
-    x = self.first.step(codes, pixel, columns) + (self.place.at(pixel) if self.located else 0.0)
+    codes = self.put_previous(cache.codes, previous, index)
+    x = self.begin_step(codes, pixel)
     # Attentions take in the codes of the pixel before once all of its channels are known.
     before = jax.lax.dynamic_index_in_dim(codes, (pixel - 1) % codes.shape[0], axis=0, keepdims=False)
     before = jnp.where(index % channels == 0, before, 0.0)
@@ -263,7 +249,7 @@ class PixelSNAIL(ImageNetwork):
       x, new = attention.step(x, before, old, pixel)
       rings.append(tuple(new_rings))
       attended.append(new)
-    return self.read_out(x), PixelSNAILCache(codes, tuple(rings), tuple(attended))
+    return self.read_out(x, jax.nn.elu), PixelSNAILCache(codes, tuple(rings), tuple(attended))
 
 
 def pixelsnail(spec: DataSpec, network: PixelSNAIL = PixelSNAIL()) -> ImageModel:

@@ -17,13 +17,11 @@ from gdm.autoregressive.images.masked_convolution import (
   HERE,
   MaskedConvolution,
   Offsets,
-  above_and_left,
   empty_ring,
   left,
   put,
   ring_neighbours,
 )
-from gdm.autoregressive.images.pixel_codes import num_codes, put_value
 from gdm.autoregressive.images.pixel_lstm import GATES, PixelLSTM, by_gate, recur, shifted
 from gdm.dataspec import DataSpec
 from gdm.networks.dropout import dropout
@@ -139,9 +137,8 @@ class RowLSTM(PixelLSTM):
     return RowLayer(self.width, self.kernel_size, self.event[-1], self.num_layers, self.dropout)
 
   def init_cache(self, num, dtype, y=None) -> RowLSTMCache:
-    _, columns, channels = self.event
-    codes = empty_ring(above_and_left(self.first_size), columns, num, channels * num_codes(self.levels), dtype)
-    return RowLSTMCache(codes, tuple(layer.rings(columns, num, dtype) for layer in self.layers))
+    return RowLSTMCache(self.empty_codes(num, dtype),
+                        tuple(layer.rings(self.event[1], num, dtype) for layer in self.layers))
 
   @nn.nowrap
   def advance(self, variables, cache, previous, index):
@@ -149,15 +146,11 @@ class RowLSTM(PixelLSTM):
 
   def step(self, cache: RowLSTMCache, previous: Int[Array, " batch"],
            index: Int[Array, ""]) -> tuple[Float[Array, "batch outputs"], RowLSTMCache]:
-    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before it.
-
-    Each channel of a pixel takes a step through all layers. Those that are not known yet are masked, and what they
-    would have changed is written again with the next.
-    """
+    """Return the outputs for the pixel of the value at `index`, and the next cache; `previous` is the value before."""
     _, columns, channels = self.event
     pixel, layers = index // channels, []
-    codes = put_value(cache.codes, previous, index - 1, channels, self.levels)
-    x = self.first.step(codes, pixel, columns) + (self.place.at(pixel) if self.located else 0.0)
+    codes = self.put_previous(cache.codes, previous, index)
+    x = self.begin_step(codes, pixel)
     for layer, rings in zip(self.layers, cache.layers, strict=True):
       x, rings = layer.step(x, rings, pixel, columns)
       layers.append(rings)
