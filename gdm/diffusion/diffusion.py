@@ -23,6 +23,7 @@ from gdm.batches import checked, require_labels
 from gdm.dataspec import DataSpec
 from gdm.diffusion import bound, likelihoods, ode
 from gdm.diffusion.bound import Decoder, PathDecoder
+from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.matching import COUPLINGS, MATCHINGS, mean_square, sliced_error
 from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
 from gdm.diffusion.networks.unet import UNet
@@ -34,7 +35,6 @@ from gdm.diffusion.paths.path import (
   TrainablePath,
   expand,
   noised,
-  normalized_log_snr,
   prior_scale,
 )
 from gdm.diffusion.predictions import PREDICTIONS, Denoise, Parametrization, Prediction, denoiser
@@ -44,10 +44,10 @@ from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.guidance import Guided
 from gdm.diffusion.samplers.named import SAMPLERS, TimedSampler
 from gdm.diffusion.samplers.sampler import cost
+from gdm.diffusion.scaling import Scaling, statistics
 from gdm.diffusion.times import DiscreteTimes, LogSNRTimes, Times, UniformTimes, sample_times
 from gdm.diffusion.variance import LearnedVariance, VarianceDenoiser
 from gdm.diffusion.weightings import Simple, Weighting, weight_of
-from gdm.distributions.moments import moments
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
@@ -58,61 +58,6 @@ LEVELS_APART = 8.0
 # the prediction of the noise leaves open what the data is, by its error times sigma / alpha, which a large step keeps.
 SAMPLED_LOG_SNR = (13.9, -10.1)
 OBJECTIVES = ("error", "bound")
-NETWORK_TIMES = ("t", "log_snr")
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkInputs:
-  """The form in which x_t and its time are given to the network.
-
-  Attributes:
-    sigma_data: standard deviation of values, by which x_t is scaled to variance one.
-    time: t, or log_snr: how far the log-SNR has fallen between the path's ends, 0 to 1.
-    fourier: exponents n of the features sin and cos of 2^n pi x_t beside x_t (arXiv:2107.00630, appendix C); those of
-      about log2(levels) tell levels apart.
-  """
-
-  sigma_data: float = 1.0
-  time: str = "t"
-  fourier: tuple[int, ...] = ()
-
-  def __post_init__(self) -> None:
-    checks.positive("sigma_data", self.sigma_data)
-    checks.one_of("network_time", self.time, NETWORK_TIMES)
-
-  def features(self, x: Float[Array, "batch *event"]) -> Float[Array, "batch *wide"]:
-    """Return scaled values and their waves."""
-    waves = [wave(2.0**n * math.pi * x) for n in self.fourier for wave in (jnp.sin, jnp.cos)]
-    return jnp.concatenate([x, *waves], axis=-1) if waves else x
-
-  def __call__(self, path: NoisePath, x: Float[Array, "batch *event"],
-               t: Float[Array, " batch"]) -> tuple[Float[Array, "batch *wide"], Float[Array, " batch"]]:
-    """Return the features of x_t, and the time, in about [0, 1]."""
-    level = path.level(t)
-    scaled = x / expand(jnp.hypot(self.sigma_data * level.alpha, level.sigma), x)
-    return self.features(scaled), t if self.time == "t" else normalized_log_snr(path, t)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-  """Data as the real numbers that noise is added to: values = (x - centre) / scale.
-
-  Integers in [0, levels) become evenly spaced values from -1 to 1. Real numbers are standardized by the examples that
-  initialization takes: a vector's dimensions each, all entries of other events together.
-
-  Attributes:
-    centre, scale: arrays that broadcast over an event, in the data's units.
-  """
-
-  centre: Array
-  scale: Array
-
-  def values(self, x: Array) -> Float[Array, "batch *event"]:
-    return (jnp.asarray(x, self.centre.dtype) - self.centre) / self.scale
-
-  def data(self, values: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
-    """Return values in the data's units; integers are not rounded yet."""
-    return self.centre + self.scale * values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +208,7 @@ class Diffusion:
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Return parameters; the carry keeps how real data is standardized, by the batch."""
-    carry = {} if self.spec.is_discrete else {"statistics": _statistics(batch["x"])}
+    carry = {} if self.spec.is_discrete else {"statistics": statistics(batch["x"])}
     values = self.scaling(carry).values(jnp.asarray(batch["x"]))[:1]
     context = None if self.context_width == 0 else jnp.zeros((1, self.context_width))
     out: Any = self.module.init(key, self.inputs.features(values), jnp.zeros(1), context)
@@ -647,10 +592,3 @@ def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], l
   if "trajectory" in info:
     info["trajectory"] = model.scaling(carry).data(info["trajectory"])
   return model.served(carry, values), info
-
-
-def _statistics(x: Float[Array | np.ndarray, "batch *event"]) -> dict[str, Array]:
-  """Mean and deviation of real numbers; what never varies keeps its scale."""
-  x = jnp.asarray(x)
-  centre, scale = moments(x, (0,) if x.ndim == 2 else tuple(range(x.ndim)))[:2]
-  return {"centre": centre, "scale": scale}

@@ -3,7 +3,8 @@
 from typing import Unpack
 
 from gdm.dataspec import DataSpec
-from gdm.diffusion.diffusion import Diffusion, NetworkInputs
+from gdm.diffusion.diffusion import Diffusion
+from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.paths.variance_exploding import EDMPath
 from gdm.diffusion.predictions import Prediction
 from gdm.diffusion.recipes import Common, find, find_weighting, predictions

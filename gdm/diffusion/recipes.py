@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.diffusion.bound import Decoder, DiscretizedGaussianDecoder, PathDecoder
-from gdm.diffusion.diffusion import Diffusion, NetworkInputs
+from gdm.diffusion.diffusion import Diffusion
+from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.paths.discrete import discretize, linear_betas
 from gdm.diffusion.paths.path import NoisePath, TrainablePath, VariancePreserving
 from gdm.diffusion.paths.rectified_flow import RectifiedFlow

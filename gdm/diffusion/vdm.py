@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Key
 
 from gdm import checks
 from gdm.dataspec import DataSpec
-from gdm.diffusion.diffusion import Diffusion, NetworkInputs
+from gdm.diffusion.diffusion import Diffusion
+from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.paths.path import ByLogSNR, NoisePath, expand, rate, require_fall
 from gdm.diffusion.predictions import Parametrization
 from gdm.diffusion.recipes import Common

@@ -7,43 +7,32 @@ import jax
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.networks.layers import EMBEDDINGS, TimeEmbedding, drop
-from gdm.networks.from_data import from_data
+from gdm.diffusion.networks.layers import DenoisingNetwork, drop
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
 
 
-class DenoisingMLP(nn.Module):
+class DenoisingMLP(DenoisingNetwork):
   """x [batch, *event] and times [batch] -> [batch, *event] with a last axis of size `outputs`, at first zero.
 
-  Each hidden layer takes the time and the class, and adds to the one below where both have the same size.
+  Each hidden layer takes the time and the class, and adds to the one below where both have the same size. See
+  `DenoisingNetwork` for the other attributes.
 
   Attributes:
-    outputs: size of the output's last axis; the model sets it.
     hidden: sizes of the hidden layers; one at least.
-    context: width of the one-hot context, 0 for none; the model sets it.
-    embedding: of the time: "sinusoidal" or "fourier".
-    dropout: rate on hidden units, where an rng named "dropout" is given.
   """
 
-  outputs: int = from_data(1)
   hidden: tuple[int, ...] = (128, 128, 128)
-  context: int = from_data(0)
-  embedding: str = "sinusoidal"
-  dropout: float = 0.0
 
   def __post_init__(self) -> None:
     checks.sizes("network.hidden", self.hidden, least=2)
-    checks.at_least("outputs", self.outputs, 1)
-    checks.rate("network.dropout", self.dropout)
-    checks.one_of("network.embedding", self.embedding, EMBEDDINGS)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, x: Float[Array, "batch *event"], time: Float[Array, " batch"],
                context: Float[Array, "batch classes"] | None = None) -> Float[Array, "batch *outputs"]:
     width = self.hidden[0] - self.hidden[0] % 2
-    condition = jax.nn.silu(TimeEmbedding(width, width, self.context, self.embedding, name="embedding")(time, context))
+    condition = self.condition(time, context, width, width)
     h = x.reshape(x.shape[0], -1)
     for layer, size in enumerate(self.hidden):
       sums = Linear(size, h.shape[-1] ** -0.5, name=f"hidden_{layer}")(h)

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.networks.layers import EMBEDDINGS, LONGEST, FullAttention, TimeEmbedding, drop
+from gdm.diffusion.networks.layers import LONGEST, DenoisingNetwork, FullAttention, drop
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
 
@@ -44,41 +43,32 @@ class ModulatedBlock(nn.Module):
     return end_of_stage(x + mlp_gate * drop(self, added, self.dropout))
 
 
-class DiffusionTransformer(nn.Module):
+class DiffusionTransformer(DenoisingNetwork):
   """Images [batch, height, width, inputs] and times [batch] -> [batch, height, width, outputs], at first zero.
 
+  Dropout is on what blocks add; see `DenoisingNetwork` for the other attributes.
+
   Attributes:
-    outputs: channels it makes; the model sets it.
     patch: side of a patch; it divides the sides of the images.
     width: of the tokens, a multiple of 4.
     num_layers: blocks.
     num_heads: of each; they divide the width.
-    context: width of the one-hot context, 0 for none; the model sets it.
-    embedding: of the time: "sinusoidal" or "fourier".
-    dropout: rate on what blocks add, where an rng named "dropout" is given.
   """
 
-  outputs: int = from_data(1)
   patch: int = 2
   width: int = 64
   num_layers: int = 4
   num_heads: int = 4
-  context: int = from_data(0)
-  embedding: str = "sinusoidal"
-  dropout: float = 0.0
 
   takes_images: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
-    checks.at_least("outputs", self.outputs, 1)
     checks.at_least("network.patch", self.patch, 1)
     checks.at_least("network.num_layers", self.num_layers, 1)
     if self.width < 4 or self.width % 4:
       raise ConfigError(f"network.width is {self.width}; it must be a multiple of 4: sines and cosines of rows and "
                         "columns.")
     checks.divides("network.num_heads", self.num_heads, self.width, "the width")
-    checks.rate("network.dropout", self.dropout)
-    checks.one_of("network.embedding", self.embedding, EMBEDDINGS)
     super().__post_init__()
 
   @nn.compact
@@ -92,8 +82,7 @@ class DiffusionTransformer(nn.Module):
     tokens = x.reshape(batch, rows, size, columns, size, inputs).swapaxes(2, 3).reshape(batch, rows * columns, -1)
     h = Linear(self.width, tokens.shape[-1] ** -0.5, use_bias=True, name="tokens")(tokens)
     h = h + positions(rows, columns, self.width)
-    embedding = TimeEmbedding(self.width, self.width, self.context, self.embedding, name="embedding")
-    condition = jax.nn.silu(embedding(time, context))
+    condition = self.condition(time, context, self.width, self.width)
     for layer in range(self.num_layers):
       h = ModulatedBlock(self.num_heads, self.dropout, name=f"block_{layer}")(h, condition)
     h = norm(h, *modulation(2, self.width, condition))

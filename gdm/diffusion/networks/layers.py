@@ -1,5 +1,6 @@
-"""Layers of all denoising networks: the embedding of time and class, attention over all positions, dropout."""
+"""The base of all denoising networks, and their layers: embedding of time and class, attention without a mask."""
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 from gdm import checks
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.dropout import dropout
+from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
 
 STEPS = 1000.0  # times in [0, 1] are embedded as steps of a schedule of so many
@@ -80,6 +82,34 @@ class TimeEmbedding(nn.Module):
       return h
     given = jnp.zeros((time.shape[0], self.context)) if context is None else context
     return h + Linear(self.width, 1.0, name="context")(given)
+
+
+class DenoisingNetwork(nn.Module):
+  """x_t [batch, *event], times [batch] and a context -> [batch, *event] with a last axis of size `outputs`.
+
+  Attributes:
+    outputs: size of the output's last axis; the model sets it.
+    context: width of the one-hot context, 0 for none; the model sets it.
+    embedding: of the time: "sinusoidal" or "fourier".
+    dropout: rate in the hidden layers, where an rng named "dropout" is given.
+  """
+
+  outputs: int = from_data(1)
+  _: dataclasses.KW_ONLY
+  context: int = from_data(0)
+  embedding: str = "sinusoidal"
+  dropout: float = 0.0
+
+  def __post_init__(self) -> None:
+    checks.at_least("outputs", self.outputs, 1)
+    checks.rate("network.dropout", self.dropout)
+    checks.one_of("network.embedding", self.embedding, EMBEDDINGS)
+    super().__post_init__()
+
+  def condition(self, time: Float[Array, " batch"], context: Float[Array, "batch classes"] | None, width: int,
+                features: int) -> Float[Array, "batch width"]:
+    """Return the embedding of time and class, of this width, from as many features of the time."""
+    return jax.nn.silu(TimeEmbedding(width, features, self.context, self.embedding, name="embedding")(time, context))
 
 
 def drop(module: nn.Module, x: Float[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.networks.layers import EMBEDDINGS, FullAttention, TimeEmbedding, drop
+from gdm.diffusion.networks.layers import DenoisingNetwork, FullAttention, drop
 from gdm.errors import ConfigError, SpecError
 from gdm.networks.convolution import Convolution
-from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
 
@@ -25,36 +24,29 @@ MAX_GROUPS, MIN_SIZE = 32, 4
 EPSILON = 1e-5
 
 
-class UNet(nn.Module):
+class UNet(DenoisingNetwork):
   """Images [batch, height, width, inputs] and times [batch] -> [batch, height, width, outputs], at first zero.
 
+  Dropout is within the residual blocks; see `DenoisingNetwork` for the other attributes.
+
   Attributes:
-    outputs: channels it makes; the model sets it.
     width: channels at the full resolution, even.
     multipliers: of the width, one for each resolution.
     num_blocks: residual blocks per resolution on the way down; one more on the way up.
     attention: sides of the image, the longer one, at which each block is followed by self-attention. The lowest
       resolution has one between its middle blocks in any case.
     num_heads: of each attention; they divide the channels there.
-    context: width of the one-hot context, 0 for none; the model sets it.
-    embedding: of the time: "sinusoidal" or "fourier".
-    dropout: rate in each residual block, where an rng named "dropout" is given.
   """
 
-  outputs: int = from_data(1)
   width: int = 32
   multipliers: tuple[int, ...] = (1, 2)
   num_blocks: int = 2
   attention: tuple[int, ...] = ()
   num_heads: int = 1
-  context: int = from_data(0)
-  embedding: str = "sinusoidal"
-  dropout: float = 0.0
 
   takes_images: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
-    checks.at_least("outputs", self.outputs, 1)
     checks.at_least("network.num_blocks", self.num_blocks, 1)
     if self.width < 2 or self.width % 2:
       raise ConfigError(f"network.width is {self.width}; it must be even and at least 2.")
@@ -62,16 +54,13 @@ class UNet(nn.Module):
       raise ConfigError(f"network.multipliers is {tuple(self.multipliers)}; it must have one >= 1 for each resolution.")
     for multiplier in self.multipliers:
       checks.divides("network.num_heads", self.num_heads, multiplier * self.width, "the channels of each resolution")
-    checks.rate("network.dropout", self.dropout)
-    checks.one_of("network.embedding", self.embedding, EMBEDDINGS)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, x: Float[Array, "batch height width inputs"], time: Float[Array, " batch"],
                context: Float[Array, "batch classes"] | None = None) -> Float[Array, "batch height width outputs"]:
     self._require_sides(*x.shape[1:3])
-    embedding = TimeEmbedding(EXPANSION * self.width, self.width, self.context, self.embedding, name="embedding")
-    condition = jax.nn.silu(embedding(time, context))
+    condition = self.condition(time, context, EXPANSION * self.width, self.width)
 
     def block(h, name, multiplier):
       h = UNetBlock(multiplier * self.width, self.dropout, name=name)(h, condition)
