@@ -43,7 +43,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("fvsbn", learning_rate=5e-3)
   config.update(data.choose(variant, VARIANTS))
   return config

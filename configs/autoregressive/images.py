@@ -1,4 +1,8 @@
-"""What the configs of image models share: the data sets, and how models are trained on them."""
+"""What the configs of image models share: the data sets, and how models are trained on them.
+
+Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; images, and npz, for
+any images (with --config.data.path=...).
+"""
 
 import ml_collections
 

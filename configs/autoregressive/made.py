@@ -67,7 +67,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("made")
   config.update({"search": {"model": {"network": {"dropout": (0.0, 0.1, 0.3, 0.5)}, "num_orderings": (1, 8)},
                             "optimizer": {"learning_rate": (5e-4, 2e-3)}}})

@@ -21,7 +21,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = made.get_config("red_wine")
   member = config.model.to_dict()
   member["network"] |= NETWORK

@@ -23,7 +23,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("mlp")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -21,5 +21,4 @@ OWN = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return sequences.get_config(variant, "recurrent", OWN)

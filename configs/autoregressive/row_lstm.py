@@ -1,8 +1,4 @@
-"""Row LSTM.
-
-Variants: digits, chosen on the validation split; binarized_mnist and cifar10, for an accelerator; images, and npz, for
-any images (with --config.data.path=...).
-"""
+"""Row LSTM, on the sets of configs/autoregressive/images.py."""
 
 import ml_collections
 
@@ -17,5 +13,4 @@ OWN = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return images.get_config(variant, "row_lstm", OWN)

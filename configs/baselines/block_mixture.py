@@ -17,7 +17,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "binarized_digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = defaults.get_config("block_mixture")
   config.update(data.choose(variant, VARIANTS))
   return config

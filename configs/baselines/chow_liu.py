@@ -16,7 +16,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = defaults.get_config("chow_liu")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -15,7 +15,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "toy2d") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = defaults.get_config("gaussian_mixture")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -20,7 +20,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = defaults.get_config("markov")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -14,7 +14,6 @@ VARIANTS = {"text": {}, "shakespeare": {}}
 
 
 def get_config(variant: str = "shakespeare") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = defaults.get_config("ngram")
   config.update(data.choose(variant, VARIANTS))
   return config

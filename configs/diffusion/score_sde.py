@@ -6,5 +6,4 @@ from configs.diffusion import shared
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_config(variant, "score_sde")

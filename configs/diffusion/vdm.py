@@ -15,5 +15,4 @@ CHANGES = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_config(variant, "vdm", CHANGES)

@@ -35,5 +35,4 @@ VARIANTS = {
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_continuous_config("ebm", data.choose(variant, VARIANTS))

@@ -20,7 +20,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("gaussian_rbm")
   config.update({"model": {"num_hidden": 16, "init_scale": 0.1}})
   config.update(data.choose(variant, VARIANTS))

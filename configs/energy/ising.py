@@ -15,7 +15,6 @@ VARIANTS = {
 
 
 def get_config(variant: str = "binarized_digits") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   config = shared.get_config("ising")
   config.update(data.choose(variant, VARIANTS))
   return config

@@ -21,6 +21,5 @@ VARIANTS = {
 
 
 def get_config(variant: str = "rings") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   common = {"model": {"base": {"name": "maf"}, "objective": "nce"}, "optimizer": {"learning_rate": 2e-3}}
   return shared.get_continuous_config("tilted", common, data.choose(variant, VARIANTS))

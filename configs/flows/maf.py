@@ -1,8 +1,4 @@
-"""MAF.
-
-Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers, and
-images, any images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
-"""
+"""MAF, on the sets of configs/flows/shared.py."""
 
 import ml_collections
 
@@ -15,5 +11,4 @@ OWN = {
 
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_config(variant, "maf", OWN)

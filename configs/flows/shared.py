@@ -1,4 +1,8 @@
-"""What the configs of this family share: the data sets, and how they are trained."""
+"""What the configs of this family share: the data sets, and how they are trained.
+
+Variants: two_moons, eight_gaussians and rings, densities in the plane; npz and red_wine, tables of real numbers, and
+images, any images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
+"""
 
 from collections.abc import Mapping
 

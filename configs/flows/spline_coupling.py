@@ -19,5 +19,4 @@ OWN = {
 
 
 def get_config(variant: str = "two_moons") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return shared.get_config(variant, "spline_coupling", OWN)
