@@ -1,7 +1,7 @@
-"""The base of flow models: data to the base distribution and back, and the likelihood that follows.
+"""The base class of flow models: the map from data to the base distribution and back, and the likelihood.
 
-Real data has an exact density. Integers are dequantized inside the model, so theirs is a lower bound, which more
-importance samples tighten.
+Real data has an exact density. Integers are dequantized inside the model, so their likelihood is a lower bound; more
+importance samples tighten it.
 """
 
 import abc
@@ -37,25 +37,26 @@ BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture":
 class Flow(abc.ABC):
   """A density by an invertible map to a base distribution.
 
-  Discrete data x in [0, levels) becomes logit(alpha + (1 - 2 alpha) (x + u) / levels) with noise u from the
-  dequantizer before the bijection sees it (RealNVP, arXiv:1605.08803, section 4.1).
+  Discrete data x in [0, levels) is first mapped to logit(alpha + (1 - 2 alpha) (x + u) / levels), where the dequantizer
+  draws the noise u (RealNVP, arXiv:1605.08803, section 4.1).
 
-  Real data is recorded in steps, and a density of such data has no upper bound: it may rise at each recorded value.
-  With `noise`, training sees the data as if measured so much less finely, and learns nothing narrower; likelihoods are
-  of the data itself all the same.
+  Real data is recorded in steps. A density of such data has no upper bound, since it can rise at every recorded value.
+  `noise` adds normal noise to the training data, so that the flow learns nothing narrower than the noise. Likelihoods
+  are always those of the data without it.
 
-  Parameters are one group "model" of three parts: the bijection's, the base's and the dequantizer's. The carry's
-  "statistics" are the bijection's batch statistics and, with `noise`, the recording steps.
+  The parameters are one group "model" with the parts "bijection", "base" and "dequantizer". The carry's "statistics"
+  hold the bijection's batch statistics and, with `noise`, the recording steps.
 
   Attributes:
     spec: the data.
     base: normal, logistic, mixture (of 8 learned Gaussians), or uniform (on [-3, 3]).
-    class_conditional: whether the density is given the labels "y", which all networks see.
-    dequantization: of discrete data: uniform or variational.
+    class_conditional: whether the density is conditional on the labels "y", which all networks take as input.
+    dequantization: noise on discrete data: uniform or variational.
     dequantization_width: units of a variational dequantizer's networks.
-    alpha: see above; of discrete data.
-    noise: standard deviation, in recording steps, of the normal noise on real data in training.
-    whiten: whether real vectors are whitened first, so that the flow begins as a shrunken Gaussian; other data are not.
+    alpha: margin of the logit of discrete data, in [0, 0.5).
+    noise: standard deviation of the normal noise on real training data, in recording steps; 0 for none.
+    whiten: whether real vectors are whitened first, so that a fresh flow is a Gaussian with a shrunken covariance; no
+      other data is ever whitened.
   """
 
   spec: DataSpec
@@ -77,24 +78,24 @@ class Flow(abc.ABC):
     dequantizer(self.dequantization, self.dequantization_width)
     self.whole  # noqa: B018 - checks what the bijection is made of
 
-  # What a model supplies.
+  # To be supplied by a model.
 
   @property
   @abc.abstractmethod
   def bijection(self) -> Bijection:
-    """Return the bijection from the data's event, of real numbers, to the base; conditioners take `context_width`
-    numbers."""
+    """The bijection from real numbers of the data's event to the base; its networks take a context of `context_width`.
+    """
 
-  # What follows from it.
+  # The parts.
 
   @property
   def context_width(self) -> int:
-    """Width of what networks are told of each example beside the data."""
+    """Width of the context that networks take beside the data: one-hot labels, or 0 for none."""
     return (self.spec.num_classes or 0) if self.class_conditional else 0
 
   @property
   def whole(self) -> Bijection:
-    """The bijection, and what comes before it: whitening, or for discrete data the scaling and logit."""
+    """The bijection after its preprocessing: whitening of real data, scaling and logit of discrete data."""
     if not self.spec.is_discrete:
       return Chain([Whiten(), self.bijection]) if self.whiten and len(self.spec.event) == 1 else self.bijection
     return Chain([Standardize(0.0, float(self.spec.require_discrete("a flow"))), Logit(self.alpha), self.bijection])
@@ -114,8 +115,9 @@ class Flow(abc.ABC):
     return (Objective(groups=("model",), loss=self.loss, whole_batch=reason, unit="nats per dim"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Parameters, those of normalizations from what the batch becomes at their depth."""
+    """Initialize parameters; normalization layers use the batch's activations at that layer."""
     noise_key, bijection_key, base_key = jax.random.split(key, 3)
+    # Discrete data becomes real by the noise of a fresh dequantizer.
     x, dequantizer = jnp.asarray(batch["x"]), {}
     if self.spec.is_discrete:
       values = self._scaled(x)
@@ -123,6 +125,7 @@ class Flow(abc.ABC):
       dequantizer = variables.get("params", {})
       noise, _ = self._noise(dequantizer, values, noise_key)
       x = x + noise
+    # The bijection; then the base, whose event is the shape of the bijection's values.
     variables = self.whole.init(bijection_key, x, self._context(batch))
     z, _ = self.whole.apply(variables, x, self._context(batch))
     base = BASES[self.base].init(base_key, z.shape[1:])
@@ -134,27 +137,27 @@ class Flow(abc.ABC):
 
   def forward(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
-    """Real (dequantized) data to the base, and the log-det of each example in nats."""
+    """Map real or dequantized data to the base; return the values and each example's log-determinant in nats."""
     out: Any = self.whole.apply(self._variables(params, carry), x, context)
     return out
 
   @highest_precision()
   def inverse(self, params: Params, carry: Carry, z: Float[Array, "batch *latent"],
               context: Float[Array, "batch width"] | None = None) -> Transformed:
-    """Return the base to real data."""
+    """Map values of the base to real data; return them and the log-determinants of this map in nats."""
     out: Any = self.whole.apply(self._variables(params, carry), z, context, method="inverse")
     return out
 
   def log_prob(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
                context: Float[Array, "batch width"] | None = None) -> Float[Array, " batch"]:
-    """Log-density of real (dequantized) data in nats."""
+    """Return the log-density of real or dequantized data in nats."""
     z, log_det = self.forward(params, carry, x, context)
     return BASES[self.base].log_prob(params["model"]["base"], z) + log_det
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """Return the batch's mean negative log-likelihood of an example in nats, or its bound, over the constant num_dims.
+    """Return the mean negative log-likelihood of the batch's examples, or its bound, in nats per dimension.
 
-    Metrics: "nll" in nats per example; of discrete data "bits_per_dim".
+    Metrics: "nll" in nats per example, and for discrete data "bits_per_dim".
     """
     noise_key, dropout_key = jax.random.split(key)
     x, log_q = self._real(params, batch, noise_key)
@@ -172,10 +175,11 @@ class Flow(abc.ABC):
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """Exact of real data; of integers a lower bound, the log of a mean of `num_samples` importance weights.
+    """Return log p(x) in nats: exact for real data, a lower bound for integers.
 
-    A weight's expectation is the integral of the density over the integer's cell, its probability, so that bounds may
-    be mixed (Burda et al., arXiv:1509.00519, section 3). Given "y" where the model is class-conditional.
+    The bound is the log of the mean of `num_samples` importance weights. The expectation of a weight is the integral of
+    the density over the integer's cell, which is the integer's probability. So bounds may be mixed (Burda et al.,
+    arXiv:1509.00519, section 3). A class-conditional model's likelihood is given "y".
     """
     def weight(key):
       x, log_q = self._real(params, batch, key)
@@ -202,7 +206,7 @@ class Flow(abc.ABC):
 
     Raises:
       ConfigError: the temperature is negative.
-      SpecError: labels are given or missing against `class_conditional`, or there are none such.
+      SpecError: labels are missing in a class-conditional model, given to another one, or out of range.
     """
     checks.at_least("temperature", temperature, 0)
     if (condition is None) == self.class_conditional:
@@ -217,12 +221,12 @@ class Flow(abc.ABC):
 
   @highest_precision()
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:
-    """Return the base's values of examples; of discrete data with the dequantizer's noise."""
+    """Return the base's values for the examples; discrete data first gets the dequantizer's noise."""
     return self.forward(params, carry, self._real(params, batch, key)[0], self._context(batch)).value
 
   def decode(self, params: Params, carry: Carry, latent: Float[Array, "batch *latent"], key: Key[Array, ""],
              condition: Int[Array, " batch"] | None = None) -> Array:
-    """Return the examples that the base's values stand for; of discrete data the integers. A condition is labels."""
+    """Return the examples for these values of the base, integers for discrete data; `condition` are labels."""
     del key  # nothing is random
     if condition is not None:
       require_labels(self.spec, condition)
@@ -245,7 +249,7 @@ class Flow(abc.ABC):
     return jax.nn.one_hot(jnp.asarray(batch["y"]), self.context_width)
 
   def _scaled(self, x: Array) -> Float[Array, "batch *event"]:
-    """Values in [-1, 1], as the dequantizer's networks see them."""
+    """Return discrete data as values in [-1, 1], the input of the dequantizer's networks."""
     levels = self.spec.require_discrete("dequantization")
     return 2.0 * jnp.asarray(x, jnp.float32) / (levels - 1) - 1.0
 
@@ -254,9 +258,10 @@ class Flow(abc.ABC):
     return out
 
   def _real(self, params: Params, batch: Batch, key) -> tuple[Float[Array, "batch *event"], Float[Array, " batch"]]:
-    """Return the data as real numbers, and the log-density of the noise that made them so.
+    """Return the data as real numbers, and the log-density of the noise that was added to it.
 
-    Levels outside [0, levels) leave the logit's domain, whose log-det is then NaN: an error where it is reported.
+    Levels outside [0, levels) lie outside the logit's domain, so their log-determinant is NaN, which scoring reports as
+    an error.
     """
     x = jnp.asarray(batch["x"])
     if not self.spec.is_discrete:
@@ -265,7 +270,7 @@ class Flow(abc.ABC):
     return x + noise, log_q
 
   def _served(self, x: Float[Array, "batch *event"]) -> Array:
-    """Real numbers as the data is served."""
+    """Return real numbers in the data's form: for discrete data the integers below them."""
     if not self.spec.is_discrete:
       return x
     return jnp.clip(jnp.floor(x), 0, self.spec.require_discrete("a flow") - 1).astype(jnp.int32)
