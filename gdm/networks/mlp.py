@@ -19,7 +19,7 @@ class MLP(nn.Module):
 
   Attributes:
     outputs: size of the output.
-    hidden: sizes of the hidden layers; one at least.
+    hidden: sizes of the hidden layers; () is one linear layer.
     num_parameters: of each number that the outputs are about; they come number by number, but lie in memory parameter
       by parameter, so that a transform finds them in place. 1 where they are nothing of the kind.
     context: width of the context; 0 for none.
@@ -41,7 +41,8 @@ class MLP(nn.Module):
   output_scale: float = 0.0
 
   def __post_init__(self) -> None:
-    checks.sizes("hidden", self.hidden)
+    if self.hidden:
+      checks.sizes("hidden", self.hidden)
     checks.equal_sizes("hidden", self.hidden, self.residual)
     checks.rate("dropout", self.dropout)
     if self.num_parameters < 1 or self.outputs % self.num_parameters:

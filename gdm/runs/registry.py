@@ -78,6 +78,8 @@ MODELS = {
     "tilted": ("gdm.energy.continuous.tilted", "Tilted"),
     "product": ("gdm.energy.continuous.product", "Product"),
     # latent
+    "ppca": ("gdm.latent.ppca", "PPCA"),
+    "factor_analysis": ("gdm.latent.factor_analysis", "FactorAnalysis"),
     "vae": ("gdm.latent.vae", "VAE"),
     "iwae": ("gdm.latent.iwae", "iwae"),
 }

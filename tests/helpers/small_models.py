@@ -77,6 +77,8 @@ SOLVED = {
     "block_mixture": ({"num_components": 2, "num_runs": 1, "num_iterations": 2, "learn_iterations": 1},
                       DataSpec((5,), 2)),
     "gaussian_mixture": ({"num_components": 2, "num_iterations": 2}, DataSpec((2,), None)),
+    "ppca": ({}, DataSpec((4,), None)),
+    "factor_analysis": ({"num_iterations": 3}, DataSpec((4,), None)),
 }
 COMPOSED = {
     "ensemble": ({"components": tuple({"name": "recurrent", "network": {"num_layers": 1, "width": width}}

@@ -15,7 +15,7 @@ class PerceptronEncoder(nn.Module):
   """Examples, flattened, and a context beside them -> features.
 
   Attributes:
-    hidden: sizes of the hidden layers.
+    hidden: sizes of the hidden layers; () is a linear network.
     activation: of the hidden units.
     dropout: rate on hidden units, where an rng named "dropout" is given.
     outputs: features of each example.
@@ -27,7 +27,8 @@ class PerceptronEncoder(nn.Module):
   outputs: int = from_data(1)
 
   def __post_init__(self) -> None:
-    checks.sizes("encoder.hidden", self.hidden)
+    if self.hidden:
+      checks.sizes("encoder.hidden", self.hidden)
     checks.rate("encoder.dropout", self.dropout)
     activation(self.activation)
     super().__post_init__()
@@ -45,7 +46,7 @@ class PerceptronDecoder(nn.Module):
   """Latents, and a context beside them -> numbers at every place of an example.
 
   Attributes:
-    hidden: sizes of the hidden layers.
+    hidden: sizes of the hidden layers; () is a linear network.
     activation: of the hidden units.
     dropout: rate on hidden units, where an rng named "dropout" is given.
     places: shape of an example's places.
@@ -59,7 +60,8 @@ class PerceptronDecoder(nn.Module):
   outputs: int = from_data(1)
 
   def __post_init__(self) -> None:
-    checks.sizes("decoder.hidden", self.hidden)
+    if self.hidden:
+      checks.sizes("decoder.hidden", self.hidden)
     checks.rate("decoder.dropout", self.dropout)
     activation(self.activation)
     super().__post_init__()
