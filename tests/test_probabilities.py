@@ -46,6 +46,8 @@ CASES = {
     "mixture": ("mixture", {"num_components": 3, "num_restarts": 1, "num_iterations": 5}, TERNARY),
     "block_mixture": ("block_mixture", {"num_components": 3, "num_runs": 2, "num_iterations": 5}, BITS),
     "gaussian_mixture": ("gaussian_mixture", {"num_components": 2, "num_restarts": 1, "num_iterations": 5}, PLANE),
+    "ppca": ("ppca", {"latent_dims": 1}, PLANE),
+    "factor_analysis": ("factor_analysis", {"latent_dims": 1}, PLANE),
     "ensemble": ("ensemble", {"components": ({"name": "made", "network": {"hidden": (4,)}}, {"name": "fvsbn"}),
                               "weights": (0.7, 0.3)}, TERNARY),
     "fvsbn": ("fvsbn", {}, TERNARY),

@@ -30,8 +30,8 @@ class FactorAnalysis(LinearGaussian):
     params, carry = model.solve(key, batches)
   """
 
-  num_iterations: int = 2000
-  tolerance: float = 1e-8
+  num_iterations: int = 1000
+  tolerance: float = 1e-6
 
   def __post_init__(self) -> None:
     super().__post_init__()

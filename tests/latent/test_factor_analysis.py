@@ -23,7 +23,7 @@ def factors(num, seed=0):
 
 def test_the_likelihood_is_at_least_sklearns():
   x = factors(600)
-  model = FactorAnalysis(SPEC, 2)
+  model = FactorAnalysis(SPEC, 2, tolerance=1e-9)
   params, carry = model.solve(KEY, Batches(x, size=250))
   theirs = sklearn.decomposition.FactorAnalysis(2, tol=1e-8, max_iter=5000, svd_method="lapack").fit(x)
   ours = log_probs(model, params, carry, x).mean()
@@ -61,7 +61,7 @@ def test_the_step_of_the_uniquenesses_is_that_of_em():
 def test_scales_of_dimensions_change_nothing_but_the_unit():
   """Unlike principal components, factors do not depend on units: the density moves by the Jacobian alone."""
   x, scale = factors(300), np.float32([1, 10, 0.1, 3, 1, 0.5])
-  model = FactorAnalysis(SPEC, 2)
+  model = FactorAnalysis(SPEC, 2, tolerance=1e-8)
   plain, scaled = (model.solve(KEY, Batches(each)) for each in (x, x * scale))
   np.testing.assert_allclose(log_probs(model, *scaled, x * scale), log_probs(model, *plain, x) - np.log(scale).sum(),
                              atol=2e-3)
