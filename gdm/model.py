@@ -131,6 +131,30 @@ class HasLikelihoods(Protocol):
 
 
 @runtime_checkable
+class HasValidation(Protocol):
+  """Has no likelihood, and is judged on held-out data by other numbers."""
+
+  @property
+  def criterion(self) -> str:
+    """Name of the number of `validate` that chooses the best state: the lower its mean over examples, the better."""
+    ...
+
+  def validate(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]
+               ) -> Mapping[str, Float[Array, " batch"]]:
+    """Return numbers of each example, by name."""
+    ...
+
+
+@runtime_checkable
+class HasAnomalyScore(Protocol):
+  """Has no likelihood, and can order examples by how unlike its data they are."""
+
+  def anomaly_score(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, " batch"]:
+    """Return a number of each example: the higher, the less it is like the data."""
+    ...
+
+
+@runtime_checkable
 class HasUnnormalized(Protocol):
   """Can score data up to a constant, which `log_normalizer` estimates once per split."""
 

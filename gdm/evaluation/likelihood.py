@@ -34,7 +34,18 @@ from gdm.evaluation.intervals import (
     student_975,
 )
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer, bits_per_dim, require_finite
-from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
+from gdm.model import (
+    Carry,
+    HasAnomalyScore,
+    HasDenoise,
+    HasLatent,
+    HasLogLikelihood,
+    HasSample,
+    HasUnnormalized,
+    HasValidation,
+    Model,
+    Params,
+)
 from gdm.precision import highest_precision
 
 T = TypeVar("T")
@@ -259,8 +270,10 @@ def evaluate_likelihood(model: Model, params: Params, carry: Carry, batches: Ite
         result = evaluate(model, params, carry, _placed(batches, mesh), key, num_draws, num_samples)
       break
   else:
+    instead = [words for protocol, words in _INSTEAD if isinstance(model, protocol)]
     raise ConfigError(f"{type(model).__name__} has no likelihood to evaluate: it offers neither log_likelihood nor "
-                      "unnormalized_log_prob with log_normalizer.")
+                      "unnormalized_log_prob with log_normalizer"
+                      + (f". What it has: {', '.join(instead)}." if instead else "."))
   if num_examples not in (None, result.num_examples):
     raise DataError(f"{result.num_examples} examples were scored, but the split has {num_examples}; every example "
                     "must be scored exactly once.")
@@ -406,6 +419,16 @@ _WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
     (_HasBoth, _evaluate_both),
     (HasLogLikelihood, _evaluate_normalized),
     (HasUnnormalized, _evaluate_unnormalized),
+)
+
+
+# What a model without a likelihood may have instead.
+_INSTEAD = (
+    (HasValidation, "numbers of each validation in metrics.jsonl"),
+    (HasSample, "samples (experiments.sample)"),
+    (HasLatent, "latents (experiments.latent)"),
+    (HasDenoise, "denoising (experiments.sample --denoise)"),
+    (HasAnomalyScore, "anomaly scores (experiments.outliers)"),
 )
 
 

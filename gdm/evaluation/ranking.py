@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key, Num
 
 from gdm.errors import ConfigError
 from gdm.likelihood import require_finite
-from gdm.model import Carry, HasLogLikelihood, HasUnnormalized, Model, Params
+from gdm.model import Carry, HasAnomalyScore, HasLogLikelihood, HasUnnormalized, Model, Params
 from gdm.precision import highest_precision
 
 
@@ -17,8 +17,10 @@ def scores(model: Model, params: Params, carry: Carry, x: Num[np.ndarray, "num *
            batch_size: int) -> Float[np.ndarray, " num"]:
   """Return log p(x) in nats of each example, up to a constant where a model has such a score: it is the cheaper one.
 
+  Of a model without either it is minus its anomaly score.
+
   Raises:
-    ConfigError: the model has neither.
+    ConfigError: the model has none of the three.
     NotFiniteError: a score is NaN or infinite; names the example.
   """
   score = jax.jit(_way(model))
@@ -37,4 +39,6 @@ def _way(model: Any):
     return lambda params, carry, batch, key: model.unnormalized_log_prob(params, carry, batch)
   if isinstance(model, HasLogLikelihood):
     return lambda params, carry, batch, key: model.log_likelihood(params, carry, batch, key).nats
-  raise ConfigError(f"{type(model).__name__} has no log-density to score by.")
+  if isinstance(model, HasAnomalyScore):
+    return lambda params, carry, batch, key: -model.anomaly_score(params, carry, batch, key)
+  raise ConfigError(f"{type(model).__name__} has no log-density to score by, and no anomaly score.")

@@ -14,7 +14,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.initial import initial_batch
 from gdm.data.loader import Loader, Passes
 from gdm.errors import ConfigError, UserError
-from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, Model
+from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, HasValidation, Model
 from gdm.precision import highest_precision
 from gdm.runs.exits import stop
 from gdm.runs.profile import Profile
@@ -78,7 +78,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
     return model.diagnose(state.params, state.carry) if isinstance(model, HasDiagnosis) else ""
 
   def train(run: Run, state: TrainState) -> tuple[TrainState, Ended]:
-    validates = isinstance(model, HasLogLikelihood) and training.eval_every > 0
+    validates = isinstance(model, HasLogLikelihood | HasValidation) and training.eval_every > 0
     begin = int(state.step)
     if validates and begin and begin % training.eval_every == 0 and run.progress.validated < begin:
       with interruption.deferred():

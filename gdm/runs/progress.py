@@ -45,8 +45,8 @@ class Display:
     words = [f"loss {self._run.last_loss:.6g}"]
     if self._total is not None:
       words += self._pace(step)
-    if self._run.progress.best_nats is not None:
-      words.append(f"best valid {self._run.progress.best_nats:.6g} nats")
+    if best := self._run.progress.best():
+      words.append(f"best valid {best}")
     if not self._bar.disable:
       self._bar.set_postfix_str(", ".join(words), refresh=False)
       self._bar.update(step - self._bar.n)

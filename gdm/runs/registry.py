@@ -80,6 +80,7 @@ MODELS = {
     # latent
     "ppca": ("gdm.latent.ppca", "PPCA"),
     "factor_analysis": ("gdm.latent.factor_analysis", "FactorAnalysis"),
+    "autoencoder": ("gdm.latent.autoencoder", "Autoencoder"),
     "vae": ("gdm.latent.vae", "VAE"),
     "iwae": ("gdm.latent.iwae", "iwae"),
 }

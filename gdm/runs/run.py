@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -13,8 +13,9 @@ from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
-from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
-from gdm.model import Model
+from gdm.evaluation.criteria import evaluate_criteria
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.model import HasValidation, Model
 from gdm.runs.events import Events
 from gdm.runs.load import require_same_data
 from gdm.runs.workdir import Workdir
@@ -28,11 +29,34 @@ from gdm.training.streams import stream_key
 class Progress:
   """Knowledge of a run beside its state; part of every checkpoint."""
 
-  best_nats: float | None = None  # best `pessimistic_nats` of the validation split so far, mean nats per example
+  # Best `pessimistic_nats` of the validation split so far, mean nats per example; of a model without a likelihood minus
+  # the mean of its criterion.
+  best_nats: float | None = None
+  criterion: str = ""  # name of that, "" where it is nats
   best_step: int = 0
   worse: int = 0  # validations since
   validated: int = 0  # step of the newest validation
   train_seconds: float = 0.0
+
+  def best(self, form: str = ".6g") -> str:
+    """Return the best validation in words, its number in the given format; "" before the first."""
+    if self.best_nats is None:
+      return ""
+    return f"{self.criterion} {-self.best_nats:{form}}" if self.criterion else f"{self.best_nats:{form}} nats"
+
+
+class Validation(NamedTuple):
+  """What a validation found.
+
+  Attributes:
+    rank: the higher, the better: nats, or minus the criterion.
+    numbers: for the logs, by name; None where there is none.
+    criterion: name of the number that decides; "" for nats.
+  """
+
+  rank: float
+  numbers: Mapping[str, float | None]
+  criterion: str = ""
 
 
 class Run:
@@ -114,28 +138,33 @@ class Run:
     """Save a checkpoint."""
     self._save_to(self.checkpoints, state, step)
 
-  def score(self, state: TrainState, step: int) -> SplitLikelihood:
-    """Score the validation split, and changes nothing."""
+  def score(self, state: TrainState, step: int) -> Validation:
+    """Score the validation split, and change nothing."""
     settings = self.config.evaluation
     params, carry = state.averaged
     size = meshes.round_up(self.mesh, settings.batch_size)
     batches = eval_batches(self.dataset, "valid", size, rows=meshes.local_rows(self.mesh, size))
+    key = stream_key(jax.random.key(self.config.seed), "validation", step)
     try:
-      return evaluate_likelihood(
-          self.model, params, carry, batches, key=stream_key(jax.random.key(self.config.seed), "validation", step),
-          num_draws=settings.num_draws, num_samples=settings.num_samples, mesh=self.mesh)
+      if isinstance(self.model, HasValidation):
+        found = evaluate_criteria(self.model, params, carry, batches, key=key, mesh=self.mesh)
+        return Validation(-found[self.model.criterion], found, self.model.criterion)
+      score = evaluate_likelihood(self.model, params, carry, batches, key=key, num_draws=settings.num_draws,
+                                  num_samples=settings.num_samples, mesh=self.mesh)
     except NotFiniteError as error:
       raise NotFiniteError(f"validation at step {step}: {error}") from error
 
-  def judge(self, score: SplitLikelihood, state: TrainState, step: int) -> bool:
-    """Log a validation; keeps the best state; true when patience is spent."""
     by_log_z = None if score.upper_end is None else score.upper_end.nats_mean
-    self._log(step, {"valid/nats": score.nats_mean, "valid/bits_per_dim": score.bits_per_dim,
-                     "valid/nats_by_log_z": by_log_z})
-    nats, self.progress.validated = score.pessimistic_nats, step
-    if self.progress.best_nats is None or nats > self.progress.best_nats:
+    return Validation(score.pessimistic_nats, {"nats": score.nats_mean, "bits_per_dim": score.bits_per_dim,
+                                               "nats_by_log_z": by_log_z})
+
+  def judge(self, found: Validation, state: TrainState, step: int) -> bool:
+    """Log a validation; keeps the best state; true when patience is spent."""
+    self._log(step, {f"valid/{name}": value for name, value in found.numbers.items()})
+    self.progress.criterion, self.progress.validated = found.criterion, step
+    if self.progress.best_nats is None or found.rank > self.progress.best_nats:
       self._drop_old_bests()  # now, since after the save it would wait for it
-      self.progress.best_nats, self.progress.best_step, self.progress.worse = nats, step, 0
+      self.progress.best_nats, self.progress.best_step, self.progress.worse = found.rank, step, 0
       self._save_to(self.best, state, step)
     else:
       self.progress.worse += 1

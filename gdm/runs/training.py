@@ -126,6 +126,6 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
   with highest_precision():
     draw_model(run.workdir, trained)
   write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
-  best = f", best validation {progress.best_nats:.4f} nats at step {progress.best_step}" if progress.best_step else ""
+  best = f", best validation {progress.best('.4f')} at step {progress.best_step}" if progress.best_step else ""
   early = " by early stopping" if ended is Ended.STOPPED else ""
   print(f"finished{early} at step {step} after {progress.train_seconds:.1f} s{best}.")

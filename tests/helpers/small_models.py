@@ -51,6 +51,7 @@ SMALL = {
             DataSpec((3,), None, num_classes=2)),
     "flow_matching": ({"network": {"name": "transformer", "width": 4, "num_layers": 1, "num_heads": 2, "patch": 1},
                        "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
+    "autoencoder": ({"latent_dims": 2, "encoder": PERCEPTRON, "decoder": PERCEPTRON, "drop": 0.2}, BITS),
     "rbm": ({"num_hidden": 6}, BITS),
     "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),
     "ising": ({"objective": "cd"}, DataSpec((5,), 2)),
