@@ -230,7 +230,7 @@ def assert_mixes(parts, mixed, y=None):
 
 
 def test_every_registered_model_is_here():
-  assert {name for name, _, _ in CASES.values()} == set(MODELS)
+  assert {name for name, _, _ in CASES.values()} == set(MODELS) - {"autoencoder"}  # which is no density
 
 
 @pytest.mark.fast_cases("independent")

@@ -12,7 +12,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError
 from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import evaluate_likelihood
-from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
+from gdm.model import HasAnomalyScore, HasLabelProbs, HasLogLikelihood, HasUnnormalized
 from gdm.runs.registry import MODELS, build_model
 
 KEY = jax.random.key(0)
@@ -59,10 +59,11 @@ def built(name):
 
 
 def numbers_of(model):
-  """What the model says of a batch, compiled: nats, or up to a constant, or of every label."""
+  """What the model says of a batch, compiled: nats, or up to a constant, or of every label, or an anomaly score."""
   ways = {HasLogLikelihood: lambda *args: model.log_likelihood(*args, KEY).nats,
           HasUnnormalized: lambda *args: model.unnormalized_log_prob(*args),
-          HasLabelProbs: lambda *args: model.log_label_probs(*args)}
+          HasLabelProbs: lambda *args: model.log_label_probs(*args),
+          HasAnomalyScore: lambda *args: model.anomaly_score(*args, KEY)}
   return [jax.jit(way) for protocol, way in ways.items() if isinstance(model, protocol)]
 
 

@@ -84,8 +84,11 @@ def test_a_vae_without_the_cost_of_its_latents_is_an_autoencoder():
             "bias": jnp.concatenate([network["bias"], jnp.full((2, 1), -30.0)])}
   ours = {"encoder": {"network": {"network": narrow}, "posterior": {}},
           "decoder": {"network": params["decoder"]["network"], "output": {"bias": params["decoder"]["bias"]}}}
-  theirs, ours = (jax.jit(jax.value_and_grad(lambda params, model=each: model.loss(params, {}, {"x": x}, KEY, STEP).loss)
-                          )(given) for each, given in ((model, params), (vae, ours)))
+
+  def graded(model, params):
+    return jax.jit(jax.value_and_grad(lambda params: model.loss(params, {}, {"x": x}, KEY, STEP).loss))(params)
+
+  theirs, ours = graded(model, params), graded(vae, ours)
   np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-3)
   for at in (("decoder", "network", "network", "output_kernel"), ("encoder", "network", "network", "hidden_0_kernel")):
     one, other = ours[1], theirs[1]
