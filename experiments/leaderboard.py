@@ -18,7 +18,7 @@ from absl import flags, logging
 
 from experiments.cli import run
 from gdm.errors import ConfigError, WorkdirError
-from gdm.evaluation import leaderboard
+from gdm.evaluation import leaderboard, leaderboard_tables
 from gdm.paths import local_path
 from gdm.runs.workdir import Workdir, training_fields
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     tables = leaderboard.with_seed_means(tables, read_trials(sorted(folders)))
   if _AGAINST.value:
     tables = leaderboard.with_differences(tables, _AGAINST.value)
-  print(leaderboard.render(tables, _FORMAT.value, width), end="")
+  print(leaderboard_tables.render(tables, _FORMAT.value, width), end="")
 
 
 def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.SeededRun]:

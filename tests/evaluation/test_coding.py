@@ -18,7 +18,8 @@ from gdm.evaluation.coding.chains import chain_of
 from gdm.evaluation.coding.coder import Coder
 from gdm.evaluation.coding.files import Coding, Examples
 from gdm.evaluation.coding.tables import TOTAL, Stack, bits, quantize, uniform
-from gdm.evaluation.leaderboard import collect, render
+from gdm.evaluation.leaderboard import collect
+from gdm.evaluation.leaderboard_tables import render
 from gdm.evaluation.report import write_report
 from gdm.model import HasComponents, HasConditionals, HasVariables
 from gdm.runs.registry import build_model

@@ -16,10 +16,10 @@ from gdm.evaluation.leaderboard import (
   SeededRun,
   SeedMean,
   collect,
-  render,
   with_differences,
   with_seed_means,
 )
+from gdm.evaluation.leaderboard_tables import render
 from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import write_report
 from gdm.evaluation.scores import write_scores
