@@ -1,76 +1,131 @@
-"""Looks into a model's latents: what comes back, what lies between real images, and sums of them.
+"""Looks into a model's latents: what comes back, what lies between examples, sums of them, and directions of labels.
 
-  python -m experiments.latent --workdir=runs/glow [--split=test] [--pairs=8] [--steps=9] [--arithmetic=3,17,25 ...]
+  python -m experiments.latent --workdir=runs/vae [--split=test] [--pairs=8] [--steps=9] [--path=circle|line]
+      [--arithmetic=3,17,25 ...] [--attribute=LABEL [--without=LABEL] [--strengths=-1,0,1,2]] [--traverse=N]
       [--checkpoint=best|last|STEP] [--config.data.data_dir=DIR]
 
-Writes into the workdir, of real images: `reconstructions.png`; `interpolations.png`, a row per pair, from one image to
-the other along the great circle between their latents; and with --arithmetic=A,B,C (numbers of examples; may be
-repeated) `arithmetic.png`, whose rows are A, B, C and A - B + C.
+Says how many latents are active. Writes into the workdir, of images:
+  reconstructions.png
+  interpolations.png  a row per pair, from one image to the other, along great circles or straight lines
+  arithmetic.png      with --arithmetic=A,B,C (numbers of examples; may be repeated): A, B, C and A - B + C
+  attribute.png       with --attribute: images with the mean latent of that label minus that without it added, so many
+                      times as --strengths says; means are over training examples
+  traversals.png      with --traverse=N: the N latents that vary most, each from -3 to 3 deviations
+and of latents in the plane latent_map.png, coloured by label, and manifold.png, images at even quantiles of a normal.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jaxtyping import Array
 
 from experiments import cli
+from gdm.data.initial import sample_examples
 from gdm.errors import ConfigError
-from gdm.model import HasClasses, HasLatent
-from gdm.runs.interpolation import great_circle
+from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir
-from gdm.training.streams import stream_key
 from gdm.visualization.images import save_grid, save_side_by_side
+from gdm.visualization.latents import save_map
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _PAIRS = flags.DEFINE_integer("pairs", 8, "How many pairs of images to go between.")
 _STEPS = flags.DEFINE_integer("steps", 9, "Images from one end to the other, both included.")
+_PATH = flags.DEFINE_string("path", "circle", "circle or line: the way between two latents.")
 _ARITHMETIC = flags.DEFINE_multi_string("arithmetic", [], "Numbers of three examples A,B,C: shows A - B + C.")
+_ATTRIBUTE = flags.DEFINE_integer("attribute", None, "A label, whose direction is added to images without it.")
+_WITHOUT = flags.DEFINE_integer("without", None, "The label of those images; any other by default.")
+_STRENGTHS = flags.DEFINE_string("strengths", "-1,0,1,2", "How many times the direction is added.")
+_TRAVERSE = flags.DEFINE_integer("traverse", 0, "How many latents to traverse, those that vary most first.")
 cli.define_overrides("data", "evaluation")
+
+MOST = 10_000  # examples whose latents are looked at for activity, maps and directions
+MANIFOLD_SIDE, DEVIATIONS = 20, 3.0
 
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  for name, value, least in (("pairs", _PAIRS.value, 1), ("steps", _STEPS.value, 2)):
+  for name, value, least in (("pairs", _PAIRS.value, 1), ("steps", _STEPS.value, 2), ("traverse", _TRAVERSE.value, 0)):
     if value < least:
       raise ConfigError(f"--{name} is {value}; it must be at least {least}.")
-  triples = [_triple(text) for text in _ARITHMETIC.value]
-  workdir = Workdir(cli.require_flag("workdir"))
-  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
-  if not isinstance(run.model, HasLatent):
-    raise ConfigError(f"{run.config.model.name} has no latents to look into.")
-  if not run.dataset.spec.is_image:
-    raise ConfigError(f"experiments.latent shows images, but {run.dataset.name} has events {run.dataset.spec.event}.")
-  num = run.dataset.num_examples(_SPLIT.value)
+  if _PATH.value not in PATHS:
+    raise ConfigError(f"--path is {_PATH.value!r}; it must be circle or line.")
+  triples, strengths = [_triple(text) for text in _ARITHMETIC.value], _numbers(_STRENGTHS.value)
+  folder = Workdir(cli.require_flag("workdir"))
+  run = load_run(folder, cli.overrides(), _CHECKPOINT.value)
+  latents, num = Latents(run), run.dataset.num_examples(_SPLIT.value)
   for triple in triples:
     if not 0 <= min(triple) <= max(triple) < num:
       raise ConfigError(f"--arithmetic names {triple}; {_SPLIT.value} has examples 0 to {num - 1}.")
-  levels = run.dataset.spec.levels
-  ends = np.linspace(0, num - 1, min(2 * _PAIRS.value, num - num % 2)).astype(int)
-  x, z, y = _encode(run, ends)
-  save_side_by_side(workdir.path / "reconstructions.png", {"data": x, "reconstructions": _decode(run, z, y)},
-                    levels=levels)
-  half, written = len(ends) // 2, ["reconstructions.png", "interpolations.png"]
-  between = [great_circle(z[:half], z[half:], share) for share in np.linspace(0.0, 1.0, _STEPS.value)]
+  many = latents.encode(_SPLIT.value, sample_examples(num, MOST))
+  written = []
+  if many.z.ndim == 2 and many.z.shape[1] == 2:
+    save_map(folder.path / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.dataset.name}")
+    written.append("latent_map.png")
+  if run.dataset.spec.is_image:
+    written += _pictures(folder.path, run, latents, many, triples, strengths)
+  elif not written:
+    raise ConfigError(f"experiments.latent shows images, and latents in the plane, but {run.dataset.name} has events "
+                      f"{run.dataset.spec.event}.")
+  print(f"{num_active(many.z)} of {many.z[0].size} latents vary over the {_SPLIT.value} split.")
+  print(f"{', '.join(written)} in {folder.path}")
+
+
+def _pictures(path: Path, run: TrainedRun, latents: Latents, many: Encoded, triples: list[tuple[int, int, int]],
+              strengths: list[float]) -> list[str]:
+  """Write the pictures of images; return their names."""
+  num, levels, pictures = run.dataset.num_examples(_SPLIT.value), run.dataset.spec.levels, {}
+  ends = latents.encode(_SPLIT.value, np.linspace(0, num - 1, min(2 * _PAIRS.value, num - num % 2)).astype(int))
+  save_side_by_side(path / "reconstructions.png", {
+      "data": _shown(ends.x, levels), "reconstructions": _shown(latents.decode(ends.z, ends.y), levels)}, levels=None)
+  half, shares = len(ends.x) // 2, np.linspace(0.0, 1.0, _STEPS.value).tolist()
   # Of a class-conditional model the label changes half way.
-  labels = [None if y is None else jnp.where(share < 0.5, y[:half], y[half:])
-            for share in np.linspace(0.0, 1.0, _STEPS.value)]
-  rows = np.stack([_decode(run, latent, label) for latent, label in zip(between, labels, strict=True)], axis=1)
-  save_grid(workdir.path / "interpolations.png", rows.reshape(-1, *rows.shape[2:]), levels=levels,
-            columns=_STEPS.value)
+  labels = [None if ends.y is None else ends.y[:half] if share < 0.5 else ends.y[half:] for share in shares]
+  pictures["interpolations"] = [latents.decode(PATHS[_PATH.value](ends.z[:half], ends.z[half:], share), label)
+                                for share, label in zip(shares, labels, strict=True)]
   if triples:
-    parts = [_encode(run, np.array(column)) for column in zip(*triples, strict=True)]
-    (_, a, label), (_, b, _), (_, c, _) = parts
-    sums = _decode(run, a - b + c, label)
-    images = np.stack([*(x for x, _, _ in parts), sums], axis=1)
-    save_grid(workdir.path / "arithmetic.png", images.reshape(-1, *images.shape[2:]), levels=levels, columns=4)
-    written.append("arithmetic.png")
-  print(f"{', '.join(written)} in {workdir.path}")
+    a, b, c = (latents.encode(_SPLIT.value, np.array(column)) for column in zip(*triples, strict=True))
+    pictures["arithmetic"] = [a.x, b.x, c.x, latents.decode(a.z - b.z + c.z, a.y)]
+  if _ATTRIBUTE.value is not None:
+    train = sample_examples(run.dataset.num_examples("train"), MOST)
+    way = direction(latents.encode("train", train), _ATTRIBUTE.value, _WITHOUT.value)
+    assert many.y is not None  # or there were no direction
+    others = many.y != _ATTRIBUTE.value if _WITHOUT.value is None else many.y == _WITHOUT.value
+    z, y = many.z[others][:_PAIRS.value], many.y[others][:_PAIRS.value]
+    pictures["attribute"] = [many.x[others][:_PAIRS.value], *(latents.decode(z + strength * way, y)
+                                                              for strength in strengths)]
+  if _TRAVERSE.value:
+    pictures["traversals"] = _traversals(latents, many)
+  for name, columns in pictures.items():
+    images = np.stack([_shown(column, levels) for column in columns], axis=1)
+    save_grid(path / f"{name}.png", images.reshape(-1, *images.shape[2:]), levels=None, columns=len(columns))
+  if many.z.ndim == 2 and many.z.shape[1] == 2 and not latents.is_conditional:
+    save_grid(path / "manifold.png", _shown(latents.decode(plane_grid(MANIFOLD_SIDE), None), levels), levels=None,
+              columns=MANIFOLD_SIDE)
+    pictures["manifold"] = []
+  return ["reconstructions.png", *(f"{name}.png" for name in pictures)]
+
+
+def _traversals(latents: Latents, many: Encoded) -> list[np.ndarray]:
+  """Return columns of images: each row moves one latent of the first example, from end to end."""
+  flat = many.z.reshape(len(many.z), -1)
+  spread, centre = flat.std(axis=0), flat.mean(axis=0)
+  dims = np.argsort(-spread)[:_TRAVERSE.value]
+  columns = []
+  for share in np.linspace(-DEVIATIONS, DEVIATIONS, _STEPS.value):
+    z = np.repeat(flat[:1], len(dims), axis=0)
+    z[np.arange(len(dims)), dims] = centre[dims] + share * spread[dims]
+    y = None if many.y is None else np.repeat(many.y[:1], len(dims))
+    columns.append(latents.decode(z.reshape(-1, *many.z.shape[1:]), y))
+  return columns
+
+
+def _shown(x: np.ndarray, levels: int | None) -> np.ndarray:
+  """Return images as real numbers in [0, 1]."""
+  return np.asarray(x, np.float32) if levels is None else np.asarray(x, np.float32) / (levels - 1)
 
 
 def _triple(text: str) -> tuple[int, int, int]:
@@ -81,20 +136,11 @@ def _triple(text: str) -> tuple[int, int, int]:
   return a, b, c
 
 
-def _encode(run: TrainedRun, examples: np.ndarray) -> tuple[np.ndarray, Array, Array | None]:
-  """Return the examples, their latents, and where the model is conditional on them their labels."""
-  rows, model = run.dataset.split(_SPLIT.value).rows(examples), run.model
-  assert isinstance(model, HasLatent)
-  key = stream_key(jax.random.key(0), "latent", 0)
-  z = jax.jit(lambda batch: model.encode(run.params, run.carry, batch, key))(rows)
-  conditional = isinstance(model, HasClasses) and model.class_conditional
-  return rows["x"], z, jnp.asarray(rows["y"]) if conditional else None
-
-
-def _decode(run: TrainedRun, z: Array, y: Array | None) -> np.ndarray:
-  assert isinstance(run.model, HasLatent)
-  options = {} if y is None else {"condition": y}
-  return np.asarray(run.model.decode(run.params, run.carry, z, jax.random.key(0), **options))
+def _numbers(text: str) -> list[float]:
+  try:
+    return [float(part) for part in text.split(",")]
+  except ValueError:
+    raise ConfigError(f"--strengths is {text!r}; it must be numbers, as -1,0,1,2.") from None
 
 
 if __name__ == "__main__":

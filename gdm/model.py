@@ -238,6 +238,15 @@ class HasDiagnosis(Protocol):
 
 
 @runtime_checkable
+class HasVerdict(Protocol):
+  """Can tell from its last training metrics that it has not learned what it should: a collapse, say."""
+
+  def verdict(self, metrics: Mapping[str, float]) -> str:
+    """Return words for the user, given the last of each training metric by name; "" where nothing is wrong."""
+    ...
+
+
+@runtime_checkable
 class HasConditionals(Protocol):
   """Is a chain of categoricals over its dimensions in raster order, one step each: what lossless coding runs on."""
 

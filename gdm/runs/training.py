@@ -10,6 +10,7 @@ import jax
 import ml_collections
 
 from gdm.errors import ConfigError, NotFiniteError
+from gdm.model import HasVerdict
 from gdm.precision import highest_precision
 from gdm.runs.exits import EXIT_RESUME_ME, stop
 from gdm.runs.load import load_data, load_run
@@ -24,6 +25,7 @@ from gdm.runs.sizes import sized
 from gdm.runs.workdir import Workdir, write_json
 from gdm.training import hosts
 from gdm.training.loop import Ended
+from gdm.training.metrics import read_metrics
 from gdm.training.preemption import Interruption
 from gdm.training.state import TrainState, count_parameters
 from gdm.training.step import loss_units
@@ -129,3 +131,14 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
   best = f", best validation {progress.best('.4f')} at step {progress.best_step}" if progress.best_step else ""
   early = " by early stopping" if ended is Ended.STOPPED else ""
   print(f"finished{early} at step {step} after {progress.train_seconds:.1f} s{best}.")
+  if words := _verdict(run):
+    print(f"warning: {words}")
+
+
+def _verdict(run: Run) -> str:
+  """Return what the model has to say of its last metrics; "" for nothing."""
+  if not isinstance(run.model, HasVerdict):
+    return ""
+  last = {name.removeprefix("train/"): value for row in read_metrics(run.workdir.metrics) for name, value in row.items()
+          if name.startswith("train/")}
+  return run.model.verdict(last)

@@ -3,13 +3,9 @@
 import json
 import shutil
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-
-from gdm.runs.interpolation import great_circle
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +16,10 @@ def workdir(unbroken, tmp_path_factory):
 
 @pytest.mark.slow
 def test_pictures_of_latents(commands, workdir):
-  said = commands.good("latent", f"--workdir={workdir}", "--pairs=3", "--steps=5", "--arithmetic=3,17,25")
-  names = ("reconstructions.png", "interpolations.png", "arithmetic.png")
-  assert said == f"{', '.join(names)} in {workdir}\n"
+  said = commands.good("latent", f"--workdir={workdir}", "--pairs=3", "--steps=5", "--arithmetic=3,17,25",
+                       "--attribute=3", "--without=8", "--traverse=2", "--path=line")
+  names = ("reconstructions.png", "interpolations.png", "arithmetic.png", "attribute.png", "traversals.png")
+  assert said == f"64 of 64 latents vary over the test split.\n{', '.join(names)} in {workdir}\n"
   for name in names:
     with Image.open(workdir / name) as image:
       assert len(np.unique(np.asarray(image.convert("L")))) > 5
@@ -42,6 +39,9 @@ def test_a_bound_is_written_as_one(commands, workdir):
     (["--steps=1"], "--steps is 1; it must be at least 2"),
     (["--arithmetic=1,2"], "--arithmetic is '1,2'; it must be the numbers of three examples"),
     (["--arithmetic=1,2,300"], "test has examples 0 to 299"),
+    (["--path=arc"], "--path is 'arc'; it must be circle or line"),
+    (["--attribute=12"], "--attribute is 12, a label that no example has; they have 0 to 9"),
+    (["--strengths=1;2"], "--strengths is '1;2'; it must be numbers"),
 ])
 def test_what_cannot_be_shown(commands, workdir, args, message):
   result = commands.run("latent", f"--workdir={workdir}", *args)
@@ -49,11 +49,11 @@ def test_what_cannot_be_shown(commands, workdir, args, message):
 
 
 @pytest.mark.slow
-def test_models_without_latents_and_data_without_images(commands, unbroken):
+def test_models_without_latents_and_latents_in_the_plane(commands, unbroken):
   result = commands.run("latent", f"--workdir={unbroken('digits')}")
   assert result.status == 2 and "fvsbn has no latents to look into" in result.err
-  result = commands.run("latent", f"--workdir={unbroken('plane', '--config.training.num_steps=3')}")
-  assert result.status == 2 and "shows images, but toy2d:two_moons has events (2,)" in result.err
+  plane = unbroken("plane", "--config.training.num_steps=3")
+  assert commands.good("latent", f"--workdir={plane}").endswith(f"latent_map.png in {plane}\n")
 
 
 @pytest.mark.slow
@@ -73,15 +73,3 @@ def test_a_labelled_model_is_scored_given_labels_and_over_them(commands, unbroke
   assert (over["given"], over["kind"]) == ([], "lower_bound")
   assert (workdir / "samples.png").exists()
   assert commands.good("leaderboard", str(workdir)).count("bits/dim") == 2
-
-
-def test_great_circles_keep_lengths_between_their_ends():
-  a, b = jax.random.normal(jax.random.key(0), (2, 5, 3, 4))
-  for share in (0.0, 0.3, 1.0):
-    point = great_circle(a, b, share)
-    lengths = [jnp.linalg.norm(x.reshape(5, -1), axis=1) for x in (a, b, point)]
-    np.testing.assert_allclose(lengths[2], (1 - share) * lengths[0] + share * lengths[1], rtol=1e-5)
-  np.testing.assert_allclose(great_circle(a, b, 0.0), a, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(great_circle(a, b, 1.0), b, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(great_circle(a, 2.0 * a, 0.5), 1.5 * a, rtol=1e-5)
-  assert np.isfinite(great_circle(0.0 * a, b, 0.5)).all()
