@@ -359,6 +359,37 @@ class HasLatent(Protocol):
 
 
 @runtime_checkable
+class HasBitsBack(Protocol):
+  """Has layers of Gaussian latents above discrete data, whose dimensions are independent given the latents, but for
+  the channels of a pixel: what lossless coding by bits back runs on.
+
+  Latents of a layer are flat, [batch, dims]; `above` holds the layers above one, from the top down, so that their
+  number says which layer it is about.
+  """
+
+  def latent_layers(self) -> tuple[int, ...]:
+    """Return the dimensions of each layer, from the top down; a ConfigError says which setting cannot be coded."""
+    ...
+
+  def posterior_moments(self, params: Params, carry: Carry, x: Int[Array, "batch *event"],
+                        above: tuple[Float[Array, "batch _"], ...]
+                        ) -> tuple[Float[Array, "batch dims"], Float[Array, "batch dims"]]:
+    """Return means and standard deviations of q(layer | x, above)."""
+    ...
+
+  def prior_moments(self, params: Params, carry: Carry, num: int, above: tuple[Float[Array, "num _"], ...]
+                    ) -> tuple[Float[Array, "num dims"], Float[Array, "num dims"]]:
+    """Return means and standard deviations of p(layer | above)."""
+    ...
+
+  def level_log_probs(self, params: Params, carry: Carry, latents: tuple[Float[Array, "batch _"], ...],
+                      x: Int[Array, "batch *event"], channel: int) -> Float[Array, "batch *places levels"]:
+    """Return log p, in nats, of every level of one channel of all places, given all latents and the channels before;
+    that channel's values in x and later ones change nothing. What is no image has one channel."""
+    ...
+
+
+@runtime_checkable
 class HasSolve(Protocol):
   """Is fitted in closed form or by EM instead of gradient steps."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Int, Key, Num
 
 from gdm import checks
 from gdm.batches import require_labels
@@ -14,8 +14,8 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.latent.latent_model import Draw, LatentModel
 from gdm.latent.networks.perceptrons import PerceptronDecoder, PerceptronEncoder
-from gdm.latent.outputs import Output, output_for, places_of
-from gdm.latent.posteriors import DensePosterior, Diagonal, Posterior
+from gdm.latent.outputs import DiscreteOutput, Output, output_for, places_of
+from gdm.latent.posteriors import DensePosterior, Diagonal, Posterior, moments
 from gdm.latent.priors import Density, ModelPrior, Prior, StandardNormal, prior_for
 from gdm.model import Batch, Carry, LossOutput, Model, Params, PyTree, Samples
 from gdm.submodels import of_spec
@@ -150,6 +150,41 @@ class VAE(LatentModel):
       raise SpecError(f"latent has shape {latent.shape}; it must be (batch, {self.latent_dims}).")
     numbers = self._decode(params, latent, self._condition(condition, latent.shape[0]), None)
     return self.output_distribution.mean(self.spec, params["decoder"]["output"], numbers)
+
+  # Bits back.
+
+  def latent_layers(self) -> tuple[int, ...]:
+    """Return the dimensions of the one layer. Raise ConfigError unless q and p(z) are of independent Gaussians and x is
+    discrete and without a condition."""
+    for setting, value, good in (("posterior", self.posterior, isinstance(self.posterior, Diagonal)),
+                                 ("prior", self.prior, isinstance(self.prior, StandardNormal)),
+                                 ("output", self.output_distribution,
+                                  isinstance(self.output_distribution, DiscreteOutput)),
+                                 ("class_conditional", self.class_conditional, not self.class_conditional)):
+      if not good:
+        raise ConfigError(f"model.{setting} is {value if isinstance(value, bool) else type(value).__name__}; bits back "
+                          "codes discrete data without labels by posterior.name=diagonal and prior.name=normal.")
+    return (self.latent_dims,)
+
+  def posterior_moments(self, params: Params, carry: Carry, x: Int[Array, "batch *event"],
+                        above: tuple[Float[Array, "batch _"], ...]
+                        ) -> tuple[Float[Array, "batch dims"], Float[Array, "batch dims"]]:
+    """Return means and standard deviations of q(z | x)."""
+    mean, log_scale = moments(self.infer(params, {"x": x}, None))
+    return mean, jnp.exp(log_scale)
+
+  def prior_moments(self, params: Params, carry: Carry, num: int, above: tuple[Float[Array, "num _"], ...]
+                    ) -> tuple[Float[Array, "num dims"], Float[Array, "num dims"]]:
+    """Return zeros and ones."""
+    return jnp.zeros((num, self.latent_dims)), jnp.ones((num, self.latent_dims))
+
+  def level_log_probs(self, params: Params, carry: Carry, latents: tuple[Float[Array, "batch _"], ...],
+                      x: Int[Array, "batch *event"], channel: int) -> Float[Array, "batch *places levels"]:
+    """Return log-probabilities of every level of one channel of all places; see `DiscreteOutput`."""
+    output = self.output_distribution
+    assert isinstance(output, DiscreteOutput)
+    return output.level_log_probs(self.spec, params["decoder"]["output"], self._decode(params, latents[0], None, None),
+                                  x, channel)
 
   def prior_density(self, params: Params) -> Density:
     """Return p(z)."""

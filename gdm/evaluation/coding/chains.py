@@ -206,4 +206,4 @@ def chain_of(model: Model) -> SymbolChain:
     if isinstance(model, protocol):
       return chain(model)
   raise ConfigError(f"{type(model).__name__} has no conditionals to code by: it offers no conditional_step; choose an "
-                    "autoregressive model.")
+                    "autoregressive model, or one with latents that bits back can code, such as vae.")

@@ -17,18 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
-from gdm.errors import ConfigError, DataError, NotFiniteError
+from gdm.errors import ConfigError, DataError
 from gdm.evaluation.coding.chains import SymbolChain
+from gdm.evaluation.coding.programs import compiler_options, quantized, require_range
 from gdm.evaluation.coding.tables import Stack, bits, quantize, uniform
 from gdm.model import Params, PyTree
 
 _TABLE_ENTRIES = 1 << 25  # of one batch, at most
 _LENGTHS_AT_ONCE = 4096
-
-# A GPU's compiler otherwise chooses algorithms by timing them, differently from one process to the next.
-_OPTIONS: dict[str, dict[str, str | bool]] = {
-    "gpu": {"xla_gpu_autotune_level": "0", "xla_gpu_exclude_nondeterministic_ops": True},
-}
 
 
 def coding_batch_size(chain: SymbolChain, num_examples: int, at_most: int) -> int:
@@ -47,7 +43,7 @@ class Coder:
   def __init__(self, chain: SymbolChain, params: Params, batch_size: int):
     self._chain, self._params, self._batch_size = chain, params, batch_size
     self._span = chain.alphabet.shape[1]
-    options, zero = _OPTIONS.get(jax.default_backend()), jnp.int32(0)
+    options, zero = compiler_options(), jnp.int32(0)
     init = jax.jit(functools.partial(_init, chain, batch_size))
     step = jax.jit(functools.partial(_step, chain), donate_argnums=1)
     self._init = init.lower(params, zero).compile(options)
@@ -70,7 +66,7 @@ class Coder:
     chain, stack, starts = self._chain, Stack(), self._starts(len(x))
     active = self._active(len(x), length)
     x = np.where(active.T.reshape(x.shape), x, 0) if length is not None else x
-    _require_range(x, chain.levels)
+    require_range(x, chain.levels)
     for start in reversed(starts):  # so that decoding begins at the beginning
       part = slice(start, start + self._batch_size)
       values = [chain.split(x[part], component) for component in range(chain.num_components)]
@@ -118,7 +114,7 @@ class Coder:
           cache = self._init(self._params, jnp.int32(component))
         previous = values[component, max(step - 1, 0)]
         cache, probs = self._next(cache, previous, step, component)
-        symbols = stack.pop(_quantized(np.asarray(probs)[rows]))
+        symbols = stack.pop(quantized(np.asarray(probs)[rows]))
         known = symbols < len(chain.alphabet)
         values[component, step, rows[known]] = chain.alphabet[symbols[known]]
         if len(escaped := rows[~known]):
@@ -167,7 +163,7 @@ class Coder:
       cache, probs = self._next(cache, values[max(step - 1, 0)], step, component)
       every.append(probs)
     # Fetched when all steps are on their way, so that the device need not wait for the host.
-    return np.stack([_quantized(np.asarray(probs)[:values.shape[1]]) for probs in every])
+    return np.stack([quantized(np.asarray(probs)[:values.shape[1]]) for probs in every])
 
   def _next(self, cache: PyTree, previous: Integer[np.ndarray, "num span"], step: int, component: int
                 ) -> tuple[PyTree, Float[Array, "batch values"]]:
@@ -193,24 +189,12 @@ def _step(chain: SymbolChain, params: Params, cache: PyTree, previous: Int[Array
   return cache, probs
 
 
-def _quantized(probs: Float[np.ndarray, "num values"]) -> Int[np.ndarray, "num values"]:
-  if not np.isfinite(probs).all():
-    raise NotFiniteError("the model gives probabilities that are NaN or infinite; no bits can be made of them.")
-  return quantize(probs)
-
-
 def _posterior(tables: list[Int[np.ndarray, "steps num values"]],
                symbols: list[Integer[np.ndarray, "steps num"]]) -> Int[np.ndarray, "num components"]:
   """Tables of an example's component, given all of the example: what escapes spell out is the same in all."""
   costs = np.stack([bits(*pair).sum(axis=0) for pair in zip(tables, symbols, strict=True)], axis=1)
   weights = np.exp2(costs.min(axis=1, keepdims=True) - costs)
   return quantize(weights / weights.sum(axis=1, keepdims=True))
-
-
-def _require_range(x: Integer[np.ndarray, "examples *event"], levels: int) -> None:
-  for index in np.flatnonzero(((x < 0) | (x >= levels)).reshape(len(x), -1).any(axis=1))[:1]:
-    raise DataError(f"example {index} holds values from {x[index].min()} to {x[index].max()}; they must lie in "
-                    f"[0, {levels}).")
 
 
 # Lengths cost next to nothing where they are mostly the same: each is coded by how often it came up so far.

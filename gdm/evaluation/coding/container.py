@@ -7,7 +7,7 @@ All numbers are little-endian. The header:
 | 8 | "gdmcoded" |
 | 2 | version |
 | 8, 1 | training step of the parameters, whether they are averaged |
-| 8, 4 | examples, batch size of the coder |
+| 8, 4, 4 | examples, batch size of the coder, its draws of the latents of each example |
 | 4, 4 | NumPy's name of the examples' type, their levels |
 | 1, 24 | axes of an example, their sizes (up to 6) |
 | 1, 4, 4 | whether examples have lengths, NumPy's name of the lengths' type, what fills examples up |
@@ -28,11 +28,11 @@ from pathlib import Path
 from gdm.errors import DataError
 
 MAGIC = b"gdmcoded"
-VERSION = 1
+VERSION = 2
 DIGEST_BYTES = 16
 MAX_AXES = 6
 
-_LAYOUT = struct.Struct("<8sHQ?QI4sIB6I?4si16s8s16s16s16s16s64sQ")
+_LAYOUT = struct.Struct("<8sHQ?QII4sIB6I?4si16s8s16s16s16s16s64sQ")
 HEADER_BYTES = _LAYOUT.size + DIGEST_BYTES
 
 
@@ -45,6 +45,7 @@ class Header:
     averaged: whether they are the averaged ones.
     num_examples: examples coded.
     batch_size: of the coder.
+    num_samples: draws of the latents of each example, of bits back.
     dtype: NumPy's name of the examples' type, "|u1" say.
     levels: number of values.
     event: shape of one example.
@@ -62,6 +63,7 @@ class Header:
   averaged: bool
   num_examples: int
   batch_size: int
+  num_samples: int
   dtype: str
   levels: int
   event: tuple[int, ...]
@@ -86,10 +88,10 @@ def pack(header: Header, payload: bytes) -> bytes:
     raise DataError(f"examples have {len(header.event)} axes; a coded file has room for {MAX_AXES}.")
   sizes = (*header.event, *[0] * (MAX_AXES - len(header.event)))
   head = _LAYOUT.pack(
-      MAGIC, VERSION, header.step, header.averaged, header.num_examples, header.batch_size, header.dtype.encode(),
-      header.levels, len(header.event), *sizes, bool(header.length_dtype), header.length_dtype.encode(), header.pad,
-      header.split.encode(), bytes.fromhex(header.data), header.model, header.backend, header.examples,
-      digest(payload), header.machine.encode()[:64], len(payload))
+      MAGIC, VERSION, header.step, header.averaged, header.num_examples, header.batch_size, header.num_samples,
+      header.dtype.encode(), header.levels, len(header.event), *sizes, bool(header.length_dtype),
+      header.length_dtype.encode(), header.pad, header.split.encode(), bytes.fromhex(header.data), header.model,
+      header.backend, header.examples, digest(payload), header.machine.encode()[:64], len(payload))
   return head + digest(head) + payload
 
 
@@ -109,7 +111,7 @@ def unpack(path: str | os.PathLike) -> tuple[Header, bytes]:
     what = f"of version {version}, and this one reads {VERSION}, or its header is damaged" if version != VERSION else \
         "damaged: its header does not have its own checksum"
     raise DataError(f"{path} is {what}; nothing was decoded.")
-  (_, _, step, averaged, num_examples, batch_size, dtype, levels, axes, *rest) = _LAYOUT.unpack(head)
+  (_, _, step, averaged, num_examples, batch_size, num_samples, dtype, levels, axes, *rest) = _LAYOUT.unpack(head)
   sizes, (has_length, length_dtype, pad, split, fingerprint, model, backend, examples, checksum, machine, size) = (
       rest[:MAX_AXES], rest[MAX_AXES:])
   if len(payload) != size:
@@ -117,7 +119,7 @@ def unpack(path: str | os.PathLike) -> tuple[Header, bytes]:
                     f"{len(payload):,} bytes, but {size:,} were written; nothing was decoded.")
   if digest(payload) != checksum:
     raise DataError(f"{path} is damaged: its payload does not have its checksum; nothing was decoded.")
-  header = Header(step, averaged, num_examples, batch_size, _text(dtype), levels, tuple(sizes[:axes]),
+  header = Header(step, averaged, num_examples, batch_size, num_samples, _text(dtype), levels, tuple(sizes[:axes]),
                   _text(length_dtype) if has_length else "", pad, _text(split), fingerprint.hex(), model, backend,
                   examples, _text(machine))
   return header, payload

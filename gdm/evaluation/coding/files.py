@@ -11,10 +11,10 @@ from jaxtyping import Integer
 from gdm.batches import dims_per_step
 from gdm.errors import DataError
 from gdm.evaluation.coding import container
-from gdm.evaluation.coding.chains import chain_of
-from gdm.evaluation.coding.coder import Coder, coding_batch_size
+from gdm.evaluation.coding.bits_back import Parts
 from gdm.evaluation.coding.container import Header
 from gdm.evaluation.coding.fingerprints import backend, examples_digest, model_digest
+from gdm.evaluation.coding.ways import AnyCoder, way_of
 from gdm.model import Carry, Model, Params
 from gdm.precision import highest_precision
 
@@ -40,7 +40,8 @@ class Examples(NamedTuple):
 class Coded(NamedTuple):
   """A coded file: its header, the bits that follow, how many symbols they are of, and how fast it went.
 
-  `decode_seconds` is None where decoding was not tried. Compiling is left out of both times.
+  `decode_seconds` is None where decoding was not tried. Compiling is left out of both times. Of bits back, also the
+  initial bits, which are in the payload, and the parts of all else.
   """
 
   header: Header
@@ -48,6 +49,8 @@ class Coded(NamedTuple):
   num_symbols: int
   encode_seconds: float
   decode_seconds: float | None
+  initial_bits: int = 0
+  parts: Parts | None = None
 
   @property
   def payload_bits(self) -> int:
@@ -58,8 +61,9 @@ class Coded(NamedTuple):
 
 
 @highest_precision()
-def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_size: int, verify: bool = True) -> Coded:
-  """Code examples by the model's conditionals.
+def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_size: int, num_samples: int = 1,
+           verify: bool = True) -> Coded:
+  """Code examples by the model's conditionals, or by its latents.
 
   Args:
     coding: the model.
@@ -67,25 +71,27 @@ def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_s
     split: name of the split.
     data: its fingerprint, 16 hex digits.
     batch_size: of the coder, at most.
+    num_samples: draws of the latents of each example; 1 where the model has none.
     verify: decode again, and compare.
 
   Raises:
-    ConfigError: the model offers no conditionals, or not of sequences where examples have lengths.
+    ConfigError: the model offers nothing to code by, or not for sequences where examples have lengths.
     DataError: examples that the model does not know, or whose padding differs; or decoding did not give them back.
     NotFiniteError: the model gives probabilities that are not finite.
     SpecError: the data is not discrete.
   """
-  chain, (x, length) = chain_of(coding.model), examples
-  size = coding_batch_size(chain, len(x), batch_size)
-  num_real = None if length is None else length * dims_per_step(chain.spec)
+  way, spec, (x, length) = way_of(coding.model, num_samples), coding.model.spec, examples
+  size = way.batch_size(len(x), batch_size)
+  num_real = None if length is None else length * dims_per_step(spec)
   pad = 0 if num_real is None else _padding(x, num_real)
   computed_by, machine = backend()
   header = Header(
-      step=coding.step, averaged=coding.averaged, num_examples=len(x), batch_size=size, dtype=x.dtype.str,
-      levels=chain.levels, event=x.shape[1:], length_dtype="" if length is None else length.dtype.str, pad=pad,
-      split=split, data=data, model=model_digest(coding.settings, coding.params, coding.carry), backend=computed_by,
+      step=coding.step, averaged=coding.averaged, num_examples=len(x), batch_size=size, num_samples=num_samples,
+      dtype=x.dtype.str, levels=spec.require_discrete("lossless coding"), event=x.shape[1:],
+      length_dtype="" if length is None else length.dtype.str, pad=pad, split=split, data=data,
+      model=model_digest(coding.settings, coding.params, coding.carry), backend=computed_by,
       examples=examples_digest(x, length), machine=machine)
-  coder = Coder(chain, coding.params, size)
+  coder = way.coder(coding.params, coding.carry, size)
   start = time.perf_counter()
   payload = coder.encode(x, num_real).astype("<u4").tobytes()
   encode_seconds = time.perf_counter() - start
@@ -94,8 +100,8 @@ def encode(coding: Coding, examples: Examples, *, split: str, data: str, batch_s
     start = time.perf_counter()
     _decoded(coder, header, payload)
     decode_seconds = time.perf_counter() - start
-  num_symbols = chain.num_steps * len(x) if num_real is None else int(num_real.sum())
-  return Coded(header, payload, num_symbols, encode_seconds, decode_seconds)
+  num_symbols = way.num_steps * len(x) if num_real is None else int(num_real.sum())
+  return Coded(header, payload, num_symbols, encode_seconds, decode_seconds, *way.spent(coder))
 
 
 @highest_precision()
@@ -105,8 +111,8 @@ def decode(coding: Coding, header: Header, payload: bytes) -> Examples:
   Raises:
     DataError: it takes another model, other weights or another machine, or other examples came out.
   """
-  chain = chain_of(coding.model)
-  here = (chain.levels, tuple(coding.model.spec.event))
+  way, spec = way_of(coding.model, header.num_samples), coding.model.spec
+  here = (spec.require_discrete("lossless coding"), tuple(spec.event))
   if here != (header.levels, header.event):
     raise DataError(f"the file holds examples of shape {header.event} with {header.levels} levels, but the model's "
                     f"have {here[1]} with {here[0]}; name the workdir that it was made from.")
@@ -118,10 +124,10 @@ def decode(coding: Coding, header: Header, payload: bytes) -> Examples:
     raise DataError(f"the file was made on another machine or by other versions ({header.machine}; here {machine}): "
                     "the last bits of the model's probabilities would differ, so that nothing could be decoded. Decode "
                     "where it was made: same processor, number of threads, versions and XLA flags.")
-  return _decoded(Coder(chain, coding.params, header.batch_size), header, payload)
+  return _decoded(way.coder(coding.params, coding.carry, header.batch_size), header, payload)
 
 
-def _decoded(coder: Coder, header: Header, payload: bytes) -> Examples:
+def _decoded(coder: AnyCoder, header: Header, payload: bytes) -> Examples:
   x, num_real = coder.decode(np.frombuffer(payload, "<u4").astype(np.uint32), header.num_examples,
                              bool(header.length_dtype), header.pad)
   x = x.astype(header.dtype)

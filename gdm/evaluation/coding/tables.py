@@ -75,6 +75,17 @@ class Stack:
       return np.zeros(0, np.int32)
     return self._coder.decode(_FAMILY, _weights(tables))
 
+  def copy(self) -> "Stack":
+    """Return another stack with the same bits."""
+    other = Stack()
+    other._coder = self._coder.clone()
+    return other
+
+  @property
+  def num_words(self) -> int:
+    """Length of `words()`."""
+    return int(self._coder.num_words())
+
   @property
   def is_empty(self) -> bool:
     return bool(self._coder.is_empty())

@@ -1,0 +1,114 @@
+"""Which coder a model is coded by: a model is asked by protocol."""
+
+import abc
+import dataclasses
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, Integer, UInt32
+
+from gdm.errors import ConfigError
+from gdm.evaluation.coding.bits_back import BitsBackCoder, Parts, bits_back_batch_size
+from gdm.evaluation.coding.chains import SymbolChain, chain_of
+from gdm.evaluation.coding.coder import Coder, coding_batch_size
+from gdm.model import Carry, HasBitsBack, Model, Params
+
+
+@runtime_checkable
+class AnyCoder(Protocol):
+  """A coder of examples: what it encodes it decodes."""
+
+  def encode(self, x: Integer[np.ndarray, "examples *event"],
+             length: Integer[np.ndarray, " examples"] | None = None) -> UInt32[np.ndarray, " words"]: ...
+
+  def decode(self, words: UInt32[np.ndarray, " words"], num_examples: int, has_length: bool = False,
+             pad: int = 0) -> tuple[Int[np.ndarray, "examples *event"], Int[np.ndarray, " examples"] | None]: ...
+
+
+class Way(abc.ABC):
+  """A way to code a model's examples."""
+
+  @property
+  @abc.abstractmethod
+  def num_steps(self) -> int:
+    """Return the symbols of an example."""
+
+  @property
+  def by_latents(self) -> bool:
+    """Return whether the payload rests on initial bits, below which latents were popped."""
+    return False
+
+  @abc.abstractmethod
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    """Return the batch size for so many examples."""
+
+  @abc.abstractmethod
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    """Return a coder; it compiles."""
+
+  def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
+    """Return the initial bits of what the coder encoded last, and its parts where it has any."""
+    return 0, None
+
+
+@dataclasses.dataclass(frozen=True)
+class ByConditionals(Way):
+  """Symbol after symbol, each given those before."""
+
+  chain: SymbolChain
+
+  @property
+  def num_steps(self) -> int:
+    return self.chain.num_steps
+
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    return coding_batch_size(self.chain, num_examples, at_most)
+
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    return Coder(self.chain, params, batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class ByBitsBack(Way):
+  """By latents; `num_samples` draws of them for each example."""
+
+  model: HasBitsBack
+  num_samples: int
+
+  @property
+  def num_steps(self) -> int:
+    return cast(Any, self.model).spec.num_dims
+
+  @property
+  def by_latents(self) -> bool:
+    return True
+
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    return bits_back_batch_size(self.model, num_examples, self.num_samples, at_most)
+
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    return BitsBackCoder(self.model, params, carry, batch_size, self.num_samples)
+
+  def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
+    made = cast(BitsBackCoder, coder)
+    return made.num_initial_bits, made.parts
+
+
+def way_of(model: Model, num_samples: int = 1) -> Way:
+  """Return the way in which a model's examples are coded.
+
+  Raises:
+    ConfigError: the model offers neither conditionals nor latents to code by, or has no use for so many samples.
+    SpecError: its data is not discrete.
+  """
+  model.spec.require_discrete("lossless coding")
+  if num_samples < 1:
+    raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
+  if isinstance(model, HasBitsBack):
+    model.latent_layers()  # raises where the latents cannot be coded
+    return ByBitsBack(model, num_samples)
+  chain = chain_of(model)
+  if num_samples > 1:
+    raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded by its conditionals, which "
+                      "draw nothing; leave it at 1.")
+  return ByConditionals(chain)
