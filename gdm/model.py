@@ -390,6 +390,29 @@ class HasBitsBack(Protocol):
 
 
 @runtime_checkable
+class HasCodes(Protocol):
+  """Has discrete codes, with a model of them, and discrete data whose dimensions are independent given the codes, but
+  for the channels of a pixel: lossless coding takes the codes first."""
+
+  def code_model(self) -> Model:
+    """Return the model of the codes; a ConfigError says why there is none."""
+    ...
+
+  def of_code_model(self, params: Params, carry: Carry) -> tuple[Params, Carry]:
+    """Return parameters and carry of the model of the codes."""
+    ...
+
+  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Int[Array, "batch *codes"]:
+    """Return the codes of examples; no key changes them."""
+    ...
+
+  def level_log_probs(self, params: Params, carry: Carry, codes: Int[Array, "batch *codes"],
+                      x: Int[Array, "batch *event"], channel: int) -> Float[Array, "batch *places levels"]:
+    """Return log p, in nats, of every level of one channel of all places, given codes and the channels before."""
+    ...
+
+
+@runtime_checkable
 class HasSolve(Protocol):
   """Is fitted in closed form or by EM instead of gradient steps."""
 

@@ -83,6 +83,7 @@ MODELS = {
     "autoencoder": ("gdm.latent.autoencoder", "Autoencoder"),
     "vae": ("gdm.latent.vae", "VAE"),
     "iwae": ("gdm.latent.iwae", "iwae"),
+    "vqvae": ("gdm.latent.vqvae", "VQVAE"),
 }
 
 
@@ -104,10 +105,12 @@ PARTS: dict[str, Parts] = {
         "encoder": {
             "mlp": ("gdm.latent.networks.perceptrons", "PerceptronEncoder"),
             "convolutional": ("gdm.latent.networks.convolutional", "ConvolutionalEncoder"),
+            "grid": ("gdm.latent.networks.codes", "GridEncoder"),
         },
         "decoder": {
             "mlp": ("gdm.latent.networks.perceptrons", "PerceptronDecoder"),
             "convolutional": ("gdm.latent.networks.convolutional", "ConvolutionalDecoder"),
+            "grid": ("gdm.latent.networks.codes", "GridDecoder"),
         },
         "posterior": {
             "diagonal": ("gdm.latent.posteriors", "Diagonal"),

@@ -59,6 +59,10 @@ SMALL = {
     "jem": ({"network": PERCEPTRON, "num_steps": 1, "chains_per_shard": 3}, DataSpec((3,), None, num_classes=2)),
     "tilted": ({"base": {"name": "realnvp", "num_layers": 2, "hidden": (4,)}, "network": PERCEPTRON, "num_steps": 1,
                 "chains_per_shard": 3}, DataSpec((3,), None)),
+    "vqvae": ({"num_codes": 4, "code_dims": 3, "encoder": {"widths": (4, 4), "num_blocks": 1},
+               "decoder": {"widths": (4, 4), "num_blocks": 1},
+               "prior": {"name": "gated_pixelcnn", "network": {"width": 4, "num_layers": 1, "first_size": 3,
+                                                               "skip_width": 4}}}, DataSpec((3, 3, 1), 3)),
 }
 LATENT = {"latent_dims": 2, "encoder": {"name": "mlp", "hidden": (6,)}, "decoder": {"name": "mlp", "hidden": (6,)}}
 SMALL |= {

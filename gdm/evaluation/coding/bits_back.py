@@ -27,7 +27,8 @@ from scipy.special import logsumexp
 from gdm.errors import DataError, NotFiniteError
 from gdm.evaluation.coding import gaussians
 from gdm.evaluation.coding.bottomless import BottomlessStack
-from gdm.evaluation.coding.programs import compiler_options, quantized, require_range
+from gdm.evaluation.coding.outputs import OutputCoder
+from gdm.evaluation.coding.programs import compiler_options, require_range
 from gdm.evaluation.coding.tables import bits, quantize, uniform
 from gdm.model import Carry, HasBitsBack, Params
 
@@ -91,9 +92,9 @@ class BitsBackCoder:
 
   def __init__(self, model: HasBitsBack, params: Params, carry: Carry, batch_size: int, num_samples: int = 1):
     spec = cast(Any, model).spec
-    self._spec, self._state, self._num_samples = spec, (params, carry), num_samples
+    self._state, self._num_samples = (params, carry), num_samples
     self._batch_size, self._dims = batch_size, model.latent_layers()
-    self._levels, self._channels = spec.require_discrete("bits back"), spec.event[-1] if spec.is_image else 1
+    self._levels = spec.require_discrete("bits back")
     self._share, self.parts, self.num_initial_bits = _share(model, num_samples), Parts(), 0
     x = jax.ShapeDtypeStruct((batch_size, *spec.event), jnp.int32)
     latents = tuple(jax.ShapeDtypeStruct((batch_size, dims), jnp.float32) for dims in self._dims)
@@ -104,9 +105,8 @@ class BitsBackCoder:
     prior = functools.partial(_prior, model, batch_size)
     self._posterior = [compiled(model.posterior_moments, x, latents[:layer]) for layer in range(len(latents))]
     self._prior = [compiled(prior, latents[:layer]) for layer in range(len(latents))]
-    self._output = [compiled(functools.partial(_level_probs, model, channel), latents, x)
-                    for channel in range(self._channels)]
-    log_prob = functools.partial(_log_prob, model, self._channels)
+    self._output = OutputCoder(model, params, carry, latents, batch_size)
+    log_prob = functools.partial(_log_prob, model, spec.event[-1] if spec.is_image else 1)
     self._log_prob = compiled(log_prob, latents, x) if num_samples > 1 else None
 
   def encode(self, x: Integer[np.ndarray, "examples *event"],
@@ -157,7 +157,7 @@ class BitsBackCoder:
     return [slice(end - size, end) for end, size in zip(ends, sizes[::-1], strict=True)]
 
   def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num *event"]) -> Parts:
-    num, padded = len(x), self._padded(x)
+    num, padded = len(x), self._output.padded(x)
     popped = functools.partial(_pop_posterior, stack)
     draws = [self._descend(num, lambda layer, mean, scale: popped(mean, scale), padded)
              for _ in range(self._num_samples)]
@@ -169,10 +169,7 @@ class BitsBackCoder:
       for sample in reversed(range(self._num_samples)):
         _push_posterior(stack, draws[sample], np.flatnonzero(chosen != sample))
     one = _picked(draws, chosen)
-    for channel in reversed(range(self._channels)):
-      tables, symbols = self._tables(one.latents, padded, channel, num), self._symbols(x, channel)
-      stack.push(symbols, tables)
-      spent = spent._replace(output=spent.output + float(np.sum(bits(tables, symbols))))
+    output = self._output.push(stack, one.latents, padded, num)
     for bins in reversed(one.bins):
       for digit in reversed(range(gaussians.DIGITS)):
         prefix, symbol = gaussians.digits_of(bins.ravel(), digit)
@@ -180,15 +177,13 @@ class BitsBackCoder:
     if self._num_samples > 1:
       stack.push(chosen, choice)
     prior = sum(float(np.sum(gaussians.standard_bits(bins))) for bins in one.bins)
-    return spent._replace(prior=prior, posterior=float(np.sum(_posterior_bits(one, np.arange(num)))))
+    return spent._replace(output=output, prior=prior, posterior=float(np.sum(_posterior_bits(one, np.arange(num)))))
 
   def _pop_batch(self, stack: BottomlessStack, num: int) -> Int[np.ndarray, "num *event"]:
     several = self._num_samples > 1
     chosen = stack.pop(uniform(num, self._num_samples)) if several else np.zeros(num, np.int32)
     one = self._descend(num, lambda layer, mean, scale: _pop_prior(stack, mean.shape))
-    x = np.zeros((self._batch_size, *self._spec.event), np.int32)
-    for channel in range(self._channels):
-      self._symbols_into(x, channel, num, stack.pop(self._tables(one.latents, x, channel, num)))
+    x = self._output.pop(stack, one.latents, num)
     draws = []
     for sample in range(self._num_samples):
       mine = chosen == sample
@@ -246,34 +241,10 @@ class BitsBackCoder:
       raise NotFiniteError("the model gives log-probabilities that are NaN or infinite; no bits can be made of them.")
     return quantize(np.exp(stacked - logsumexp(stacked, axis=1, keepdims=True)))
 
-  def _tables(self, latents: tuple[Float[np.ndarray, "batch _"], ...], x: Int[np.ndarray, "batch *event"], channel: int,
-              num: int) -> Int[np.ndarray, "places levels"]:
-    probs = np.asarray(self._output[channel](*self._state, latents, x))[:num]
-    return quantized(probs.reshape(-1, probs.shape[-1]))
-
-  def _symbols(self, x: Int[np.ndarray, "num *event"], channel: int) -> Int[np.ndarray, " places"]:
-    return (x[..., channel] if self._spec.is_image else x).ravel()
-
-  def _symbols_into(self, x: Int[np.ndarray, "batch *event"], channel: int, num: int,
-                    symbols: Int[np.ndarray, " places"]) -> None:
-    if self._spec.is_image:
-      x[:num, ..., channel] = symbols.reshape(num, *self._spec.event[:-1])
-    else:
-      x[:num] = symbols.reshape(num, *self._spec.event)
-
-  def _padded(self, x: Int[np.ndarray, "num *event"]) -> Int[np.ndarray, "batch *event"]:
-    return np.concatenate([x, np.zeros((self._batch_size - len(x), *x.shape[1:]), x.dtype)])
-
 
 def _prior(model: HasBitsBack, num: int, params: Params, carry: Carry, above: tuple[Float[Array, "batch _"], ...]
            ) -> tuple[Float[Array, "batch dims"], Float[Array, "batch dims"]]:
   return model.prior_moments(params, carry, num, above)
-
-
-def _level_probs(model: HasBitsBack, channel: int, params: Params, carry: Carry,
-                 latents: tuple[Float[Array, "batch _"], ...],
-                 x: Int[Array, "batch *event"]) -> Float[Array, "batch *places levels"]:
-  return jnp.exp(model.level_log_probs(params, carry, latents, x, channel).astype(jnp.float32))
 
 
 def _log_prob(model: HasBitsBack, channels: int, params: Params, carry: Carry,

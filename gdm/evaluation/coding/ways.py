@@ -11,7 +11,8 @@ from gdm.errors import ConfigError
 from gdm.evaluation.coding.bits_back import BitsBackCoder, Parts, bits_back_batch_size
 from gdm.evaluation.coding.chains import SymbolChain, chain_of
 from gdm.evaluation.coding.coder import Coder, coding_batch_size
-from gdm.model import Carry, HasBitsBack, Model, Params
+from gdm.evaluation.coding.codes import CodesCoder, chain_of_codes, codes_batch_size
+from gdm.model import Carry, HasBitsBack, HasCodes, Model, Params
 
 
 @runtime_checkable
@@ -94,6 +95,23 @@ class ByBitsBack(Way):
     return made.num_initial_bits, made.parts
 
 
+@dataclasses.dataclass(frozen=True)
+class ByCodes(Way):
+  """By discrete codes, then by what is left given these."""
+
+  model: HasCodes
+
+  @property
+  def num_steps(self) -> int:
+    return chain_of_codes(self.model).num_steps + cast(Any, self.model).spec.num_dims
+
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    return codes_batch_size(self.model, num_examples, at_most)
+
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    return CodesCoder(self.model, params, carry, batch_size)
+
+
 def way_of(model: Model, num_samples: int = 1) -> Way:
   """Return the way in which a model's examples are coded.
 
@@ -107,8 +125,10 @@ def way_of(model: Model, num_samples: int = 1) -> Way:
   if isinstance(model, HasBitsBack):
     model.latent_layers()  # raises where the latents cannot be coded
     return ByBitsBack(model, num_samples)
-  chain = chain_of(model)
+  way = ByConditionals(chain_of(model)) if not isinstance(model, HasCodes) else ByCodes(model)
   if num_samples > 1:
-    raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded by its conditionals, which "
-                      "draw nothing; leave it at 1.")
-  return ByConditionals(chain)
+    raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded without any draw; leave it "
+                      "at 1.")
+  if isinstance(model, HasCodes):
+    chain_of_codes(model)  # raises where the codes cannot be coded
+  return way

@@ -86,7 +86,8 @@ def test_the_digits_of_a_bin_have_the_mass_of_a_gaussian():
   total = np.zeros(index.shape)
   for digit in range(gaussians.DIGITS):
     prefix, symbol = gaussians.digits_of(index, digit)
-    tables = gaussians.digit_tables(*(np.broadcast_to(v[:, None], index.shape) for v in (mean, scale)), prefix, digit)
+    tables = gaussians.digit_tables(np.broadcast_to(mean[:, None], index.shape),
+                                    np.broadcast_to(scale[:, None], index.shape), prefix, digit)
     assert tables.min() >= 1 and (tables.sum(axis=-1) == TOTAL).all()
     total += np.log(np.take_along_axis(tables, symbol[..., None], axis=-1)[..., 0] / TOTAL)
   z = gaussians.midpoints(index)
@@ -180,7 +181,7 @@ def test_models_that_cannot_be_coded_say_which_setting_is_why():
     way_of(VAE(DataSpec((4,), 2, num_classes=2), class_conditional=True))
   with pytest.raises(SpecError, match="lossless coding"):
     way_of(VAE(DataSpec((4,), None)))
-  with pytest.raises(ConfigError, match="num_samples is 2, but MADE is coded by its conditionals"):
+  with pytest.raises(ConfigError, match="num_samples is 2, but MADE is coded without any draw"):
     way_of(build_model({"name": "made"}, bits), 2)
   with pytest.raises(ConfigError, match="num_samples is 0; it must be at least 1"):
     way_of(VAE(bits), 0)
