@@ -27,8 +27,9 @@ from gdm.errors import ConfigError
 from gdm.evaluation.coding.container import HEADER_BYTES, MAGIC
 from gdm.evaluation.coding.files import Coded, Coding, Examples, encode
 from gdm.evaluation.coding.ways import Way, way_of
-from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.report import Report, write_report
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.paths import write_whole
 from gdm.runs import codecs
 from gdm.runs.load import TrainedRun, load_run

@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import cli
 from gdm.errors import ConfigError
-from gdm.evaluation.likelihood import SplitLikelihood
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.runs.composition import load_runs, require_free, require_same_data, write_run
 from gdm.runs.mixing import build_mixture, evaluation_settings, fit_weights, require_same_given, score_validation
 from gdm.runs.workdir import Workdir

@@ -26,11 +26,12 @@ from experiments import cli, hosts
 from gdm import mesh as meshes
 from gdm.data.loader import HostBatch, eval_batches
 from gdm.evaluation.classification import evaluate_labels
-from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.recording import OverCells, Recording
 from gdm.evaluation.report import build_report, one_line, recording_report, write_report
 from gdm.evaluation.scores import scores_path, write_scores
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import HasLabelProbs, HasLogLikelihood
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir

@@ -19,8 +19,9 @@ from jaxtyping import Array, Key
 
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Interval, combined, mean_half, plus_minus
-from gdm.evaluation.likelihood import HostBatch, SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.likelihood import HostBatch, evaluate_likelihood
 from gdm.evaluation.of_model import OfModel
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind
 from gdm.model import Carry, HasLikelihoods, HasLogLikelihood, HasUnnormalized, Model, Params
 

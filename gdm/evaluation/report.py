@@ -13,8 +13,8 @@ from typing import Any
 
 from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
-from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.evaluation.recording import Recording
+from gdm.evaluation.split_likelihood import LogZ, SplitLikelihood
 from gdm.inference.diagnostics import MIN_ACCEPTANCE
 from gdm.likelihood import Kind
 from gdm.paths import write_whole

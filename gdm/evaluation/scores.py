@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 
 from gdm.errors import DataError
 from gdm.evaluation.intervals import NORMAL_975, Interval, combined, ratio_stderr, student_975
-from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import Report
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind
 from gdm.paths import write_whole
 

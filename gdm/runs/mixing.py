@@ -10,7 +10,8 @@ from jaxtyping import Float
 from gdm.baselines.ensemble import Ensemble
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
-from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import Carry, HasLogLikelihood, Model, Params
 from gdm.runs.composition import composed_config
 from gdm.runs.load import TrainedRun

@@ -14,7 +14,7 @@ from gdm.energy.continuous.networks import MLPEnergy
 from gdm.energy.discrete.rbm import RBM
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import Bracket, evaluate_bracket
-from gdm.evaluation.likelihood import LogZ, SplitLikelihood
+from gdm.evaluation.split_likelihood import LogZ, SplitLikelihood
 from gdm.likelihood import Kind
 
 KEY = jax.random.key(0)

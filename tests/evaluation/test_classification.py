@@ -9,8 +9,8 @@ import pytest
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError
 from gdm.evaluation.classification import SplitClassification, evaluate_labels
-from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import build_report, one_line
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind
 from gdm.model import HasLabelProbs
 

@@ -12,9 +12,9 @@ from gdm.evaluation.classification import SplitClassification
 from gdm.evaluation.intervals import Interval, brackets, is_doubtful, plus_minus, share_interval, skewness
 from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Polynomial
 from gdm.evaluation.leaderboard import OverSeeds, Ranking, ScoredRow, SeedMean, with_differences
-from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.evaluation.outliers import separation
 from gdm.evaluation.scores import Scores, paired_difference
+from gdm.evaluation.split_likelihood import LogZ, SplitLikelihood
 from gdm.likelihood import Kind
 
 REPEATS = 600

@@ -20,9 +20,9 @@ from gdm.evaluation.leaderboard import (
   with_seed_means,
 )
 from gdm.evaluation.leaderboard_tables import render
-from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.report import write_report
 from gdm.evaluation.scores import write_scores
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind
 
 

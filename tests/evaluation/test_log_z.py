@@ -10,8 +10,9 @@ import pytest
 
 from gdm.dataspec import DataSpec
 from gdm.errors import NotFiniteError
-from gdm.evaluation.likelihood import SplitLikelihood, evaluate_likelihood
+from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.report import build_report, one_line
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer, mix
 
 KEY = jax.random.key(0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
-from gdm.evaluation.likelihood import SplitLikelihood
 from gdm.evaluation.recording import Recording
 from gdm.evaluation.report import build_report, one_line, read_report, recording_report, write_report
+from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind
 
 

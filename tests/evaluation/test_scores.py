@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gdm.errors import DataError
-from gdm.evaluation.likelihood import LogZ, SplitLikelihood
 from gdm.evaluation.scores import Scores, paired_difference, read_scores, scores_path, write_scores
+from gdm.evaluation.split_likelihood import LogZ, SplitLikelihood
 from gdm.likelihood import Kind
 
 

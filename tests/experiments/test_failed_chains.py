@@ -12,8 +12,8 @@ from gdm.dataspec import DataSpec
 from gdm.energy.continuous.ebm import EBM
 from gdm.energy.continuous.networks import QuadraticEnergy
 from gdm.errors import ConfigError
-from gdm.evaluation.likelihood import LogZ
 from gdm.evaluation.report import _acceptance_text, _log_z
+from gdm.evaluation.split_likelihood import LogZ
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Samples
 from gdm.runs import defaults, plotting, sampling
