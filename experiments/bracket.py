@@ -7,7 +7,8 @@ To change what experiments.evaluate takes, say --config.evaluation.likelihood=ai
 Prints a line for each number of temperatures, and writes `bracket.json` and `bracket.png` into the workdir. Where the
 partition function is known exactly, the picture shows the true value as well. The lower end is a bound of the annealed
 sampler (RAISE), not of log p, and the line says where the upper end refutes it as such; of integers, which are
-dequantized, there is no upper end.
+dequantized, there is no upper end. Of a latent-variable model, both ends are bounds of log p of examples that it draws
+itself (--num of them).
 """
 
 import itertools
@@ -22,9 +23,11 @@ from gdm import mesh as meshes
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import evaluate_bracket
+from gdm.evaluation.intervals import Interval, mean_half, plus_minus
 from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
-from gdm.model import HasUnnormalized
+from gdm.model import HasSimulatedBracket, HasUnnormalized
+from gdm.precision import highest_precision
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir, write_json
 from gdm.training.streams import stream_key
@@ -34,6 +37,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _TEMPERATURES = flags.DEFINE_list("temperatures", ["30", "100", "300", "1000"], "Numbers of steps, rising.")
+_NUM = flags.DEFINE_integer("num", 100, "Of latent-variable models: how many examples to simulate.")
 cli.define_overrides("evaluation", "data")
 
 
@@ -42,6 +46,9 @@ def main(argv: Sequence[str]) -> None:
   numbers = _numbers(_TEMPERATURES.value)
   workdir = Workdir(cli.require_flag("workdir"))
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  if isinstance(run.model, HasSimulatedBracket):
+    _simulated(run, run.model, workdir, numbers)
+    return
   mesh, split, settings = meshes.make_mesh(), _SPLIT.value, run.config.evaluation
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
   key = stream_key(jax.random.key(run.config.seed), f"bracket/{split}", run.step)
@@ -70,6 +77,29 @@ def main(argv: Sequence[str]) -> None:
                np.array([bracket.optimistic.normalizer_halves for bracket in brackets]).T,
                has_upper_end=all(bracket.has_upper_end for bracket in brackets), exact=exact,
                title=f"{run.config.model.name} on {run.dataset.name}, {split}")
+
+
+def _simulated(run: TrainedRun, model: HasSimulatedBracket, workdir: Workdir, numbers: list[int]) -> None:
+  """Bracket log p of examples that the model draws; the same ones for every number of temperatures."""
+  if _NUM.value < 2:
+    raise ConfigError(f"--num is {_NUM.value}; it must be at least 2.")
+  key, points = stream_key(jax.random.key(run.config.seed), "bracket/simulated", run.step), []
+  for number in numbers:
+    with highest_precision():
+      lower, upper = (np.asarray(end, np.float64) for end in jax.jit(model.simulated_bracket, static_argnums=(3, 4))(
+          run.params, run.carry, key, _NUM.value, number))
+    points.append({"num_temperatures": number, "lower_nats": lower.mean(), "upper_nats": upper.mean()})
+    width, half = float((upper - lower).mean()), mean_half(upper - lower) or 0.0
+    print(f"{number} temperatures: log p between {lower.mean():.4f} and {upper.mean():.4f} nats, "
+          f"{plus_minus(width, Interval.around(width, half, half))} (95 %) apart, over {_NUM.value} simulated examples")
+  write_json(workdir.path / "bracket.json", {
+      "model": run.config.model.name, "dataset": run.dataset.name, "split": "simulated", "step": run.step,
+      "parameters": run.parameters, "num_examples": _NUM.value, "points": points})
+  save_bracket(workdir.path / "bracket.png", numbers, np.array([point["lower_nats"] for point in points]),
+               np.array([point["upper_nats"] for point in points]), np.zeros((2, len(points))), has_upper_end=True,
+               exact=None, title=f"{run.config.model.name} on its own samples ({run.dataset.name})",
+               names=("annealed to the posterior: a lower bound of log p",
+                      "annealed back from it: an upper bound of log p"))
 
 
 def _is_exact(run: TrainedRun) -> bool:

@@ -238,6 +238,17 @@ class HasDiagnosis(Protocol):
 
 
 @runtime_checkable
+class HasSimulatedBracket(Protocol):
+  """Can bound log p(x) from both sides, of examples that it draws itself."""
+
+  def simulated_bracket(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, num_temperatures: int
+                        ) -> tuple[Float[Array, " num"], Float[Array, " num"]]:
+    """Return a stochastic lower and upper bound of log p(x), in nats, of `num` simulated examples; they meet as
+    temperatures are added."""
+    ...
+
+
+@runtime_checkable
 class HasVerdict(Protocol):
   """Can tell from its last training metrics that it has not learned what it should: a collapse, say."""
 

@@ -225,25 +225,26 @@ class LatentModel(abc.ABC):
 
   def _annealed(self, params: Params, carry: Carry, batch: Batch, inferred: PyTree, key: Key[Array, ""]
                 ) -> tuple[Float[Array, " batch"], Mapping[str, Float[Array, " batch"]]]:
-    """Return the log-weight of one annealed chain of each example, from q(z | x) to p(z | x).
+    """Return the log-weight of one annealed chain of each example, from q(z | x) to p(z | x)."""
+    path = self.annealing_path(params, carry, batch, inferred)
+    made = annealed_importance.forward(path, annealed_importance.ladder(self.num_temperatures), key,
+                                       batch["x"].shape[0])
+    return made.log_weights, {"acceptance": jnp.mean(made.acceptance, axis=0)}
 
-    Chains run in the space of the noise u: from N(u; 0, I) to N(u; 0, I) w(u), whose normalizer is p(x). There the
-    posterior, as far as q is right, has deviation 1 everywhere.
+  def annealing_path(self, params: Params, carry: Carry, batch: Batch, inferred: PyTree) -> annealed_importance.Path:
+    """Return the path from q(z | x) to p(z | x), a chain for each example, whose normalizer is p(x).
+
+    Chains run in the space of the noise u: from N(u; 0, I) to N(u; 0, I) w(u). There the posterior, as far as q is
+    right, has deviation 1 everywhere.
     """
-    def log_weight(u: Float[Array, "batch noise"]) -> Float[Array, " batch"]:
-      return self.draw(params, carry, batch, inferred, u, None).log_weight
-
     def log_density(u: Float[Array, "batch noise"], beta: Float[Array, ""]) -> Float[Array, " batch"]:
-      return normal_log_prob(u) + beta * log_weight(u)
+      return normal_log_prob(u) + beta * self.draw(params, carry, batch, inferred, u, None).log_weight
 
     def measured(key: Key[Array, ""], u: Float[Array, "batch noise"], beta: Float[Array, ""]):
       size_key, key = jax.random.split(key)
       sizes = metropolis.mixed_steps(size_key, u.shape[0], jnp.asarray(self.step_size))
       return metropolis.hmc_move(key, u, lambda u: log_density(u, beta), sizes, self.num_leapfrog)
 
-    path = annealed_importance.Path(
+    return annealed_importance.Path(
         log_density, lambda key, u, beta: measured(key, u, beta)[0],
         lambda key, num: jax.random.normal(key, (num, self.noise_dims)), jnp.zeros(()), measured=measured)
-    made = annealed_importance.forward(path, annealed_importance.ladder(self.num_temperatures), key,
-                                       batch["x"].shape[0])
-    return made.log_weights, {"acceptance": jnp.mean(made.acceptance, axis=0)}

@@ -46,6 +46,11 @@ class DensePosterior(Posterior):
   """A family whose density is known at every z, and its divergence from a standard normal in closed form."""
 
   @abc.abstractmethod
+  def noise_of(self, features: Float[Array, "batch features"],
+               z: Float[Array, "batch dims"]) -> Float[Array, "batch dims"]:
+    """Return the noise that becomes z."""
+
+  @abc.abstractmethod
   def log_prob(self, features: Float[Array, "batch features"], z: Float[Array, "batch dims"]) -> Float[Array, " batch"]:
     """Return log q(z | x) in nats."""
 
@@ -69,9 +74,13 @@ class Diagonal(DensePosterior):
   def centre(self, own: Mapping[str, Any], features: Float[Array, "batch features"]) -> Float[Array, "batch dims"]:
     return moments(features)[0]
 
-  def log_prob(self, features: Float[Array, "batch features"], z: Float[Array, "batch dims"]) -> Float[Array, " batch"]:
+  def noise_of(self, features: Float[Array, "batch features"],
+               z: Float[Array, "batch dims"]) -> Float[Array, "batch dims"]:
     mean, log_scale = moments(features)
-    return normal_log_prob((z - mean) * jnp.exp(-log_scale)) - jnp.sum(log_scale, axis=1)
+    return (z - mean) * jnp.exp(-log_scale)
+
+  def log_prob(self, features: Float[Array, "batch features"], z: Float[Array, "batch dims"]) -> Float[Array, " batch"]:
+    return normal_log_prob(self.noise_of(features, z)) - jnp.sum(moments(features)[1], axis=1)
 
   def kl_to_normal(self, features: Float[Array, "batch features"]) -> Float[Array, "batch dims"]:
     mean, log_scale = moments(features)
@@ -94,10 +103,13 @@ class Full(DensePosterior):
   def centre(self, own: Mapping[str, Any], features: Float[Array, "batch features"]) -> Float[Array, "batch dims"]:
     return self._parts(features)[0]
 
+  def noise_of(self, features: Float[Array, "batch features"],
+               z: Float[Array, "batch dims"]) -> Float[Array, "batch dims"]:
+    mean, _, factor = self._parts(features)
+    return jax.scipy.linalg.solve_triangular(factor, (z - mean)[..., None], lower=True)[..., 0]
+
   def log_prob(self, features: Float[Array, "batch features"], z: Float[Array, "batch dims"]) -> Float[Array, " batch"]:
-    mean, log_scale, factor = self._parts(features)
-    noise = jax.scipy.linalg.solve_triangular(factor, (z - mean)[..., None], lower=True)[..., 0]
-    return normal_log_prob(noise) - jnp.sum(log_scale, axis=1)
+    return normal_log_prob(self.noise_of(features, z)) - jnp.sum(self._parts(features)[1], axis=1)
 
   def kl_to_normal(self, features: Float[Array, "batch features"]) -> Float[Array, "batch dims"]:
     mean, log_scale, factor = self._parts(features)

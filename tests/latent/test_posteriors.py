@@ -40,7 +40,9 @@ def test_log_q_is_that_of_the_noise_less_the_volume(name):
 def test_a_dense_posterior_knows_its_density_and_divergence(name):
   posterior, own, features = made(name)
   many = jnp.repeat(features, 40_000, axis=0)
-  z, log_q = posterior.draw(own, many, jax.random.normal(jax.random.key(3), (40_000, DIMS)))
+  noise = jax.random.normal(jax.random.key(3), (40_000, DIMS))
+  z, log_q = posterior.draw(own, many, noise)
+  np.testing.assert_allclose(posterior.noise_of(many[:50], z[:50]), noise[:50], atol=1e-4)
   np.testing.assert_allclose(posterior.log_prob(many[:50], z[:50]), log_q[:50], rtol=1e-4, atol=1e-4)
   gaussian = scipy.stats.multivariate_normal(np.mean(z, axis=0), np.cov(np.asarray(z).T))
   np.testing.assert_allclose(log_q[:5], gaussian.logpdf(z[:5]), atol=0.1)

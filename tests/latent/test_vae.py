@@ -100,6 +100,18 @@ def test_bounds_rise_from_below_with_more_draws_and_with_annealing(linear):
   assert 0.5 < float(jnp.mean(many.details["acceptance"])) <= 1.0
 
 
+def test_simulated_examples_are_bracketed(linear):
+  model, _, params, carry, law = linear
+  model = dataclasses.replace(model, step_size=0.6)
+  ends = {num: [float(end.mean()) for end in jax.jit(model.simulated_bracket, static_argnums=(3, 4))(
+      params, carry, KEY, 400, num)] for num in (2, 100)}
+  truth = -law.entropy()
+  assert ends[2][0] < ends[100][0] < truth + 0.3 and truth - 0.3 < ends[100][1] < ends[2][1]
+  assert 0.0 < ends[100][1] - ends[100][0] < 0.15 < ends[2][1] - ends[2][0]
+  with pytest.raises(ConfigError, match="a bracket needs"):
+    small(posterior={"name": "iaf"}).simulated_bracket({}, {}, KEY, 2, 2)
+
+
 def test_the_mean_of_details_is_the_elbo(linear):
   model, _, params, carry, law = linear
   x = law.rvs(4, random_state=3).astype(np.float32)
