@@ -1,9 +1,10 @@
 """PixelCNN++: mixtures of discretized logistics over whole pixels, by two streams at several resolutions (Salimans et
 al., arXiv:1701.05517, section 2).
 
-An encoder goes to coarser resolutions, a decoder back, with short cuts from the one to the other. A coarse pixel is
-computed with the first of the 2 x 2 fine ones that it stands for, and depends on no more than that one; so the others,
-which come later, may use it, and no resolution needs a shift. Weights are not normalized.
+An encoder computes coarser and coarser resolutions, and a decoder comes back to the finest, with short cuts from the
+encoder to the decoder. A coarse pixel stands for 2 x 2 fine ones. It is computed together with the first of these, and
+depends only on what that one depends on. So the other three, which come later, may depend on it, and no resolution
+needs a shift. Weights are not normalized.
 """
 
 import functools
@@ -86,23 +87,23 @@ class StreamScale(nn.Module):
     return Streams(down, right)
 
   def encode(self, x: Streams, keys: list) -> list[Streams]:
-    """Return x and what each layer makes of it."""
+    """Return x and the output of each layer."""
     states = [x]
     for layer, key in zip(self.encoder, keys, strict=True):
       states.append(layer(states[-1], None, key))
     return states
 
   def decode(self, x: Streams, states: list[Streams], keys: list) -> Streams:
-    """Return the streams; `states` are the encoder's, for short cuts from the last of them to the first."""
+    """Return the streams after the decoder; the encoder's `states` come by short cuts, the last one first."""
     for layer, short, key in zip(self.decoder, reversed(states), keys, strict=True):
       x = layer(x, short, key)
     return x
 
-  # The same row by row and pixel by pixel. Each returns what its layers, rows or rings become as well.
+  # The same row by row and pixel by pixel. Each method also returns the next rows or rings of its layers.
 
   def encode_row(self, down: Float[Array, "batch columns width"],
                  rows: Sequence[Rows]) -> tuple[list[Array], list[Rows], list[Array]]:
-    """Return the down stream and what each layer makes of it, the next rows, and contributions to the right stream."""
+    """Return the down stream and each layer's output, the next rows, and the contributions to the right stream."""
     states, new, from_down = [down], [], []
     for layer, inputs in zip(self.encoder, rows, strict=True):
       down, inputs, contribution = layer.row(states[-1], None, inputs)
@@ -113,7 +114,7 @@ class StreamScale(nn.Module):
 
   def decode_row(self, down: Float[Array, "batch columns width"], states: Sequence[Array],
                  rows: Sequence[Rows]) -> tuple[Float[Array, "batch columns width"], list[Rows], list[Array]]:
-    """Return the down stream, the next rows, and contributions to the right stream."""
+    """Return the down stream, the next rows, and the contributions to the right stream."""
     new, from_down = [], []
     for layer, short, inputs in zip(self.decoder, reversed(states), rows, strict=True):
       down, inputs, contribution = layer.row(down, short, inputs)
@@ -123,7 +124,7 @@ class StreamScale(nn.Module):
 
   def encode_pixel(self, right: Float[Array, "batch width"], from_down: Sequence[Array], rings: Sequence[Rings],
                    pixel: Int[Array, ""], columns: int) -> tuple[list[Array], list[Rings]]:
-    """Return the right stream and what each layer makes of it, and the next rings."""
+    """Return the right stream and each layer's output, and the next rings."""
     states, new = [right], []
     for layer, contribution, ring in zip(self.encoder, from_down, rings, strict=True):
       right, ring = layer.step(states[-1], None, contribution, ring, pixel, columns)
@@ -159,7 +160,7 @@ class StreamScale(nn.Module):
 
 
 class PixelCNNPP(ImageNetwork):
-  """PixelCNN++'s network, for which a pixel is a whole: the order of its channels is the distribution's alone.
+  """PixelCNN++'s network, whose outputs depend on whole pixels; the distribution alone orders a pixel's channels.
 
   Attributes:
     width: units of the down and of the right stream.
@@ -207,9 +208,10 @@ class PixelCNNPP(ImageNetwork):
     return self.read_out(self._from_scale(0, x, keys).right)
 
   def _from_scale(self, i: int, x: Streams, keys: list) -> Streams:
-    """Return the streams after encoder and decoder from resolution i on to the coarsest and back."""
+    """Return the streams after the encoder and the decoder of resolution i and of all coarser ones."""
     scale, num = self.scales[i], self.num_blocks
     layer_keys = [None] * (2 * num + 1) if keys[i] is None else list(jax.random.split(keys[i], 2 * num + 1))
+    # Encode; at the coarsest the decoder starts from the last state, else from what the coarser resolution returns.
     states = scale.encode(x, layer_keys[:num])
     if scale.is_coarsest:
       return scale.decode(states[-1], states[:-1], layer_keys[num:-1])
@@ -237,20 +239,20 @@ class PixelCNNPP(ImageNetwork):
 
   @nn.nowrap
   def advance(self, variables, cache, previous, index):
-    """As in the base; the network rests while a pixel's later channels are drawn from its distribution."""
+    """As in the base class; the network runs at a pixel's first value only, since later channels need no outputs."""
     _, columns, channels = self.event
     pixel, row = index // channels, index // channels // columns
     apply: Any = functools.partial(self.apply, variables)
     run = functools.partial(apply, method="at_scale")
     codes = put_value(cache.codes, previous, index - 1, channels, self.levels)
 
-    # The down stream moves at the first value of a row.
+    # The down stream is computed at the first value of a row.
     def begin_row() -> tuple[ScaleRows, ...]:
       return next_row(run, 0, apply(codes, row, method="first_of_row"), row, cache.rows)[1]
 
     rows = jax.lax.cond(index % (columns * channels) == 0, begin_row, lambda: cache.rows)
 
-    # The right stream moves at the first value of a pixel.
+    # The right stream is computed at the first value of a pixel.
     def begin_pixel() -> tuple[Float[Array, "batch outputs"], tuple[ScaleRings, ...]]:
       first = apply(codes, pixel, method="first_of_pixel")
       right, rings = next_pixel(run, 0, first, pixel, columns, rows, cache.rings)
@@ -260,19 +262,19 @@ class PixelCNNPP(ImageNetwork):
     return outputs, PixelCNNPPCache(codes, outputs, rows, rings)
 
   def at_scale(self, i: int, name: str, *arguments: Any) -> Any:
-    """Return a method of scale i, called with the arguments."""
+    """Call a method of scale i by its name, and return its result."""
     return getattr(self.scales[i], name)(*arguments)
 
   def first_of_row(self, codes: Float[Array, "slots batch inputs"],
                    row: Int[Array, ""]) -> Float[Array, "batch columns width"]:
-    """Return the down stream of a row before the first scale."""
+    """Return the first scale's input of the down stream, in one row."""
     codes_above = rows_above(codes, row, self.event[1], self.first_size // 2)
     down = self.first_down.apply_taps(row_neighbours(codes_above, self.first_down.taps))
     return down + self.place()[row, :, :self.width] if self.located else down
 
   def first_of_pixel(self, codes: Float[Array, "slots batch inputs"],
                      pixel: Int[Array, ""]) -> Float[Array, "batch width"]:
-    """Return the right stream at a pixel before the first scale."""
+    """Return the first scale's input of the right stream, at one pixel."""
     right = self.first_right.step(codes, pixel, self.event[1])
     return right + self.place.at(pixel)[self.width:] if self.located else right
 

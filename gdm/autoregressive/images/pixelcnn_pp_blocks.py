@@ -1,7 +1,7 @@
 """PixelCNN++'s residual blocks of two streams (Salimans et al., arXiv:1701.05517, section 2).
 
-They run on whole images, on a row or at a pixel. The down stream depends on all rows above a pixel's row, the right
-stream on all that comes before the pixel.
+Each runs on whole images, on one row, or at one pixel. At a pixel, the down stream depends on all rows above, and the
+right stream on all pixels before it.
 """
 
 import math
@@ -29,7 +29,7 @@ Rings = tuple[Float[Array, "_ batch doubled"], Float[Array, "_ batch doubled"]]
 
 
 def before(size: int) -> Offsets:
-  """Return the rows of a size x size neighbourhood down to its centre's row, up to the centre's column."""
+  """Return the offsets of a size x size neighbourhood up to its centre's row and its centre's column."""
   return tuple((i, j) for i, j in above(size) if j <= 0)
 
 
@@ -48,7 +48,7 @@ def convolve_row(
     convolution: MaskedConvolution, x: Float[Array, "batch columns inputs"],
     above: Float[Array, "batch rows columns inputs"],
 ) -> tuple[Float[Array, "batch columns outputs"], Float[Array, "batch rows columns inputs"]]:
-  """Return a convolution in one row, from its inputs x and those in the rows above; and the rows above the next row."""
+  """Convolve in one row, given the inputs x there and those above it; return also the inputs above the next row."""
   rows = jnp.concatenate([above, x[:, None].astype(above.dtype)], axis=1)
   return convolution.apply_taps(row_neighbours(rows, convolution.taps)), rows[:, 1:]
 
@@ -96,13 +96,13 @@ class StreamBlock(nn.Module):
 
 
 class StreamLayer(nn.Module):
-  """A block of each stream, from the down stream to the right one, with short cuts to both in the decoder: figure 2.
+  """One block of each stream; the down stream contributes to the right one, and short cuts to both (figure 2).
 
   Attributes:
     width: units of each stream.
     kernel_size: of the convolutions.
     num_layers: how many layers add up.
-    has_short_cut: whether it is one of the decoder.
+    has_short_cut: whether the layer is in the decoder, and takes states of the encoder.
     dropout: rate within the blocks.
   """
 

@@ -1,8 +1,8 @@
-"""The two streams of PixelCNN++'s network row by row and pixel by pixel, at a cost that the image's size leaves alone.
+"""Steps of PixelCNN++'s network row by row and pixel by pixel; a step's cost does not depend on the image's size.
 
-The down stream takes a whole row when it begins, the right stream a pixel. A coarser resolution moves only when one of
-its rows or pixels begins; its contribution to the 2 x 2 finer pixels is cached, as in Ramachandran et al.,
-arXiv:1704.06001. These are pure functions, which branch between calls of the network's scales.
+The down stream computes a whole row when the row begins, the right stream one pixel at a time. A coarser resolution
+runs only when one of its rows or pixels begins; its contribution to the 2 x 2 finer pixels is cached, as in
+Ramachandran et al., arXiv:1704.06001. The functions are pure, and branch between calls of the network's scales.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ class ScaleRows(NamedTuple):
   """The state of one resolution's down stream, from row to row.
 
   Attributes:
-    layers: inputs of each layer's convolutions in the last rows above the present one.
-    from_down: contribution of each layer to the right stream in the present row.
-    link: inputs of the convolution to the next coarser resolution in the last rows above, and two rows of this
-      resolution made by the coarser one; None at the coarsest.
+    layers: for each layer, the inputs of its convolutions in the rows just above the current one.
+    from_down: for each layer, its contribution to the right stream in the current row.
+    link: the inputs, in the rows just above, of the convolution to the next coarser resolution; and the two rows of
+      this resolution that the coarser one returned last. None at the coarsest resolution.
   """
 
   layers: tuple[Rows, ...]
@@ -44,9 +44,9 @@ class PixelCNNPPCache(NamedTuple):
 
   Attributes:
     codes: ring of the image's codes.
-    outputs: outputs for the present pixel.
-    rows: of each resolution's down stream, from the finest to the coarsest.
-    rings: of each resolution's right stream.
+    outputs: outputs for the current pixel.
+    rows: state of each resolution's down stream, the finest first.
+    rings: state of each resolution's right stream, the finest first.
   """
 
   codes: Float[Array, "slots batch inputs"]
@@ -57,7 +57,7 @@ class PixelCNNPPCache(NamedTuple):
 
 def next_row(run: Run, i: int, down: Float[Array, "batch columns width"], row: Int[Array, ""],
              scales: tuple[ScaleRows, ...]) -> tuple[Float[Array, "batch columns width"], tuple[ScaleRows, ...]]:
-  """Run the down stream's next row, `row`, from resolution i on to the coarsest and back.
+  """Compute the down stream in the next row, `row`, at resolution i and at all coarser ones.
 
   Args:
     run: runs a scale of the network.
@@ -73,7 +73,7 @@ def next_row(run: Run, i: int, down: Float[Array, "batch columns width"], row: I
   num, link = len(finest.layers) // 2, finest.link  # the decoder may have one layer more than the encoder
   # Encode.
   states, encoder, from_encoder = run(i, "encode_row", down, finest.layers[:num])
-  # Go to the coarser resolution and back, every second row; the other row of the two was cached then.
+  # In every second row, compute the coarser resolution, which returns two rows; cache them for the row after.
   if link is None:
     down = states.pop()
   else:
@@ -94,7 +94,7 @@ def next_row(run: Run, i: int, down: Float[Array, "batch columns width"], row: I
 def next_pixel(run: Run, i: int, right: Float[Array, "batch width"], pixel: Int[Array, ""], columns: int,
                rows: tuple[ScaleRows, ...],
                scales: tuple[ScaleRings, ...]) -> tuple[Float[Array, "batch width"], tuple[ScaleRings, ...]]:
-  """Run the right stream's next pixel from resolution i on to the coarsest and back.
+  """Compute the right stream at the next pixel, at resolution i and at all coarser ones.
 
   Args:
     run: runs a scale of the network.
@@ -114,7 +114,7 @@ def next_pixel(run: Run, i: int, right: Float[Array, "batch width"], pixel: Int[
   from_down = [jax.lax.dynamic_index_in_dim(each, column, keepdims=False) for each in rows[0].from_down]
   # Encode.
   states, encoder = run(i, "encode_pixel", right, from_down[:num], finest.layers[:num], pixel, columns)
-  # Go to the coarser resolution and back at the first pixel of four; the other three were cached then.
+  # At the first pixel of four, compute the coarser resolution, which returns all four; cache them for the others.
   if link is None:
     right = states.pop()
   else:
