@@ -91,6 +91,8 @@ CASES = {
     "vae_image": ("vae", {**LATENT, "output": {"name": "logistic_mixture", "size": 2}}, IMAGE),
     "vae_density": ("vae", LATENT, PLANE),
     "iwae": ("iwae", {**LATENT, "posterior": {"name": "full"}, "prior": {"name": "mixture", "size": 2}}, BITS),
+    "hierarchical_vae": ("hierarchical_vae", {"network": {"layers": (1,), "widths": (3,), "latents": (1,),
+                                                          "top_latents": 2, "top_width": 4}}, IMAGE),
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),
 }
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]

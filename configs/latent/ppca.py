@@ -15,5 +15,4 @@ VARIANTS = {
 
 
 def get_config(variant: str = "npz") -> ml_collections.ConfigDict:
-  """Return the config of a variant; raises a ConfigError that names the known ones."""
   return defaults.get_config("ppca", data.choose(variant, VARIANTS))

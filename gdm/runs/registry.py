@@ -83,6 +83,7 @@ MODELS = {
     "autoencoder": ("gdm.latent.autoencoder", "Autoencoder"),
     "vae": ("gdm.latent.vae", "VAE"),
     "iwae": ("gdm.latent.iwae", "iwae"),
+    "hierarchical_vae": ("gdm.latent.hierarchical_vae", "HierarchicalVAE"),
     "vqvae": ("gdm.latent.vqvae", "VQVAE"),
 }
 

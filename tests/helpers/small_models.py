@@ -68,6 +68,8 @@ LATENT = {"latent_dims": 2, "encoder": {"name": "mlp", "hidden": (6,)}, "decoder
 SMALL |= {
     "vae": ({**LATENT, "prior": {"name": "vamp", "size": 3}}, BITS),
     "iwae": ({**LATENT, "num_samples": 3}, DataSpec((3,), None)),
+    "hierarchical_vae": ({"network": {"layers": (1,), "widths": (4,), "latents": (1,), "top_latents": 2,
+                                      "top_width": 5}}, DataSpec((4, 4, 1), 2)),
 }
 
 # The same of models that are solved, and of those made of others.
