@@ -5,6 +5,7 @@ the very deep VAE (Child, arXiv:2011.10650).
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -107,6 +108,11 @@ class HierarchicalVAE(LatentModel):
     h = self._apply(params, "enter", 0, self._apply(params, "start", features[0].shape[0], context))
     mean = self._apply(params, "posterior", 0, h, features)[0]
     return mean.reshape(mean.shape[0], -1)
+
+  def verdict(self, metrics: Mapping[str, float]) -> str:
+    """Return words for latents that are not used; that those of the topmost layer alone are idle, whose units are
+    counted, is no collapse while the KL of all is above a nat."""
+    return super().verdict(metrics) if metrics.get("kl", 0.0) < 1.0 else ""
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:

@@ -138,6 +138,12 @@ def test_free_bits_are_of_each_layer():
   assert float(out.loss) == pytest.approx(3 * 50.0 - plain, rel=1e-5)
 
 
+def test_an_idle_top_alone_is_no_collapse():
+  model, *_ = built()
+  assert model.verdict({"active_units": 0.0, "kl": 30.0}) == ""
+  assert "collapse" in model.verdict({"active_units": 0.0, "kl": 0.01})
+
+
 @pytest.mark.parametrize("spec, network, error, words", [
     (DataSpec((8,), 2), Hierarchy(), SpecError, "needs images"),
     (DataSpec((3, 8, 1), 2), Hierarchy(), SpecError, "2 sizes.*images are 3 x 8; sides must be at least 4"),
