@@ -21,6 +21,7 @@ SECTIONS = {
     "flows": "experiments.speed.flows",
     "diffusion": "experiments.speed.diffusion",
     "energy": "experiments.speed.energy",
+    "latent": "experiments.speed.latent",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

@@ -30,7 +30,7 @@ class Case:
   """A model to train on windows of random tokens, on random images of one channel or on random vectors.
 
   Attributes:
-    model: transformer, rnn, lstm or gru; pixelcnn or gated_pixelcnn; or coupling, maf or spline.
+    model: transformer, rnn, lstm or gru; pixelcnn or gated_pixelcnn; mlp or convolutional; or coupling, maf or spline.
     num_layers, width: its size; heads of a transformer are 4, hidden layers of each layer of a flow are 2.
     levels: size of the vocabulary, of a pixel's values, or bins of a spline.
     context, batch: tokens of a window, pixels of an image's side or numbers of a vector, and how many of them a step
