@@ -12,6 +12,14 @@ Says how many latents are active. Writes into the workdir, of images:
                       times as --strengths says; means are over training examples
   traversals.png      with --traverse=N: the N latents that vary most, each from -3 to 3 deviations
 and of latents in the plane latent_map.png, coloured by label, and manifold.png, images at even quantiles of a normal.
+
+Of a model with discrete codes:
+
+  python -m experiments.latent --workdir=runs/vqvae [--codes=FILE.npz] [--decode=SAMPLES.npz]
+
+writes reconstructions.png; with --codes the codes of all splits, data for any model of integers
+(`--config.data.name=npz --config.data.path=FILE.npz`); with --decode what samples of such a model become, decoded.npz
+and decoded.png.
 """
 
 from collections.abc import Sequence
@@ -23,6 +31,9 @@ from absl import flags
 from experiments import cli
 from gdm.data.initial import sample_examples
 from gdm.errors import ConfigError
+from gdm.model import HasCodes
+from gdm.paths import write_whole
+from gdm.runs.codes import decode_codes, write_codes
 from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir
@@ -39,6 +50,8 @@ _ARITHMETIC = flags.DEFINE_multi_string("arithmetic", [], "Numbers of three exam
 _ATTRIBUTE = flags.DEFINE_integer("attribute", None, "A label, whose direction is added to images without it.")
 _WITHOUT = flags.DEFINE_integer("without", None, "The label of those images; any other by default.")
 _STRENGTHS = flags.DEFINE_string("strengths", "-1,0,1,2", "How many times the direction is added.")
+_CODES = flags.DEFINE_string("codes", None, "Of a model with codes: the .npz file to write those of all splits to.")
+_DECODE = flags.DEFINE_string("decode", None, "Of a model with codes: an .npz file whose array x holds codes.")
 _TRAVERSE = flags.DEFINE_integer("traverse", 0, "How many latents to traverse, those that vary most first.")
 cli.define_overrides("data", "evaluation")
 
@@ -56,6 +69,12 @@ def main(argv: Sequence[str]) -> None:
   triples, strengths = [_triple(text) for text in _ARITHMETIC.value], _numbers(_STRENGTHS.value)
   folder = Workdir(cli.require_flag("workdir"))
   run = load_run(folder, cli.overrides(), _CHECKPOINT.value)
+  if isinstance(run.model, HasCodes):
+    _of_codes(run, folder)
+    return
+  for name, value in (("codes", _CODES.value), ("decode", _DECODE.value)):
+    if value is not None:
+      raise ConfigError(f"--{name} is {value}, but {run.config.model.name} has no discrete codes; name a run of vqvae.")
   latents, num = Latents(run), run.dataset.num_examples(_SPLIT.value)
   for triple in triples:
     if not 0 <= min(triple) <= max(triple) < num:
@@ -72,6 +91,38 @@ def main(argv: Sequence[str]) -> None:
                       f"{run.dataset.spec.event}.")
   print(f"{num_active(many.z)} of {many.z[0].size} latents vary over the {_SPLIT.value} split.")
   print(f"{', '.join(written)} in {folder.path}")
+
+
+def _of_codes(run: TrainedRun, folder: Workdir) -> None:
+  """Write what there is of a model with discrete codes."""
+  levels, written = run.dataset.spec.levels, []
+  if _CODES.value is not None:
+    shapes = write_codes(run, Path(_CODES.value))
+    print(", ".join(f"{split} {'x'.join(map(str, shape))}" for split, shape in shapes.items()) + f" in {_CODES.value}")
+  if _DECODE.value is not None:
+    x = decode_codes(run, _codes_in(Path(_DECODE.value)))
+    write_whole(folder.path / "decoded.npz", lambda file: np.savez_compressed(file, allow_pickle=False, x=x))
+    written.append("decoded.npz")
+    if run.dataset.spec.is_image:
+      save_grid(folder.path / "decoded.png", _shown(x[:64], levels), levels=None)
+      written.append("decoded.png")
+  if run.dataset.spec.is_image:
+    examples = np.linspace(0, run.dataset.num_examples(_SPLIT.value) - 1, 2 * _PAIRS.value).astype(int)
+    found = Latents(run).encode(_SPLIT.value, examples)
+    save_side_by_side(folder.path / "reconstructions.png", {
+        "data": _shown(found.x, levels), "reconstructions": _shown(decode_codes(run, found.z), levels)}, levels=None)
+    written.append("reconstructions.png")
+  if written:
+    print(f"{', '.join(written)} in {folder.path}")
+
+
+def _codes_in(path: Path) -> np.ndarray:
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return arrays["x"]
+  except (OSError, ValueError, KeyError) as error:
+    raise ConfigError(f"--decode is {path}, which cannot be read ({error}); it must be an .npz file with an array x, "
+                      "such as samples.npz.") from error
 
 
 def _pictures(path: Path, run: TrainedRun, latents: Latents, many: Encoded, triples: list[tuple[int, int, int]],

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Int, Key
 
-from gdm import checks
-from gdm.batches import require_labels
-from gdm.errors import SpecError
+from gdm.errors import ConfigError, SpecError
 from gdm.latent.latent_model import Draw, LatentModel
 from gdm.latent.networks.hierarchy import UP, Hierarchy
-from gdm.latent.outputs import Output, output_for, places_of
+from gdm.latent.outputs import DiscreteOutput, Output, output_for, places_of
 from gdm.latent.posteriors import normal_log_prob
 from gdm.model import Batch, Carry, Params, PyTree, Samples
 
@@ -127,7 +125,7 @@ class HierarchicalVAE(LatentModel):
     """
     prior_key, output_key = jax.random.split(key)
     zeta = jax.random.normal(prior_key, (num, self.noise_dims))
-    outputs = self._down(params, zeta, None, self._condition(condition, num)).outputs
+    outputs = self._down(params, zeta, None, self.condition_context(condition, num)).outputs
     x = self.output_distribution.sample(self.spec, params["decoder"]["output"], outputs, output_key, temperature)
     return Samples(x, {})
 
@@ -152,8 +150,40 @@ class HierarchicalVAE(LatentModel):
       raise SpecError(f"latent has shape {latent.shape}; it must be (batch, {self.noise_dims}), or (batch, {top}) for "
                       "the topmost layer alone.")
     zeta = jnp.pad(latent, ((0, 0), (0, self.noise_dims - latent.shape[1])))
-    outputs = self._down(params, zeta, None, self._condition(condition, latent.shape[0])).outputs
+    outputs = self._down(params, zeta, None, self.condition_context(condition, latent.shape[0])).outputs
     return self.output_distribution.mean(self.spec, params["decoder"]["output"], outputs)
+
+  def latent_layers(self) -> tuple[int, ...]:
+    """Return the dimensions of each layer, from the top down. Raise ConfigError unless x is discrete and without a
+    condition."""
+    for setting, value, good in (("output", type(self.output_distribution).__name__,
+                                  isinstance(self.output_distribution, DiscreteOutput)),
+                                 ("class_conditional", self.class_conditional, not self.class_conditional)):
+      if not good:
+        raise ConfigError(f"model.{setting} is {value}; bits back codes discrete data without labels.")
+    return tuple(place.size for place in self._network.hierarchy)
+
+  def posterior_moments(self, params: Params, carry: Carry, x: Int[Array, "batch *event"],
+                        above: tuple[Float[Array, "batch _"], ...]
+                        ) -> tuple[Float[Array, "batch dims"], Float[Array, "batch dims"]]:
+    """Return means and standard deviations of q(zeta_l | x, layers above)."""
+    features, _ = self.infer(params, {"x": x}, None)
+    made: Any = self._network.apply(_variables(params), x.shape[0], above, features, method=_posterior_below)
+    return made
+
+  def prior_moments(self, params: Params, carry: Carry, num: int, above: tuple[Float[Array, "num _"], ...]
+                    ) -> tuple[Float[Array, "num dims"], Float[Array, "num dims"]]:
+    """Return zeros and ones: latents are in units of their prior."""
+    shape = num, self.latent_layers()[len(above)]
+    return jnp.zeros(shape), jnp.ones(shape)
+
+  def level_log_probs(self, params: Params, carry: Carry, latents: tuple[Float[Array, "batch _"], ...],
+                      x: Int[Array, "batch *event"], channel: int) -> Float[Array, "batch *places levels"]:
+    """Return log-probabilities of every level of one channel of all places; see `DiscreteOutput`."""
+    output = self.output_distribution
+    assert isinstance(output, DiscreteOutput)
+    outputs = self._down(params, jnp.concatenate(latents, axis=1), None, None).outputs
+    return output.level_log_probs(self.spec, params["decoder"]["output"], outputs, x, channel)
 
   def _down(self, params: Params, noise: Float[Array, "batch noise"], features: Features | None,
             context: Float[Array, "batch classes"] | None) -> Pass:
@@ -167,16 +197,6 @@ class HierarchicalVAE(LatentModel):
 
   def _apply(self, params: Params, method: str, *args: Any) -> Any:
     return self._network.apply(_variables(params), *args, method=method)
-
-  def _condition(self, condition: Num[Array, "..."] | None, num: int) -> Float[Array, "batch classes"] | None:
-    if not self.class_conditional:
-      checks.unconditional(self, condition)
-      return None
-    if condition is None:
-      raise SpecError("HierarchicalVAE is class-conditional; condition must be labels.")
-    require_labels(self.spec, condition)
-    labels = jnp.broadcast_to(jnp.asarray(condition), (num,))
-    return jax.nn.one_hot(labels, self.spec.num_classes or 0)
 
 
 def kl_to_normal(mean: Float[Array, "*shape"], log_scale: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -205,3 +225,15 @@ def _pass_down(network: Hierarchy, noise: Float[Array, "batch noise"], features:
     h = network.advance(index, h, zeta)
   kl = jnp.stack(kl, axis=1) if kl else jnp.zeros((num, len(places)))
   return Pass(network.finish(h), jnp.concatenate(drawn, axis=1), kl, log_scales)
+
+
+def _posterior_below(network: Hierarchy, num: int, above: tuple[Float[Array, "batch _"], ...], features: Features
+                     ) -> tuple[Float[Array, "batch dims"], Float[Array, "batch dims"]]:
+  """Return means and standard deviations of the layer below the given ones."""
+  h = network.start(num, None)
+  for index, (place, zeta) in enumerate(zip(network.hierarchy, above, strict=False)):
+    h = network.advance(index, network.enter(index, h),
+                        zeta.reshape(num, place.rows, place.columns, place.channels))
+  index = len(above)
+  mean, log_scale = network.posterior(index, network.enter(index, h), features)
+  return mean.reshape(num, -1), jnp.exp(log_scale).reshape(num, -1)

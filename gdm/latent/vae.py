@@ -6,10 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Float, Int, Key
 
 from gdm import checks
-from gdm.batches import require_labels
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.inference import annealed_importance
@@ -136,7 +135,7 @@ class VAE(LatentModel):
     """
     prior_key, output_key = jax.random.split(key)
     z = self.prior_density(params).sample(prior_key, num)
-    numbers = self._decode(params, z, self._condition(condition, num), None)
+    numbers = self._decode(params, z, self.condition_context(condition, num), None)
     x = self.output_distribution.sample(self.spec, params["decoder"]["output"], numbers, output_key, temperature)
     return Samples(x, {})
 
@@ -149,7 +148,7 @@ class VAE(LatentModel):
     """Return the mean of x given each latent [batch, latent_dims], in the data's values; labels as a condition."""
     if latent.ndim != 2 or latent.shape[1] != self.latent_dims:
       raise SpecError(f"latent has shape {latent.shape}; it must be (batch, {self.latent_dims}).")
-    numbers = self._decode(params, latent, self._condition(condition, latent.shape[0]), None)
+    numbers = self._decode(params, latent, self.condition_context(condition, latent.shape[0]), None)
     return self.output_distribution.mean(self.spec, params["decoder"]["output"], numbers)
 
   # Bits back.
@@ -202,7 +201,7 @@ class VAE(LatentModel):
     label_key, prior_key, output_key, forward_key, back_key = jax.random.split(key, 5)
     condition = jax.random.randint(label_key, (num,), 0, self.spec.num_classes or 1)
     z = self.prior_density(params).sample(prior_key, num)
-    numbers = self._decode(params, z, self._condition(condition if self.class_conditional else None, num), None)
+    numbers = self._decode(params, z, self.condition_context(condition if self.class_conditional else None, num), None)
     x = self.output_distribution.sample(self.spec, params["decoder"]["output"], numbers, output_key)
     batch = {"x": x, "y": condition} if self.class_conditional else {"x": x}
     features = self.infer(params, batch, None)
@@ -266,16 +265,6 @@ class VAE(LatentModel):
     rngs = {} if key is None else {"dropout": key}
     made: Any = self._decoder.apply({"params": params["decoder"]["network"]}, z, context, rngs=rngs)
     return made
-
-  def _condition(self, condition: Num[Array, "..."] | None, num: int) -> Float[Array, "batch classes"] | None:
-    if not self.class_conditional:
-      checks.unconditional(self, condition)
-      return None
-    if condition is None:
-      raise SpecError("VAE is class-conditional; condition must be labels.")
-    require_labels(self.spec, condition)
-    labels = jnp.broadcast_to(jnp.asarray(condition), (num,))
-    return jax.nn.one_hot(labels, self.spec.num_classes or 0)
 
 
 def _check_shape(name: str, made: Any, shape: tuple[int, ...]) -> None:

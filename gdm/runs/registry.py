@@ -260,10 +260,13 @@ def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any]
     value, where, named = settings.get(field, parameter.default), f"{section}.{field}", parts.get(field, {})
     if value is dataclasses.MISSING:
       continue
+    choice = _chosen.get().get(where)
     if _is_part(value):
       names = [name for name, place in named.items() if load_object(*place) is type(value)]
-      value = {**_completed(_part_parameters(value), {}, where, parts), **({"name": names[0]} if names else {})}
-    choice = _chosen.get().get(where)
+      if names and choice not in (None, *names):
+        value = None  # of another part, fields of the default one say nothing
+      else:
+        value = {**_completed(_part_parameters(value), {}, where, parts), **({"name": names[0]} if names else {})}
     if choice and value is None:
       value = {"name": choice}
     if isinstance(value, Mapping) and "name" in value:

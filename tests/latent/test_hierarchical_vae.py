@@ -169,3 +169,20 @@ def test_latents_of_another_shape_are_refused():
   model, params, carry, _ = built()
   with pytest.raises(SpecError, match=rf"latent has shape \(2, 3\); it must be \(batch, {model.noise_dims}\), or"):
     model.decode(params, carry, jnp.zeros((2, 3)), KEY)
+
+
+def test_layers_one_by_one_are_those_of_a_whole_draw():
+  """What bits back asks for, layer after layer, is the draw that the bound is of."""
+  model, params, carry, batch = built()
+  noise = jax.random.normal(KEY, (7, model.noise_dims))
+  above, begin = (), 0
+  for size in model.latent_layers():
+    mean, deviation = model.posterior_moments(params, carry, batch["x"], above)
+    assert mean.shape == (7, size)
+    np.testing.assert_array_equal(model.prior_moments(params, carry, 7, above)[1], 1.0)
+    above, begin = (*above, mean + deviation * noise[:, begin:begin + size]), begin + size
+  features, _ = model.infer(params, batch, None)
+  np.testing.assert_allclose(jnp.concatenate(above, axis=1), model._down(params, noise, features, None).zeta, rtol=1e-4)
+  levels = model.level_log_probs(params, carry, above, batch["x"], 0)
+  total = jnp.sum(jnp.take_along_axis(levels, batch["x"].astype(int), axis=-1), axis=(1, 2, 3))
+  np.testing.assert_allclose(total, drawn(model, params, batch, noise).reconstruction, rtol=1e-4)
