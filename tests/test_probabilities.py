@@ -93,6 +93,9 @@ CASES = {
     "iwae": ("iwae", {**LATENT, "posterior": {"name": "full"}, "prior": {"name": "mixture", "size": 2}}, BITS),
     "hierarchical_vae": ("hierarchical_vae", {"network": {"layers": (1,), "widths": (3,), "latents": (1,),
                                                           "top_latents": 2, "top_width": 4}}, IMAGE),
+    "vqvae": ("vqvae", {"num_codes": 3, "code_dims": 2, "encoder": {"widths": (4, 4), "num_blocks": 1},
+                        "decoder": {"widths": (4, 4), "num_blocks": 1},
+                        "prior": {"name": "made", "network": {"hidden": (4,)}}}, IMAGE),
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),
 }
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]

@@ -14,8 +14,7 @@ _PRIOR = {"name": "gated_pixelcnn", "network": {"width": 64, "num_layers": 4, "f
 _LONG = {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 1000, "steps_per_call": 1, "unroll_call": False}
 
 VARIANTS = {
-    "digits": {"model": {"num_codes": 32, "encoder": {"name": "grid", "widths": (32, 64)},
-                         "decoder": {"name": "grid", "widths": (64, 32)}}},
+    "digits": {"model": {"num_codes": 32, "encoder": {"widths": (32, 64)}, "decoder": {"widths": (64, 32)}}},
     **{name: {"training": _LONG} for name in ("binarized_mnist", "mnist", "images")},
 }
 

@@ -146,7 +146,7 @@ def test_a_process_that_vanishes_ends_the_other(commands, pair, unbroken, tmp_pa
   assert time.monotonic() - start < 20
   assert other.status == RESUME_ME
   # JAX's own service may notice, and say so, at the same moment.
-  assert re.sub(r"(\[Gloo\]|[EF]\d{4} |Additional GRPC|:UNKNOWN:).*\n", "", other.err) == (
+  assert re.sub(r"(\[Gloo\]|[EFW]\d{4} |Additional GRPC|:UNKNOWN:).*\n", "", other.err) == (
       f"error: process {gone} vanished; the same command on all processes resumes from the last checkpoint.\n")
   processes[gone].wait()
   assert checkpoint.newest_good_step(workdir / "checkpoints") is not None

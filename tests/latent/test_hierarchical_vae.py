@@ -112,7 +112,7 @@ def test_a_latent_that_is_encoded_decodes_as_the_pass_that_made_it():
 
 LAYOUTS = {"odd sides": (DataSpec((5, 7, 1), 2), Hierarchy(layers=(1, 1), widths=(3, 4), latents=(1, 2), top_width=4)),
            "no top": (TINY, Hierarchy(layers=(2,), widths=(3,), latents=(2,), top_layers=0, top_width=4)),
-           "a size without latents": (DataSpec((4, 4, 2), 2), Hierarchy(layers=(0, 1), widths=(3, 4), latents=(1, 1),
+           "a size without latents": (DataSpec((4, 4, 3), 2), Hierarchy(layers=(0, 1), widths=(3, 4), latents=(1, 1),
                                                                       top_width=4)),
            "labels": (DataSpec((2, 3, 1), 2, num_classes=3), SMALL)}
 
@@ -174,15 +174,15 @@ def test_latents_of_another_shape_are_refused():
 def test_layers_one_by_one_are_those_of_a_whole_draw():
   """What bits back asks for, layer after layer, is the draw that the bound is of."""
   model, params, carry, batch = built()
-  noise = jax.random.normal(KEY, (7, model.noise_dims))
+  noise, x = jax.random.normal(KEY, (7, model.noise_dims)), jnp.asarray(batch["x"], jnp.int32)
   above, begin = (), 0
   for size in model.latent_layers():
-    mean, deviation = model.posterior_moments(params, carry, batch["x"], above)
+    mean, deviation = model.posterior_moments(params, carry, x, above)
     assert mean.shape == (7, size)
     np.testing.assert_array_equal(model.prior_moments(params, carry, 7, above)[1], 1.0)
     above, begin = (*above, mean + deviation * noise[:, begin:begin + size]), begin + size
   features, _ = model.infer(params, batch, None)
   np.testing.assert_allclose(jnp.concatenate(above, axis=1), model._down(params, noise, features, None).zeta, rtol=1e-4)
-  levels = model.level_log_probs(params, carry, above, batch["x"], 0)
-  total = jnp.sum(jnp.take_along_axis(levels, batch["x"].astype(int), axis=-1), axis=(1, 2, 3))
+  levels = model.level_log_probs(params, carry, above, x, 0)
+  total = jnp.sum(jnp.take_along_axis(levels, x, axis=-1), axis=(1, 2, 3))
   np.testing.assert_allclose(total, drawn(model, params, batch, noise).reconstruction, rtol=1e-4)

@@ -106,7 +106,8 @@ class Hierarchy(nn.Module):
                       for level in range(levels)]
     self.up_strided = [Convolution(self.widths[level], stride=2, scale=HALF_GAIN, name=f"up_strided_{level}")
                        for level in range(1, levels)]
-    self.up_top = Linear(self.top_width, (2.0 / self._flat)**0.5, use_bias=True, name="up_top")
+    if self.top_layers:
+      self.up_top = Linear(self.top_width, (2.0 / self._flat)**0.5, use_bias=True, name="up_top")
     self.constant = self.param("start", nn.initializers.normal(1.0), (self.top_width,))
     self.from_context = Linear(self.top_width, use_bias=False, name="context")
     self.from_top = Linear(self._flat, (2.0 / self.top_width)**0.5, use_bias=True, name="down_top")
@@ -138,7 +139,8 @@ class Hierarchy(nn.Module):
 
   def up(self, inputs: Float[Array, "batch height width channels"],
          context: Float[Array, "batch classes"] | None = None) -> tuple[Float[Array, "batch _ _ _"], ...]:
-    """Return the features of every size, half the image's first, and those of the top [batch, 1, 1, top_width]."""
+    """Return the features of every size, half the image's first, and where the top has latents its own [batch, 1, 1,
+    top_width]."""
     if context is not None:
       spread = jnp.broadcast_to(context[:, None, None], (*inputs.shape[:3], context.shape[-1]))
       inputs = jnp.concatenate([inputs, spread], axis=-1)
@@ -148,6 +150,8 @@ class Hierarchy(nn.Module):
       for block in blocks:
         h = block(h)
       features.append(h)
+    if not self.top_layers:
+      return tuple(features)
     top = self.up_top(self._act(h).reshape(h.shape[0], -1))
     return (*features, top[:, None, None])
 
