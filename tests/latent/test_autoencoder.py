@@ -1,3 +1,5 @@
+"""An autoencoder comes back with what went in, takes noise off, and is no density."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

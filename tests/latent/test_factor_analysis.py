@@ -1,3 +1,5 @@
+"""Factor analysis is a Gaussian of its covariance, as likely as EM can make it."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""Hierarchical VAEs are bounds of a probability, whatever their layers, and their layers are Gaussians."""
+
 import functools
 
 import jax

@@ -1,5 +1,7 @@
 """Every output is a distribution, samples itself, and codes level by level."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,9 +46,10 @@ def made(name):
 def test_probabilities_sum_to_one_and_samples_and_means_follow_them(name):
   output, spec, own = made(name)
   numbers, states = numbers_of(output, spec), states_of(spec)
-  probs = np.exp(output.log_prob(spec, own, jnp.repeat(numbers, len(states), axis=0), jnp.asarray(states)))
+  log_prob, sample = jax.jit(functools.partial(output.log_prob, spec)), jax.jit(functools.partial(output.sample, spec))
+  probs = np.exp(log_prob(own, jnp.repeat(numbers, len(states), axis=0), jnp.asarray(states)))
   np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
-  drawn = output.sample(spec, own, jnp.repeat(numbers, 4000, axis=0), jax.random.key(2))
+  drawn = sample(own, jnp.repeat(numbers, 4000, axis=0), jax.random.key(2))
   assert_frequencies_match(drawn, states, probs)
   if not isinstance(output, LogisticMixtureOutput):  # whose mean leaves out the piles at the ends
     mean = np.tensordot(probs, states, 1)
@@ -60,12 +63,13 @@ def test_levels_of_all_channels_make_the_whole(name):
   numbers, (places, channels) = numbers_of(output, spec, batch=len(x)), places_of(spec)
   total, by_place = 0.0, x.reshape(len(x), *places, channels)
   for channel in range(channels):
-    levels = output.level_log_probs(spec, own, numbers, x, channel)
+    levels = jax.jit(functools.partial(output.level_log_probs, spec), static_argnums=3)(own, numbers, x, channel)
     assert levels.shape == (len(x), *places, spec.levels)
     np.testing.assert_allclose(np.exp(levels).sum(-1), 1.0, rtol=1e-4)
     mine = jnp.take_along_axis(levels, by_place[..., channel, None], axis=-1)
     total = total + mine.reshape(len(x), -1).sum(1)
-  np.testing.assert_allclose(total, output.log_prob(spec, own, numbers, x), rtol=1e-4, atol=1e-4)
+  whole = jax.jit(functools.partial(output.log_prob, spec))(own, numbers, x)
+  np.testing.assert_allclose(total, whole, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("scale", ["shared", "dims", "network"])

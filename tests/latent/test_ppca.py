@@ -1,3 +1,5 @@
+"""Probabilistic PCA is a Gaussian of its covariance, in closed form."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
