@@ -17,7 +17,7 @@ from gdm.latent.latent_model import Draw, LatentModel
 from gdm.latent.networks.hierarchy import UP, Hierarchy
 from gdm.latent.outputs import DiscreteOutput, Output, output_for, places_of
 from gdm.latent.posteriors import normal_log_prob
-from gdm.model import Batch, Carry, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Params, PyTree
 
 Features = tuple[Float[Array, "batch _ _ _"], ...]
 
@@ -112,22 +112,12 @@ class HierarchicalVAE(LatentModel):
     counted, is no collapse while the KL of all is above a nat."""
     return super().verdict(metrics) if metrics.get("kl", 0.0) < 1.0 else ""
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             temperature: float = 1.0) -> Samples:
-    """Draw latents from the prior and x [num, *event] given them; `temperature` is of the output alone.
+  def prior_latents(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
+    return jax.random.normal(key, (num, self.noise_dims))
 
-    Args:
-      params, carry: the model's.
-      key: of the draws.
-      num: how many.
-      condition: labels [num] of a class-conditional model.
-      temperature: of the output's distribution; 0 is its mode, or the mean of reals.
-    """
-    prior_key, output_key = jax.random.split(key)
-    zeta = jax.random.normal(prior_key, (num, self.noise_dims))
-    outputs = self._down(params, zeta, None, self.condition_context(condition, num)).outputs
-    x = self.output_distribution.sample(self.spec, params["decoder"]["output"], outputs, output_key, temperature)
-    return Samples(x, {})
+  def outputs_of(self, params: Params, latents: Float[Array, "batch dims"],
+                 context: Float[Array, "batch classes"] | None) -> Float[Array, "batch *numbers"]:
+    return self._down(params, latents, None, context).outputs
 
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch dims"]:
     """Return all latents [batch, noise_dims], the top first: each layer's mean given the means above it."""

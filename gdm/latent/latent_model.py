@@ -24,7 +24,7 @@ from gdm.inference import annealed_importance, metropolis
 from gdm.latent.outputs import Output
 from gdm.latent.posteriors import normal_log_prob
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree
+from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
 
 ACTIVE = 0.01  # least variance over examples of a latent's posterior mean, of a unit that is used (arXiv:1509.00519)
 LIKELIHOODS = ("bound", "annealed")
@@ -110,6 +110,15 @@ class LatentModel(abc.ABC):
   @abc.abstractmethod
   def centre(self, params: Params, inferred: PyTree) -> Float[Array, "batch dims"]:
     """Return the latents that are used for themselves: means of the posterior."""
+
+  @abc.abstractmethod
+  def prior_latents(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
+    """Draw all latents from the prior."""
+
+  @abc.abstractmethod
+  def outputs_of(self, params: Params, latents: Float[Array, "batch dims"],
+                 context: Float[Array, "batch classes"] | None) -> Float[Array, "batch *numbers"]:
+    """Return the decoder's numbers for given latents."""
 
   # What follows from it.
 
@@ -218,6 +227,23 @@ class LatentModel(abc.ABC):
     details = {name: values / num_samples for name, values in details.items()}
     return checked(self.spec, batch, LogLikelihood.of(
         log_sum - math.log(num_samples), self.spec.num_dims, Kind.LOWER_BOUND, self.given, details, unbiased=True))
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+             temperature: float = 1.0) -> Samples:
+    """Draw latents from the prior and x [num, *event] given them; `temperature` is of the output alone.
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      num: how many.
+      condition: labels [num] of a class-conditional model.
+      temperature: of the output's distribution; 0 is its mode, or the mean of reals.
+    """
+    prior_key, output_key = jax.random.split(key)
+    context = self.condition_context(condition, num)
+    numbers = self.outputs_of(params, self.prior_latents(params, prior_key, num), context)
+    x = self.output_distribution.sample(self.spec, params["decoder"]["output"], numbers, output_key, temperature)
+    return Samples(x, {})
 
   def scored_by(self, name: str, **settings: Any) -> "LatentModel":
     """Return the model with another likelihood: bound, or annealed with `num_temperatures`, `num_leapfrog` and

@@ -17,7 +17,7 @@ from gdm.latent.networks.perceptrons import PerceptronDecoder, PerceptronEncoder
 from gdm.latent.outputs import DiscreteOutput, Output, output_for, places_of
 from gdm.latent.posteriors import DensePosterior, Diagonal, Posterior, moments
 from gdm.latent.priors import Density, ModelPrior, Prior, StandardNormal, prior_for
-from gdm.model import Batch, Carry, LossOutput, Model, Params, PyTree, Samples
+from gdm.model import Batch, Carry, LossOutput, Model, Params, PyTree
 from gdm.submodels import of_spec
 
 GRADIENTS = ("reparametrized", "doubly_reparametrized")
@@ -122,22 +122,12 @@ class VAE(LatentModel):
   def centre(self, params: Params, inferred: PyTree) -> Float[Array, "batch dims"]:
     return self.posterior.centre(params["encoder"]["posterior"], inferred)
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
-             temperature: float = 1.0) -> Samples:
-    """Draw latents from the prior and x [num, *event] given them; `temperature` is of the output alone.
+  def prior_latents(self, params: Params, key: Key[Array, ""], num: int) -> Float[Array, "num dims"]:
+    return self.prior_density(params).sample(key, num)
 
-    Args:
-      params, carry: the model's.
-      key: of the draws.
-      num: how many.
-      condition: labels [num] of a class-conditional model.
-      temperature: of the output's distribution; 0 is its mode, or the mean of reals.
-    """
-    prior_key, output_key = jax.random.split(key)
-    z = self.prior_density(params).sample(prior_key, num)
-    numbers = self._decode(params, z, self.condition_context(condition, num), None)
-    x = self.output_distribution.sample(self.spec, params["decoder"]["output"], numbers, output_key, temperature)
-    return Samples(x, {})
+  def outputs_of(self, params: Params, latents: Float[Array, "batch dims"],
+                 context: Float[Array, "batch classes"] | None) -> Float[Array, "batch *numbers"]:
+    return self._decode(params, latents, context, None)
 
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch dims"]:
     """Return the mean of each example's latents."""
@@ -200,7 +190,7 @@ class VAE(LatentModel):
                         "latents; a bracket needs posterior.name=diagonal or full.")
     label_key, prior_key, output_key, forward_key, back_key = jax.random.split(key, 5)
     condition = jax.random.randint(label_key, (num,), 0, self.spec.num_classes or 1)
-    z = self.prior_density(params).sample(prior_key, num)
+    z = self.prior_latents(params, prior_key, num)
     numbers = self._decode(params, z, self.condition_context(condition if self.class_conditional else None, num), None)
     x = self.output_distribution.sample(self.spec, params["decoder"]["output"], numbers, output_key)
     batch = {"x": x, "y": condition} if self.class_conditional else {"x": x}
