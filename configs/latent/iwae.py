@@ -8,7 +8,9 @@ import ml_collections
 
 from configs.latent import shared
 
+OWN = {"digits": {"model": {"num_samples": 10}}}
+
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """Return the config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "iwae")
+  return shared.get_config(variant, "iwae", OWN)
