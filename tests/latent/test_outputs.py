@@ -28,7 +28,8 @@ DISCRETE = {
     "logistic_mixture": (LogisticMixtureOutput(2), DataSpec((3,), 4)),
     "logistic_mixture_image": (LogisticMixtureOutput(2), DataSpec((1, 1, 3), 4)),
 }
-each_discrete = pytest.mark.parametrize("name", DISCRETE)
+each_discrete = pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow if name == "logistic_mixture" else ()) for name in DISCRETE])
 
 
 def numbers_of(output, spec, scale=1.0, batch=1):

@@ -12,7 +12,8 @@ CONTEXT = jnp.ones((2, 3))
 
 
 @pytest.mark.parametrize(("event", "upsampling", "context"), [
-    ((8, 8, 1), "transposed", None), ((7, 5, 3), "resize", CONTEXT), ((9, 4, 1), "transposed", CONTEXT)])
+    ((7, 5, 3), "transposed", CONTEXT), pytest.param((8, 8, 1), "transposed", None, marks=pytest.mark.slow),
+    pytest.param((9, 4, 1), "resize", CONTEXT, marks=pytest.mark.slow)])
 def test_shapes_and_gradients(event, upsampling, context):
   encoder = ConvolutionalEncoder((4, 4, 6), 8, outputs=5)
   decoder = ConvolutionalDecoder((6, 4, 4), 8, upsampling=upsampling, places=event[:2], outputs=2)
