@@ -22,8 +22,9 @@ VARIANTS = {
         "model": {"noise": 1.0, "whiten": True},
         "optimizer": {"warmup_steps": 200},
         "training": {"eval_every": 100},
-        # Validated often at first, when the flow is still near a shrunken Gaussian. Of few rows, rectified conditioners
-        # say anything beyond the data, and single rows score -10,000 nats; tanh stays within what it has seen.
+        # Validated often at first, when the flow is still near a shrunken Gaussian. Rectified
+        # conditioners grow without end beyond the data, where few rows hold them: the mean score of a test split was
+        # 11,138 nats below the Gaussian's. Those by tanh are bounded.
         "small": {"rows": 2000, "model": {"activation": "tanh"},
                   "optimizer": {"learning_rate": 5e-4, "weight_decay": 0.1},
                   "training": {"num_steps": 2000, "eval_every": 20, "checkpoint_every": 1000}},
