@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from gdm.errors import ConfigError
 
-FEW = 4  # inputs; with so few, patches take little memory, and their product is the faster one on a CPU
+FEW = 4  # channels; with so few, patches or each tap's part take little memory, and products are faster on a CPU
 PLAIN = ("NHWC", "HWIO", "NHWC")
 
 
@@ -31,7 +31,22 @@ def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Arra
     near = patches(x, kernel.shape[0], stride)
     y = near.reshape(-1, near.shape[-1]) @ kernel.reshape(near.shape[-1], -1)
     return y.reshape(*near.shape[:-1], -1)
+  if kernel.shape[-1] <= FEW and stride == 1:
+    return _sum_of_taps(x, kernel)
   return _on_cpu(x, kernel, stride)
+
+
+def twice_as_large(x: Float[Array, "batch height width inputs"], kernel: Float[Array, "4 4 inputs outputs"]
+                   ) -> Float[Array, "batch twice_height twice_width outputs"]:
+  """Return the transpose of a convolution with a kernel of 4 and a stride of 2: images of twice the size.
+
+  A pixel at row 2 s - 1 + u, counted from 0, gets the sum over s of kernel[u] x[s]; columns alike. So each sees 2 x 2 of
+  the smaller image's pixels.
+  """
+  if jax.default_backend() != "cpu":
+    return jax.lax.conv_general_dilated(x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2),
+                                        dimension_numbers=PLAIN)
+  return _twice_on_cpu(x, kernel)
 
 
 def patches(x: Float[Array, "batch rows columns inputs"], size: int = 3,
@@ -108,4 +123,47 @@ def _derivative(stride, primals, tangents):
   if not isinstance(dkernel, SymbolicZero):
     images, moved = x.transpose(3, 1, 2, 0), dkernel.transpose(2, 0, 1, 3)
     dy = dy + _plain(images, moved, stride, ("CHWN", "IHWO", "HWNC")).transpose(2, 0, 1, 3)
+  return y, dy
+
+
+def _sum_of_taps(x: Array, kernel: Array) -> Array:
+  """Return the plain convolution of stride 1 as one product with all taps, whose parts are moved and summed."""
+  size, half, (rows, columns) = kernel.shape[0], kernel.shape[0] // 2, x.shape[1:3]
+  parts = x @ kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
+  parts = jnp.pad(parts, ((0, 0), (half, half), (half, half), (0, 0))).reshape(
+      x.shape[0], rows + size - 1, columns + size - 1, size, size, -1)
+  return sum(parts[:, i:i + rows, j:j + columns, i, j] for i in range(size) for j in range(size))
+
+
+@jax.custom_jvp
+def _twice_on_cpu(x: Array, kernel: Array) -> Array:
+  """Return `twice_as_large` by four convolutions of 2x2, one for each pixel of a square: nothing multiplies zeros.
+
+  The derivative is written such that its transposes are convolutions in the order of axes that is fast: by the image
+  the convolution with a stride that this one is the transpose of, by the kernel one with `x`'s pixels two apart.
+  """
+  batch, rows, columns, _ = x.shape
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  # Row 2 r + a sees rows r + a - 1 and r + a of the image, by the kernel's rows 3 - a and 1 - a.
+  made = [[jax.lax.conv_general_dilated(padded[:, a:a + rows + 1, b:b + columns + 1], kernel[3 - a::-2, 3 - b::-2],
+                                        (1, 1), "VALID", dimension_numbers=PLAIN) for b in range(2)] for a in range(2)]
+  squares = jnp.stack([jnp.stack(pair, 3) for pair in made], 2)
+  return squares.reshape(batch, 2 * rows, 2 * columns, -1)
+
+
+@functools.partial(_twice_on_cpu.defjvp, symbolic_zeros=True)
+def _derivative_of_twice(primals, tangents):
+  (x, kernel), (dx, dkernel) = primals, tangents
+  y = _twice_on_cpu(x, kernel)
+  dy = jnp.zeros_like(y)
+  if not isinstance(dx, SymbolicZero):
+    moved = kernel[::-1, ::-1].swapaxes(2, 3)
+    dy = dy + jax.lax.conv_general_dilated(dx, moved, (1, 1), ((2, 2), (2, 2)), (2, 2),
+                                           dimension_numbers=("NHWC", "HWOI", "NHWC"))
+  if not isinstance(dkernel, SymbolicZero):
+    # Sum over v and s, t = v + 2 s - 1, as a convolution of the kernel with the image in reverse.
+    images, taps = x[:, ::-1, ::-1].transpose(1, 2, 0, 3), dkernel.transpose(3, 0, 1, 2)
+    outside = [(2 * side - 3, 2 * side - 3) for side in x.shape[1:3]]
+    dy = dy + jax.lax.conv_general_dilated(taps, images, (1, 1), outside, rhs_dilation=(2, 2),
+                                           dimension_numbers=("NHWC", "HWOI", "NHWC")).transpose(3, 1, 2, 0)
   return y, dy
