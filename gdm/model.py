@@ -193,6 +193,15 @@ class HasLabelProbs(Protocol):
 
 
 @runtime_checkable
+class HasFeatures(Protocol):
+  """Can describe examples by numbers that samples and data are compared on."""
+
+  def features(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch features"]:
+    """Return features of batch["x"], the same for the same example whatever else is in the batch."""
+    ...
+
+
+@runtime_checkable
 class HasComplete(Protocol):
   """Can draw the unknown part of examples given the known part."""
 
