@@ -21,6 +21,7 @@ from jaxtyping import Float, Num
 
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError
+from gdm.evaluation.distances import squared_distances
 from gdm.evaluation.intervals import student_975
 
 Points = Float[np.ndarray, "_ dims"]
@@ -49,7 +50,7 @@ class Gaussian:
   bandwidth: float
 
   def __call__(self, x: Float[np.ndarray, "n dims"], y: Float[np.ndarray, "m dims"]) -> Float[np.ndarray, "n m"]:
-    return np.exp(_squares(x, y) / (-2.0 * self.bandwidth**2))
+    return np.exp(squared_distances(x, y) / (-2.0 * self.bandwidth**2))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def median_bandwidth(x: Points) -> float:
   Raise DataError where it is 0: most points are the same.
   """
   some = x[np.linspace(0, len(x) - 1, min(len(x), _MEDIAN_POINTS)).astype(int)]
-  squares = _squares(some, some)[np.triu_indices(len(some), 1)]
+  squares = squared_distances(some, some)[np.triu_indices(len(some), 1)]
   median = math.sqrt(max(float(np.median(squares)), 0.0)) if len(squares) else 0.0
   if median < 1e-6:
     raise DataError(f"the median distance between {len(some)} examples is 0; a Gaussian kernel needs examples that "
@@ -233,12 +234,6 @@ def _sums(kernel: Kernel, x: Points, y: Points) -> tuple[np.ndarray, np.ndarray,
 def _variance(effects: np.ndarray, noise: float) -> float:
   """Return the variance of the true effects: that of their estimates less the variance that these have of their own."""
   return max(float(np.var(effects, ddof=1)) - noise, 0.0)
-
-
-def _squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """|x_i - y_j|^2."""
-  squares = np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2.0 * (x @ y.T)
-  return np.maximum(squares, 0.0)
 
 
 def _require_enough(x: np.ndarray, what: str) -> None:
