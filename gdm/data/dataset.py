@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,15 @@ MOST_LEVELS = 2**31  # what int32, the widest integer that is served, can count
 MOST_ROUNDING = 1e-14  # deviation of equal float64 numbers, as a share of their magnitude
 MOST_LOST = 1e-3  # largest rounding error by float32, in deviations of a dimension over the training split
 
-_UNKNOWN: Mapping[str, Any] = {"log_prob": None, "tokenizer": None, "sample_rate": None, "units": {}}
+_UNKNOWN: Mapping[str, Any] = {"log_prob": None, "modes": None, "tokenizer": None, "sample_rate": None, "units": {}}
+
+
+class Modes(NamedTuple):
+  """The equal parts of a known mixture of Gaussians: their centres, and the deviation that all have in each dimension.
+  """
+
+  centers: Float[np.ndarray, "modes *event"]
+  deviation: Float[np.ndarray, "*event"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +40,7 @@ class Dataset:
       labels, "length" [N] for sequences. Plain mappings of arrays become splits in memory.
     info: plain facts for a record: where it came from, by which rule it was split, by what it was standardized.
     log_prob: the true log density in nats, [N, *event] -> [N], where it is known (toy densities).
+    modes: the parts of the true density, where it is a mixture whose modes can be counted.
     tokenizer: turns text into x and back, where x is text.
     sample_rate: samples per second, where x is sound in 8-bit mu-law (see gdm/data/mu_law.py).
     units: of text, by split, how many "tokens", "characters" and "unknown" tokens it has: what likelihood is per.
@@ -42,6 +51,7 @@ class Dataset:
   splits: Mapping[str, Mapping[str, Any]]
   info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   log_prob: Callable[[Float[np.ndarray, "batch *event"]], Float[np.ndarray, " batch"]] | None = None
+  modes: Modes | None = None
   tokenizer: Tokenizer | None = None
   sample_rate: int | None = None
   units: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
@@ -80,7 +90,7 @@ class Dataset:
   def map(self, op: Op, fresh: bool = False, **changes: Any) -> "Dataset":
     """Return the set with `op` done to the rows of every split, and these attributes replaced.
 
-    The true density, the tokenizer, the sample rate and the units do not survive a change of the data unless `changes`
+    The true density, its modes, the tokenizer, the sample rate and the units do not survive a change of the data unless `changes`
     gives the new ones.
     """
     splits = {name: self.split(name).map(op, fresh) for name in self.splits}

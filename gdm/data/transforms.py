@@ -24,7 +24,7 @@ import numpy as np
 from gdm.batches import dims_per_step
 from gdm.data import draws, images
 from gdm.data.blocks import find_blocks
-from gdm.data.dataset import MOST_ROUNDING, Dataset, column_moments, smallest_dtype
+from gdm.data.dataset import MOST_ROUNDING, Dataset, Modes, column_moments, smallest_dtype
 from gdm.data.split import Rows, chunks
 from gdm.errors import ConfigError, DataError, SpecError, nearest
 
@@ -123,9 +123,10 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
   true_log_prob = dataset.log_prob
   log_det = float(np.log(std).sum())
   facts = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist()}
+  modes = dataset.modes and Modes((dataset.modes.centers - mean) / std, dataset.modes.deviation / std)
   return dataset.map(_on_x(lambda x: ((x - mean) / std).astype(np.float32)),
                      info={**dataset.info, "standardize": facts},
-                     log_prob=true_log_prob and (lambda x: true_log_prob(x * std + mean) + log_det))
+                     log_prob=true_log_prob and (lambda x: true_log_prob(x * std + mean) + log_det), modes=modes)
 
 
 def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:

@@ -6,9 +6,9 @@ numbers compare on the same features only. It is blind to all but means and cova
 
 Of finite sets it is too large, by about a / n: a set of 2,000 images is far from 2,000 others of the same kind. The
 distance of the distributions is where the line through distances of several n meets 1 / n = 0 (Chong and Forsyth,
-arXiv:1911.07023, section 3). They make only the samples fewer, so that the bias of the data stays; here both sets shrink
-by the same share. Where n is not several times the number of features the bias is no straight line, and what is left
-of it is seen in the floor: other data in place of samples, whose distance should be 0.
+arXiv:1911.07023, section 3). They make only the samples fewer, so that the bias of the data stays; here both sets
+shrink by the same share. Where n is not several times the number of features the bias is no straight line; how much of
+it is left shows in the floor: other data in place of samples, whose distance should be 0.
 """
 
 from typing import NamedTuple

@@ -28,6 +28,13 @@ class Interval(NamedTuple):
     return cls(value - below, value + (below if above is None else above))
 
 
+class Measured(NamedTuple):
+  """A number and its 95 % interval."""
+
+  value: float
+  ci95: Interval
+
+
 def plus_minus(value: float, interval: Sequence[float] | None, digits: int = 4, sign: str = "") -> str:
   """Return `1.9312 ± 0.0123`, or `1.9312 -0.0123 +0.0145` of an interval whose sides differ in the digits shown.
 

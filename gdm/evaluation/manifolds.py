@@ -9,9 +9,9 @@ samples x (Kynkaanniemi et al., arXiv:1904.06991, equation 2; Naeem et al., arXi
   coverage   share of balls of the data with a sample inside
 
 A ball is open, and a point is no neighbour of itself, as in the authors' code. All four depend on k and on the sizes of
-both sets, so that only numbers of equal sizes compare, and precision and recall of alike distributions are below 1: what
-other data score, the floor, shows how much is reached. One outlier among the data has a huge ball, in which precision
-counts any sample as a hit; density and coverage mind it less.
+both sets, so that only numbers of equal sizes compare, and precision and recall of alike distributions are below 1:
+what other data score, the floor, shows how much is reached. One outlier among the data has a huge ball, in which
+precision counts any sample as a hit; density and coverage mind it less.
 
 The intervals are for the expected numbers over draws of both sets, at these sizes and this k.
 """
@@ -25,7 +25,7 @@ from gdm import checks
 from gdm.errors import DataError
 from gdm.evaluation.distances import Points, require_finite, row_chunks, squared_distances
 from gdm.evaluation.grouping import GROUPS, jackknife_half, random_groups
-from gdm.evaluation.intervals import Interval, share_interval
+from gdm.evaluation.intervals import Interval, Measured, share_interval
 
 K = 5
 _HELD = 8  # times k: nearest neighbours that are held, of which the jackknife leaves out about a tenth
@@ -33,20 +33,13 @@ _SEED = 20261201  # of the groups
 _ROUNDING = 1e-12  # of squared distances, relative to the largest squared length of a point
 
 
-class Share(NamedTuple):
-  """A number and its 95 % interval."""
-
-  value: float
-  ci95: Interval
-
-
 class ManifoldScores(NamedTuple):
   """The four numbers of samples and data, with k and the numbers of points."""
 
-  precision: Share
-  recall: Share
-  density: Share
-  coverage: Share
+  precision: Measured
+  recall: Measured
+  density: Measured
+  coverage: Measured
   k: int
   num: int
   num_data: int
@@ -140,11 +133,11 @@ def _radii(points: np.ndarray, groups: np.ndarray, k: int) -> Float[np.ndarray, 
   return radii
 
 
-def _share(value: float, without: np.ndarray, trials: int | None) -> Share:
+def _share(value: float, without: np.ndarray, trials: int | None) -> Measured:
   """Return the number with its interval; `trials` of a share of so many points, None of what is no share."""
   half = jackknife_half(without)
   low, high = max(value - half, 0.0), value + half
   if trials is not None:
     alone = share_interval(value, trials)
     low, high = min(low, alone.low), min(1.0, max(high, alone.high))
-  return Share(value, Interval(low, high))
+  return Measured(value, Interval(low, high))

@@ -11,27 +11,30 @@ from gdm.errors import ConfigError
 SHAPES = sorted(toy2d.DENSITIES)
 
 
-@pytest.mark.fast_cases("banana", "checkerboard", "eight_gaussians", "ring", "rings", "spiral", "two_moons")
+@pytest.mark.fast_cases("banana", "checkerboard", "eight_gaussians", "grid", "ring", "ring8", "rings", "spiral",
+                        "two_moons")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_density_integrates_to_one(shape):
-  # midpoints of a grid much finer than any sigma: exact for the squares, spectral for what is smooth
-  step = 0.08
-  axis = np.arange(-60, 60) * step + step / 2
+  # midpoints of a grid finer than any sigma: exact for the squares, spectral for what is smooth
+  step, num = {"grid": (0.04, 120), "ring8": (0.01, 110)}.get(shape, (0.08, 60))
+  axis = np.arange(-num, num) * step + step / 2
   grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
   density = np.exp(toy2d.DENSITIES[shape]().log_prob(grid))
   assert density.sum() * step**2 == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.fast_cases("banana", "checkerboard", "eight_gaussians", "ring", "rings", "spiral", "two_moons")
+@pytest.mark.fast_cases("banana", "checkerboard", "eight_gaussians", "grid", "ring", "ring8", "rings", "spiral",
+                        "two_moons")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_samples_follow_the_density(shape):
   dataset = load_dataset(f"toy2d:{shape}")
   x = dataset.split("train")["x"]
-  assert x.dtype == np.float32 and np.abs(x).max() < 5
-  counts, _, _ = np.histogram2d(x[:, 0], x[:, 1], bins=20, range=[[-5, 5], [-5, 5]])
-  fine = (np.arange(200) + 0.5) / 20 - 5
+  end = 1.25 if shape == "ring8" else 5.0
+  assert x.dtype == np.float32 and np.abs(x).max() < end
+  counts, _, _ = np.histogram2d(x[:, 0], x[:, 1], bins=20, range=[[-end, end], [-end, end]])
+  fine = end * ((np.arange(200) + 0.5) / 100 - 1)
   grid = np.stack(np.meshgrid(fine, fine, indexing="ij"), axis=-1)
-  mass = np.exp(dataset.log_prob(grid.reshape(-1, 2))).reshape(20, 10, 20, 10).mean((1, 3)) / 4
+  mass = np.exp(dataset.log_prob(grid.reshape(-1, 2))).reshape(20, 10, 20, 10).mean((1, 3)) * (end / 10) ** 2
   expected = mass * len(x)
   seen = expected > 5
   chi2 = ((counts - expected)[seen] ** 2 / expected[seen]).sum()
@@ -92,3 +95,16 @@ def test_a_larger_training_set_leaves_the_other_splits_alone():
   few, many = load_dataset("toy2d:rings"), load_dataset("toy2d:rings#train=12000")
   assert (few.num_examples("train"), many.num_examples("train")) == (10_000, 12_000)
   assert all(few.fingerprint(split) == many.fingerprint(split) for split in ("valid", "test"))
+
+
+@pytest.mark.parametrize(("shape", "num", "deviation"), [("grid", 25, 0.05), ("ring8", 8, 0.01),
+                                                         ("eight_gaussians", 8, 0.35)])
+def test_modes_of_mixtures_are_known_and_standardized_along(shape, num, deviation):
+  plain, scaled = (load_dataset(f"toy2d:{shape}", transforms=t) for t in ((), ("standardize",)))
+  assert plain.modes.centers.shape == (num, 2)
+  np.testing.assert_array_equal(plain.modes.deviation, [deviation] * 2)
+  mean, std = (np.array(scaled.info["standardize"][key]) for key in ("mean", "std"))
+  np.testing.assert_allclose(scaled.modes.centers * std + mean, plain.modes.centers, atol=1e-12)
+  np.testing.assert_allclose(scaled.modes.deviation * std, plain.modes.deviation)
+  assert load_dataset("toy2d:rings").modes is None
+  assert load_dataset(f"toy2d:{shape}", transforms=("quantize:8",)).modes is None

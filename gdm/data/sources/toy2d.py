@@ -1,6 +1,6 @@
 """Densities in the plane that one can look at, each with a closed or exactly integrated log density.
 
-All lie within about [-4, 4]^2. Those along a curve are a random point of the curve plus isotropic Gaussian noise: on a
+All lie within about [-4.3, 4.3]^2. Those along a curve are a random point of the curve plus isotropic Gaussian noise: on a
 circle the noise integrates to a Bessel function, on an open curve to a one-dimensional integral. A ring, a banana and a
 spiral are of one piece, so that short chains from the data reach all there is to learn.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float
 
-from gdm.data.dataset import Dataset
+from gdm.data.dataset import Dataset, Modes
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
 from gdm.dataspec import DataSpec
@@ -28,10 +28,11 @@ LogProbs = Float[np.ndarray, " num"]
 
 @dataclasses.dataclass(frozen=True)
 class Density:
-  """A known density: how to draw from it, and its logarithm in nats."""
+  """A known density: how to draw from it, and its logarithm in nats; its modes where it has some to count."""
 
   sample: Callable[[np.random.Generator, int], Points]
   log_prob: Callable[[Points], LogProbs]
+  modes: Modes | None = None
 
 
 def _gaussian_mixture(centers: Points, sigma: float) -> Density:
@@ -44,12 +45,27 @@ def _gaussian_mixture(centers: Points, sigma: float) -> Density:
     squares = ((x[:, None] - centers) ** 2).sum(-1)
     return scipy.special.logsumexp(-squares / (2 * sigma**2), axis=1) - np.log(2 * np.pi * sigma**2 * len(centers))
 
-  return Density(sample, log_prob)
+  return Density(sample, log_prob, Modes(centers, np.full(2, sigma)))
+
+
+def _on_circle(num: int) -> Points:
+  angles = np.arange(num) * 2 * np.pi / num
+  return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _eight_gaussians() -> Density:
-  angles = np.arange(8) * np.pi / 4
-  return _gaussian_mixture(2.8 * np.stack([np.cos(angles), np.sin(angles)], axis=1), sigma=0.35)
+  return _gaussian_mixture(2.8 * _on_circle(8), sigma=0.35)
+
+
+def _ring8() -> Density:
+  """Eight narrow Gaussians on the unit circle, the ring of papers on adversarial models (arXiv:1712.04086, 4.1)."""
+  return _gaussian_mixture(_on_circle(8), sigma=0.01)
+
+
+def _grid() -> Density:
+  """25 narrow Gaussians at {-4, -2, 0, 2, 4}^2, the grid of the same papers."""
+  places = np.arange(-4.0, 5.0, 2.0)
+  return _gaussian_mixture(np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2), sigma=0.05)
 
 
 def _rings(radii: tuple[float, ...] = (0.75, 1.5, 2.25, 3.0), sigma: float = 0.08) -> Density:
@@ -161,6 +177,8 @@ def _checkerboard() -> Density:
 DENSITIES: dict[str, Callable[[], Density]] = {
     "two_moons": _two_moons,
     "eight_gaussians": _eight_gaussians,
+    "ring8": _ring8,
+    "grid": _grid,
     "rings": _rings,
     "checkerboard": _checkerboard,
     "spirals": _spirals,
@@ -185,4 +203,4 @@ def load(request: Request) -> Dataset:
     rng = np.random.Generator(np.random.Philox([SEED, zlib.crc32(shape.encode()), number]))
     splits[split] = MemorySplit({"x": density.sample(rng, num).astype(np.float32)})
   return Dataset(f"toy2d:{shape}", DataSpec(event=(2,), levels=None), splits, {"source": "synthetic", "seed": SEED},
-                 log_prob=lambda x: density.log_prob(np.asarray(x, np.float64)))
+                 log_prob=lambda x: density.log_prob(np.asarray(x, np.float64)), modes=density.modes)
