@@ -90,8 +90,8 @@ class Dataset:
   def map(self, op: Op, fresh: bool = False, **changes: Any) -> "Dataset":
     """Return the set with `op` done to the rows of every split, and these attributes replaced.
 
-    The true density, its modes, the tokenizer, the sample rate and the units do not survive a change of the data unless `changes`
-    gives the new ones.
+    The true density, its modes, the tokenizer, the sample rate and the units do not survive a change of the data unless
+    `changes` gives the new ones.
     """
     splits = {name: self.split(name).map(op, fresh) for name in self.splits}
     return dataclasses.replace(self, **{"splits": splits, **_UNKNOWN, **changes})

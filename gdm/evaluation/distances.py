@@ -45,10 +45,11 @@ def nearest(points: Points, parts: Iterable[Points], k: int = 1) -> Neighbours:
   """
   num = len(points)
   squares, places = np.full((num, k), np.inf), np.zeros((num, k), int)
+  lengths = np.sum(points**2, axis=1)[:, None]
   start = 0
   for part in parts:
     for rows in row_chunks(len(part), num):
-      found = squared_distances(points, part[rows])
+      found = np.maximum(lengths + np.sum(part[rows] ** 2, axis=1) - 2.0 * (points @ part[rows].T), 0.0)
       numbers = np.broadcast_to(start + np.arange(rows.start, rows.stop), found.shape)
       found, numbers = np.concatenate([squares, found], axis=1), np.concatenate([places, numbers], axis=1)
       chosen = np.argpartition(found, k - 1, axis=1)[:, :k]

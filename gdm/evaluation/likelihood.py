@@ -233,7 +233,7 @@ _WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
 # What a model without a likelihood may have instead.
 _INSTEAD = (
     (HasValidation, "numbers of each validation in metrics.jsonl"),
-    (HasSample, "samples (experiments.sample)"),
+    (HasSample, "samples (experiments.sample), whose quality experiments.quality measures"),
     (HasLatent, "latents (experiments.latent)"),
     (HasDenoise, "denoising (experiments.sample --denoise)"),
     (HasAnomalyScore, "anomaly scores (experiments.outliers)"),

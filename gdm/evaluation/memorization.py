@@ -2,7 +2,7 @@
 
 The distances to the nearest training example of samples and of held-out data are compared by their ranks (Mann and
 Whitney, 1947; Meehan et al., arXiv:2004.05675, section 3: their test with one cell). Both sets have the same training
-set, so that samples of the data's own distribution give z of mean 0 and deviation 1, whatever the data and the features.
+set, so that samples of the data's own distribution give z of mean 0 and deviation 1, whatever data and features are.
 z far below 0 means copies or near copies, z far above 0 samples far from all training data.
 
 A model that copies one sample in ten and draws the others too far away may score 0, since ranks are averaged; look at

@@ -6,19 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Num
-
-from gdm.dataspec import DataSpec
 from gdm.evaluation.kernel_distance import (
     DistanceEstimate,
     Gaussian,
     KernelDistance,
     KernelMoments,
+    Points,
     Polynomial,
-    Scale,
     median_bandwidth,
 )
+from gdm.evaluation.quality_tables import aligned
 from gdm.paths import write_whole
 
 CUBIC, GAUSSIAN = "cubic", "gaussian"
@@ -27,28 +24,25 @@ _SHOWN = 1000.0  # squared distances are printed times this
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Yardstick:
-  """Kernel distances from one set of data.
+  """Kernel distances from the features of one set of data.
 
-  Scale and bandwidth are those of the training split, so that they are the same for every split and depend neither on
-  the data compared with nor on the samples.
+  The bandwidth is that of the training split, so that it is the same for every split and depends neither on the data
+  compared with nor on the samples.
   """
 
-  scale: Scale
   bandwidth: float
   distances: Mapping[str, KernelDistance]
 
   @classmethod
-  def of(cls, spec: DataSpec, train: Num[np.ndarray, "_ ..."], data: Num[np.ndarray, "_ ..."]) -> "Yardstick":
+  def of(cls, train: Points, data: Points) -> "Yardstick":
     """Raise DataError where the data are too few or all alike."""
-    scale = Scale.of(spec, train)
-    bandwidth, points = median_bandwidth(scale(train)), scale(data)
+    bandwidth = median_bandwidth(train)
     kernels = {CUBIC: Polynomial(3), GAUSSIAN: Gaussian(bandwidth)}
-    return cls(scale, bandwidth, {name: KernelDistance(kernel, points) for name, kernel in kernels.items()})
+    return cls(bandwidth, {name: KernelDistance(kernel, data) for name, kernel in kernels.items()})
 
-  def moments(self, x: Num[np.ndarray, "_ ..."]) -> dict[str, KernelMoments]:
+  def moments(self, samples: Points) -> dict[str, KernelMoments]:
     """Return the samples as the kernels compare them."""
-    points = self.scale(x)
-    return {name: distance.moments(points) for name, distance in self.distances.items()}
+    return {name: distance.moments(samples) for name, distance in self.distances.items()}
 
   def squared(self, of: Mapping[str, KernelMoments]) -> dict[str, DistanceEstimate]:
     """Squared distances from the data, by kernel."""
@@ -96,17 +90,14 @@ def table(rows: Sequence[QualityRow], floor: QualityRow, reference: str | None) 
     if reference is not None:
       cells += [_difference_cell(row, name) for name in kernels]
     lines.append(cells)
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  written = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                       for i, (cell, width) in enumerate(zip(cells, widths, strict=True))).rstrip()
-             for cells in lines]
-  return "\n".join([written[0], "  ".join("─" * width for width in widths), *written[1:]])
+  return aligned(lines)
 
 
 def write_quality(path: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[QualityRow], floor: QualityRow,
-                  reference: str | None) -> None:
+                  reference: str | None, measures: Mapping[str, Any] | None = None) -> None:
   """Write everything as JSON, distances as they are. Raise WorkdirError where it cannot be written."""
-  contents = {**about, "reference": reference, "rows": [_plain(row) for row in rows], "floor": _plain(floor)}
+  contents = {**about, "reference": reference, "rows": [_plain(row) for row in rows], "floor": _plain(floor),
+              "measures": dict(measures or {})}
   text = json.dumps(contents, indent=2, allow_nan=False) + "\n"
   write_whole(path, lambda file: file.write(text.encode()))
 

@@ -11,6 +11,7 @@ from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.evaluation.kernel_distance import LEAST, KernelMoments
 from gdm.evaluation.quality import QualityRow, Yardstick
+from gdm.runs.features import Features, find_features
 from gdm.runs.load import TrainedRun
 from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
 
@@ -29,13 +30,36 @@ class SamplerChoice(NamedTuple):
     return "samples" if self.sampler is None else f"{self.sampler}:{self.steps}"
 
 
+class ComparedSet(NamedTuple):
+  """Examples or samples x [num, *event], their features, and labels [num] where they have some."""
+
+  x: np.ndarray
+  points: np.ndarray
+  y: np.ndarray | None
+
+
 class Comparison(NamedTuple):
-  """Rows of samples, that of other data of the same kind, and the name of the row that others are compared with."""
+  """Samples compared with data by kernels, and what further measures are taken of.
+
+  Attributes:
+    rows: a row for each sampler.
+    floor: the row of other data of the same kind.
+    reference: the name of the row that others are compared with.
+    about: plain facts for a report.
+    features: what all sets are compared on.
+    samples: the samples by the names of their rows.
+    data: of the split.
+    other: of another split, the floor.
+  """
 
   rows: tuple[QualityRow, ...]
   floor: QualityRow
   reference: str | None
   about: dict[str, Any]
+  features: Features
+  samples: dict[str, ComparedSet]
+  data: ComparedSet
+  other: ComparedSet
 
 
 def parse_choices(text: str) -> tuple[SamplerChoice, ...]:
@@ -81,41 +105,53 @@ def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Sample
 
 
 def compare(run: TrainedRun, split: str, num: int, choices: Sequence[SamplerChoice], reference: SamplerChoice | None,
-            tell: Callable[[str], None] = lambda text: None) -> Comparison:
-  """Draw `num` samples by each choice, in batches of `evaluation.batch_size`, and takes their distances from a split.
+            tell: Callable[[str], None] = lambda text: None, features: str = "") -> Comparison:
+  """Draw `num` samples by each choice, in batches of `evaluation.batch_size`, and take their distances from a split.
+
+  `features` are pixels by default; see `gdm.runs.features.find_features`.
 
   Raises:
-    ConfigError: `num` is too small, or the sampler or an option is none of the model's.
+    ConfigError: `num` is too small, the sampler or an option is none of the model's, or there are no such features.
     DataError: the split is unknown, or has too few examples.
-    SpecError: the data are text, or examples of several lengths.
+    SpecError: the data are text, or examples of several lengths, or the features are of another event.
   """
   if num < LEAST:
     raise ConfigError(f"--num is {num}; it must be at least {LEAST}.")
   dataset, options = run.dataset, sampling_options(run)
   other = next(name for name in ("train", "test", "valid") if name != split)  # what else there is of the same kind
-  data, train = spread_rows(dataset, split), spread_rows(dataset, "train")
-  yardstick = Yardstick.of(dataset.spec, train, data)
+  data, train = spread_examples(dataset, split), spread_rows(dataset, "train")
+  mapped = find_features(features, run, train)
+
+  def compared(x: np.ndarray, y: np.ndarray | None) -> ComparedSet:
+    return ComparedSet(x, mapped(x), y)
+
+  data = compared(data["x"], data.get("y"))
+  yardstick = Yardstick.of(mapped(train), data.points)
+  samples: dict[str, ComparedSet] = {}
   drawn: list[tuple[QualityRow, dict[str, KernelMoments]]] = []
   for choice in choices:
     chosen = {} if choice.sampler is None else {"sampler": choice.sampler, "num_steps": choice.steps}
     if chosen:
       tell(f"drawing {num:,} samples by {choice.name}")
-    samples = draw_many(run, num, {**options, **chosen}, choice.name, run.config.evaluation.batch_size)
-    if samples.failure:
-      tell(f"warning: samples by {choice.name} are not from the model: {samples.failure}.")
-    moments = yardstick.moments(samples.x)
-    row = QualityRow(choice.name, num, yardstick.squared(moments), None, choice.sampler, choice.steps, samples.nfe,
-                     samples.samples_per_second)
+    found = draw_many(run, num, {**options, **chosen}, choice.name, run.config.evaluation.batch_size)
+    if found.failure:
+      tell(f"warning: samples by {choice.name} are not from the model: {found.failure}.")
+    samples[choice.name] = compared(found.x, found.y)
+    moments = yardstick.moments(samples[choice.name].points)
+    row = QualityRow(choice.name, num, yardstick.squared(moments), None, choice.sampler, choice.steps, found.nfe,
+                     found.samples_per_second)
     drawn.append((row, moments))
-  floor_data = spread_rows(dataset, other, num)
-  floor = QualityRow(f"{other} data", len(floor_data), yardstick.squared(yardstick.moments(floor_data)))
+  floor_data = spread_examples(dataset, other, num)
+  floor_set = compared(floor_data["x"], floor_data.get("y"))
+  floor = QualityRow(f"{other} data", len(floor_set.x), yardstick.squared(yardstick.moments(floor_set.points)))
   rows = tuple(_beside(drawn, reference, yardstick))
-  about = {"model": run.config.model.name, "dataset": dataset.name, "split": split, "num_data": len(data),
+  about = {"model": run.config.model.name, "dataset": dataset.name, "split": split, "num_data": len(data.x),
            "data_fingerprint": dataset.fingerprint(split), "step": run.step, "parameters": run.parameters,
+           "features": {"name": mapped.name, "dims": data.points.shape[1], **mapped.about},
            "kernels": {"cubic": "(x.y / dims + 1)^3", "gaussian": f"bandwidth {yardstick.bandwidth:.6g}"},
            "options": options, "given": ["y"] if is_conditional(run.model) else [],
            "device": jax.devices()[0].device_kind}
-  return Comparison(rows, floor, reference and reference.name, about)
+  return Comparison(rows, floor, reference and reference.name, about, mapped, samples, data, floor_set)
 
 
 def _beside(drawn: Sequence[tuple[QualityRow, dict[str, KernelMoments]]], reference: SamplerChoice | None,
@@ -130,10 +166,15 @@ def _beside(drawn: Sequence[tuple[QualityRow, dict[str, KernelMoments]]], refere
 
 
 def spread_rows(dataset: Dataset, split: str, most: int = MOST_DATA) -> np.ndarray:
-  """x of at most so many examples, spread over the split, since some are sorted by class."""
+  """x of `spread_examples`."""
+  return spread_examples(dataset, split, most)["x"]
+
+
+def spread_examples(dataset: Dataset, split: str, most: int = MOST_DATA) -> dict[str, np.ndarray]:
+  """At most so many examples with their labels, spread over the split, since some are sorted by class."""
   rows = dataset.split(split)
   if dataset.tokenizer is not None or "length" in rows:
     raise SpecError(f"{dataset.name} is text; between tokens there is no distance that a kernel could be of.")
   if rows.num_examples < LEAST:
     raise DataError(f"{dataset.name} has {rows.num_examples} examples in {split}; it takes at least {LEAST}.")
-  return rows.rows(np.linspace(0, rows.num_examples - 1, min(rows.num_examples, most)).astype(int))["x"]
+  return rows.rows(np.linspace(0, rows.num_examples - 1, min(rows.num_examples, most)).astype(int))

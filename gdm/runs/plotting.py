@@ -14,6 +14,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.initial import sample_examples
 from gdm.data.split import Split
 from gdm.errors import ConfigError
+from gdm.evaluation.distances import Neighbours
 from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind
 from gdm.model import HasLatent, HasLogLikelihood, HasNoised, HasSample, HasScore, HasUnnormalized
@@ -34,6 +35,7 @@ from gdm.visualization.trajectory import image_pictures, point_pictures, save_gi
 _SCORE_TIMES = (0.5, 0.2, 0.05)
 _LANDSCAPE_CELLS = 256  # along each axis
 _VISIBLE_NOISE = 0.1  # nats from draw to draw, beyond which a density is not drawn
+_AS_DRAWN, _CLOSEST = 8, 4  # samples whose nearest training examples are shown
 _STRIP_ROWS, _GIF_IMAGES = 8, 64  # samples whose way is shown
 
 
@@ -155,6 +157,21 @@ def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[s
 def shown_split(dataset: Dataset) -> Split:
   """Return the split whose examples are shown: test, or validation where the data have none."""
   return dataset.split("test" if "test" in dataset.splits else "valid")
+
+
+def draw_neighbours(workdir: Workdir, run: TrainedRun, samples: np.ndarray, near: Neighbours) -> bool:
+  """`neighbours.png`: samples beside their nearest training examples, where the data are images; whether it was
+  written. Below the samples as they were drawn stand those that are closest to a training example."""
+  if not run.dataset.spec.is_image:
+    return False
+  closest = np.argsort(near.distances[:, 0], kind="stable")[:_CLOSEST]
+  shown = np.concatenate([np.arange(min(_AS_DRAWN, len(samples))), closest])
+  train = run.dataset.split("train")
+  titles = ("nearest", "second", "third")
+  panels = {title: train.rows(near.places[shown, i])["x"] for i, title in enumerate(titles)}
+  save_side_by_side(workdir.path / "neighbours.png", {"sample": samples[shown], **panels},
+                    levels=run.dataset.spec.levels, columns=1)
+  return True
 
 
 def draw_nfe(workdir: Workdir, found: Comparison) -> bool:

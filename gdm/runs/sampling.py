@@ -34,12 +34,14 @@ class Drawn(NamedTuple):
     nfe: network evaluations spent on each; None where that is not known.
     samples_per_second: how fast they were drawn.
     failure: what shows that they are not from the model, in words; "" where nothing does.
+    y: the labels that they were drawn given, [num]; None where there are none.
   """
 
   x: np.ndarray
   nfe: float | None
   samples_per_second: float
   failure: str = ""
+  y: np.ndarray | None = None
 
 
 def options_taken(model: Any) -> tuple[str, ...]:
@@ -232,4 +234,5 @@ def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, 
     words = words or failure(chains)
   seconds = time.perf_counter() - start
   nfe = None if spent[0] is None else float(np.mean(np.asarray(spent)))
-  return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds, words)
+  return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds, words,
+               None if labels is None else labels.ravel()[:num])

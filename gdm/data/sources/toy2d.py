@@ -1,8 +1,8 @@
 """Densities in the plane that one can look at, each with a closed or exactly integrated log density.
 
-All lie within about [-4.3, 4.3]^2. Those along a curve are a random point of the curve plus isotropic Gaussian noise: on a
-circle the noise integrates to a Bessel function, on an open curve to a one-dimensional integral. A ring, a banana and a
-spiral are of one piece, so that short chains from the data reach all there is to learn.
+All lie within about [-4.3, 4.3]^2. Those along a curve are a random point of the curve plus isotropic Gaussian noise:
+on a circle the noise integrates to a Bessel function, on an open curve to a one-dimensional integral. A ring, a banana
+and a spiral are of one piece, so that short chains from the data reach all there is to learn.
 """
 
 import dataclasses

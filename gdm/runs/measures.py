@@ -1,0 +1,170 @@
+"""Further measures of samples beside kernel distances: each a table of samplers and the floor, other data."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdm import checks
+from gdm.errors import ConfigError, DataError
+from gdm.evaluation import quality_tables
+from gdm.evaluation.distances import Neighbours, nearest
+from gdm.evaluation.frechet import frechet_distance
+from gdm.evaluation.histograms import distinct, divergence
+from gdm.evaluation.manifolds import manifold_scores
+from gdm.evaluation.memorization import copy_test
+from gdm.evaluation.modes import count_modes
+from gdm.evaluation.quality_tables import plain
+from gdm.runs.comparison import ComparedSet, Comparison
+from gdm.runs.labels import Labeler, accuracy
+from gdm.runs.load import TrainedRun
+
+FRECHET, MANIFOLDS, MODES, LABELS, MEMORIZATION = "frechet", "manifolds", "modes", "labels", "memorization"
+MEASURES = (FRECHET, MANIFOLDS, MODES, LABELS, MEMORIZATION)
+NEIGHBOURS = 3  # nearest training examples that are shown of a sample
+MAX_FRECHET_DIMS = 2048  # as many as Inception has: roots of larger matrices take minutes each
+_SEED = 20261202  # of the halves of held-out data
+
+
+class MeasureTable(NamedTuple):
+  """A measure of all samplers.
+
+  Attributes:
+    name: one of `MEASURES`.
+    text: a table, or why there is none.
+    contents: the same for JSON: "rows" by name, the floor among them, and facts; or "left_out", why.
+  """
+
+  name: str
+  text: str
+  contents: dict[str, Any]
+
+
+class FurtherMeasures(NamedTuple):
+  """Tables of all measures; and the nearest training examples of the first sampler's samples, where they were sought.
+  """
+
+  tables: tuple[MeasureTable, ...]
+  neighbours: Neighbours | None
+
+
+def parse_measures(text: str) -> tuple[str, ...]:
+  """"frechet,modes" as names. Raise ConfigError naming the nearest known one where one is unknown."""
+  names = tuple(part.strip() for part in text.split(",") if part.strip())
+  for name in names:
+    checks.one_of("--measures", name, MEASURES)
+  return names
+
+
+def measure(run: TrainedRun, found: Comparison, names: Iterable[str] = (), classifier: str = "",
+            tell: Callable[[str], None] = lambda text: None) -> FurtherMeasures:
+  """Take further measures of the samples of a comparison.
+
+  Args:
+    run: the run whose samples they are.
+    found: samples, data and features.
+    names: of `MEASURES`; () for all that can be taken, and of the others why not.
+    classifier: folder of a run that tells labels; "" for none.
+    tell: is given a line before what takes long.
+
+  Raises:
+    ConfigError: a measure that is named cannot be taken, or the classifier tells no labels.
+    DataError: data or samples are too few for a measure that is named.
+    SpecError: the classifier is of data of another event.
+  """
+  chosen, tables, neighbours = tuple(names), [], None
+  labeler = Labeler(classifier, run) if classifier else None
+  for name in chosen or MEASURES:
+    try:
+      if name == MEMORIZATION:
+        tell("looking for the nearest training examples")
+        table, neighbours = _memorization(run, found)
+      elif name == LABELS:
+        if labeler is None:
+          raise ConfigError("labels are told by a classifier; name one: --classifier=runs/<a classifier's run>.")
+        table = _labels(run, found, labeler)
+      elif name == MODES:
+        table = _modes(run, found)
+      else:
+        table = _FROM_POINTS[name](found)
+    except (ConfigError, DataError) as error:
+      if chosen:
+        raise
+      needless = isinstance(error, ConfigError)  # of other data, or not asked for: no word is lost over it
+      table = MeasureTable(name, "" if needless else f"{name}: left out. {error}", {"left_out": str(error)})
+    tables.append(table)
+  return FurtherMeasures(tuple(tables), neighbours)
+
+
+def _frechet(found: Comparison) -> MeasureTable:
+  dims = found.data.points.shape[1]
+  if dims > MAX_FRECHET_DIMS:
+    raise DataError(f"{dims} features are too many for a Frechet distance, at most {MAX_FRECHET_DIMS}; choose features "
+                    "of fewer dimensions by --features.")
+  rows = {name: frechet_distance(each.points, found.data.points) for name, each in _sets(found)}
+  return MeasureTable(FRECHET, quality_tables.frechet_table(rows), {"rows": plain(rows)})
+
+
+def _manifolds(found: Comparison) -> MeasureTable:
+  rows = {name: manifold_scores(each.points, found.data.points) for name, each in _sets(found)}
+  return MeasureTable(MANIFOLDS, quality_tables.manifold_table(rows), {"rows": plain(rows)})
+
+
+_FROM_POINTS: dict[str, Callable[[Comparison], MeasureTable]] = {FRECHET: _frechet, MANIFOLDS: _manifolds}
+
+
+def _modes(run: TrainedRun, found: Comparison) -> MeasureTable:
+  """Count modes in the data's own space, whatever the features."""
+  modes = run.dataset.modes
+  if modes is None:
+    raise ConfigError(f"{run.dataset.name} is no mixture whose modes are known; it must be toy2d:grid, say.")
+  centers, deviation = modes.centers.reshape(len(modes.centers), -1), modes.deviation.ravel()
+  rows = {name: count_modes(each.x.reshape(len(each.x), -1).astype(np.float64), centers, deviation)
+          for name, each in _sets(found)}
+  return MeasureTable(MODES, quality_tables.mode_table(rows), {"rows": plain(rows)})
+
+
+def _labels(run: TrainedRun, found: Comparison, labeler: Labeler) -> MeasureTable:
+  """Tell labels of all sets; of the data the classifier's labels, too, so that its errors are in both histograms."""
+  split = f"{found.about['split']} data"
+  sets = [*_sets(found), (split, found.data)]
+  labels = {name: labeler(each.x) for name, each in sets}
+  counts = {name: np.bincount(each, minlength=labeler.num_labels) for name, each in labels.items()}
+  # Three digits of stacked images are drawn alike by construction: data could not count a thousand labels.
+  reference = np.full(labeler.num_labels, 1 / labeler.num_labels) if labeler.is_stacked else counts[split]
+  same = run.dataset.spec.num_classes == labeler.num_labels  # labels of the data are those that it tells
+  rows = {name: {"asked": None if each.y is None or not same else accuracy(labels[name], each.y),
+                 "found": distinct(counts[name]),
+                 "kl": None if each is found.data and not labeler.is_stacked else divergence(counts[name], reference),
+                 "shares": counts[name] / len(labels[name]), "num": len(labels[name])} for name, each in sets}
+  own = labeler.own_accuracy()
+  share, (low, high) = own.accuracy
+  text = (f"{quality_tables.label_table(rows, labeler.num_labels)}\nby {labeler.folder}, right of "
+          f"{100 * share:.2f} % [{100 * low:.2f}, {100 * high:.2f}] of {own.data}, {own.split}")
+  if labeler.is_stacked:
+    text += f", so of about {100 * share**3:.1f} % of three"
+  return MeasureTable(LABELS, text + ".", {"rows": plain(rows), "own_accuracy": plain(own), **labeler.about})
+
+
+def _memorization(run: TrainedRun, found: Comparison) -> tuple[MeasureTable, Neighbours]:
+  """Compare with held-out data: the split, or where that is the training split, the other one. The floor is one half
+  of it beside the other, since its training data would be copies."""
+  of_train = found.about["split"] == "train"
+  heldout, split = (found.other, found.floor.name) if of_train else (found.data, f"{found.about['split']} data")
+  # One pass over the training split for all sets.
+  names = [*found.samples, split]
+  points = [*(each.points for each in found.samples.values()), heldout.points]
+  near = nearest(np.concatenate(points), found.features.of_split(run.dataset, "train"), NEIGHBOURS)
+  ends = np.cumsum([len(each) for each in points])
+  distances = dict(zip(names, np.split(near.distances[:, 0], ends[:-1]), strict=True))
+  half = np.random.default_rng(_SEED).permutation(len(heldout.x)) % 2 == 0
+  rows = {name: copy_test(distances[name], distances[split]) for name in found.samples}
+  rows[f"half of {split}"] = copy_test(distances[split][half], distances[split][~half])
+  first = Neighbours(near.distances[:ends[0]], near.places[:ends[0]])
+  return MeasureTable(MEMORIZATION, quality_tables.memorization_table(rows), {"rows": plain(rows)}), first
+
+
+def _sets(found: Comparison) -> Iterator[tuple[str, ComparedSet]]:
+  """Yield samples by their names, then the floor."""
+  yield from found.samples.items()
+  yield found.floor.name, found.other
