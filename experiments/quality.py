@@ -2,7 +2,7 @@
 
   python -m experiments.quality --workdir=runs/ddpm [--split=test] [--num=5000]
       [--samplers=ddim:20,ancestral:1000,dpm_solver:10] [--reference=ancestral:1000] [--config.sampling.guidance=2]
-      [--features=runs/classifier] [--classifier=runs/classifier] [--measures=frechet,manifolds,modes,labels,memorization]
+      [--features=runs/classifier] [--classifier=runs/classifier] [--measures=frechet,modes]
 
 Prints a table for each measure and writes them into `quality_<split>.json` of the workdir, and where there are several
 samplers `nfe.png`: distance against network evaluations; of images `neighbours.png`: samples beside their nearest
@@ -28,8 +28,9 @@ from absl import flags
 from experiments import cli
 from gdm.evaluation.quality import table, write_quality
 from gdm.runs.comparison import DEFAULT_SAMPLERS, choose, compare
+from gdm.runs.labels import Labeler
 from gdm.runs.load import load_run
-from gdm.runs.measures import measure, parse_measures
+from gdm.runs.measures import choose_measures, measure
 from gdm.runs.plotting import draw_neighbours, draw_nfe
 from gdm.runs.workdir import Workdir
 
@@ -52,18 +53,19 @@ cli.define_overrides("sampling", "data", "evaluation")
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   workdir = Workdir(cli.require_flag("workdir"))
-  measures = parse_measures(_MEASURES.value)
   run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  measures = choose_measures(_MEASURES.value, run, bool(_CLASSIFIER.value))
+  labeler = Labeler(_CLASSIFIER.value, run) if _CLASSIFIER.value else None
   choices, reference = choose(run, _SAMPLERS.value, _REFERENCE.value)
   tell = functools.partial(print, file=sys.stderr)  # a thousand steps take a while
   found = compare(run, _SPLIT.value, _NUM.value, choices, reference, tell, _FEATURES.value)
-  further = measure(run, found, measures, _CLASSIFIER.value)
+  further = measure(run, found, measures, labeler)
   name = f"quality_{_SPLIT.value}.json"
   write_quality(workdir.path / name, found.about, found.rows, found.floor, found.reference,
                 {each.name: each.contents for each in further.tables})
   about = found.about
   print(f"{about['model']} on {about['dataset']} · {_SPLIT.value} · {about['num_data']:,} examples, {_NUM.value:,} "
-        f"samples each · {about['features']['name']}, {about['features']['dims']:,} features · {about['device']}")
+        f"samples each · {about['device']}")
   print(table(found.rows, found.floor, found.reference))
   for each in further.tables:
     if each.text:
@@ -73,7 +75,10 @@ def main(argv: Sequence[str]) -> None:
     written.append("nfe.png")
   if further.neighbours and draw_neighbours(workdir, run, next(iter(found.samples.values())).x, further.neighbours):
     written.append("neighbours.png")
-  print(f"\n{' and '.join(written)} in {workdir.path}")
+  features = about["features"]
+  print(f"\nfeatures: {features['name']} ({features['dims']:,} numbers); fingerprint of the data: "
+        f"{about['data_fingerprint']}")
+  print(f"{' and '.join(written)} in {workdir.path}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ features of the Inception network it is the FID (Heusel et al., arXiv:1706.08500
 numbers compare on the same features only. It is blind to all but means and covariances.
 
 Of finite sets it is too large, by about a / n: a set of 2,000 images is far from 2,000 others of the same kind. The
-distance of the distributions is where the line through distances of several n meets 1 / n = 0 (Chong and Forsyth,
+distance of the distributions is where the curve through distances of several n meets 1 / n = 0 (Chong and Forsyth,
 arXiv:1911.07023, section 3). They make only the samples fewer, so that the bias of the data stays; here both sets
-shrink by the same share. Where n is not several times the number of features the bias is no straight line; how much of
-it is left shows in the floor: other data in place of samples, whose distance should be 0.
+shrink by the same share. Theirs is a line; a parabola here, since where n is a few times the number of features the
+line leaves about a hundredth of the bias, and the parabola's error is no larger. What is left shows in the floor: other
+data in place of samples, whose distance should be 0.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from gdm.evaluation.intervals import Interval
 
 Points = Float[np.ndarray, "_ dims"]
 
-LEAST_GROUPS = GROUPS // 2  # groups in the smallest subsets that the line is fitted to
+LEAST_GROUPS = GROUPS // 2  # groups in the smallest subsets that the curve is fitted to
 _SEED = 20261130  # of the groups
 
 
@@ -61,8 +62,12 @@ class FrechetEstimate(NamedTuple):
 
 def squared_distance(a: Moments, b: Moments) -> float:
   """Return the squared Wasserstein distance of the Gaussians with these moments."""
-  root = _symmetric_root(a.covariance)
-  values = np.linalg.eigvalsh(root @ b.covariance @ root)
+  # Any root R of S = R R^T has the eigenvalues of S^1/2 S' S^1/2 in R^T S' R; Cholesky's is the fastest.
+  try:
+    root = np.linalg.cholesky(a.covariance)
+  except np.linalg.LinAlgError:  # singular, as of features that are constant
+    root = _symmetric_root(a.covariance)
+  values = np.linalg.eigvalsh(root.T @ b.covariance @ root)
   cross = float(np.sum(np.sqrt(np.maximum(values, 0.0))))
   apart = float(np.sum((a.mean - b.mean) ** 2))
   return apart + float(np.trace(a.covariance) + np.trace(b.covariance)) - 2.0 * cross
@@ -72,7 +77,8 @@ def frechet_distance(samples: Points, data: Points) -> FrechetEstimate:
   """Return the squared Frechet distance of two sets of features, its bias in n extrapolated, with its 95 % interval.
 
   Subsets are runs of 5 to 10 of ten random groups of both sets, taken around a circle, so that each group counts as
-  often; the line is fitted to their mean distances by least squares. The interval is that of the jackknife over groups.
+  often; a parabola in 1 / n is fitted to their mean distances by least squares, or a line where n allows two sizes
+  only. The interval is that of the jackknife over groups.
 
   Args:
     samples: features [n, dims].
@@ -80,14 +86,14 @@ def frechet_distance(samples: Points, data: Points) -> FrechetEstimate:
 
   Raises:
     DataError: a set without one group has no more examples than there are features, so that its covariance is singular
-      however the features are.
+      whatever they are; or there are fewer than two examples in a group.
     NotFiniteError: a feature is NaN or infinite.
   """
   dims = data.shape[1]
   for points, what in ((samples, "sample"), (data, "example")):
     require_finite(points, what)
   num = min(len(samples), len(data))
-  least = dims * GROUPS // (GROUPS - 1) + 2
+  least = max(dims * GROUPS // (GROUPS - 1) + 2, 2 * GROUPS)
   if num < least:
     raise DataError(f"{num} {'samples' if num == len(samples) else 'examples'} of {dims} features are too few for a "
                     f"Frechet distance and its extrapolation, which take at least {least}; take more, or features of "
@@ -109,7 +115,8 @@ def frechet_distance(samples: Points, data: Points) -> FrechetEstimate:
     means.append(float(np.mean(found)))
     if size == GROUPS - 1:
       without = found
-  value = float(np.polynomial.polynomial.polyfit(1.0 / np.array(sizes), np.array(means), 1)[0])
+  degree = min(2, len(sizes) - 1)
+  value = float(np.polynomial.polynomial.polyfit(1.0 / np.array(sizes), np.array(means), degree)[0])
   return FrechetEstimate(value, Interval.around(value, jackknife_half(without)), plug_in, len(samples), len(data), dims)
 
 

@@ -1,5 +1,6 @@
 """Measures of samples as text within 80 columns, and as plain values for JSON."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,8 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 def frechet_table(rows: Mapping[str, FrechetEstimate]) -> str:
   """Return distances extrapolated in n with half of their intervals, and those of the sets as they are."""
   return aligned([["Fréchet distance", "n = ∞, ± 95 %", "at these n", "n samples", "n data"],
-                  *([name, f"{row.value:.4g} ± {_half(row):.2g}", f"{row.plug_in:.4g}", f"{row.num:,}",
-                     f"{row.num_data:,}"] for name, row in rows.items())])
+                  *([name, *_with_two_digits(row.value, _half(row), row.plug_in), f"{row.num:,}", f"{row.num_data:,}"]
+                    for name, row in rows.items())])
 
 
 def manifold_table(rows: Mapping[str, ManifoldScores]) -> str:
@@ -77,8 +78,9 @@ def plain(value: Any) -> Any:
   """Return named tuples as dictionaries, intervals as lists, and NumPy's numbers as Python's, for JSON."""
   if isinstance(value, Interval):
     return list(value)
-  if isinstance(value, tuple) and hasattr(value, "_asdict"):
-    return {name: plain(each) for name, each in value._asdict().items()}
+  if isinstance(value, tuple):
+    names = getattr(value, "_fields", range(len(value)))
+    return {name: plain(each) for name, each in zip(names, value, strict=True)}
   if isinstance(value, Mapping):
     return {name: plain(each) for name, each in value.items()}
   if isinstance(value, np.ndarray):
@@ -89,6 +91,12 @@ def plain(value: Any) -> Any:
 def _half(value: Measured | Divergence | FrechetEstimate) -> float:
   """Return the longer side of an interval."""
   return max(value.ci95.high - value.value, value.value - value.ci95.low)
+
+
+def _with_two_digits(value: float, half: float, other: float) -> tuple[str, str]:
+  """Return `value ± half`, and another number, to two digits of the half width."""
+  decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0.0 else 4
+  return f"{value:z.{decimals}f} ± {half:.{decimals}f}", f"{other:z.{decimals}f}"
 
 
 def _cell(value: Measured) -> str:

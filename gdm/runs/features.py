@@ -90,17 +90,18 @@ def find_features(name: str, run: TrainedRun, train: Num[np.ndarray, "num *event
   if not colon or Path(name).is_dir():
     return run_features(name, run)
   try:
-    found = load_object(module, function)
+    found: Any = load_object(module, function)
   except (ImportError, AttributeError, ValueError) as error:
     raise ConfigError(f"--features is {name!r}, which cannot be loaded: {error}; it must be pixels, the folder of a "
                       "trained run, or '<module>:<function>'.") from error
   if not callable(found):
     raise ConfigError(f"--features is {name!r}, which is {type(found).__name__} and no function.")
-  return Features(name, found, run.config.evaluation.batch_size)
+  return Features(name, lambda x: np.asarray(found(x)), run.config.evaluation.batch_size)
 
 
 def run_features(folder: str, run: TrainedRun) -> Features:
   """Return features by the model of the run in `folder`: its features, else its latents. Errors as `find_features`."""
+  require_folder("--features", folder, "pixels, the folder of a trained run, or '<module>:<function>'")
   other = load_run(Workdir(folder), {})
   require_same_event("--features", folder, other, run)
   model = other.model
@@ -120,6 +121,12 @@ def run_features(folder: str, run: TrainedRun) -> Features:
     return np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(found)], axis=1)[:len(x)]
 
   return Features(folder, of_batch, size, {"what": what, **about_run(other)})
+
+
+def require_folder(flag: str, folder: str, right: str) -> None:
+  """Raise ConfigError, with what would be right, where a flag names no folder."""
+  if not Path(folder).is_dir():
+    raise ConfigError(f"{flag} is {folder!r}, and there is no such folder; it must be {right}.")
 
 
 def require_same_event(flag: str, folder: str, other: TrainedRun, run: TrainedRun) -> None:

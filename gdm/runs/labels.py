@@ -10,7 +10,7 @@ from jaxtyping import Int, Num
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Measured, share_interval
 from gdm.model import HasLabelProbs
-from gdm.runs.features import about_run, filled, require_same_event, served
+from gdm.runs.features import about_run, filled, require_folder, require_same_event, served
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir
 
@@ -42,6 +42,7 @@ class Labeler:
   """
 
   def __init__(self, folder: str, run: TrainedRun) -> None:
+    require_folder("--classifier", folder, "the workdir of a classifier's run")
     other = load_run(Workdir(folder), {})
     model = other.model
     if not isinstance(model, HasLabelProbs) or not other.dataset.spec.num_classes:

@@ -1,11 +1,12 @@
 """Further measures of samples beside kernel distances: each a table of samplers and the floor, other data."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gdm import checks
+from gdm.data.dataset import Modes
 from gdm.errors import ConfigError, DataError
 from gdm.evaluation import quality_tables
 from gdm.evaluation.distances import Neighbours, nearest
@@ -48,50 +49,57 @@ class FurtherMeasures(NamedTuple):
   neighbours: Neighbours | None
 
 
-def parse_measures(text: str) -> tuple[str, ...]:
-  """"frechet,modes" as names. Raise ConfigError naming the nearest known one where one is unknown."""
+class MeasureChoice(NamedTuple):
+  """Measures to take, of `MEASURES`, and whether they were asked for by name: then what cannot be taken is an error."""
+
+  names: tuple[str, ...]
+  by_name: bool
+
+
+def choose_measures(text: str, run: TrainedRun, has_classifier: bool) -> MeasureChoice:
+  """Return the measures that "frechet,modes" names; of "" all that the data and the flags allow.
+
+  Raise ConfigError where one is unknown, or needs what is not there.
+  """
   names = tuple(part.strip() for part in text.split(",") if part.strip())
   for name in names:
     checks.one_of("--measures", name, MEASURES)
-  return names
+  if LABELS in names and not has_classifier:
+    raise ConfigError("--measures has labels, which a classifier tells; name its run by --classifier=<workdir>.")
+  if MODES in names and run.dataset.modes is None:
+    raise ConfigError(f"--measures has modes, but {run.dataset.name} is no mixture whose modes are known, as "
+                      "toy2d:grid is; leave it out.")
+  possible = {LABELS: has_classifier, MODES: run.dataset.modes is not None}
+  return MeasureChoice(names or tuple(name for name in MEASURES if possible.get(name, True)), bool(names))
 
 
-def measure(run: TrainedRun, found: Comparison, names: Iterable[str] = (), classifier: str = "",
-            tell: Callable[[str], None] = lambda text: None) -> FurtherMeasures:
+def measure(run: TrainedRun, found: Comparison, choice: MeasureChoice, labeler: Labeler | None = None
+            ) -> FurtherMeasures:
   """Take further measures of the samples of a comparison.
 
   Args:
     run: the run whose samples they are.
     found: samples, data and features.
-    names: of `MEASURES`; () for all that can be taken, and of the others why not.
-    classifier: folder of a run that tells labels; "" for none.
-    tell: is given a line before what takes long.
+    choice: which measures; where data are too few for one that was not asked for by name, its table says so.
+    labeler: tells labels.
 
-  Raises:
-    ConfigError: a measure that is named cannot be taken, or the classifier tells no labels.
-    DataError: data or samples are too few for a measure that is named.
-    SpecError: the classifier is of data of another event.
+  Raise DataError where data or samples are too few for a measure that was asked for by name.
   """
-  chosen, tables, neighbours = tuple(names), [], None
-  labeler = Labeler(classifier, run) if classifier else None
-  for name in chosen or MEASURES:
+  tables, neighbours = [], None
+  for name in choice.names:
     try:
       if name == MEMORIZATION:
-        tell("looking for the nearest training examples")
         table, neighbours = _memorization(run, found)
-      elif name == LABELS:
-        if labeler is None:
-          raise ConfigError("labels are told by a classifier; name one: --classifier=runs/<a classifier's run>.")
+      elif name == LABELS and labeler is not None:
         table = _labels(run, found, labeler)
-      elif name == MODES:
-        table = _modes(run, found)
+      elif name == MODES and run.dataset.modes is not None:
+        table = _modes(run.dataset.modes, found)
       else:
         table = _FROM_POINTS[name](found)
-    except (ConfigError, DataError) as error:
-      if chosen:
+    except DataError as error:
+      if choice.by_name:
         raise
-      needless = isinstance(error, ConfigError)  # of other data, or not asked for: no word is lost over it
-      table = MeasureTable(name, "" if needless else f"{name}: left out. {error}", {"left_out": str(error)})
+      table = MeasureTable(name, f"{name}: left out. {error}", {"left_out": str(error)})
     tables.append(table)
   return FurtherMeasures(tuple(tables), neighbours)
 
@@ -113,11 +121,8 @@ def _manifolds(found: Comparison) -> MeasureTable:
 _FROM_POINTS: dict[str, Callable[[Comparison], MeasureTable]] = {FRECHET: _frechet, MANIFOLDS: _manifolds}
 
 
-def _modes(run: TrainedRun, found: Comparison) -> MeasureTable:
+def _modes(modes: Modes, found: Comparison) -> MeasureTable:
   """Count modes in the data's own space, whatever the features."""
-  modes = run.dataset.modes
-  if modes is None:
-    raise ConfigError(f"{run.dataset.name} is no mixture whose modes are known; it must be toy2d:grid, say.")
   centers, deviation = modes.centers.reshape(len(modes.centers), -1), modes.deviation.ravel()
   rows = {name: count_modes(each.x.reshape(len(each.x), -1).astype(np.float64), centers, deviation)
           for name, each in _sets(found)}

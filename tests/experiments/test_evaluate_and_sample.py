@@ -112,9 +112,14 @@ def test_any_family_is_compared(commands, workdir):
   said = commands.good("quality", f"--workdir={workdir}", "--num=200", "--split=valid").splitlines()
   assert said[0].startswith("fvsbn on digits+binarize · valid · 200 examples, 200 samples each")
   assert [line.split("  ")[0] for line in said[3:5]] == ["samples", "train data"]
-  assert said[-1] == f"quality_valid.json in {workdir}"
+  assert said[-1] == f"quality_valid.json and neighbours.png in {workdir}" and (workdir / "neighbours.png").exists()
   written = json.loads((workdir / "quality_valid.json").read_text())
   assert written["parameters"] == "ema" and written["rows"][0]["num"] == 200 and not (workdir / "nfe.png").exists()
+  assert said[-2] == f"features: pixels (64 numbers); fingerprint of the data: {written['data_fingerprint']}"
+  assert list(written["measures"]) == ["frechet", "manifolds", "memorization"]  # no classifier, and no known modes
+  for name, floor in (("frechet", "train data"), ("manifolds", "train data"), ("memorization", "half of valid data")):
+    assert list(written["measures"][name]["rows"]) == ["samples", floor]
+  assert max(map(len, said[:-1])) <= 80
 
 
 def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
@@ -132,6 +137,12 @@ def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
     (("quality", "--samplers=ddim:20"), "fvsbn has one way to sample"),
     (("quality", "--num=1"), "--num is 1; it must be at least 4"),
     (("quality", "--split=tset"), "no split 'tset'"),
+    (("quality", "--features=nowhere"), "--features is 'nowhere', and there is no such folder"),
+    (("quality", "--classifier=nowhere"), "--classifier is 'nowhere', and there is no such folder"),
+    (("quality", "--measures=lables"), "--measures is 'lables'; did you mean 'labels'"),
+    (("quality", "--measures=labels"), "--measures has labels, which a classifier tells"),
+    (("quality", "--measures=modes"), "--measures has modes, but digits+binarize is no mixture"),
+    (("quality", "--measures=frechet", "--num=60"), "60 samples of 64 features are too few"),
     (("sample", "--frames=1"), "--frames is 1; it must be at least 2"),
     (("sample", "--frames=3", "--complete"), "only one of them can be asked for"),
     (("sample", "--denoise=-1"), "--denoise is -1.0; it must be positive"),

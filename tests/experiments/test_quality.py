@@ -123,9 +123,9 @@ def test_frames_are_asked_for_only_where_there_are_some():
 def test_classes_take_turns_in_pictures_and_come_as_often_as_in_the_data_in_numbers():
   seen = np.asarray(draw(labelled(num=6, num_steps=10_000)).x)
   np.testing.assert_array_equal(np.round(seen / 100).astype(int)[:, 0], [0, 1, 2, 0, 1, 2])
-  many = draw_many(labelled(), 400, {"num_steps": 10_000}, "a", 150).x
-  np.testing.assert_allclose(np.bincount(np.round(many[:, 0] / 100).astype(int), minlength=3) / 400, [5 / 8, 0, 3 / 8],
-                             atol=0.1)
+  many = draw_many(labelled(), 400, {"num_steps": 10_000}, "a", 150)
+  np.testing.assert_array_equal(many.y, np.round(many.x[:, 0] / 100))
+  np.testing.assert_allclose(np.bincount(many.y, minlength=3) / 400, [5 / 8, 0, 3 / 8], atol=0.1)
 
 
 def test_batches_are_independent_and_of_one_shape():
@@ -182,6 +182,7 @@ def test_a_worse_sampler_is_found_worse_and_the_model_is_as_good_as_data(tmp_pat
   low, high = written["rows"][0]["difference"]["cubic"]["ci95"]
   assert high - low == pytest.approx(2.0 * bad.difference["cubic"].half)
   assert written["data_fingerprint"] == run.dataset.fingerprint("test")
+  assert written["features"] == {"name": "pixels", "dims": 2} and written["measures"] == {}
   lines = table(found.rows, found.floor, found.reference).splitlines()
   assert len(lines) == 6 and "cubic - ancestral:4000" in lines[0] and "s.e.)" in lines[2] and "s.e.)" not in lines[4]
 
