@@ -119,7 +119,7 @@ def test_any_family_is_compared(commands, workdir):
   assert list(written["measures"]) == ["frechet", "manifolds", "memorization"]  # no classifier, and no known modes
   for name, floor in (("frechet", "train data"), ("manifolds", "train data"), ("memorization", "half of valid data")):
     assert list(written["measures"][name]["rows"]) == ["samples", floor]
-  assert max(map(len, said[:-1])) <= 80
+  assert max(map(len, said[5:-1])) <= 80  # tables of kernels may be wider
 
 
 def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
