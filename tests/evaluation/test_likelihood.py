@@ -278,3 +278,20 @@ def test_what_cannot_be_scored_is_a_user_error():
     evaluate_likelihood(model, {}, {}, batches_of(bits(3, 4), 4), key=KEY, num_examples=4)
   with pytest.raises(ConfigError, match=r"evaluation\.num_draws is 0"):
     evaluate_likelihood(model, {}, {}, batches_of(bits(3, 4), 4), key=KEY, num_draws=0)
+
+
+def test_a_sampler_without_a_likelihood_is_sent_to_measures_of_its_samples():
+  @dataclasses.dataclass(frozen=True)
+  class Sampler:
+    spec: DataSpec = DataSpec((2,), None)
+    objectives: tuple = ()
+
+    def init(self, key, batch):
+      return {}, {}
+
+    def sample(self, params, carry, key, num, condition=None):
+      raise NotImplementedError
+
+  with pytest.raises(ConfigError, match=r"Sampler has no likelihood to evaluate: .*What it has: samples .* whose "
+                                        r"quality experiments\.quality measures\."):
+    evaluate_likelihood(Sampler(), {}, {}, [], key=KEY)
