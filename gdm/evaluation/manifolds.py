@@ -13,7 +13,8 @@ both sets, so that only numbers of equal sizes compare, and precision and recall
 what other data score, the floor, shows how much is reached. One outlier among the data has a huge ball, in which
 precision counts any sample as a hit; density and coverage mind it less.
 
-The intervals are for the expected numbers over draws of both sets, at these sizes and this k.
+The intervals are for the expected numbers over draws of both sets, at these sizes and this k. By simulation of 100 to
+200 normal points they cover 97 to 100 in 100 cases, and 92 where few points at the edge decide.
 """
 
 from typing import NamedTuple

@@ -35,7 +35,7 @@ from gdm.visualization.trajectory import image_pictures, point_pictures, save_gi
 _SCORE_TIMES = (0.5, 0.2, 0.05)
 _LANDSCAPE_CELLS = 256  # along each axis
 _VISIBLE_NOISE = 0.1  # nats from draw to draw, beyond which a density is not drawn
-_AS_DRAWN, _CLOSEST = 8, 4  # samples whose nearest training examples are shown
+_NEIGHBOUR_ROWS = 10  # samples whose nearest training examples are shown
 _STRIP_ROWS, _GIF_IMAGES = 8, 64  # samples whose way is shown
 
 
@@ -161,16 +161,16 @@ def shown_split(dataset: Dataset) -> Split:
 
 def draw_neighbours(workdir: Workdir, run: TrainedRun, samples: np.ndarray, near: Neighbours) -> bool:
   """`neighbours.png`: samples beside their nearest training examples, where the data are images; whether it was
-  written. Below the samples as they were drawn stand those that are closest to a training example."""
+  written. To the right of samples as they were drawn stand those that are closest to a training example."""
   if not run.dataset.spec.is_image:
     return False
-  closest = np.argsort(near.distances[:, 0], kind="stable")[:_CLOSEST]
-  shown = np.concatenate([np.arange(min(_AS_DRAWN, len(samples))), closest])
-  train = run.dataset.split("train")
-  titles = ("nearest", "second", "third")
-  panels = {title: train.rows(near.places[shown, i])["x"] for i, title in enumerate(titles)}
-  save_side_by_side(workdir.path / "neighbours.png", {"sample": samples[shown], **panels},
-                    levels=run.dataset.spec.levels, columns=1)
+  order, train, panels = np.argsort(near.distances[:, 0], kind="stable"), run.dataset.split("train"), {}
+  for what, ranks, shown in (("sample", ("nearest", "2nd", "3rd"), np.arange(len(samples))),
+                             ("closest", ("its 1st", "its 2nd", "its 3rd"), order)):
+    shown = shown[:_NEIGHBOUR_ROWS]
+    panels[what] = samples[shown]
+    panels |= {rank: train.rows(near.places[shown, i])["x"] for i, rank in enumerate(ranks)}
+  save_side_by_side(workdir.path / "neighbours.png", panels, levels=run.dataset.spec.levels, columns=1)
   return True
 
 
