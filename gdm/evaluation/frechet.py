@@ -78,8 +78,8 @@ def frechet_distance(samples: Points, data: Points) -> FrechetEstimate:
 
   Subsets are runs of 5 to 10 of ten random groups of both sets, taken around a circle, so that each group counts as
   often; a parabola in 1 / n is fitted to their mean distances by least squares, or a line where n allows two sizes
-  only. The interval is that of the jackknife over groups; by simulation it covers 95 in 100 cases of normal features and
-  93 of skewed ones.
+  only. The interval is that of the jackknife over groups; by simulation it covers 95 in 100 cases of normal features
+  and 93 of skewed ones.
 
   Args:
     samples: features [n, dims].
