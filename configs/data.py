@@ -32,7 +32,7 @@ SETS: dict[str, dict[str, Any]] = {
     # Densities in the plane that are known.
     "toy2d": {"name": "toy2d:two_moons"},
     **{name: {"name": f"toy2d:{name}#train=50000"}
-       for name in ("two_moons", "eight_gaussians", "rings", "spirals", "ring", "banana", "spiral")},
+       for name in ("two_moons", "eight_gaussians", "ring8", "grid", "rings", "spirals", "ring", "banana", "spiral")},
     "rings_100k": {"name": "toy2d:rings#train=100000"},
     # Text and sound.
     "text": {"name": "text"},  # any: with --config.data.path=FILE, or FILE#context=128

@@ -7,12 +7,15 @@ clamped. Readers of data refuse it with its place and value before a model sees 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
 
+from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, SpecError
 from gdm.likelihood import LogLikelihood
@@ -83,6 +86,34 @@ def require_labels(spec: DataSpec, labels: Shaped[Array | np.ndarray, "..."]) ->
   if not isinstance(labels, Tracer):
     for label in np.setdiff1d(np.asarray(labels), np.arange(num))[:1]:
       raise SpecError(f"condition has label {label}; labels must be in [0, {num}).")
+
+
+def label_context(model: Any, batch: Batch) -> Float[Array, "batch classes"] | None:
+  """Return a batch's labels as one-hot vectors for a model's networks; None where it is not class-conditional.
+
+  Args:
+    model: a model with `spec` and `class_conditional`.
+    batch: one with labels "y", or a SpecError says that they are missing.
+  """
+  if not model.class_conditional:
+    return None
+  checks.has_labels(batch, model)
+  return jax.nn.one_hot(jnp.asarray(batch["y"]).astype(jnp.int32), model.spec.num_classes or 0)
+
+
+def condition_context(model: Any, condition: Shaped[Array | np.ndarray, "..."] | None,
+                      num: int) -> Float[Array, "num classes"] | None:
+  """Return labels to draw by, [num] or one for all, as one-hot vectors; None where a model is not class-conditional.
+
+  Raise SpecError for labels where there must be none, or none where there must be some, or unknown ones.
+  """
+  if not model.class_conditional:
+    checks.unconditional(model, condition)
+    return None
+  if condition is None:
+    raise SpecError(f"{type(model).__name__} is class-conditional; condition must be labels.")
+  require_labels(model.spec, condition)
+  return jax.nn.one_hot(jnp.broadcast_to(jnp.asarray(condition), (num,)), model.spec.num_classes or 0)
 
 
 def dims_per_step(spec: DataSpec) -> int:

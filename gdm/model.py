@@ -75,6 +75,8 @@ class Objective:
     whole_batch: why the loss of a minibatch is not the mean of the losses of its parts, as the subject and verb of an
       error message; "" where it is that mean, in expectation over the loss's own draws.
     unit: of the loss, for the axis of a plot; "" where it has none.
+    project: brings the parameters of a moved group back into the set that is allowed, after each update; None where all
+      are.
   """
 
   groups: tuple[str, ...]
@@ -83,6 +85,7 @@ class Objective:
   prepare: PrepareFn | None = None
   whole_batch: str = ""
   unit: str = ""
+  project: Callable[[PyTree], PyTree] | None = None
 
   @property
   def name(self) -> str:
@@ -374,6 +377,17 @@ class HasLatent(Protocol):
   """Maps data to latents and back; a class-conditional model's `decode` takes labels as its condition."""
 
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> PyTree: ...
+
+  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
+
+
+@runtime_checkable
+class HasPriorLatents(Protocol):
+  """Makes data of latents that it can draw, whether or not it can tell the latents of data."""
+
+  def prior_latents(self, params: Params, key: Key[Array, ""], num: int) -> Array:
+    """Draw latents [num, *latent]."""
+    ...
 
   def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
 

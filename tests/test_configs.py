@@ -11,7 +11,8 @@ import pytest
 import configs
 from configs import data
 from gdm.data.load import load_dataset
-from gdm.errors import ConfigError
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
 from gdm.runs import registry
 from gdm.runs.registry import MODELS
 from gdm.runs.settings import flatten_fields
@@ -49,6 +50,32 @@ def test_a_variant_of_one_name_serves_the_same_data_in_all_configs():
   several = {variant: dict(sections) for variant, sections in served.items() if len(sections) > 1}
   assert not several
   assert set(served) == set(data.SETS)
+
+
+BITS, REALS, TOKENS = DataSpec((6,), 2, num_classes=2), DataSpec((6,), None), DataSpec((64,), 65)
+SPECS = {
+    "digits": DataSpec((8, 8, 1), 17, num_classes=10), "binarized_digits": DataSpec((8, 8, 1), 2, num_classes=10),
+    **dict.fromkeys(("digits_4x4", "binarized_mnist_4x4"), DataSpec((4, 4, 1), 2, num_classes=10)),
+    "binarized_mnist": DataSpec((28, 28, 1), 2), "mnist": DataSpec((28, 28, 1), 256, num_classes=10),
+    **dict.fromkeys(("cifar10", "images"), DataSpec((32, 32, 3), 256, num_classes=10)),
+    **dict.fromkeys(("adult", "dna", "mushrooms", "adult_blocks", "dna_blocks"), BITS),
+    **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),
+}
+FILES = (BITS, REALS, TOKENS, SPECS["digits"])
+
+
+def test_every_variant_builds_its_model():
+  for module, variant in CASES:
+    settings = importlib.import_module(module).get_config(variant).model.to_dict()
+    # Files are of any kind, and a model may be of one alone; what has no spec above is a density in the plane.
+    kinds = FILES if variant in ("npz", "red_wine") else (SPECS.get(variant, DataSpec((2,), None)),)
+    failed = []
+    for spec in kinds:
+      try:
+        registry.build_model(settings, spec)
+      except SpecError as error:
+        failed.append(str(error))
+    assert len(failed) < len(kinds), (module, variant, failed)
 
 
 def write_table(path, dtype, highest):

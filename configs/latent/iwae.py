@@ -8,7 +8,7 @@ import ml_collections
 
 from configs.latent import shared
 
-OWN = {"digits": {"model": {"num_samples": 10}}}
+OWN = {"digits": {"model": {**shared.DIGITS["digits"]["model"], "num_samples": 10}}}
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:

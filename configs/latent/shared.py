@@ -14,8 +14,7 @@ _UNROLLED = {"steps_per_call": 1, "unroll_call": False}
 VARIANTS = {
     # 1,297 images: small networks, dropout, and few numbers for each pixel; chosen on the validation split.
     "digits": {"model": {"latent_dims": 16, "encoder": {"hidden": (256, 256), "dropout": 0.2},
-                         "decoder": {"hidden": (256, 256), "dropout": 0.2},
-                         "output": {"name": "logistic_mixture", "size": 3}},
+                         "decoder": {"hidden": (256, 256), "dropout": 0.2}},
                "training": {"num_steps": 4000}},
     "binarized_mnist": {"model": {"latent_dims": 40},
                         "training": {"num_steps": 50_000, "eval_every": 2500, "checkpoint_every": 2500}},
@@ -27,6 +26,10 @@ VARIANTS = {
     # Any table: with --config.data.path=FILE.
     "npz": {"model": {"latent_dims": 8}, "training": {"num_steps": 5000}},
 }
+
+
+# What VAEs make of the digits' 17 levels.
+DIGITS = {"digits": {"model": {"output": {"name": "logistic_mixture", "size": 3}}}}
 
 
 def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:

@@ -12,4 +12,4 @@ from configs.latent import shared
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
   """Return the config of a variant; raises a ConfigError that names the known ones."""
-  return shared.get_config(variant, "vae")
+  return shared.get_config(variant, "vae", shared.DIGITS)

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from gdm import checks
-from gdm.batches import checked, require_labels
+from gdm.batches import checked, condition_context, label_context
 from gdm.dataspec import DataSpec
-from gdm.errors import ConfigError, SpecError, nearest
+from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance, metropolis
 from gdm.latent.outputs import Output
 from gdm.latent.posteriors import normal_log_prob
@@ -138,23 +138,14 @@ class LatentModel(abc.ABC):
 
   def context(self, batch: Batch) -> Float[Array, "batch classes"] | None:
     """Return the labels as one-hot vectors; None where the model is not class-conditional."""
-    if not self.class_conditional:
-      return None
-    checks.has_labels(batch, self)
-    return jax.nn.one_hot(jnp.asarray(batch["y"]).astype(jnp.int32), self.spec.num_classes or 0)
+    return label_context(self, batch)
 
   def condition_context(self, condition: Num[Array, "..."] | None, num: int) -> Float[Array, "batch classes"] | None:
     """Return labels [num], or one for all, as one-hot vectors; None where the model is not class-conditional.
 
     Raise SpecError for labels where there must be none, or none where there must be some, or unknown ones.
     """
-    if not self.class_conditional:
-      checks.unconditional(self, condition)
-      return None
-    if condition is None:
-      raise SpecError(f"{type(self).__name__} is class-conditional; condition must be labels.")
-    require_labels(self.spec, condition)
-    return jax.nn.one_hot(jnp.broadcast_to(jnp.asarray(condition), (num,)), self.spec.num_classes or 0)
+    return condition_context(self, condition, num)
 
   def encoder_inputs(self, x: Num[Array | np.ndarray, "batch *event"]) -> Float[Array, "batch *event"]:
     """Return integers as points of [-1, 1]; real numbers as they are."""

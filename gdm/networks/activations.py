@@ -11,6 +11,7 @@ from gdm import checks
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
     "gelu": jax.nn.gelu,
+    "leaky_relu": lambda x: jax.nn.leaky_relu(x, 0.2),  # as in arXiv:1511.06434
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,

@@ -40,8 +40,8 @@ def twice_as_large(x: Float[Array, "batch height width inputs"], kernel: Float[A
                    ) -> Float[Array, "batch twice_height twice_width outputs"]:
   """Return the transpose of a convolution with a kernel of 4 and a stride of 2: images of twice the size.
 
-  A pixel at row 2 s - 1 + u, counted from 0, gets the sum over s of kernel[u] x[s]; columns alike. So each sees 2 x 2 of
-  the smaller image's pixels.
+  A pixel at row 2 s - 1 + u, counted from 0, gets the sum over s of kernel[u] x[s]; columns alike. So each sees 2 x 2
+  of the smaller image's pixels.
   """
   if jax.default_backend() != "cpu":
     return jax.lax.conv_general_dilated(x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2),
@@ -132,7 +132,8 @@ def _sum_of_taps(x: Array, kernel: Array) -> Array:
   parts = x @ kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
   parts = jnp.pad(parts, ((0, 0), (half, half), (half, half), (0, 0))).reshape(
       x.shape[0], rows + size - 1, columns + size - 1, size, size, -1)
-  return sum(parts[:, i:i + rows, j:j + columns, i, j] for i in range(size) for j in range(size))
+  places = itertools.product(range(size), repeat=2)
+  return functools.reduce(jnp.add, [parts[:, i:i + rows, j:j + columns, i, j] for i, j in places])
 
 
 @jax.custom_jvp

@@ -51,6 +51,8 @@ def _sections() -> ml_collections.ConfigDict:
           "b1": 0.9,  # decay of the running mean of gradients, of optimizers that keep one
           "b2": 0.999,  # decay of the running mean of their squares (lion's second one, for which 0.99 is usual)
           "clip_norm": 0.0,  # 0 means no clipping
+          # What differs for some parameter groups: {"critic": {"learning_rate": 4e-4}}.
+          "groups": {},
       },
       "mesh": {
           "fsdp": 1,  # devices that share the parameters; it must divide the number of devices

@@ -22,10 +22,10 @@ from gdm.runs.progress import Display
 from gdm.runs.run import Run
 from gdm.runs.utilization import utilization
 from gdm.training.loop import Ended, Hook, fit, lower_step
-from gdm.training.optimizer import make_optimizer
+from gdm.training.optimizer import make_optimizers
 from gdm.training.preemption import Interruption
 from gdm.training.stall import StallGuard
-from gdm.training.state import TrainState, init_state, optimizers_for, state_shapes
+from gdm.training.state import TrainState, init_state, state_shapes
 from gdm.training.step import make_train_step
 from gdm.training.streams import stream_key
 from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
@@ -64,7 +64,8 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   minibatches = sum(objective.repeats for objective in model.objectives)
   loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
                   rows=meshes.local_rows(mesh, config.data.batch_size))
-  optimizers, ema = optimizers_for(model, make_optimizer(config.optimizer, training.num_steps)), training.ema_decay > 0
+  optimizers = make_optimizers(config.optimizer.to_dict(), training.num_steps, model)
+  ema = training.ema_decay > 0
   example = initial_batch(dataset, config.data.init_examples)
   step = make_train_step(model, optimizers, ema_decay=training.ema_decay, accumulate=training.accumulate,
                          unroll=training.unroll, precision=training.precision, remat=training.remat)

@@ -85,6 +85,12 @@ MODELS = {
     "iwae": ("gdm.latent.iwae", "iwae"),
     "hierarchical_vae": ("gdm.latent.hierarchical_vae", "HierarchicalVAE"),
     "vqvae": ("gdm.latent.vqvae", "VQVAE"),
+    # adversarial
+    "gan": ("gdm.adversarial.gan", "GAN"),
+    "dcgan": ("gdm.adversarial.dcgan", "dcgan"),
+    "wgan": ("gdm.adversarial.wgan", "wgan"),
+    "wgan_gp": ("gdm.adversarial.wgan_gp", "wgan_gp"),
+    "conditional_gan": ("gdm.adversarial.conditional_gan", "conditional_gan"),
 }
 
 
@@ -92,6 +98,16 @@ MODELS = {
 Named = Mapping[str, tuple[str, str]]
 Parts = Mapping[str, Named]
 PARTS: dict[str, Parts] = {
+    "adversarial": {
+        "generator": {
+            "mlp": ("gdm.adversarial.networks.perceptrons", "PerceptronGenerator"),
+            "convolutional": ("gdm.adversarial.networks.convolutional", "ConvolutionalGenerator"),
+        },
+        "critic": {
+            "mlp": ("gdm.adversarial.networks.perceptrons", "PerceptronCritic"),
+            "convolutional": ("gdm.adversarial.networks.convolutional", "ConvolutionalCritic"),
+        },
+    },
     "diffusion": {"network": {
         "unet": ("gdm.diffusion.networks.unet", "UNet"),
         "transformer": ("gdm.diffusion.networks.diffusion_transformer", "DiffusionTransformer"),

@@ -109,6 +109,8 @@ def apply_objective(objective: Objective, optimizers: Optimizers, state: TrainSt
   for group in objective.groups:
     updates, opt_state[group] = optimizers[group].update(grads[group], state.opt_state[group], params[group])
     params[group] = optax.apply_updates(params[group], updates)
+    if objective.project is not None:
+      params[group] = objective.project(params[group])
   metrics = {**metrics, "grad_norm": Mean.of(optax.tree.norm(grads))}
   return TrainState(state.step, params, carry, opt_state, state.ema), metrics
 

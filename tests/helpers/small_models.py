@@ -72,6 +72,17 @@ SMALL |= {
                                       "top_width": 5}}, DataSpec((4, 4, 1), 2)),
 }
 
+TWO = {"generator": PERCEPTRON, "critic": PERCEPTRON}
+SMALL |= {
+    "gan": ({**TWO, "latent_dims": 2, "r1": 0.1, "pac": 2, "instance_noise": 0.1}, DataSpec((3,), None)),
+    "dcgan": ({"latent_dims": 2, "generator": {"width": 3}, "critic": {"width": 3}}, DataSpec((4, 4, 1), 3)),
+    "wgan": ({**TWO, "latent_dims": 2, "critic_steps": 2}, DataSpec((3,), None)),
+    "wgan_gp": ({**TWO, "latent_dims": 2, "critic_steps": 2}, DataSpec((3,), None)),
+    "conditional_gan": ({"latent_dims": 2, "generator": {"width": 3},
+                         "critic": {"width": 3, "normalization": "spectral", "labels": "projection"}},
+                        DataSpec((4, 4, 1), 3, num_classes=2)),
+}
+
 # The same of models that are solved, and of those made of others.
 SOLVED = {
     "independent": ({}, DataSpec((5,), 3)),

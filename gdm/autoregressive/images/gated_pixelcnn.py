@@ -158,8 +158,8 @@ class GatedPixelCNN(ImageNetwork):
     num_classes: labels; 0 where the network is not conditional.
   """
 
-  width: int = 64
-  skip_width: int = 128
+  width: int = 72  # a multiple of one channel and of three
+  skip_width: int = 144
   num_layers: int = 8
   kernel_size: int = 3
   num_classes: int = from_data(0)

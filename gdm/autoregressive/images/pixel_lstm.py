@@ -113,9 +113,9 @@ class PixelLSTM(FramedNetwork):
     head_width: units of the hidden layer before the outputs.
   """
 
-  width: int = 64
+  width: int = 72  # a multiple of one channel and of three
   num_layers: int = 7
-  head_width: int = 128
+  head_width: int = 144
 
   def setup(self) -> None:
     self.set_up_frame(2 * self.width, self.head_width)

@@ -74,10 +74,10 @@ class PixelCNN(FramedNetwork):
     head_width: units of the hidden layer before the outputs.
   """
 
-  width: int = 64
+  width: int = 72  # a multiple of one channel and of three
   num_blocks: int = 8
   kernel_size: int = 3
-  head_width: int = 128
+  head_width: int = 144
 
   def __post_init__(self) -> None:
     self.check(("num_blocks",), ("width", "head_width"), ("first_size", "kernel_size"))

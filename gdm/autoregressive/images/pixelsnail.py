@@ -190,13 +190,13 @@ class PixelSNAIL(FramedNetwork):
     head_width: units of the hidden layer before the outputs.
   """
 
-  width: int = 64
+  width: int = 72  # a multiple of one channel and of three
   num_blocks: int = 3
   num_layers: int = 3
   kernel_size: int = 3
   heads: int = 3
   head_size: int = 16
-  head_width: int = 128
+  head_width: int = 144
 
   def __post_init__(self) -> None:
     self.check(("num_blocks", "num_layers", "head_size"), ("width", "heads", "head_width"),
