@@ -91,6 +91,11 @@ MODELS = {
     "wgan": ("gdm.adversarial.wgan", "wgan"),
     "wgan_gp": ("gdm.adversarial.wgan_gp", "wgan_gp"),
     "conditional_gan": ("gdm.adversarial.conditional_gan", "conditional_gan"),
+    # discriminative
+    "naive_bayes": ("gdm.discriminative.naive_bayes", "naive_bayes"),
+    "logistic_regression": ("gdm.discriminative.logistic_regression", "LogisticRegression"),
+    "mlp_classifier": ("gdm.discriminative.mlp_classifier", "mlp_classifier"),
+    "cnn_classifier": ("gdm.discriminative.cnn_classifier", "cnn_classifier"),
 }
 
 
@@ -108,6 +113,10 @@ PARTS: dict[str, Parts] = {
             "convolutional": ("gdm.adversarial.networks.convolutional", "ConvolutionalCritic"),
         },
     },
+    "discriminative": {"network": {
+        "mlp": ("gdm.discriminative.networks.mlp", "Perceptron"),
+        "convolutional": ("gdm.discriminative.networks.convolutional", "Convolutional"),
+    }},
     "diffusion": {"network": {
         "unet": ("gdm.diffusion.networks.unet", "UNet"),
         "transformer": ("gdm.diffusion.networks.diffusion_transformer", "DiffusionTransformer"),

@@ -1,0 +1,1 @@
+"""Models of labels given examples: classifiers, and naive Bayes, which models the examples too."""

@@ -1,0 +1,16 @@
+"""A perceptron as a classifier."""
+
+import flax.linen as nn
+
+from gdm.dataspec import DataSpec
+from gdm.discriminative.classifier import Classifier
+from gdm.discriminative.networks.mlp import Perceptron
+
+
+def mlp_classifier(spec: DataSpec, *, network: nn.Module = Perceptron(), label_smoothing: float = 0.0) -> Classifier:
+  """Return a classifier of examples of any shape, which are flattened; the arguments are `Classifier`'s.
+
+  Example:
+    model = mlp_classifier(spec, network=Perceptron(hidden=(512,), dropout=0.5, batch_norm=True))
+  """
+  return Classifier(spec, network, label_smoothing)
