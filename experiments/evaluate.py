@@ -9,7 +9,8 @@ Prints one line and writes `likelihood_<split>.json` into the workdir, and the s
 `scores_<split>.npz`. Of real numbers whose values repeat, so that densities have no upper bound, the report says so and
 gives the probability of the cells of the record beside the density. A class-conditional model is scored given the
 labels, and once more as the sum over them (`likelihood_<split>_over_labels.json`). Of a model that tells labels, the
-report says how well. A model with several likelihoods is scored by the one that `evaluation.likelihood` names; another
+report says how well; one that knows nothing else, a classifier, gets `labels_<split>.json` instead: accuracy,
+log p(y | x), calibration error and Brier score. A model with several likelihoods is scored by the one that `evaluation.likelihood` names; another
 than that of training goes to `likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from those of
 training; they are recorded in the result. The split is spread over all devices, of several processes too.
 """
@@ -25,14 +26,15 @@ from absl import flags
 from experiments import cli, hosts
 from gdm import mesh as meshes
 from gdm.data.loader import HostBatch, eval_batches
-from gdm.evaluation.classification import evaluate_labels
+from gdm.evaluation.classification import SplitClassification, evaluate_labels
+from gdm.evaluation.label_report import build_label_report, label_line
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.recording import OverCells, Recording
 from gdm.evaluation.report import build_report, one_line, recording_report, write_report
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
-from gdm.model import HasLabelProbs, HasLogLikelihood
+from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir
 from gdm.training.state import count_parameters
@@ -78,6 +80,13 @@ def main(argv: Sequence[str]) -> None:
       _report(workdir, run, split, likelihood, name, labels, recording and recording_report(recording, cells))
     return likelihood
 
+  if isinstance(run.model, HasLabelProbs) and not isinstance(run.model, HasLogLikelihood | HasUnnormalized):
+    labels = evaluate_labels(run.model, params, carry, batches(), num_examples=run.dataset.num_examples(split),
+                             mesh=mesh)
+    if jax.process_index() == 0:
+      _report_labels(workdir, run, split, labels)
+    return
+
   if score(run.model, f"{split}{way}").given == ("y",):
     prior = log_label_prior(run.dataset.splits["train"]["y"][:], run.dataset.spec.num_classes or 0)
     score(OverLabels(run.model, prior), f"{split}{way}_over_labels")
@@ -107,6 +116,19 @@ def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLike
   write_scores(scores_path(path), likelihood)
   write_report(path, report)
   print(one_line(report))
+
+
+def _report_labels(workdir: Workdir, run: TrainedRun, split: str, labels: SplitClassification) -> None:
+  """Write and print how well a model without p(x) tells labels."""
+  report = build_label_report(
+      labels, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
+      data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
+      num_params=count_parameters(run.params), train_seconds=run.train_seconds,
+      evaluation=run.config.evaluation.to_dict())
+  if run.config.searched:
+    report["search"] = run.config.searched.to_dict()
+  write_report(workdir.path / f"labels_{split}.json", report)
+  print(label_line(report))
 
 
 if __name__ == "__main__":

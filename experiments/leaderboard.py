@@ -6,6 +6,7 @@ DIR is a workdir, or a folder of workdirs. Rows that were scored on different da
 share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
 seeds with its 95 % interval over seeds. With --against, every row says by how much it differs from that model (or run)
 on the same examples, with the 95 % interval of the paired difference, and whether it is exact, a bound or an estimate.
+Models that tell labels have tables of their own, by accuracy (as csv, where nothing has a likelihood).
 """
 
 import json
@@ -18,7 +19,7 @@ from absl import flags, logging
 
 from experiments.cli import run
 from gdm.errors import ConfigError, WorkdirError
-from gdm.evaluation import leaderboard, leaderboard_tables
+from gdm.evaluation import label_leaderboard, leaderboard, leaderboard_tables
 from gdm.paths import local_path
 from gdm.runs.workdir import Workdir, training_fields
 
@@ -35,13 +36,17 @@ def main(argv: Sequence[str]) -> None:
   for folder in workdirs:
     local_path(folder, "argument")
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-  tables = leaderboard.collect(workdirs, _SPLIT.value)
+  labels = label_leaderboard.collect(workdirs, _SPLIT.value)
+  tables = leaderboard.collect(workdirs, _SPLIT.value, may_be_none=bool(labels))
   if _SEEDS.value:
     folders = {row.folder for table in tables for row in table.rows}
     tables = leaderboard.with_seed_means(tables, read_trials(sorted(folders)))
-  if _AGAINST.value:
+  if _AGAINST.value and tables:
     tables = leaderboard.with_differences(tables, _AGAINST.value)
-  print(leaderboard_tables.render(tables, _FORMAT.value, width), end="")
+  parts = [leaderboard_tables.render(tables, _FORMAT.value, width)] * bool(tables)
+  if labels and (not tables or _FORMAT.value != "csv"):
+    parts.append(label_leaderboard.render(labels, _FORMAT.value, width))
+  print("\n".join(parts), end="")
 
 
 def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.SeededRun]:

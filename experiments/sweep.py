@@ -77,7 +77,8 @@ def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path, split: str) -> in
   """Run the jobs, and then the leaderboard of the root. Returns the exit code."""
   with caught_signals() as caught:
     code = run_jobs(jobs, at_once, caught)
-    if code == EXIT_RESUME_ME or not any(root.glob(f"*/likelihood_{split}.json")):
+    reports = [*root.glob(f"*/likelihood_{split}.json"), *root.glob(f"*/labels_{split}.json")]
+    if code == EXIT_RESUME_ME or not reports:
       return code
     ranking = (sys.executable, "-m", "experiments.leaderboard", str(root), f"--split={split}", "--seeds")
     return max(code, run_jobs([Job("", (ranking,))], 1, caught))

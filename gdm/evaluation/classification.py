@@ -44,11 +44,13 @@ class SplitClassification:
     nats: log p(y | x) of the true label.
     right: whether the likeliest label is the true one.
     confidence: the likeliest label's probability.
+    squares: squared distance of the probabilities from 1 at the true label and 0 elsewhere, at most 2.
   """
 
   nats: Float[np.ndarray, " examples"]
   right: Bool[np.ndarray, " examples"]
   confidence: Float[np.ndarray, " examples"]
+  squares: Float[np.ndarray, " examples"]
 
   @property
   def accuracy(self) -> Average:
@@ -71,12 +73,20 @@ class SplitClassification:
     return float(np.abs(gaps).sum() / len(self.nats))
 
   @property
+  def brier(self) -> Average:
+    """The mean squared distance of the probabilities from the truth (Brier, 1950), in [0, 2], with Student's interval.
+    It is least, on average, for the true p(y | x)."""
+    mean, half = float(np.mean(self.squares)), mean_half(self.squares)
+    return Average(mean, None if half is None else Interval.around(mean, half))
+
+  @property
   def summary(self) -> dict[str, float | list[float] | None]:
     """The numbers, for a report."""
-    accuracy, nats = self.accuracy, self.label_nats
+    accuracy, nats, brier = self.accuracy, self.label_nats, self.brier
     return {"accuracy": accuracy.value, "accuracy_ci95": accuracy.ci95 and list(accuracy.ci95),
             "nats_mean": nats.value, "nats_ci95": nats.ci95 and list(nats.ci95),
-            "calibration_error": self.calibration_error}
+            "calibration_error": self.calibration_error,
+            "brier": brier.value, "brier_ci95": brier.ci95 and list(brier.ci95)}
 
 
 @highest_precision()
@@ -109,9 +119,9 @@ def evaluate_labels(model: HasLabelProbs, params: Params, carry: Carry, batches:
       placed = meshes.put_batch({"mask": np.ones(len(batch["x"]), np.float32), **batch}, sharding)
       *found, mask = map(np.asarray, _classified(model, params, carry, placed))
     real = mask > 0
-    nats, right, confidence = (values[real] for values in found)
+    nats, right, confidence, squares = (values[real] for values in found)
     require_finite(nats, count, "log p(y | x)")
-    parts.append((nats.astype(np.float64), right, confidence.astype(np.float64)))
+    parts.append((nats.astype(np.float64), right, confidence.astype(np.float64), squares.astype(np.float64)))
     count += len(nats)
   if not count:
     raise DataError("the split to classify has no examples; it must have at least one.")
@@ -124,10 +134,13 @@ def evaluate_labels(model: HasLabelProbs, params: Params, carry: Carry, batches:
 # The model is static, so that repeated evaluations of one model compile once.
 @functools.partial(jax.jit, static_argnames=("model",))
 def _classified(model: Any, params: Params, carry: Carry, batch: HostBatch) -> tuple[Array, ...]:
-  """Return log p(y | x), whether the likeliest label is y, its probability, and the mask: all of it on every
-  process."""
+  """Return log p(y | x), whether the likeliest label is y, its probability, the squared distance from the truth, and
+  the mask: all of it on every process."""
   log_probs = model.log_label_probs(params, carry, batch)
   nats = jnp.take_along_axis(log_probs, jnp.asarray(batch["y"])[:, None], axis=1)[:, 0]
   nats = nan_unless_valid(model.spec, batch, nats, given=("y",))
-  found = (nats, jnp.argmax(log_probs, axis=1) == batch["y"], jnp.exp(jnp.max(log_probs, axis=1)), batch["mask"])
+  truth = jax.nn.one_hot(jnp.asarray(batch["y"]), log_probs.shape[1])
+  squares = jnp.sum(jnp.square(jnp.exp(log_probs) - truth), axis=1)
+  found = (nats, jnp.argmax(log_probs, axis=1) == batch["y"], jnp.exp(jnp.max(log_probs, axis=1)), squares,
+           batch["mask"])
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), found)

@@ -206,7 +206,8 @@ class Ranking:
                        f"{report['num_examples']:,} examples", f"data {report['data_fingerprint'][:16]}"])
 
 
-def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[Ranking]:
+def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None, *,
+            may_be_none: bool = False) -> list[Ranking]:
   """Read every `likelihood_*.json` at and below `workdirs` into tables, by data set and split.
 
   A `coded_<split>.json` beside it counts where it is of the same weights and data.
@@ -214,6 +215,7 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
   Args:
     workdirs: folders of runs, or folders of such folders; what is found twice counts once.
     split: the only split to collect; None collects all.
+    may_be_none: return no table where there is no report.
 
   Raises:
     WorkdirError: a folder does not exist, or no report was found.
@@ -226,11 +228,13 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
   paths = sorted({path.resolve() for workdir in workdirs for path in workdir.rglob("likelihood_*.json")})
   reports = [(path, read_report(path)) for path in paths]
   reports = [(path, report) for path, report in reports if split in (None, report["split"])]
+  if not reports and may_be_none:
+    return []
   if not reports:
     where = ", ".join(map(str, workdirs))
     raise WorkdirError(f"no likelihood_{split or '*'}.json in {where}; run experiments.evaluate on the workdirs first.")
 
-  runs = _run_names([path.parent for path, _ in reports])
+  runs = run_names([path.parent for path, _ in reports])
   groups = defaultdict(list)
   for path, report in reports:
     # A part of a split is not comparable with the whole, so the number of examples divides tables too; nor are scores
@@ -325,7 +329,7 @@ def _seed_mean(seeds: Mapping[int, Sequence[ScoredRow]]) -> SeedMean:
   return SeedMean(tuple(row for row, _ in runs), tuple(seed for _, seed in runs))
 
 
-def _run_names(folders: Iterable[Path]) -> dict[Path, str]:
+def run_names(folders: Iterable[Path]) -> dict[Path, str]:
   """Return each folder by its path below what all have in common, or by its own name where there is only one."""
   folders = set(folders)
   common = Path(os.path.commonpath([folder.parent for folder in folders]))

@@ -117,15 +117,15 @@ def _text(tables: Sequence[Ranking], width: int | None) -> str:
 
 
 def _text_table(table: Ranking, width: int | None) -> str:
-  parts = [table.title, *_text_lines(_columns(table), table.rows, width)]
+  parts = [table.title, *text_lines(_columns(table), table.rows, width)]
   if table.means:
-    parts += ["", *_text_lines(_mean_columns(table), table.means, width)]
+    parts += ["", *text_lines(_mean_columns(table), table.means, width)]
   parts += [line for note in table.notes for line in textwrap.wrap(note, width or _NOTE_WIDTH)]
   return "\n".join(parts) + "\n"
 
 
-def _text_lines(columns: Sequence[Column], rows: Sequence[ScoredRow] | Sequence[SeedMean],
-                width: int | None) -> list[str]:
+def text_lines(columns: Sequence[Column], rows: Sequence[Any], width: int | None) -> list[str]:
+  """Return the lines of a text table, whose last column is shortened to `width` characters in all."""
   cells = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   if width is not None:  # the run is the last column; what tells runs apart is mostly at the end of their paths
@@ -146,20 +146,22 @@ def _markdown(tables: Sequence[Ranking], width: int | None) -> str:
 
 
 def _markdown_table(table: Ranking) -> str:
-  parts = [f"**{_escape(table.title)}**", "", *_markdown_lines(_columns(table), table.rows)]
+  parts = [f"**{escape(table.title)}**", "", *markdown_lines(_columns(table), table.rows)]
   if table.means:
-    parts += ["", *_markdown_lines(_mean_columns(table), table.means)]
-  parts += [line for note in table.notes for line in ("", _escape(note))]
+    parts += ["", *markdown_lines(_mean_columns(table), table.means)]
+  parts += [line for note in table.notes for line in ("", escape(note))]
   return "\n".join(parts) + "\n"
 
 
-def _markdown_lines(columns: Sequence[Column], rows: Sequence[ScoredRow] | Sequence[SeedMean]) -> list[str]:
+def markdown_lines(columns: Sequence[Column], rows: Sequence[Any]) -> list[str]:
+  """Return the lines of a markdown table."""
   lines = [[column.heading for column in columns], ["---:" if column.is_number else "---" for column in columns],
-           *([_escape(column.cell(row)) for column in columns] for row in rows)]
+           *([escape(column.cell(row)) for column in columns] for row in rows)]
   return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+  """Return a text for a cell of a markdown table."""
   return text.replace("|", "\\|")
 
 

@@ -28,6 +28,7 @@ from gdm.model import (
     Carry,
     HasAnomalyScore,
     HasDenoise,
+    HasLabelProbs,
     HasLatent,
     HasLogLikelihood,
     HasSample,
@@ -233,6 +234,7 @@ _WAYS: tuple[tuple[type, Callable[..., SplitLikelihood]], ...] = (
 # What a model without a likelihood may have instead.
 _INSTEAD = (
     (HasValidation, "numbers of each validation in metrics.jsonl"),
+    (HasLabelProbs, "p(y | x) (experiments.evaluate)"),
     (HasSample, "samples (experiments.sample), whose quality experiments.quality measures"),
     (HasLatent, "latents (experiments.latent)"),
     (HasDenoise, "denoising (experiments.sample --denoise)"),

@@ -44,6 +44,8 @@ def test_padding_does_not_count():
   half = 2.570582 * nats.std(ddof=1) / np.sqrt(6)
   np.testing.assert_allclose(found.label_nats.value, nats.mean(), rtol=1e-6)
   np.testing.assert_allclose(found.label_nats.ci95, (nats.mean() - half, nats.mean() + half), rtol=1e-5)
+  squares = np.square(np.exp(TABLE)[x[:, 0]] - np.eye(3)[y]).sum(axis=1)
+  np.testing.assert_allclose(found.brier.value, squares.mean(), rtol=1e-6)
   with pytest.raises(DataError, match="6 examples were classified, but the split has 7"):
     found_of(batches, num_examples=7)
 
@@ -52,9 +54,9 @@ def test_calibration_is_off_by_the_gaps_of_the_bins():
   """Of four examples with confidence 0.65 two are right, of six with 1.0 five."""
   confidence = np.array([0.65] * 4 + [1.0] * 6)
   right = np.array([True, True, False, False] + [True] * 5 + [False])
-  found = SplitClassification(np.log(confidence), right, confidence)
+  found = SplitClassification(np.log(confidence), right, confidence, np.zeros(10))
   np.testing.assert_allclose(found.calibration_error, 0.4 * abs(0.5 - 0.65) + 0.6 * abs(5 / 6 - 1.0))
-  sure = SplitClassification(np.zeros(2), np.array([True, True]), np.ones(2))
+  sure = SplitClassification(np.zeros(2), np.array([True, True]), np.ones(2), np.zeros(2))
   assert sure.calibration_error == 0.0
 
 
@@ -69,12 +71,14 @@ def test_what_cannot_be_classified_is_said():
 
 
 def test_the_report_says_how_many_labels_are_right():
-  one = SplitClassification(np.array([-0.1]), np.array([True]), np.array([0.9]))
+  one = SplitClassification(np.array([-0.1]), np.array([True]), np.array([0.9]), np.array([0.02]))
   assert one.summary["nats_ci95"] is None
   np.testing.assert_allclose(one.summary["accuracy_ci95"], [0.025, 1.0])  # one that is right says little
-  two = SplitClassification(np.array([-0.1, -2.3]), np.array([True, False]), np.array([0.9, 0.9]))
+  two = SplitClassification(np.array([-0.1, -2.3]), np.array([True, False]), np.array([0.9, 0.9]),
+                            np.array([0.02, 1.62]))
   scores = SplitLikelihood(np.array([-80.0, -90.0]), np.full(2, 64), Kind.EXACT, (), 1, True)
   report = build_report(scores, model="jem", dataset="digits", split="test", step=5, data_fingerprint="ab",
                         parameters="ema", num_params=3, train_seconds=1.0, evaluation={}, labels=two.summary)
-  assert set(report["labels"]) == {"accuracy", "accuracy_ci95", "nats_mean", "nats_ci95", "calibration_error"}
+  assert set(report["labels"]) == {"accuracy", "accuracy_ci95", "nats_mean", "nats_ci95", "calibration_error", "brier",
+                                   "brier_ci95"}
   assert one_line(report).endswith("step 5, 0.5000 [0.0126, 0.9874] of labels right)")

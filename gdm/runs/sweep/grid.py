@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gdm.errors import ConfigError, DataError, WorkdirError
+from gdm.evaluation.label_report import read_label_report
 from gdm.evaluation.report import read_report
 from gdm.runs import registry
 from gdm.runs.settings import check_settings, with_defaults
@@ -71,8 +72,10 @@ class GridPoint:
   def _is_scored(self, split: str) -> bool:
     """Return whether the report is of the checkpoint that counts, and made with these settings."""
     workdir = Workdir(self.folder)
+    labels = workdir.path / f"labels_{split}.json"  # of a model that has no likelihood
     try:
-      report = read_report(workdir.path / f"likelihood_{split}.json")
+      report = read_label_report(labels) if labels.exists() else read_report(
+          workdir.path / f"likelihood_{split}.json")
     except DataError:  # missing, or damaged: scoring again replaces it
       return False
     finished = read_json(workdir.finished)
