@@ -46,7 +46,8 @@ class MultinomialNaiveBayes(Bayes):
     counts = np.stack([data.x[data.y == label].sum(axis=0, dtype=np.float64) for label in range(self.num_classes)])
     counts += self.alpha
     totals = np.bincount(data.x.sum(axis=1, dtype=np.int64), minlength=self.num_totals) + 1.0 / self.num_totals
-    return {"log_probs": np.log(counts / counts.sum(axis=1, keepdims=True)), "log_totals": np.log(totals / totals.sum())}
+    return {"log_probs": np.log(counts / counts.sum(axis=1, keepdims=True)),
+            "log_totals": np.log(totals / totals.sum())}
 
   def log_given_labels(self, own: PyTree, x: Num[Array, "batch dims"],
                        known: Bool[Array, "batch dims"] | None) -> Float[Array, "batch classes"]:

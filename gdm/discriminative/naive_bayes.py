@@ -115,8 +115,8 @@ class NaiveBayes(Bayes):
                       "variance; leave the feature out.")
     present = [x[data.y == label] for label in range(self.num_classes)]
     for label in (label for label, part in enumerate(present) if not len(part)):
-      raise DataError(f"class {label} has no example to fit to, so that its Gaussians have no mean; serve data of every "
-                      "class.")
+      raise DataError(f"class {label} has no example to fit to, so that its Gaussians have no mean; serve data of "
+                      "every class.")
     variance = np.maximum([part.var(axis=0) for part in present], self.variance_floor * x.var(axis=0))
     return {"mean": np.array([part.mean(axis=0) for part in present]), "scale": np.sqrt(variance)}
 

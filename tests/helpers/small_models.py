@@ -64,6 +64,10 @@ SMALL = {
                "prior": {"name": "gated_pixelcnn", "network": {"width": 4, "num_layers": 1, "first_size": 3,
                                                                "skip_width": 4}}}, DataSpec((3, 3, 1), 3)),
 }
+SMALL |= {
+    "mlp_classifier": ({"network": {"hidden": (6,)}, "label_smoothing": 0.1}, DataSpec((4,), 3, num_classes=3)),
+    "cnn_classifier": ({"network": {"widths": (3, 4), "hidden": 5}}, DataSpec((3, 3, 1), 3, num_classes=2)),
+}
 LATENT = {"latent_dims": 2, "encoder": {"name": "mlp", "hidden": (6,)}, "decoder": {"name": "mlp", "hidden": (6,)}}
 SMALL |= {
     "vae": ({**LATENT, "prior": {"name": "vamp", "size": 3}}, BITS),
@@ -97,6 +101,8 @@ SOLVED = {
     "gaussian_mixture": ({"num_components": 2, "num_iterations": 2}, DataSpec((2,), None)),
     "ppca": ({}, DataSpec((4,), None)),
     "factor_analysis": ({"num_iterations": 3}, DataSpec((4,), None)),
+    "naive_bayes": ({}, DataSpec((4,), None, num_classes=2)),
+    "logistic_regression": ({}, DataSpec((4,), 3, num_classes=2)),
 }
 COMPOSED = {
     "ensemble": ({"components": tuple({"name": "recurrent", "network": {"num_layers": 1, "width": width}}
