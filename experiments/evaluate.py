@@ -9,10 +9,10 @@ Prints one line and writes `likelihood_<split>.json` into the workdir, and the s
 `scores_<split>.npz`. Of real numbers whose values repeat, so that densities have no upper bound, the report says so and
 gives the probability of the cells of the record beside the density. A class-conditional model is scored given the
 labels, and once more as the sum over them (`likelihood_<split>_over_labels.json`). Of a model that tells labels, the
-report says how well; one that knows nothing else, a classifier, gets `labels_<split>.json` instead: accuracy,
-log p(y | x), calibration error and Brier score. A model with several likelihoods is scored by the one that `evaluation.likelihood` names; another
-than that of training goes to `likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from those of
-training; they are recorded in the result. The split is spread over all devices, of several processes too.
+report says how well; one that has no p(x), a classifier, gets `labels_<split>.json` instead: accuracy, log p(y | x),
+calibration error and Brier score. A model with several likelihoods is scored by the one that `evaluation.likelihood`
+names; another than that of training goes to `likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from
+those of training; they are recorded in the result. The split is spread over all devices, of several processes too.
 """
 
 import dataclasses

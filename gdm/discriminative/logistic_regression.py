@@ -17,7 +17,7 @@ from gdm.discriminative import labels
 from gdm.model import Batch, Carry, Objective, Params, PyTree
 
 Report = Callable[[int, Mapping[str, float]], None]
-REPORT_EVERY = 10  # iterations
+REPORT_EVERY = 50  # iterations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,10 @@ class LogisticRegression:
     x = np.asarray(data.x, np.float64)
     if self.spec.levels is not None:
       x = 2.0 * x / (self.spec.levels - 1) - 1.0
-    # Features of mean 0 and deviation 1 are far easier for L-BFGS; the penalty is that of the weights as they are.
-    mean, scale = x.mean(axis=0), x.std(axis=0)
+    # L-BFGS needs few steps where all curvatures are alike: a weight's is about (C - 1) / C^2 times its feature's
+    # variance at equal probabilities, plus the penalty's.
+    classes = labels.num_classes(self.spec, "LogisticRegression")
+    mean, scale = x.mean(axis=0), np.sqrt((classes - 1) / classes**2 * x.var(axis=0) + self.l2)
     scale = np.where(scale > 1e-9 * np.maximum(np.abs(mean), 1.0), scale, 1.0)
     with jax.enable_x64(True):
       found = self._minimized(jnp.asarray((x - mean) / scale), jnp.asarray(data.y), jnp.asarray(mean),

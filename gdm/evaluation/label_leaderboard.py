@@ -15,8 +15,8 @@ from gdm.evaluation.leaderboard import run_names
 from gdm.evaluation.leaderboard_tables import Column, escape, markdown_lines, text_lines
 from gdm.evaluation.report import Report, read_report
 
-_SHEET = ("dataset", "split", "data_fingerprint", "num_examples", "rank", "model", *LABELS, "num_params",
-          "train_seconds", "parameters", "run")
+_SHEET: tuple[str, ...] = ("dataset", "split", "data_fingerprint", "num_examples", "rank", "model",
+                          *LABELS, "num_params", "train_seconds", "parameters", "run")
 
 
 class LabelRow(NamedTuple):
@@ -103,7 +103,7 @@ def _brier(labels: Report) -> str:
 
 def _csv(tables: Sequence[LabelTable]) -> str:
   out = io.StringIO()
-  writer = csv.DictWriter(out, _SHEET, extrasaction="ignore", lineterminator="\n")
+  writer: csv.DictWriter[str] = csv.DictWriter(out, _SHEET, extrasaction="ignore", lineterminator="\n")
   writer.writeheader()
   for table in tables:
     for rank, row in enumerate(table.rows, start=1):

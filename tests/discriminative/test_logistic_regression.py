@@ -86,7 +86,8 @@ def test_integers_are_points_between_minus_one_and_one():
   x = np.random.default_rng(0).integers(0, 9, (200, 2)).astype(np.uint8)
   y = (x[:, 0] + np.random.default_rng(1).integers(0, 9, 200) > 8).astype(int)
   params = LogisticRegression(spec).solve(KEY, [{"x": x, "y": y}])[0]
-  same = LogisticRegression(DataSpec((2,), None, num_classes=2)).solve(KEY, [{"x": np.float32(x / 4.0 - 1.0), "y": y}])[0]
+  reals = LogisticRegression(DataSpec((2,), None, num_classes=2))
+  same = reals.solve(KEY, [{"x": np.float32(x / 4.0 - 1.0), "y": y}])[0]
   np.testing.assert_allclose(params["model"]["weights"], same["model"]["weights"], atol=1e-5)
 
 
