@@ -19,8 +19,9 @@ def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Arra
                 stride: int = 1) -> Float[Array, "batch new_height new_width outputs"]:
   """Return the sums of each pixel's neighbourhood times the kernel, zeros around the image, at every `stride`-th pixel.
 
-  Sides are divided by the stride and rounded up. Of a square kernel of odd size; what is computed is the same on every
-  device, as near as rounding, but in what order is the device's.
+  Sides are divided by the stride and rounded up. Of a square kernel; one of even size reaches a pixel further down and
+  right than up and left, as XLA's "SAME" does. What is computed is the same on every device, as near as rounding, but
+  in what order is the device's.
   """
   if jax.default_backend() != "cpu":
     return _plain(x, kernel, stride)
@@ -31,7 +32,7 @@ def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Arra
     near = patches(x, kernel.shape[0], stride)
     y = near.reshape(-1, near.shape[-1]) @ kernel.reshape(near.shape[-1], -1)
     return y.reshape(*near.shape[:-1], -1)
-  if kernel.shape[-1] <= FEW and stride == 1:
+  if kernel.shape[-1] <= FEW and stride == 1 and kernel.shape[0] % 2:
     return _sum_of_taps(x, kernel)
   return _on_cpu(x, kernel, stride)
 
@@ -71,7 +72,7 @@ class Convolution(nn.Module):
   Attributes:
     outputs: channels it makes.
     stride: pixels from one output to the next.
-    size: side of the kernel, odd.
+    size: side of the kernel.
     scale: of the initial weights, normal with this over the root of what is summed; 0 starts at zero.
   """
 
@@ -81,9 +82,9 @@ class Convolution(nn.Module):
   scale: float = 1.0
 
   def __post_init__(self) -> None:
-    if self.size < 1 or self.size % 2 == 0 or self.stride < 1 or self.outputs < 1:
+    if self.size < 1 or self.stride < 1 or self.outputs < 1:
       raise ConfigError(f"size of a convolution is {self.size}, stride {self.stride} and outputs {self.outputs}; "
-                        "the size must be odd, the others at least 1.")
+                        "all must be at least 1.")
     super().__post_init__()
 
   @nn.compact

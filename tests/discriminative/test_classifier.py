@@ -17,8 +17,9 @@ from gdm.evaluation.criteria import evaluate_criteria
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.model import HasFeatures, HasLabelProbs, HasLogLikelihood, HasSample, HasValidation, Model
 from gdm.networks import normalization
-from gdm.training.state import init_state, optimizers_for
+from gdm.training.state import count_parameters, init_state, optimizers_for
 from gdm.training.step import make_train_step
+from gdm.training.summary import parameter_table
 
 KEY, STEP = jax.random.key(0), jnp.zeros((), jnp.int32)
 SPEC, IMAGES = DataSpec((3,), None, num_classes=3), DataSpec((5, 5, 1), 4, num_classes=3)
@@ -87,7 +88,7 @@ def test_in_training_every_example_depends_on_the_batch_and_the_key():
   def logits_of_first(batch, seed):
     """Logits of the first example in training."""
     variables = normalization.variables_of(params["model"], carry)
-    out, _ = model.network.clone(outputs=3).apply(variables, batch["x"], train=True, mutable=["batch_stats"],
+    out, _ = model.network.clone(outputs=3).apply(variables, jnp.asarray(batch["x"]), train=True, mutable=["batch_stats"],
                                                   rngs={"dropout": jax.random.key(seed)})
     return np.asarray(out.logits[0])
 
@@ -144,6 +145,16 @@ def test_images_of_any_size(event):
   params, carry = jax.jit(model.init)(KEY, batch)
   out = jax.jit(model.loss)(params, carry, batch, KEY, STEP)
   assert np.isfinite(out.loss) and model.features(params, carry, batch).shape == (12, 6)
+
+
+def test_ten_filters_of_4x4x3_have_490_parameters():
+  spec = DataSpec((8, 8, 3), 4, num_classes=3)
+  model = cnn_classifier(spec, network=Convolutional((10,), size=4, hidden=2))
+  shapes, carry = jax.eval_shape(model.init, KEY, data(spec))
+  assert count_parameters(shapes["model"]["convolution_0_0"]) == 490
+  rows = parameter_table(shapes).splitlines()
+  assert any("convolution_0_0/kernel" in row and "4x4x3x10" in row and " 480 " in row for row in rows)
+  assert set(carry["statistics"]) == {"norm_0_0", "norm_hidden"}
 
 
 def test_it_has_labels_and_features_and_no_density():

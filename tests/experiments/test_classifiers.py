@@ -8,7 +8,8 @@ import pytest
 from gdm.runs.load import load_run
 from gdm.runs.workdir import Workdir
 
-FEW = ("--config.training.num_steps=6", "--config.training.eval_every=3", "--config.training.log_every=3")
+FEW = ("--config.training.num_steps=6", "--config.optimizer.warmup_steps=0", "--config.training.eval_every=3",
+       "--config.training.log_every=3")
 
 
 @pytest.fixture(scope="module")

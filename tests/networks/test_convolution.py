@@ -26,7 +26,7 @@ def assert_same(one, other, x, kernel):
 @pytest.mark.fast_cases("sides1-5-2-3-6", "sides2-5-2-3-6", "sides3-5-1-3-2")
 @pytest.mark.parametrize("sides, inputs, stride, size, outputs", [
     ((5, 4), 5, 1, 3, 6), ((5, 6), 5, 2, 3, 6), ((5, 4), 5, 2, 3, 6), ((5, 4), 5, 1, 3, 2), ((2, 3), 5, 1, 3, 6),
-    ((5, 4), 2, 1, 1, 6)])
+    ((5, 4), 2, 1, 1, 6), ((5, 4), 5, 1, 4, 6), ((5, 6), 5, 2, 4, 6), ((5, 4), 2, 1, 4, 6), ((5, 4), 5, 1, 2, 2)])
 def test_the_convolution_and_its_derivatives_are_xlas(sides, inputs, stride, size, outputs):
   x = jax.random.normal(KEY, (3, *sides, inputs))
   kernel = jax.random.normal(jax.random.key(1), (size, size, inputs, outputs))
@@ -83,6 +83,6 @@ def test_what_is_smaller_than_the_kernel_is_left_to_no_convolution(side, stride)
   assert "conv_general_dilated" not in str(jax.make_jaxpr(gradient)(x, kernel))
 
 
-def test_a_convolutions_size_is_odd():
-  with pytest.raises(ConfigError, match="odd"):
-    Convolution(3, size=2)
+def test_a_convolutions_size_is_at_least_one():
+  with pytest.raises(ConfigError, match="size of a convolution is 0.*at least 1"):
+    Convolution(3, size=0)

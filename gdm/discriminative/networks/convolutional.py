@@ -26,7 +26,7 @@ class Convolutional(nn.Module):
   Attributes:
     widths: channels of each stage; as many stages make an image of 2**n times less height and width, rounded up.
     convolutions: in each stage.
-    size: side of the kernels, odd.
+    size: side of the kernels.
     hidden: units of the layer after them.
     activation: of all layers.
     dropout: rate on the flattened image and on hidden units, in training, where an rng named "dropout" is given.
