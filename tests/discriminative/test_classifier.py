@@ -88,8 +88,8 @@ def test_in_training_every_example_depends_on_the_batch_and_the_key():
   def logits_of_first(batch, seed):
     """Logits of the first example in training."""
     variables = normalization.variables_of(params["model"], carry)
-    out, _ = model.network.clone(outputs=3).apply(variables, jnp.asarray(batch["x"]), train=True, mutable=["batch_stats"],
-                                                  rngs={"dropout": jax.random.key(seed)})
+    network, rngs = model.network.clone(outputs=3), {"dropout": jax.random.key(seed)}
+    out, _ = network.apply(variables, jnp.asarray(batch["x"]), train=True, mutable=["batch_stats"], rngs=rngs)
     return np.asarray(out.logits[0])
 
   assert np.abs(logits_of_first(batch, 0) - logits_of_first(batch, 1)).max() > 1e-3

@@ -84,5 +84,5 @@ def test_what_is_smaller_than_the_kernel_is_left_to_no_convolution(side, stride)
 
 
 def test_a_convolutions_size_is_at_least_one():
-  with pytest.raises(ConfigError, match="size of a convolution is 0.*at least 1"):
+  with pytest.raises(ConfigError, match=r"size of a convolution is 0.*at least 1"):
     Convolution(3, size=0)
