@@ -10,9 +10,10 @@ Prints one line and writes `likelihood_<split>.json` into the workdir, and the s
 gives the probability of the cells of the record beside the density. A class-conditional model is scored given the
 labels, and once more as the sum over them (`likelihood_<split>_over_labels.json`). Of a model that tells labels, the
 report says how well; one that has no p(x), a classifier, gets `labels_<split>.json` instead: accuracy, log p(y | x),
-calibration error and Brier score. A model with several likelihoods is scored by the one that `evaluation.likelihood`
-names; another than that of training goes to `likelihood_<split>_<name>.json`. Settings of `evaluation` may differ from
-those of training; they are recorded in the result. The split is spread over all devices, of several processes too.
+calibration error and Brier score. Both get `calibration_<split>.png`. A model with several likelihoods is scored by the
+one that `evaluation.likelihood` names; another than that of training goes to `likelihood_<split>_<name>.json`. Settings
+of `evaluation` may differ from those of training; they are recorded in the result. The split is spread over all
+devices, of several processes too.
 """
 
 import dataclasses
@@ -39,6 +40,7 @@ from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.workdir import Workdir
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
+from gdm.visualization.calibration import save_calibration
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
@@ -74,8 +76,10 @@ def main(argv: Sequence[str]) -> None:
       cells = evaluate(OverCells.of(model, recording, settings.cell_points), batches=batches())
       cells = dataclasses.replace(cells, discrete=True)  # the data are real, the cells are counted
     if isinstance(model, HasLabelProbs):
-      labels = evaluate_labels(model, params, carry, batches(), num_examples=run.dataset.num_examples(split),
-                               mesh=mesh).summary
+      told = evaluate_labels(model, params, carry, batches(), num_examples=run.dataset.num_examples(split), mesh=mesh)
+      labels = told.summary
+      if jax.process_index() == 0:
+        _draw_calibration(workdir, run, split, told)
     if jax.process_index() == 0:
       _report(workdir, run, split, likelihood, name, labels, recording and recording_report(recording, cells))
     return likelihood
@@ -85,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
                              mesh=mesh)
     if jax.process_index() == 0:
       _report_labels(workdir, run, split, labels)
+      _draw_calibration(workdir, run, split, labels)
     return
 
   if score(run.model, f"{split}{way}").given == ("y",):
@@ -129,6 +134,11 @@ def _report_labels(workdir: Workdir, run: TrainedRun, split: str, labels: SplitC
     report["search"] = run.config.searched.to_dict()
   write_report(workdir.path / f"labels_{split}.json", report)
   print(label_line(report))
+
+
+def _draw_calibration(workdir: Workdir, run: TrainedRun, split: str, labels: SplitClassification) -> None:
+  save_calibration(workdir.path / f"calibration_{split}.png", *labels.bins,
+                   title=f"{run.config.model.name} · {run.dataset.name} · {split}")
 
 
 if __name__ == "__main__":

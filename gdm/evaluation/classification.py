@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gdm import mesh as meshes
 from gdm.batches import nan_unless_valid
@@ -34,6 +34,22 @@ class Average(NamedTuple):
 
   value: float
   ci95: Interval | None
+
+
+class Bins(NamedTuple):
+  """Examples by how sure the model is of its likeliest label.
+
+  Attributes:
+    counts: examples in each bin.
+    confidence: mean probability of the likeliest label; 0 in an empty bin.
+    share: of right labels; 0 in an empty bin.
+    ends: 95 % intervals of the shares; [0, 1] in an empty bin.
+  """
+
+  counts: Int[np.ndarray, " bins"]
+  confidence: Float[np.ndarray, " bins"]
+  share: Float[np.ndarray, " bins"]
+  ends: Float[np.ndarray, "bins 2"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,9 +84,19 @@ class SplitClassification:
   def calibration_error(self) -> float:
     """Mean distance of the share of right labels from the confidence, over ten bins of confidence of equal width,
     weighed over examples (Guo et al., arXiv:1706.04599, equation 3)."""
+    bins = self.bins
+    return float(np.sum(bins.counts * np.abs(bins.share - bins.confidence)) / len(self.nats))
+
+  @property
+  def bins(self) -> "Bins":
+    """Ten bins of confidence of equal width."""
     places = np.minimum((self.confidence * NUM_BINS).astype(int), NUM_BINS - 1)
-    gaps = np.bincount(places, weights=self.right - self.confidence, minlength=NUM_BINS)
-    return float(np.abs(gaps).sum() / len(self.nats))
+    counts = np.bincount(places, minlength=NUM_BINS)
+    confidence, right = (np.bincount(places, weights=values, minlength=NUM_BINS) / np.maximum(counts, 1)
+                         for values in (self.confidence, self.right))
+    ends = [share_interval(float(share), int(num)) if num else (0.0, 1.0)
+            for share, num in zip(right, counts, strict=True)]
+    return Bins(counts, confidence, right, np.array(ends))
 
   @property
   def brier(self) -> Average:

@@ -34,6 +34,7 @@ def test_labels_are_scored_and_there_is_no_p_of_x(commands, logistic):
   assert labels["nats_mean"] == pytest.approx(log_probs[np.arange(len(y)), y].mean(), rel=1e-4)
   assert labels["brier"] == pytest.approx(np.square(np.exp(log_probs) - np.eye(10)[y]).sum(axis=1).mean(), rel=1e-4)
   assert 0.0 <= labels["calibration_error"] < 0.2
+  assert (logistic / "calibration_test.png").exists()
   board = commands.good("leaderboard", str(logistic))
   assert "p(y | x)" in board and f"{labels['accuracy']:.4f} [" in board
   assert commands.good("leaderboard", str(logistic), "--format=csv").splitlines()[1].startswith("digits,test,")
