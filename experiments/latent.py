@@ -13,6 +13,9 @@ Says how many latents are active. Writes into the workdir, of images:
   traversals.png      with --traverse=N: the N latents that vary most, each from -3 to 3 deviations
 and of latents in the plane latent_map.png, coloured by label, and manifold.png, images at even quantiles of a normal.
 
+Of a model without an encoder, a GAN say, interpolations.png is between latents drawn from the prior, and labels.png, of
+a class-conditional one, a row per latent with every label (at most 20); what is of examples is refused.
+
 Of a model with discrete codes:
 
   python -m experiments.latent --workdir=runs/vqvae [--codes=FILE.npz] [--decode=SAMPLES.npz]
@@ -56,6 +59,7 @@ _TRAVERSE = flags.DEFINE_integer("traverse", 0, "How many latents to traverse, t
 cli.define_overrides("data", "evaluation")
 
 MOST = 10_000  # examples whose latents are looked at for activity, maps and directions
+MOST_LABELS = 20
 MANIFOLD_SIDE, DEVIATIONS = 20, 3.0
 
 
@@ -76,6 +80,9 @@ def main(argv: Sequence[str]) -> None:
     if value is not None:
       raise ConfigError(f"--{name} is {value}, but {run.config.model.name} has no discrete codes; name a run of vqvae.")
   latents, num = Latents(run), run.dataset.num_examples(_SPLIT.value)
+  if not latents.has_encoder:
+    _of_prior(run, folder, latents)
+    return
   for triple in triples:
     if not 0 <= min(triple) <= max(triple) < num:
       raise ConfigError(f"--arithmetic names {triple}; {_SPLIT.value} has examples 0 to {num - 1}.")
@@ -116,6 +123,25 @@ def _of_codes(run: TrainedRun, folder: Workdir) -> None:
     print(f"{', '.join(written)} in {folder.path}")
 
 
+def _of_prior(run: TrainedRun, folder: Workdir, latents: Latents) -> None:
+  """Write what there is of a model that can draw latents, and not infer them."""
+  name, spec = run.config.model.name, run.dataset.spec
+  for flag in (_ARITHMETIC, _ATTRIBUTE, _WITHOUT, _TRAVERSE):
+    if flag.value != flag.default:
+      raise ConfigError(f"--{flag.name} is of the latents of examples, which {name} cannot infer; leave it out.")
+  if not spec.is_image:
+    raise ConfigError(f"experiments.latent shows images, but {run.dataset.name} has events {spec.event}.")
+  pairs, classes = _PAIRS.value, min(spec.num_classes or 0, MOST_LABELS)
+  z, shares = latents.from_prior(2 * pairs), np.linspace(0.0, 1.0, _STEPS.value).tolist()
+  labels = np.arange(pairs) % classes if latents.is_conditional else None
+  pictures = {"interpolations": [latents.decode(PATHS[_PATH.value](z[:pairs], z[pairs:], share), labels)
+                                 for share in shares]}
+  if latents.is_conditional:
+    pictures["labels"] = [latents.decode(z[:pairs], np.full(pairs, label)) for label in range(classes)]
+  _save_columns(folder.path, pictures, spec.levels)
+  print(f"{', '.join(f'{picture}.png' for picture in pictures)} in {folder.path}")
+
+
 def _codes_in(path: Path) -> np.ndarray:
   try:
     with np.load(path, allow_pickle=False) as arrays:
@@ -150,9 +176,7 @@ def _pictures(path: Path, run: TrainedRun, latents: Latents, many: Encoded, trip
                                                               for strength in strengths)]
   if _TRAVERSE.value:
     pictures["traversals"] = _traversals(latents, many)
-  for name, columns in pictures.items():
-    images = np.stack([_shown(column, levels) for column in columns], axis=1)
-    save_grid(path / f"{name}.png", images.reshape(-1, *images.shape[2:]), levels=None, columns=len(columns))
+  _save_columns(path, pictures, levels)
   if many.z.ndim == 2 and many.z.shape[1] == 2 and not latents.is_conditional:
     save_grid(path / "manifold.png", _shown(latents.decode(plane_grid(MANIFOLD_SIDE), None), levels), levels=None,
               columns=MANIFOLD_SIDE)
@@ -172,6 +196,13 @@ def _traversals(latents: Latents, many: Encoded) -> list[np.ndarray]:
     y = None if many.y is None else np.repeat(many.y[:1], len(dims))
     columns.append(latents.decode(z.reshape(-1, *many.z.shape[1:]), y))
   return columns
+
+
+def _save_columns(path: Path, pictures: dict[str, list[np.ndarray]], levels: int | None) -> None:
+  """Write a picture for each list of columns of images."""
+  for name, columns in pictures.items():
+    images = np.stack([_shown(column, levels) for column in columns], axis=1)
+    save_grid(path / f"{name}.png", images.reshape(-1, *images.shape[2:]), levels=None, columns=len(columns))
 
 
 def _shown(x: np.ndarray, levels: int | None) -> np.ndarray:

@@ -12,7 +12,7 @@ from gdm.runs import defaults
 _PERCEPTRONS = {"latent_dims": 2, "generator": {"hidden": (128,) * 4}, "critic": {"hidden": (128,) * 4}}
 _PLANE = {"model": _PERCEPTRONS, "data": {"batch_size": 256},
           "optimizer": {"learning_rate": 3e-3, "schedule": "cosine"},
-          "training": {"num_steps": 12_000, "steps_per_call": 50, "unroll": False, "log_every": 1000,
+          "training": {"num_steps": 16_000, "steps_per_call": 50, "unroll": False, "log_every": 1000,
                        "eval_every": 2000, "checkpoint_every": 2000},
           "evaluation": {"batch_size": 1000}, "sampling": {"num": 4000}}
 # Steps of convolutions are written out: a CPU takes their gradients in loops many times as long.

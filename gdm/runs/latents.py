@@ -1,6 +1,6 @@
 """Latents of a run's examples: encoded and decoded in batches, the ways between them, and directions of labels."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Array, Float, Integer
 
 from gdm.errors import ConfigError
-from gdm.model import HasClasses, HasLatent
+from gdm.model import HasClasses, HasLatent, HasPriorLatents
 from gdm.runs.load import TrainedRun
 from gdm.training.streams import stream_key
 
@@ -39,11 +39,12 @@ class Latents:
   """
 
   def __init__(self, run: TrainedRun) -> None:
-    model = run.model
-    if not isinstance(model, HasLatent):
+    model: Any = run.model
+    if not isinstance(model, HasLatent | HasPriorLatents):
       raise ConfigError(f"{run.config.model.name} has no latents to look into.")
     self._run, self._model = run, model
     self.is_conditional = isinstance(model, HasClasses) and model.class_conditional
+    self.has_encoder = isinstance(model, HasLatent)
     key = stream_key(jax.random.key(0), "latent", 0)
     self._encode = jax.jit(lambda batch: model.encode(run.params, run.carry, batch, key))
     self._decode = jax.jit(lambda z, y: model.decode(run.params, run.carry, z, jax.random.key(0),
@@ -55,6 +56,13 @@ class Latents:
     z = self._batched(lambda start, stop: self._encode({name: rows[name][start:stop] for name in ("x", "y")
                                                         if name in rows}), len(examples))
     return Encoded(rows["x"], z, rows.get("y"))
+
+  def from_prior(self, num: int) -> np.ndarray:
+    """Draw latents [num, *latent] from the prior. Raise ConfigError where the model cannot."""
+    if not isinstance(self._model, HasPriorLatents):
+      raise ConfigError(f"{self._run.config.model.name} has no latents to draw.")
+    key = stream_key(jax.random.key(self._run.config.sampling.seed), "prior_latents", 0)
+    return np.asarray(self._model.prior_latents(self._run.params, key, num))
 
   def decode(self, z: Float[Array | np.ndarray, "num *latent"], y: np.ndarray | None) -> np.ndarray:
     """Return what latents become, given labels where the model is conditional on them."""

@@ -55,10 +55,12 @@ def break_often(commands, workdir, args, number, seed, times=4):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_broken_at_random_moments_is_the_unbroken_one(commands, unbroken, tmp_path, number):
-  break_often(commands, tmp_path / "run", [f"{TINY}:digits"], number, seed=1)
-  assert_same_runs(tmp_path / "run", unbroken("digits"))
+@pytest.mark.parametrize("variant, number", [
+    ("digits", signal.SIGKILL), ("digits", signal.SIGTERM),
+    ("conditional_gan", signal.SIGKILL)])  # with two optimizers, and statistics
+def test_a_run_broken_at_random_moments_is_the_unbroken_one(commands, unbroken, tmp_path, variant, number):
+  break_often(commands, tmp_path / "run", [f"{TINY}:{variant}"], number, seed=1)
+  assert_same_runs(tmp_path / "run", unbroken(variant))
 
 
 VARIANTS = [
