@@ -10,7 +10,7 @@ from gdm.runs.sampling import draw_many
 from gdm.runs.workdir import Workdir
 
 # So few steps of annealing that everything is quick, and nothing means much.
-SMALL = ("--config.model.hidden=(8,)", "--config.model.num_steps=2", "--config.model.num_temperatures=3",
+SMALL = ("--config.model.network.hidden=(8,)", "--config.model.num_steps=2", "--config.model.num_temperatures=3",
          "--config.model.num_chains=8", "--config.training.num_steps=4", "--config.training.steps_per_call=2",
          "--config.training.log_every=2", "--config.training.eval_every=4")
 
