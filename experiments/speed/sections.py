@@ -22,6 +22,7 @@ SECTIONS = {
     "diffusion": "experiments.speed.diffusion",
     "energy": "experiments.speed.energy",
     "latent": "experiments.speed.latent",
+    "adversarial": "experiments.speed.adversarial",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }

@@ -17,7 +17,9 @@ def training(model: Any, x: np.ndarray, optimizer: optax.GradientTransformation 
   key = jax.random.key(0)
   state = init_state(model, optimizers, key, {"x": x})
   params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-  step, batch = jax.jit(make_train_step(model, optimizers), donate_argnums=0), jax.device_put({"x": x[None]})
+  repeats = sum(objective.repeats for objective in model.objectives)
+  step = jax.jit(make_train_step(model, optimizers), donate_argnums=0)
+  batch = jax.device_put({"x": np.stack([x] * repeats)})
 
   def take(steps: int) -> None:
     nonlocal state
