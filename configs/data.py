@@ -21,6 +21,7 @@ SETS: dict[str, dict[str, Any]] = {
     "binarized_mnist": {"name": "tfds:binarized_mnist"},
     "binarized_mnist_4x4": {"name": "tfds:binarized_mnist", "transforms": ("resize:4",)},
     "mnist": {"name": "tfds:mnist"},
+    "stacked_mnist": {"name": "tfds:mnist", "transforms": ("stack",)},  # 1,000 modes
     "cifar10": {"name": "tfds:cifar10"},
     "images": {"name": "npz"},  # any: with --config.data.path=FILE
     # Tables.

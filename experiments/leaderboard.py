@@ -6,7 +6,8 @@ DIR is a workdir, or a folder of workdirs. Rows that were scored on different da
 share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
 seeds with its 95 % interval over seeds. With --against, every row says by how much it differs from that model (or run)
 on the same examples, with the 95 % interval of the paired difference, and whether it is exact, a bound or an estimate.
-Models that tell labels have tables of their own, by accuracy (as csv, where nothing has a likelihood).
+Models that tell labels have tables of their own, by accuracy (as csv, where nothing has a likelihood), and so do
+samples that experiments.quality compared with the data, with bits/dim beside them (not as csv).
 """
 
 import json
@@ -19,7 +20,7 @@ from absl import flags, logging
 
 from experiments.cli import run
 from gdm.errors import ConfigError, WorkdirError
-from gdm.evaluation import label_leaderboard, leaderboard, leaderboard_tables
+from gdm.evaluation import label_leaderboard, leaderboard, leaderboard_tables, quality_leaderboard
 from gdm.paths import local_path
 from gdm.runs.workdir import Workdir, training_fields
 
@@ -37,7 +38,8 @@ def main(argv: Sequence[str]) -> None:
     local_path(folder, "argument")
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
   labels = label_leaderboard.collect(workdirs, _SPLIT.value)
-  tables = leaderboard.collect(workdirs, _SPLIT.value, may_be_none=bool(labels))
+  quality = quality_leaderboard.collect(workdirs, _SPLIT.value) if _FORMAT.value != "csv" else []
+  tables = leaderboard.collect(workdirs, _SPLIT.value, may_be_none=bool(labels or quality))
   if _SEEDS.value:
     folders = {row.folder for table in tables for row in table.rows}
     tables = leaderboard.with_seed_means(tables, read_trials(sorted(folders)))
@@ -46,6 +48,8 @@ def main(argv: Sequence[str]) -> None:
   parts = [leaderboard_tables.render(tables, _FORMAT.value, width)] * bool(tables)
   if labels and (not tables or _FORMAT.value != "csv"):
     parts.append(label_leaderboard.render(labels, _FORMAT.value, width))
+  if quality:
+    parts.append(quality_leaderboard.render(quality, _FORMAT.value, width))
   print("\n".join(parts), end="")
 
 

@@ -57,6 +57,7 @@ SPECS = {
     "digits": DataSpec((8, 8, 1), 17, num_classes=10), "binarized_digits": DataSpec((8, 8, 1), 2, num_classes=10),
     **dict.fromkeys(("digits_4x4", "binarized_mnist_4x4"), DataSpec((4, 4, 1), 2, num_classes=10)),
     "binarized_mnist": DataSpec((28, 28, 1), 2), "mnist": DataSpec((28, 28, 1), 256, num_classes=10),
+    "stacked_mnist": DataSpec((28, 28, 3), 256, num_classes=1000),
     **dict.fromkeys(("cifar10", "images"), DataSpec((32, 32, 3), 256, num_classes=10)),
     **dict.fromkeys(("adult", "dna", "mushrooms", "adult_blocks", "dna_blocks"), BITS),
     **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),

@@ -10,6 +10,9 @@ With a question mark at its end ("standardize?") one is left out where it does n
                     smallest and the largest value of each dimension in the training split, the outer ones open
   resize:<s>        images to s x s, bilinear and antialiased, rounded to the nearest level
   crop:<s>          the central s x s of images
+  stack             images of one channel to colour images: the other two channels are of other images of the split,
+                    drawn once, the same for everyone; labels become the numbers that the three labels make (stacked
+                    MNIST: 1,000 modes)
   flatten           the event as one axis; lengths then count its dimensions
   standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
   blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
@@ -25,10 +28,11 @@ from gdm.batches import dims_per_step
 from gdm.data import draws, images
 from gdm.data.blocks import find_blocks
 from gdm.data.dataset import MOST_ROUNDING, Dataset, Modes, column_moments, smallest_dtype
-from gdm.data.split import Rows, chunks
+from gdm.data.split import Rows, Split, chunks
 from gdm.errors import ConfigError, DataError, SpecError, nearest
 
 FIXED_SEED = 20240604  # of binarize_fixed, whatever the config's seed
+STACK_SEED = 20261130
 DYNAMIC_SEED = 20240605  # of what binarize_dynamic serves in validation and test
 
 
@@ -90,6 +94,34 @@ def crop(dataset: Dataset, argument: int, seed: int) -> Dataset:
                       f"{dataset.spec.event}.")
   return dataset.map(_on_x(lambda x: images.center_crop(x, argument)),
                      spec=dataclasses.replace(dataset.spec, event=event, blocks=()))
+
+
+def stack(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del argument, seed
+  if _require_image(dataset, "stack", 1)[-1] != 1:
+    raise SpecError(f"stack needs images of one channel, but those of {dataset.name} have {dataset.spec.event[-1]}.")
+  rows, columns, classes = *dataset.spec.event[:2], dataset.spec.num_classes
+  splits = {name: dataset.split(name).map(_stacked(dataset.split(name), draws.named(STACK_SEED, name), classes))
+            for name in dataset.splits}
+  spec = dataclasses.replace(dataset.spec, event=(rows, columns, 3), num_classes=classes and classes**3, blocks=())
+  return dataclasses.replace(dataset, splits=splits, spec=spec, log_prob=None)
+
+
+def _stacked(split: Split, seed: int, classes: int | None):
+  """Return each image with two more of the split, by a permutation of its own for each channel."""
+  orders = [np.random.Generator(np.random.Philox([seed, channel])).permutation(split.num_examples)
+            for channel in (1, 2)]
+
+  def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
+    del epoch
+    parts = [rows, *(split.rows(order[examples]) for order in orders)]
+    stacked = {**rows, "x": np.concatenate([part["x"] for part in parts], axis=-1)}
+    if classes and "y" in rows:
+      first, second, third = (np.asarray(part["y"]).astype(np.int64) for part in parts)
+      stacked["y"] = ((first * classes + second) * classes + third).astype(np.int32)
+    return stacked
+
+  return op
 
 
 def flatten(dataset: Dataset, argument: int, seed: int) -> Dataset:
@@ -154,6 +186,7 @@ TRANSFORMS: dict[str, Transform] = {
     "quantize": Transform(quantize, "levels"),
     "resize": Transform(resize, "size"),
     "crop": Transform(crop, "size"),
+    "stack": Transform(stack),
     "flatten": Transform(flatten),
     "standardize": Transform(standardize),
     "blocks": Transform(blocks),

@@ -40,11 +40,11 @@ class Latents:
 
   def __init__(self, run: TrainedRun) -> None:
     model: Any = run.model
-    if not isinstance(model, HasLatent | HasPriorLatents):
-      raise ConfigError(f"{run.config.model.name} has no latents to look into.")
     self._run, self._model = run, model
-    self.is_conditional = isinstance(model, HasClasses) and model.class_conditional
-    self.has_encoder = isinstance(model, HasLatent)
+    if not isinstance(run.model, HasLatent | HasPriorLatents):
+      raise ConfigError(f"{run.config.model.name} has no latents to look into.")
+    self.is_conditional = isinstance(run.model, HasClasses) and run.model.class_conditional
+    self.has_encoder = isinstance(run.model, HasLatent)
     key = stream_key(jax.random.key(0), "latent", 0)
     self._encode = jax.jit(lambda batch: model.encode(run.params, run.carry, batch, key))
     self._decode = jax.jit(lambda z, y: model.decode(run.params, run.carry, z, jax.random.key(0),

@@ -6,6 +6,7 @@ import scipy.stats
 
 from gdm.data import images
 from gdm.data.dataset import Dataset, check
+from gdm.data.load import load_dataset
 from gdm.data.loader import Loader
 from gdm.data.split import DiskSplit
 from gdm.data.transforms import TRANSFORMS, apply_transforms
@@ -184,3 +185,19 @@ def test_every_transform_is_named_in_the_page_that_explains_them():
   lines = [line.strip() for line in (page.__doc__ or "").splitlines()]
   for name, transform in TRANSFORMS.items():
     assert any(line.startswith(f"{name}{':<' if transform.argument else ' '}") for line in lines)
+
+
+def test_stacked_images_are_three_of_the_split_and_labels_the_number_that_they_make():
+  plain, stacked = load_dataset("digits"), load_dataset("digits", transforms=("stack",))
+  assert stacked.spec.event == (8, 8, 3) and stacked.spec.num_classes == 1000 and stacked.name == "digits+stack"
+  for split in ("train", "test"):
+    before, after = (dataset.split(split).rows(slice(0, 50)) for dataset in (plain, stacked))
+    np.testing.assert_array_equal(after["x"][..., :1], before["x"])
+    np.testing.assert_array_equal(after["y"] // 100, before["y"])
+    everything = plain.split(split).rows(slice(0, plain.num_examples(split)))
+    for channel, digits in ((1, after["y"] // 10 % 10), (2, after["y"] % 10)):
+      for image, digit in zip(after["x"][..., channel], digits, strict=True):
+        same = (everything["x"][..., 0] == image).all(axis=(1, 2))
+        assert digit in everything["y"][same]
+  with pytest.raises(SpecError, match="images of one channel"):
+    load_dataset("digits", transforms=("stack", "stack"))
