@@ -149,6 +149,14 @@ class HasValidation(Protocol):
 
 
 @runtime_checkable
+class KeepsNewest(Protocol):
+  """Is validated by a number that is too coarse to choose among states of one run: the newest is kept as the best."""
+
+  @property
+  def keeps_newest(self) -> bool: ...
+
+
+@runtime_checkable
 class HasAnomalyScore(Protocol):
   """Has no likelihood, and can order examples by how unlike its data they are."""
 

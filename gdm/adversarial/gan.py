@@ -110,6 +110,10 @@ class GAN:
   def criterion(self) -> str:
     return "energy_score"
 
+  @property
+  def keeps_newest(self) -> bool:
+    return True  # the energy score's noise is more than what the last thousands of steps gain
+
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Return parameters of both networks, and the statistics of their normalizations.
 

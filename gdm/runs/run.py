@@ -15,7 +15,7 @@ from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
 from gdm.evaluation.criteria import evaluate_criteria
 from gdm.evaluation.likelihood import evaluate_likelihood
-from gdm.model import HasValidation, Model
+from gdm.model import HasValidation, KeepsNewest, Model
 from gdm.runs.events import Events
 from gdm.runs.load import require_same_data
 from gdm.runs.workdir import Workdir
@@ -161,8 +161,9 @@ class Run:
   def judge(self, found: Validation, state: TrainState, step: int) -> bool:
     """Log a validation; keeps the best state; true when patience is spent."""
     self._log(step, {f"valid/{name}": value for name, value in found.numbers.items()})
+    is_newest_best = isinstance(self.model, KeepsNewest) and self.model.keeps_newest
     self.progress.criterion, self.progress.validated = found.criterion, step
-    if self.progress.best_nats is None or found.rank > self.progress.best_nats:
+    if is_newest_best or self.progress.best_nats is None or found.rank > self.progress.best_nats:
       self._drop_old_bests()  # now, since after the save it would wait for it
       self.progress.best_nats, self.progress.best_step, self.progress.worse = found.rank, step, 0
       self._save_to(self.best, state, step)

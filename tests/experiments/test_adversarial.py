@@ -26,3 +26,8 @@ def test_latents_are_drawn_and_labels_changed(commands, workdir):
 def test_it_has_no_likelihood_and_says_where_to_look(commands, workdir):
   result = commands.run("evaluate", f"--workdir={workdir}")
   assert result.status == 2 and "experiments.quality" in result.err and result.err.count("\n") == 1
+
+
+def test_the_newest_state_is_the_best(workdir):
+  steps = [int(path.name) for path in (workdir / "best").iterdir() if path.name.isdecimal()]
+  assert max(steps) == 6  # older ones stay for checkpoints that go back to them
