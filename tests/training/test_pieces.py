@@ -1,6 +1,7 @@
 """Streams, meshes, optimizers: the small pieces of training."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 from gdm import mesh as meshes
+from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
+from gdm.model import Objective
 from gdm.runs import defaults
-from gdm.training.optimizer import OPTIMIZERS, make_optimizer, make_schedule
+from gdm.training.optimizer import OPTIMIZERS, make_optimizer, make_optimizers, make_schedule
 from gdm.training.state import init_state, optimizers_for
 from gdm.training.streams import stream_key
 
@@ -88,3 +91,37 @@ def test_every_optimizer_lowers_a_parabola(name):
 def test_bad_settings_are_named(changes, words):
   with pytest.raises(ConfigError, match=words):
     make_optimizer(_settings(**changes), 100)
+
+
+class TwoGroups:
+  """A model whose critic moves three times a step."""
+
+  spec = DataSpec((2,), None)
+  objectives = (Objective(("critic",), lambda *_: None, repeats=3), Objective(("generator",), lambda *_: None))
+
+  def init(self, key, batch):
+    raise NotImplementedError
+
+
+def test_groups_have_optimizers_of_their_own_scheduled_by_training_steps():
+  settings = _settings(name="sgd", schedule="linear", learning_rate=1.0)
+  settings = {**settings, "groups": {"critic": {"learning_rate": 2.0}}}
+  optimizers, ones = make_optimizers(settings, 4, TwoGroups()), jnp.ones(())
+  moved = {}
+  for group, num_updates in (("critic", 12), ("generator", 4)):
+    state, moved[group] = optimizers[group].init(ones), []
+    for _ in range(num_updates):
+      updates, state = optimizers[group].update(ones, state, ones)
+      moved[group].append(-float(updates))
+  np.testing.assert_allclose(moved["generator"], [1.0, 0.75, 0.5, 0.25])
+  np.testing.assert_allclose(moved["critic"], np.repeat([2.0, 1.5, 1.0, 0.5], 3))
+
+
+@pytest.mark.parametrize(("groups", "words"), [
+    ({"critc": {}}, "names 'critc'; did you mean 'critic'"),
+    ({"critic": {"rate": 1.0}}, "optimizer.groups.critic has 'rate'"),
+    ({"critic": {"learning_rate": -1.0}}, "learning_rate is -1.0"),
+])
+def test_what_is_wrong_with_a_group_is_named(groups, words):
+  with pytest.raises(ConfigError, match=words):
+    make_optimizers({**_settings(), "groups": groups}, 10, TwoGroups())
