@@ -96,8 +96,12 @@ CASES = {
     "vqvae": ("vqvae", {"num_codes": 3, "code_dims": 2, "encoder": {"widths": (4, 4), "num_blocks": 1},
                         "decoder": {"widths": (4, 4), "num_blocks": 1},
                         "prior": {"name": "made", "network": {"hidden": (4,)}}}, IMAGE),
+    "naive_bayes": ("naive_bayes", {}, dataclasses.replace(TERNARY, num_classes=2)),
+    "naive_bayes_density": ("naive_bayes", {}, dataclasses.replace(PLANE, num_classes=2)),
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),
 }
+NO_DENSITIES = {"autoencoder", "gan", "dcgan", "wgan", "wgan_gp", "conditional_gan", "logistic_regression",
+                "mlp_classifier", "cnn_classifier"}
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]
 EVERY = tuple(CASES)
 NOISY = ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")
@@ -235,7 +239,7 @@ def assert_mixes(parts, mixed, y=None):
 
 
 def test_every_registered_model_is_here():
-  assert {name for name, _, _ in CASES.values()} == set(MODELS) - {"autoencoder"}  # which is no density
+  assert {name for name, _, _ in CASES.values()} == set(MODELS) - NO_DENSITIES
 
 
 @pytest.mark.fast_cases("independent")

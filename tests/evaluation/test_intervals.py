@@ -130,7 +130,7 @@ def test_the_share_of_labels_is_covered_whatever_it_is(num):
   """By sums over all that can happen, and not by simulation."""
   def interval(hits):
     right = np.arange(num) < hits
-    return SplitClassification(np.zeros(num), right, np.ones(num)).accuracy.ci95
+    return SplitClassification(np.zeros(num), right, np.ones(num), np.zeros(num)).accuracy.ci95
 
   intervals = np.array([interval(hits) for hits in range(num + 1)])
   for share in (0.0, 0.001, 0.02, 0.3, 0.5, 0.77, 0.97, 0.999, 1.0):
