@@ -10,7 +10,11 @@ from configs.adversarial import shared
 
 # Momentum makes it unstable (arXiv:1701.07875, section 4).
 OPTIMIZER = {"optimizer": {"name": "rmsprop", "learning_rate": 5e-5}}
-OWN = {name: {"model": {"generator": shared.GENERATOR, "critic": shared.CRITIC}} for name in shared.IMAGES}
+OWN = {
+    # Perceptrons of four layers pass on next to nothing of weights below 0.01.
+    **{name: {"model": {"clip": 0.1}, "optimizer": {"learning_rate": 2e-3}} for name in shared.PLANE},
+    **{name: {"model": {"generator": shared.GENERATOR, "critic": shared.CRITIC}} for name in shared.IMAGES},
+}
 
 
 def get_config(variant: str = "grid") -> ml_collections.ConfigDict:
