@@ -1,6 +1,8 @@
 """Eight simulated devices, and shapes checked at run time, for all tests."""
 
+import gc
 import os
+import pathlib
 import pkgutil
 
 # Before the backend starts; jax.config.update would do, but subprocesses of a test must not inherit eight devices.
@@ -49,6 +51,26 @@ def pytest_collection_modifyitems(items):
 # The first example of a property compiles, which takes as long as the machine is busy.
 hypothesis.settings.register_profile("gdm", deadline=None)
 hypothesis.settings.load_profile("gdm")
+
+
+_since_looked = 0
+
+
+def pytest_runtest_teardown(item, nextitem):
+  """Drop compiled programs before their memory maps reach the kernel's limit, at which the process would crash.
+
+  A program compiled with optimization has hundreds of maps, and Linux allows 65,530 by default.
+  """
+  del item, nextitem
+  global _since_looked
+  _since_looked += 1
+  maps = pathlib.Path("/proc/self/maps")
+  if _since_looked < 3 or not maps.exists():
+    return
+  _since_looked = 0
+  if maps.read_bytes().count(b"\n") > 20_000:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
