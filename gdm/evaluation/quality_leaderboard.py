@@ -23,7 +23,7 @@ _KERNEL = "cubic"
 FLOOR = "data"  # what stands in place of a model
 
 
-class QualityRow(NamedTuple):
+class RankedSamples(NamedTuple):
   """Samples of a run, or in the last row of a table other data in their place.
 
   Attributes:
@@ -46,11 +46,11 @@ class QualityRow(NamedTuple):
     return self.measures.get("frechet")
 
 
-class QualityTable(NamedTuple):
+class QualityRanking(NamedTuple):
   """Comparable rows, the nearest to the data first; what data score is the last."""
 
   about: dict[str, Any]
-  rows: tuple[QualityRow, ...]
+  rows: tuple[RankedSamples, ...]
 
   @property
   def title(self) -> str:
@@ -91,7 +91,7 @@ _COLUMNS = (
 )
 
 
-def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[QualityTable]:
+def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> list[QualityRanking]:
   """Read every `quality_*.json` at and below `workdirs`, with the likelihood reports beside them.
 
   Args:
@@ -110,20 +110,20 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
     key = (report["split"], report["data_fingerprint"], report["num_data"], report["rows"][0]["num"], features["name"],
            features.get("step"), features.get("train_fingerprint"))
     abouts[key] = report
-    groups[key] += [QualityRow(runs[path.parent], report["model"], row, _measures(report, row["name"]),
+    groups[key] += [RankedSamples(runs[path.parent], report["model"], row, _measures(report, row["name"]),
                                _likelihood(path, report)) for row in report["rows"]]
   tables = []
   for key in sorted(groups, key=str):
     about = abouts[key]
-    floor = QualityRow("", FLOOR, about["floor"], _measures(about, about["floor"]["name"]))
+    floor = RankedSamples("", FLOOR, about["floor"], _measures(about, about["floor"]["name"]))
     has_frechet = all(row.frechet for row in groups[key])
     ranked = sorted(groups[key], key=lambda row, has=has_frechet: (
         row.frechet["value"] if has and row.frechet else row.samples["squared"][_KERNEL]["value"], row.run))
-    tables.append(QualityTable(about, (*ranked, floor)))
+    tables.append(QualityRanking(about, (*ranked, floor)))
   return tables
 
 
-def render(tables: Sequence[QualityTable], style: str = "text", width: int | None = None) -> str:
+def render(tables: Sequence[QualityRanking], style: str = "text", width: int | None = None) -> str:
   """Return the tables as `text` or `markdown`; see `gdm.evaluation.leaderboard_tables.render`."""
   checks.one_of("format", style, ("text", "markdown"))
   parts = []
