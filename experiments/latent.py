@@ -13,8 +13,8 @@ Says how many latents are active. Writes into the workdir, of images:
   traversals.png      with --traverse=N: the N latents that vary most, each from -3 to 3 deviations
 and of latents in the plane latent_map.png, coloured by label, and manifold.png, images at even quantiles of a normal.
 
-Of a model without an encoder, a GAN say, interpolations.png is between latents drawn from the prior, and labels.png, of
-a class-conditional one, a row per latent with every label (at most 20); what is of examples is refused.
+A model without an encoder, a GAN say, gets interpolations.png between latents drawn from the prior. A class-conditional
+one also gets labels.png: a row for each latent, a column for each label (at most 20). Flags about examples are refused.
 
 Of a model with discrete codes:
 

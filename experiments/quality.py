@@ -6,7 +6,7 @@
 
 Prints a table for each measure and writes them into `quality_<split>.json` of the workdir, and where there are several
 samplers `nfe.png`: distance against network evaluations; of images `neighbours.png`: samples beside their nearest
-training examples. docs/guides/quality.md says what each measure is and when not to trust it.
+training examples. docs/guides/quality.md defines each measure, and lists when it misleads.
 
 The first table has the unbiased squared maximum mean discrepancy from the split, times 1,000, with its 95 % interval.
 Differences from the reference come with their own interval, which is narrower than that of either number, since both
