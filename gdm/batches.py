@@ -130,7 +130,7 @@ def check_rows(spec: DataSpec, rows: Mapping[str, np.ndarray], where: str,
 
   Args:
     spec: the data.
-    rows: "x" [batch, *event], and "length", "y" where there are any.
+    rows: "x" [batch, *event], and "length", "y", "context" where there are any.
     where: what the rows are of, for the message.
     examples: their numbers, for the message; by default they count from 0.
   """
@@ -150,6 +150,19 @@ def check_rows(spec: DataSpec, rows: Mapping[str, np.ndarray], where: str,
     check_range(x, spec.levels, "levels", where, real, examples)
   if spec.num_classes is not None and "y" in rows:
     check_range(np.asarray(rows["y"]), spec.num_classes, "num_classes", f"{where}, labels", examples=examples)
+  if spec.context_dims:
+    _check_context(rows, spec.context_dims, where, examples)
+
+
+def _check_context(rows: Mapping[str, np.ndarray], dims: int, where: str,
+                   examples: Integer[np.ndarray, " batch"] | None) -> None:
+  if "context" not in rows:
+    raise DataError(f"{where} has no context, but spec.context_dims is {dims}; every split needs it.")
+  context = np.asarray(rows["context"])
+  if context.shape != (len(rows["x"]), dims):
+    raise DataError(f"{where}: the context has shape {context.shape}, but {len(rows['x'])} examples and "
+                    f"spec.context_dims make it {(len(rows['x']), dims)}.")
+  check_finite(context, f"{where}, context", examples=examples)
 
 
 def check_lengths(length: Integer[np.ndarray, " batch"], context: int, where: str,

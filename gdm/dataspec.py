@@ -24,6 +24,8 @@ class DataSpec:
     has_lengths: whether examples are sequences of different lengths, which batches have in their entry "length": it
       counts along the first axis of the event, and what lies beyond is padding and no data. A model that heeds lengths
       counts the real dimensions as its `num_dims`; any other refuses the spec.
+    context_dims: width of the real-valued condition that batches have in their entry "context", [batch, context_dims];
+      0 where there is none. Models that are not conditional leave it alone, as they do labels.
   """
 
   event: tuple[int, ...]
@@ -31,12 +33,15 @@ class DataSpec:
   num_classes: int | None = None
   blocks: tuple[tuple[int, ...], ...] = ()
   has_lengths: bool = False
+  context_dims: int = 0
 
   def __post_init__(self) -> None:
     if any(size < 1 for size in self.event):
       raise SpecError(f"spec.event is {self.event}; every size must be at least 1.")
     if self.levels is not None and self.levels < 2:
       raise SpecError(f"spec.levels is {self.levels}; discrete data needs at least 2 levels (None means continuous).")
+    if self.context_dims < 0:
+      raise SpecError(f"spec.context_dims is {self.context_dims}; it must be at least 1, or 0 for no context.")
     members = sorted(i for block in self.blocks for i in block)
     if self.blocks and (self.levels != 2 or members != list(range(self.num_dims))):
       raise SpecError(f"spec.blocks must partition the {self.num_dims} dimensions of binary data; levels is "

@@ -17,8 +17,8 @@ from gdm.dataspec import DataSpec
 from gdm.likelihood import LogLikelihood, LogNormalizer
 
 PyTree = Any
-# "x": [batch, *event]; "y": [batch, ...] labels; "length": [batch] of sequences; "mask": [batch], 1 for a real example,
-# in evaluation only (training batches are full).
+# "x": [batch, *event]; "y": [batch, ...] labels; "context": [batch, context_dims] a real-valued condition; "length":
+# [batch] of sequences; "mask": [batch], 1 for a real example, in evaluation only (training batches are full).
 Batch = Mapping[str, Array | np.ndarray]
 # Parameter group -> parameters: {"generator": ..., "critic": ...}; most models have the one group "model".
 Params = Mapping[str, PyTree]

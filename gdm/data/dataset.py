@@ -37,7 +37,8 @@ class Dataset:
     name: what the set is called in results; transforms that change the data are part of it.
     spec: the kind of one example, as served. It has lengths where a split has them.
     splits: "train", "valid", "test" (text has no "test"), each a mapping to "x" [N, *event], "y" [N] where there are
-      labels, "length" [N] for sequences. Plain mappings of arrays become splits in memory.
+      labels, "context" [N, context_dims] where there is a condition, "length" [N] for sequences. Plain mappings of
+      arrays become splits in memory.
     info: plain facts for a record: where it came from, by which rule it was split, by what it was standardized.
     log_prob: the true log density in nats, [N, *event] -> [N], where it is known (toy densities).
     modes: the parts of the true density, where it is a mixture whose modes can be counted.
@@ -119,7 +120,7 @@ def check(dataset: Dataset) -> None:
 
 
 def as_served(dataset: Dataset) -> Dataset:
-  """Return the set with "x" in the types that models are given: the smallest integers, or float32.
+  """Return the set in the types that models are given: "x" in the smallest integers or float32, "context" in float32.
 
   Sources hand on the values of their files, and transforms work on those; only here are they cast, and no cast changes
   data.
@@ -137,12 +138,13 @@ def as_served(dataset: Dataset) -> Dataset:
                     f"{MOST_LEVELS}: shift it, join values by the `quantize` transform, or save it as floating-point "
                     "numbers.")
   dtype = np.float32 if levels is None else smallest_dtype(levels)
-  if all(dataset.split(name)["x"].dtype == dtype for name in dataset.splits):
+  types = {"x": dtype, "context": np.float32} if dataset.spec.context_dims else {"x": dtype}
+  if all(dataset.split(name)[key].dtype == kind for name in dataset.splits for key, kind in types.items()):
     return dataset
 
   def cast(rows: Mapping[str, np.ndarray], examples: np.ndarray, epoch: int) -> Mapping[str, np.ndarray]:
     del examples, epoch
-    return {**rows, "x": rows["x"].astype(dtype)}
+    return {**rows, **{key: rows[key].astype(kind) for key, kind in types.items()}}
 
   splits = {name: dataset.split(name).map(cast) for name in dataset.splits}
   return dataclasses.replace(dataset, splits=splits)
@@ -184,8 +186,8 @@ def _show(index: tuple[int, ...]) -> str:
   return f"[{', '.join(map(str, index))}]"
 
 
-def column_moments(split: Split) -> tuple[np.ndarray, np.ndarray]:
-  """Mean and standard deviation of each dimension over the split, in float64, by two passes."""
-  mean = sum(rows["x"].astype(np.float64).sum(axis=0) for _, rows in chunks(split)) / split.num_examples
-  var = sum(((rows["x"] - mean) ** 2).sum(axis=0) for _, rows in chunks(split)) / split.num_examples
+def column_moments(split: Split, key: str = "x") -> tuple[np.ndarray, np.ndarray]:
+  """Mean and standard deviation of each dimension of "x", or "context", over the split, in float64, by two passes."""
+  mean = sum(rows[key].astype(np.float64).sum(axis=0) for _, rows in chunks(split)) / split.num_examples
+  var = sum(((rows[key] - mean) ** 2).sum(axis=0) for _, rows in chunks(split)) / split.num_examples
   return np.asarray(mean), np.sqrt(var)

@@ -15,6 +15,7 @@ With a question mark at its end ("standardize?") one is left out where it does n
                     MNIST: 1,000 modes)
   flatten           the event as one axis; lengths then count its dimensions
   standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
+  standardize_context the same of a real-valued context, whatever kind the data are
   blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
                     other data pass unchanged
 """
@@ -161,6 +162,25 @@ def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
                      log_prob=true_log_prob and (lambda x: true_log_prob(x * std + mean) + log_det), modes=modes)
 
 
+def standardize_context(dataset: Dataset, argument: int, seed: int) -> Dataset:
+  del argument, seed
+  if not dataset.spec.context_dims:
+    raise SpecError(f"standardize_context needs a context, but {dataset.name} has none (spec.context_dims is 0); leave "
+                    "it out.")
+  mean, std = column_moments(dataset.split("train"), "context")
+  if len(constant := np.flatnonzero(std <= MOST_ROUNDING * np.abs(mean))):
+    raise DataError(f"standardize_context: dimension {constant[0]} of the context of {dataset.name} is constant in the "
+                    "training split; leave it out of the context, it says nothing.")
+
+  def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
+    del examples, epoch
+    return {**rows, "context": ((rows["context"] - mean) / std).astype(np.float32)}
+
+  facts = {"mean": mean.tolist(), "std": std.tolist()}
+  splits = {name: dataset.split(name).map(op) for name in dataset.splits}
+  return dataclasses.replace(dataset, splits=splits, info={**dataset.info, "standardize_context": facts})
+
+
 def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
   """Return the data stays as it is; only `spec.blocks` is new, and only for binary data. See gdm/data/blocks.py."""
   del argument, seed
@@ -189,6 +209,7 @@ TRANSFORMS: dict[str, Transform] = {
     "stack": Transform(stack),
     "flatten": Transform(flatten),
     "standardize": Transform(standardize),
+    "standardize_context": Transform(standardize_context),
     "blocks": Transform(blocks),
 }
 
