@@ -28,26 +28,23 @@ from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
 from gdm.model import HasSimulatedBracket, HasUnnormalized
 from gdm.precision import highest_precision
-from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir, write_json
+from gdm.runs.trained import TrainedRun
+from gdm.runs.workdir import write_json
 from gdm.training.streams import stream_key
 from gdm.visualization.bracket import save_bracket
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _TEMPERATURES = flags.DEFINE_list("temperatures", ["30", "100", "300", "1000"], "Numbers of steps, rising.")
 _NUM = flags.DEFINE_integer("num", 100, "Of latent-variable models: how many examples to simulate.")
-cli.define_overrides("evaluation", "data")
+cli.define_run("evaluation", "data")
 
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   numbers = _numbers(_TEMPERATURES.value)
-  workdir = Workdir(cli.require_flag("workdir"))
-  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  run = cli.open_run()
   if isinstance(run.model, HasSimulatedBracket):
-    _simulated(run, run.model, workdir, numbers)
+    _simulated(run, run.model, numbers)
     return
   mesh, split, settings = meshes.make_mesh(), _SPLIT.value, run.config.evaluation
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
@@ -67,11 +64,11 @@ def main(argv: Sequence[str]) -> None:
     found = evaluate_likelihood(run.model, params, carry, batches(), key=key, mesh=mesh)
     exact = found.nats_mean if found.kind is Kind.EXACT else None  # a grid may be too coarse
     print(f"{found.kind}: {found.nats_mean:.4f} nats")
-  write_json(workdir.path / "bracket.json", {
+  write_json(run.folder / "bracket.json", {
       "model": run.config.model.name, "dataset": run.dataset.name, "split": split, "step": run.step,
       "data_fingerprint": run.dataset.fingerprint(split), "parameters": run.parameters,
       "num_samples": settings.num_samples, "exact": exact, "points": [bracket.to_json() for bracket in brackets]})
-  save_bracket(workdir.path / "bracket.png", numbers,
+  save_bracket(run.folder / "bracket.png", numbers,
                np.array([bracket.pessimistic.nats_mean for bracket in brackets]),
                np.array([bracket.optimistic.nats_mean for bracket in brackets]),
                np.array([bracket.optimistic.normalizer_halves for bracket in brackets]).T,
@@ -79,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
                title=f"{run.config.model.name} on {run.dataset.name}, {split}")
 
 
-def _simulated(run: TrainedRun, model: HasSimulatedBracket, workdir: Workdir, numbers: list[int]) -> None:
+def _simulated(run: TrainedRun, model: HasSimulatedBracket, numbers: list[int]) -> None:
   """Bracket log p of examples that the model draws; the same ones for every number of temperatures."""
   if _NUM.value < 2:
     raise ConfigError(f"--num is {_NUM.value}; it must be at least 2.")
@@ -92,10 +89,10 @@ def _simulated(run: TrainedRun, model: HasSimulatedBracket, workdir: Workdir, nu
     width, half = float((upper - lower).mean()), mean_half(upper - lower) or 0.0
     print(f"{number} temperatures: log p between {lower.mean():.4f} and {upper.mean():.4f} nats, "
           f"{plus_minus(width, Interval.around(width, half, half))} (95 %) apart, over {_NUM.value} simulated examples")
-  write_json(workdir.path / "bracket.json", {
+  write_json(run.folder / "bracket.json", {
       "model": run.config.model.name, "dataset": run.dataset.name, "split": "simulated", "step": run.step,
       "parameters": run.parameters, "num_examples": _NUM.value, "points": points})
-  save_bracket(workdir.path / "bracket.png", numbers, np.array([point["lower_nats"] for point in points]),
+  save_bracket(run.folder / "bracket.png", numbers, np.array([point["lower_nats"] for point in points]),
                np.array([point["upper_nats"] for point in points]), np.zeros((2, len(points))), has_upper_end=True,
                exact=None, title=f"{run.config.model.name} on its own samples ({run.dataset.name})",
                names=("annealed to the posterior: a lower bound of log p",

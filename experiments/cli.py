@@ -22,6 +22,7 @@ from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, ended
 from gdm.runs.overrides import check_overrides, chosen_names
+from gdm.runs.trained import TrainedRun
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
 # folder in the place of a file.
@@ -109,6 +110,32 @@ def require_flag(name: str):
 def require_path(name: str) -> Path:
   """Return the path that a flag names. Raise ConfigError where it is missing, or no path of this machine."""
   return local_path(require_flag(name), f"--{name}")
+
+
+def define_run(*sections: str, with_data: bool = False) -> None:
+  """Define the flags of a command that works on a trained run.
+
+  Args:
+    sections: of the recorded config whose fields it may override.
+    with_data: whether it may be done on other data.
+  """
+  flags.DEFINE_string("workdir", None, "Folder of a trained run, or a file that experiments.export wrote.")
+  flags.DEFINE_string("checkpoint", "best", "Of a folder: best (by validation), last, or a step.")
+  if with_data:
+    flags.DEFINE_string("data", None, "Other data than those of the run, as npz:new.npz; they get its transforms.")
+  define_overrides(*sections)
+
+
+def open_run(more: dict | None = None) -> TrainedRun:
+  """Return the run that --workdir and --checkpoint name, with the fields of the command line, and these, set."""
+  from gdm import load  # here, so that a wrong flag is told at once
+
+  fields = {**overrides(), **(more or {})}
+  if "data" in flags.FLAGS and flags.FLAGS.data:
+    fields |= {"data.name": flags.FLAGS.data, "data.path": ""}
+  run = load(require_path("workdir"), flags.FLAGS.checkpoint, fields)
+  run.folder.mkdir(parents=True, exist_ok=True)  # beside an exported file there is none yet
+  return run
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
   require_free(workdir, "product", paths)
   runs = load_runs(paths)
   require_same_spec(paths, runs)
-  spec, components = runs[0].dataset.spec, tuple(run.model for run in runs)
+  spec, components = runs[0].spec, tuple(run.model for run in runs)
   first = Product(spec, components=components, weights=weights).parts[0]
   require_unseen(paths, runs)
   settings = {field: getattr(first, field) for field in ANNEALING}
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
   config = composed_config(runs, {"name": "product", "weights": weights, **settings})
   config.sampling = {field: value for field, value in config.sampling.items() if field != "start"}  # it has no chains
   if write_run(workdir, config, runs, model, params, carry):
-    draw_model(workdir, load_run(workdir, {}, dataset=runs[0].dataset))
+    draw_model(load_run(workdir, {}, dataset=runs[0].dataset))
   else:
     print(f"{workdir.path} is finished already.")
   for path, weight in zip(paths, weights, strict=True):

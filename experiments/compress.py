@@ -32,26 +32,23 @@ from gdm.evaluation.report import Report, write_report
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.paths import write_whole
 from gdm.runs import codecs
-from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _OUT = flags.DEFINE_string("out", None, "The file to write; one of an earlier compress is overwritten.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _VERIFY = flags.DEFINE_boolean("verify", True, "Decode before anything is written, and compare.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Draws of the latents of each example, of models that have any.")
 _COMPARE = flags.DEFINE_boolean("compare", False, "Say what general-purpose formats make of the same examples.")
-cli.define_overrides("evaluation", "data")
+cli.define_run("evaluation", "data", with_data=True)
 
 _DRAWS = 10  # that a bound is averaged over
 
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  workdir, out = Workdir(cli.require_flag("workdir")), cli.require_path("out")
+  out = cli.require_path("out")
   _require_place(out)
-  run, split = load_run(workdir, cli.overrides(), _CHECKPOINT.value), _SPLIT.value
+  run, split = cli.open_run(), _SPLIT.value
   way = way_of(run.model, _NUM_SAMPLES.value)  # before anything is computed
   rows = run.dataset.split(split).rows(slice(None))
   examples = Examples(np.asarray(rows["x"]), rows.get("length"))
@@ -62,9 +59,9 @@ def main(argv: Sequence[str]) -> None:
                  verify=_VERIFY.value)
   report = _report(run, split, claimed, coded)
   if _COMPARE.value:
-    report["others"] = codecs.coded_sizes(examples, run.dataset.spec)
+    report["others"] = codecs.coded_sizes(examples, run.spec)
   write_whole(out, lambda file: file.write(coded.to_bytes()))
-  write_report(workdir.path / f"coded_{split}.json", report)
+  write_report(run.folder / f"coded_{split}.json", report)
   print("\n".join(_lines(report, out)))
 
 

@@ -18,6 +18,7 @@ devices, of several processes too.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,27 +37,23 @@ from gdm.evaluation.report import build_report, one_line, recording_report, writ
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
-from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
 from gdm.visualization.calibration import save_calibration
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
-cli.define_overrides("evaluation", "data")
+cli.define_run("evaluation", "data", with_data=True)
 
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  workdir = Workdir(cli.require_flag("workdir"))
   hosts.join()
-  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  run = cli.open_run()
   settings, split, mesh = run.config.evaluation, _SPLIT.value, meshes.make_mesh()
-  # Beside the numbers by the likelihood that the run was validated with, not over them.
-  trained_with = workdir.read_config().evaluation.likelihood
-  way = "" if settings.likelihood == trained_with else "_" + settings.likelihood.partition(",")[0]
+  # Beside the numbers of the run's own data by the likelihood that it was validated with, not over them.
+  place = split if run.has_own(split) else f"{split}_on_{re.sub(r'[^A-Za-z0-9.-]+', '_', run.dataset.name)}"
+  way = "" if settings.likelihood == run.likelihood else "_" + settings.likelihood.partition(",")[0]
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
 
   def batches() -> Iterator[HostBatch]:
@@ -79,34 +76,37 @@ def main(argv: Sequence[str]) -> None:
       told = evaluate_labels(model, params, carry, batches(), num_examples=run.dataset.num_examples(split), mesh=mesh)
       labels = told.summary
       if jax.process_index() == 0:
-        _draw_calibration(workdir, run, split, told)
+        _draw_calibration(run, split, place, told)
     if jax.process_index() == 0:
-      _report(workdir, run, split, likelihood, name, labels, recording and recording_report(recording, cells))
+      _report(run, split, likelihood, name, labels, recording and recording_report(recording, cells))
     return likelihood
 
   if isinstance(run.model, HasLabelProbs) and not isinstance(run.model, HasLogLikelihood | HasUnnormalized):
     labels = evaluate_labels(run.model, params, carry, batches(), num_examples=run.dataset.num_examples(split),
                              mesh=mesh)
     if jax.process_index() == 0:
-      _report_labels(workdir, run, split, labels)
-      _draw_calibration(workdir, run, split, labels)
+      _report_labels(run, split, place, labels)
+      _draw_calibration(run, split, place, labels)
     return
 
-  if score(run.model, f"{split}{way}").given == ("y",):
-    prior = log_label_prior(run.dataset.splits["train"]["y"][:], run.dataset.spec.num_classes or 0)
-    score(OverLabels(run.model, prior), f"{split}{way}_over_labels")
+  if score(run.model, f"{place}{way}").given == ("y",):
+    prior = log_label_prior(run.train_labels, run.spec.num_classes or 0)
+    score(OverLabels(run.model, prior), f"{place}{way}_over_labels")
 
 
 def _recording(run: TrainedRun) -> Recording | None:
   """Return how the training split was recorded, where densities of it have no upper bound."""
-  spec, train = run.dataset.spec, run.dataset.split("train")
-  if spec.is_discrete or spec.has_lengths or not train.in_memory:
+  spec = run.spec
+  if spec.is_discrete or not run.has_own("train"):
+    return None
+  train = run.dataset.split("train")
+  if spec.has_lengths or not train.in_memory:
     return None
   found = Recording.of(train["x"])
   return found if found.is_unbounded else None
 
 
-def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
+def _report(run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
             labels: Mapping[str, Any] | None, recording: Mapping[str, Any] | None) -> None:
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
@@ -117,13 +117,13 @@ def _report(workdir: Workdir, run: TrainedRun, split: str, likelihood: SplitLike
       units=run.dataset.units.get(split), labels=labels, recording=recording)
   if run.config.searched:  # settings were chosen on the validation split before training
     report["search"] = run.config.searched.to_dict()
-  path = workdir.path / f"likelihood_{name}.json"
+  path = run.folder / f"likelihood_{name}.json"
   write_scores(scores_path(path), likelihood)
   write_report(path, report)
   print(one_line(report))
 
 
-def _report_labels(workdir: Workdir, run: TrainedRun, split: str, labels: SplitClassification) -> None:
+def _report_labels(run: TrainedRun, split: str, place: str, labels: SplitClassification) -> None:
   """Write and print how well a model without p(x) tells labels."""
   report = build_label_report(
       labels, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
@@ -132,12 +132,12 @@ def _report_labels(workdir: Workdir, run: TrainedRun, split: str, labels: SplitC
       evaluation=run.config.evaluation.to_dict())
   if run.config.searched:
     report["search"] = run.config.searched.to_dict()
-  write_report(workdir.path / f"labels_{split}.json", report)
+  write_report(run.folder / f"labels_{place}.json", report)
   print(label_line(report))
 
 
-def _draw_calibration(workdir: Workdir, run: TrainedRun, split: str, labels: SplitClassification) -> None:
-  save_calibration(workdir.path / f"calibration_{split}.png", *labels.bins,
+def _draw_calibration(run: TrainedRun, split: str, place: str, labels: SplitClassification) -> None:
+  save_calibration(run.folder / f"calibration_{place}.png", *labels.bins,
                    title=f"{run.config.model.name} · {run.dataset.name} · {split}")
 
 

@@ -32,11 +32,9 @@ from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.inference.generation import TokenChoice
 from gdm.model import HasGenerate
 from gdm.runs.continuation import Continuation, continue_prompts, require_generator
-from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir, write_json
+from gdm.runs.trained import TrainedRun
+from gdm.runs.workdir import write_json
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "How the text begins; may be given several times.")
 _PROMPT_FILE = flags.DEFINE_string("prompt_file", None, "A file that the text, or the sound, begins with.")
 _NUM = flags.DEFINE_integer("num", 4, "How many continuations of each prompt.")
@@ -48,7 +46,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Another seed draws other texts.")
 _PROBS = flags.DEFINE_boolean("probs", False, "Tell the log-probability of each drawn token.")
 _ALTERNATIVES = flags.DEFINE_integer("alternatives", 0, "Tell so many likeliest tokens at each place.")
 _OUT = flags.DEFINE_string("out", None, "JSON file of texts, or folder of WAV files.")
-cli.define_overrides("data", "evaluation")
+cli.define_run("data", "evaluation")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -60,27 +58,26 @@ def main(argv: Sequence[str]) -> None:
   if _PROMPT.value and _PROMPT_FILE.value:
     raise ConfigError("--prompt and --prompt_file are both given; give one of them.")
   TokenChoice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong with them before anything is loaded
-  workdir = Workdir(cli.require_flag("workdir"))
   for name in ("out", "prompt_file"):
     if flags.FLAGS[name].value:
       cli.require_path(name)  # before the run is loaded
-  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
-  model = require_generator(run.config.model.name, run.model, run.dataset)
-  if run.dataset.tokenizer is not None:
-    _generate_text(workdir, run, model, run.dataset.tokenizer)
-  elif run.dataset.sample_rate is not None:
-    _generate_sound(workdir, run, model, run.dataset.sample_rate)
+  run = cli.open_run()
+  model = require_generator(run.config.model.name, run.model, run.data)
+  if run.data.tokenizer is not None:
+    _generate_text(run, model, run.data.tokenizer)
+  elif run.data.sample_rate is not None:
+    _generate_sound(run, model, run.data.sample_rate)
 
 
-def _generate_text(workdir: Workdir, run: TrainedRun, model: HasGenerate, tokenizer: Tokenizer) -> None:
+def _generate_text(run: TrainedRun, model: HasGenerate, tokenizer: Tokenizer) -> None:
   found = _continue(run, model, _text_prompts(tokenizer), eos=tokenizer.end)
   for number, item in enumerate(found, start=1):
     print(f"--- {number} of {len(found)}{', ended' if item.ended else ''} ---")
     print(tokenizer.decode(item.prompt + item.drawn))
   if _OUT.value or _PROBS.value or _ALTERNATIVES.value:
-    path = cli.require_path("out") if _OUT.value else workdir.path / "generated.json"
+    path = cli.require_path("out") if _OUT.value else run.folder / "generated.json"
     write_json(path, {
-        "model": run.config.model.name, "dataset": run.dataset.name, "step": run.step, "seed": _SEED.value,
+        "model": run.config.model.name, "dataset": run.data.name, "step": run.step, "seed": _SEED.value,
         "temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value,
         "texts": [_described(item, tokenizer) for item in found]})
     print(f"--- written to {path} ---")
@@ -120,12 +117,12 @@ def _described(item: Continuation, tokenizer: Tokenizer) -> dict[str, Any]:
           "ended": item.ended, **({"tokens": tokens} if item.log_probs else {})}
 
 
-def _generate_sound(workdir: Workdir, run: TrainedRun, model: HasGenerate, rate: int) -> None:
+def _generate_sound(run: TrainedRun, model: HasGenerate, rate: int) -> None:
   if _PROBS.value or _ALTERNATIVES.value or _PROMPT.value:
-    raise ConfigError(f"--prompt, --probs and --alternatives are for text, but {run.dataset.name} is sound; it takes "
+    raise ConfigError(f"--prompt, --probs and --alternatives are for text, but {run.data.name} is sound; it takes "
                       "--prompt_file=FILE.wav.")
   found = _continue(run, model, [_sound_prompt(rate)], eos=None)
-  folder = cli.require_path("out") if _OUT.value else workdir.path / "generated"
+  folder = cli.require_path("out") if _OUT.value else run.folder / "generated"
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -152,7 +149,7 @@ def _continue(run: TrainedRun, model: HasGenerate, prompts: list[np.ndarray], eo
   """`--num` continuations of each prompt, by the flags."""
   return continue_prompts(
       model, run.params, jax.random.key(_SEED.value), [prompt for prompt in prompts for _ in range(_NUM.value)],
-      _LENGTH.value, run.dataset.spec.require_discrete(run.config.model.name), eos,
+      _LENGTH.value, run.spec.require_discrete(run.config.model.name), eos,
       run.config.evaluation.batch_size, temperature=_TEMPERATURE.value,
       top_k=_TOP_K.value, top_p=_TOP_P.value, with_log_probs=_PROBS.value or _ALTERNATIVES.value > 0,
       num_alternatives=_ALTERNATIVES.value)

@@ -38,14 +38,11 @@ from gdm.model import HasCodes
 from gdm.paths import write_whole
 from gdm.runs.codes import decode_codes, write_codes
 from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
-from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 from gdm.visualization.images import save_grid, save_side_by_side
 from gdm.visualization.latents import save_map
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _PAIRS = flags.DEFINE_integer("pairs", 8, "How many pairs of images to go between.")
 _STEPS = flags.DEFINE_integer("steps", 9, "Images from one end to the other, both included.")
 _PATH = flags.DEFINE_string("path", "circle", "circle or line: the way between two latents.")
@@ -56,7 +53,7 @@ _STRENGTHS = flags.DEFINE_string("strengths", "-1,0,1,2", "How many times the di
 _CODES = flags.DEFINE_string("codes", None, "Of a model with codes: the .npz file to write those of all splits to.")
 _DECODE = flags.DEFINE_string("decode", None, "Of a model with codes: an .npz file whose array x holds codes.")
 _TRAVERSE = flags.DEFINE_integer("traverse", 0, "How many latents to traverse, those that vary most first.")
-cli.define_overrides("data", "evaluation")
+cli.define_run("data", "evaluation", with_data=True)
 
 MOST = 10_000  # examples whose latents are looked at for activity, maps and directions
 MOST_LABELS = 20
@@ -71,17 +68,16 @@ def main(argv: Sequence[str]) -> None:
   if _PATH.value not in PATHS:
     raise ConfigError(f"--path is {_PATH.value!r}; it must be circle or line.")
   triples, strengths = [_triple(text) for text in _ARITHMETIC.value], _numbers(_STRENGTHS.value)
-  folder = Workdir(cli.require_flag("workdir"))
-  run = load_run(folder, cli.overrides(), _CHECKPOINT.value)
+  run = cli.open_run()
   if isinstance(run.model, HasCodes):
-    _of_codes(run, folder)
+    _of_codes(run)
     return
   for name, value in (("codes", _CODES.value), ("decode", _DECODE.value)):
     if value is not None:
       raise ConfigError(f"--{name} is {value}, but {run.config.model.name} has no discrete codes; name a run of vqvae.")
   latents, num = Latents(run), run.dataset.num_examples(_SPLIT.value)
   if not latents.has_encoder:
-    _of_prior(run, folder, latents)
+    _of_prior(run, latents)
     return
   for triple in triples:
     if not 0 <= min(triple) <= max(triple) < num:
@@ -89,48 +85,48 @@ def main(argv: Sequence[str]) -> None:
   many = latents.encode(_SPLIT.value, sample_examples(num, MOST))
   written = []
   if many.z.ndim == 2 and many.z.shape[1] == 2:
-    save_map(folder.path / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.dataset.name}")
+    save_map(run.run.folder / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.data.name}")
     written.append("latent_map.png")
-  if run.dataset.spec.is_image:
-    written += _pictures(folder.path, run, latents, many, triples, strengths)
+  if run.spec.is_image:
+    written += _pictures(run.folder, run, latents, many, triples, strengths)
   elif not written:
-    raise ConfigError(f"experiments.latent shows images, and latents in the plane, but {run.dataset.name} has events "
-                      f"{run.dataset.spec.event}.")
+    raise ConfigError(f"experiments.latent shows images, and latents in the plane, but {run.data.name} has events "
+                      f"{run.spec.event}.")
   print(f"{num_active(many.z)} of {many.z[0].size} latents vary over the {_SPLIT.value} split.")
-  print(f"{', '.join(written)} in {folder.path}")
+  print(f"{', '.join(written)} in {run.folder}")
 
 
-def _of_codes(run: TrainedRun, folder: Workdir) -> None:
+def _of_codes(run: TrainedRun) -> None:
   """Write what there is of a model with discrete codes."""
-  levels, written = run.dataset.spec.levels, []
+  levels, written = run.spec.levels, []
   if _CODES.value is not None:
     shapes = write_codes(run, Path(_CODES.value))
     print(", ".join(f"{split} {'x'.join(map(str, shape))}" for split, shape in shapes.items()) + f" in {_CODES.value}")
   if _DECODE.value is not None:
     x = decode_codes(run, _codes_in(Path(_DECODE.value)))
-    write_whole(folder.path / "decoded.npz", lambda file: np.savez_compressed(file, allow_pickle=False, x=x))
+    write_whole(run.run.folder / "decoded.npz", lambda file: np.savez_compressed(file, allow_pickle=False, x=x))
     written.append("decoded.npz")
-    if run.dataset.spec.is_image:
-      save_grid(folder.path / "decoded.png", _shown(x[:64], levels), levels=None)
+    if run.spec.is_image:
+      save_grid(run.run.folder / "decoded.png", _shown(x[:64], levels), levels=None)
       written.append("decoded.png")
-  if run.dataset.spec.is_image:
+  if run.spec.is_image:
     examples = np.linspace(0, run.dataset.num_examples(_SPLIT.value) - 1, 2 * _PAIRS.value).astype(int)
     found = Latents(run).encode(_SPLIT.value, examples)
-    save_side_by_side(folder.path / "reconstructions.png", {
+    save_side_by_side(run.run.folder / "reconstructions.png", {
         "data": _shown(found.x, levels), "reconstructions": _shown(decode_codes(run, found.z), levels)}, levels=None)
     written.append("reconstructions.png")
   if written:
-    print(f"{', '.join(written)} in {folder.path}")
+    print(f"{', '.join(written)} in {run.folder}")
 
 
-def _of_prior(run: TrainedRun, folder: Workdir, latents: Latents) -> None:
+def _of_prior(run: TrainedRun, latents: Latents) -> None:
   """Write what there is of a model that can draw latents, and not infer them."""
-  name, spec = run.config.model.name, run.dataset.spec
+  name, spec = run.config.model.name, run.spec
   for flag in (_ARITHMETIC, _ATTRIBUTE, _WITHOUT, _TRAVERSE):
     if flag.value != flag.default:
       raise ConfigError(f"--{flag.name} is of the latents of examples, which {name} cannot infer; leave it out.")
   if not spec.is_image:
-    raise ConfigError(f"experiments.latent shows images, but {run.dataset.name} has events {spec.event}.")
+    raise ConfigError(f"experiments.latent shows images, but {run.data.name} has events {spec.event}.")
   pairs, classes = _PAIRS.value, min(spec.num_classes or 0, MOST_LABELS)
   z, shares = latents.from_prior(2 * pairs), np.linspace(0.0, 1.0, _STEPS.value).tolist()
   labels = np.arange(pairs) % classes if latents.is_conditional else None
@@ -138,8 +134,8 @@ def _of_prior(run: TrainedRun, folder: Workdir, latents: Latents) -> None:
                                  for share in shares]}
   if latents.is_conditional:
     pictures["labels"] = [latents.decode(z[:pairs], np.full(pairs, label)) for label in range(classes)]
-  _save_columns(folder.path, pictures, spec.levels)
-  print(f"{', '.join(f'{picture}.png' for picture in pictures)} in {folder.path}")
+  _save_columns(run.folder, pictures, spec.levels)
+  print(f"{', '.join(f'{picture}.png' for picture in pictures)} in {run.folder}")
 
 
 def _codes_in(path: Path) -> np.ndarray:
@@ -154,7 +150,7 @@ def _codes_in(path: Path) -> np.ndarray:
 def _pictures(path: Path, run: TrainedRun, latents: Latents, many: Encoded, triples: list[tuple[int, int, int]],
               strengths: list[float]) -> list[str]:
   """Write the pictures of images; return their names."""
-  num, levels, pictures = run.dataset.num_examples(_SPLIT.value), run.dataset.spec.levels, {}
+  num, levels, pictures = run.dataset.num_examples(_SPLIT.value), run.spec.levels, {}
   ends = latents.encode(_SPLIT.value, np.linspace(0, num - 1, min(2 * _PAIRS.value, num - num % 2)).astype(int))
   save_side_by_side(path / "reconstructions.png", {
       "data": _shown(ends.x, levels), "reconstructions": _shown(latents.decode(ends.z, ends.y), levels)}, levels=None)

@@ -21,7 +21,7 @@ from gdm.errors import ConfigError, nearest
 from gdm.evaluation.intervals import brackets
 from gdm.evaluation.outliers import MADE_OF_DATA, patches, separation
 from gdm.evaluation.ranking import scores
-from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.load import load_run
 from gdm.runs.plotting import save_panels
 from gdm.runs.workdir import Workdir, write_json
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
       "model": run.config.model.name, "dataset": run.dataset.name, "step": run.step, "parameters": run.parameters,
       "seed": _SEED.value, "num_examples": len(own), "against": {name: each._asdict() for name, each in found.items()}})
   shown = np.linspace(0, len(inside) - 1, SHOWN).astype(int)
-  save_panels(workdir, "outliers", run.dataset, {name: x[shown] for name, x in others.items()})
+  save_panels(run, "outliers", {name: x[shown] for name, x in others.items()})
 
 
 def _other(run: TrainedRun, name: str, inside: np.ndarray) -> np.ndarray:

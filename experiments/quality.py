@@ -29,14 +29,10 @@ from experiments import cli
 from gdm.evaluation.quality import table, write_quality
 from gdm.runs.comparison import DEFAULT_SAMPLERS, choose, compare
 from gdm.runs.labels import Labeler
-from gdm.runs.load import load_run
 from gdm.runs.measures import choose_measures, measure
 from gdm.runs.plotting import draw_neighbours, draw_nfe
-from gdm.runs.workdir import Workdir
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _NUM = flags.DEFINE_integer("num", 5000, "Samples to draw by each sampler.")
 _SAMPLERS = flags.DEFINE_string("samplers", "", f"<sampler>:<steps>, separated by commas; {DEFAULT_SAMPLERS} by "
                                 "default, for models that have samplers.")
@@ -47,13 +43,12 @@ _FEATURES = flags.DEFINE_string("features", "pixels", "pixels, the folder of a t
 _CLASSIFIER = flags.DEFINE_string("classifier", "", "Folder of a trained run that tells labels.")
 _MEASURES = flags.DEFINE_string("measures", "", "Which to take beside kernel distances, separated by commas: frechet, "
                                 "manifolds, modes, labels, memorization; by default all that can be.")
-cli.define_overrides("sampling", "data", "evaluation")
+cli.define_run("sampling", "data", "evaluation")
 
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
-  workdir = Workdir(cli.require_flag("workdir"))
-  run = load_run(workdir, cli.overrides(), _CHECKPOINT.value)
+  run = cli.open_run()
   measures = choose_measures(_MEASURES.value, run, bool(_CLASSIFIER.value))
   labeler = Labeler(_CLASSIFIER.value, run) if _CLASSIFIER.value else None
   choices, reference = choose(run, _SAMPLERS.value, _REFERENCE.value)
@@ -61,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
   found = compare(run, _SPLIT.value, _NUM.value, choices, reference, tell, _FEATURES.value)
   further = measure(run, found, measures, labeler)
   name = f"quality_{_SPLIT.value}.json"
-  write_quality(workdir.path / name, found.about, found.rows, found.floor, found.reference,
+  write_quality(run.folder / name, found.about, found.rows, found.floor, found.reference,
                 {each.name: each.contents for each in further.tables})
   about = found.about
   print(f"{about['model']} on {about['dataset']} · {_SPLIT.value} · {about['num_data']:,} examples, {_NUM.value:,} "
@@ -71,14 +66,14 @@ def main(argv: Sequence[str]) -> None:
     if each.text:
       print(f"\n{each.text}")
   written = [name]
-  if draw_nfe(workdir, found):
+  if draw_nfe(run, found):
     written.append("nfe.png")
-  if further.neighbours and draw_neighbours(workdir, run, next(iter(found.samples.values())).x, further.neighbours):
+  if further.neighbours and draw_neighbours(run, next(iter(found.samples.values())).x, further.neighbours):
     written.append("neighbours.png")
   features = about["features"]
   print(f"\nfeatures: {features['name']} ({features['dims']:,} numbers); fingerprint of the data: "
         f"{about['data_fingerprint']}")
-  print(f"{' and '.join(written)} in {workdir.path}")
+  print(f"{' and '.join(written)} in {run.folder}")
 
 
 if __name__ == "__main__":

@@ -20,22 +20,19 @@ from experiments import cli
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
-from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
-from gdm.runs.sampling import annealing_options, draw, in_batches, mixing
-from gdm.runs.workdir import Workdir
+from gdm.runs.sampling import annealing_options, complete, draw, in_batches, mixing
+from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 _NUM = flags.DEFINE_integer("num", None, "How many to draw; sampling.num of the config by default.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation), last, or a step.")
 _COMPLETE = flags.DEFINE_boolean("complete", False, "Fill in test examples instead of drawing from nothing.")
 _KNOWN = flags.DEFINE_float("known", 0.5, "With --complete: the share of an example, from its start, that is kept.")
 _DENOISE = flags.DEFINE_float("denoise", 0.0, "Deviation, in the data's units, of Gaussian noise that is added to test "
                               "examples and taken off again; 0 for none.")
 _FRAMES = flags.DEFINE_integer("frames", 0, "How many states on the way from noise to samples to show, the samples "
                                "included; 0 for none.")
-cli.define_overrides("sampling", "data", "evaluation")
+cli.define_run("sampling", "data", "evaluation", with_data=True)
 
 Arrays = dict[str, np.ndarray]
 
@@ -53,26 +50,25 @@ def main(argv: Sequence[str]) -> None:
   if (_FRAMES.value > 0) + _COMPLETE.value + (_DENOISE.value > 0) > 1:
     raise ConfigError(f"--frames is {_FRAMES.value}, --complete {_COMPLETE.value} and --denoise {_DENOISE.value}; only "
                       "one of them can be asked for at a time.")
-  workdir = Workdir(cli.require_flag("workdir"))
   num = {} if _NUM.value is None else {"sampling.num": _NUM.value}
-  run = load_run(workdir, {**cli.overrides(), **num}, _CHECKPOINT.value)
+  run = cli.open_run(num)
   name, make = ("completions", _complete) if _COMPLETE.value else (
       ("denoised", _denoise) if _DENOISE.value else ("samples", _sample))
   arrays, panels = make(run)
-  write_whole(workdir.path / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-  save_panels(workdir, name, run.dataset, panels)
-  print(f"{len(arrays['x'])} {name} in {workdir.path / name}.npz"
-        + (f" and {name}.png" if run.dataset.spec.is_image else "")
+  write_whole(run.folder / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+  save_panels(run, name, panels)
+  print(f"{len(arrays['x'])} {name} in {run.folder / name}.npz"
+        + (f" and {name}.png" if run.spec.is_image else "")
         + (", the way there in trajectory.png and trajectory.gif" if _FRAMES.value else ""))
 
 
 def _sample(run: TrainedRun) -> tuple[Arrays, Arrays]:
   """Draw; and what is shown of them."""
   if _FRAMES.value:
-    require_shown(run.dataset)
+    require_shown(run)
   drawn = draw(run, _FRAMES.value)
   if _FRAMES.value:
-    save_trajectory(Workdir(cli.require_flag("workdir")), run.dataset, np.asarray(drawn.info["trajectory"], np.float32))
+    save_trajectory(run, np.asarray(drawn.info["trajectory"], np.float32))
   if words := mixing(drawn.info):
     print(words)
   x = np.asarray(drawn.x)
@@ -83,12 +79,9 @@ def _complete(run: TrainedRun) -> tuple[Arrays, Arrays]:
   """Completions of test examples, spread over the split."""
   if not isinstance(run.model, HasComplete):
     raise ConfigError(f"{run.config.model.name} cannot complete examples; leave --complete out to sample.")
-  spec, original = run.dataset.spec, _examples(run)
+  spec, original = run.spec, _examples(run)
   known = (np.arange(spec.num_dims) < round(_KNOWN.value * spec.num_dims)).reshape(spec.event)
-  key = stream_key(jax.random.key(run.config.sampling.seed), "completion", 0)
-  model, options, given = run.model, annealing_options(run, run.model.complete), jax.numpy.asarray(known)
-  completed = in_batches(run, lambda params, carry, key, rows: model.complete(
-      params, carry, key, rows, given, **options), key, len(original), original)
+  completed = complete(run, original, known, run.config.sampling.seed)
   if words := mixing(completed.info):
     print(words)
   x = np.asarray(completed.x)
@@ -99,7 +92,7 @@ def _denoise(run: TrainedRun) -> tuple[Arrays, Arrays]:
   """Test examples, spread over the split, from which noise was taken; prints how far either is from the originals."""
   if not isinstance(run.model, HasDenoise):
     raise ConfigError(f"{run.config.model.name} cannot take noise off examples; leave --denoise out to sample.")
-  spec, original = run.dataset.spec, _examples(run)
+  spec, original = run.spec, _examples(run)
   noise = np.random.default_rng(run.config.sampling.seed).normal(scale=_DENOISE.value, size=original.shape)
   noised = (original + noise).astype(np.float32)
   key = stream_key(jax.random.key(run.config.sampling.seed), "denoising", 0)

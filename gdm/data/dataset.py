@@ -45,6 +45,8 @@ class Dataset:
     tokenizer: turns text into x and back, where x is text.
     sample_rate: samples per second, where x is sound in 8-bit mu-law (see gdm/data/mu_law.py).
     units: of text, by split, how many "tokens", "characters" and "unknown" tokens it has: what likelihood is per.
+    transforms: names of those that were done to it, in order.
+    raw_spec: the kind of one example before them; None where it is `spec`.
   """
 
   name: str
@@ -56,6 +58,8 @@ class Dataset:
   tokenizer: Tokenizer | None = None
   sample_rate: int | None = None
   units: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+  transforms: tuple[str, ...] = ()
+  raw_spec: DataSpec | None = None
 
   def __post_init__(self) -> None:
     splits = {name: as_split(split) for name, split in self.splits.items()}
@@ -167,7 +171,7 @@ def _check_float32(dataset: Dataset) -> None:
       lost = np.maximum(lost, np.abs(x - x.astype(np.float32)).max(axis=0))
   if not lost.any():
     return
-  mean, std = column_moments(dataset.split("train"))
+  mean, std = column_moments(dataset.split("train" if "train" in dataset.splits else next(iter(dataset.splits))))
   is_constant = std <= MOST_ROUNDING * np.abs(mean)
   blurred = np.argwhere((lost > MOST_LOST * std) & ~is_constant)
   if len(blurred):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from gdm.data.dataset import Dataset, as_served, check
+from gdm.data.description import Description
 from gdm.data.sources import audio, digits, npz, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
@@ -54,6 +55,20 @@ def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: I
     SpecError: a transform that does not apply to this kind of data.
   """
   dataset = as_served(apply_transforms(_load_source(_parse(name, path, data_dir, seed)), transforms, seed))
+  check(dataset)
+  return dataset
+
+
+def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "", seed: int = 0) -> Dataset:
+  """Return the data set of that name as a model of other data was trained to see it; see `Description.transformed`.
+
+  Args:
+    like: the data that the model was trained with.
+    name, path, data_dir, seed: as for `load_dataset`.
+
+  Raise as `load_dataset` does, and DataError for examples of another kind.
+  """
+  dataset = like.transformed(_load_source(_parse(name, path, data_dir, seed)), seed)
   check(dataset)
   return dataset
 

@@ -16,7 +16,8 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Integer
@@ -73,6 +74,15 @@ class Tokenizer:
   def __len__(self) -> int:
     return len(self.vocabulary)
 
+  def to_json(self) -> dict[str, Any]:
+    """Return the tokenizer as strings, numbers and lists."""
+    return {"rule": self.rule.name, "vocabulary": list(self.vocabulary), "unknown": self.unknown, "end": self.end}
+
+  @classmethod
+  def from_json(cls, record: Mapping[str, Any]) -> "Tokenizer":
+    """Return the tokenizer that `to_json` wrote."""
+    return cls(RULES[record["rule"]], tuple(record["vocabulary"]), record["unknown"], record["end"])
+
   def encode(self, text: str) -> Int32[np.ndarray, " length"]:
     """Return the ids of a text; [EOS] is not added.
 
@@ -119,3 +129,4 @@ def _join_words(tokens: Sequence[str]) -> str:
 
 CHARACTERS = Rule("character", lambda text: zip(text, range(len(text)), strict=True), "".join)
 WORDS = Rule("word", _split_words, _join_words)
+RULES = {rule.name: rule for rule in (CHARACTERS, WORDS)}

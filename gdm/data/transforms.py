@@ -21,7 +21,8 @@ With a question mark at its end ("standardize?") one is left out where it does n
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -37,25 +38,29 @@ STACK_SEED = 20261130
 DYNAMIC_SEED = 20240605  # of what binarize_dynamic serves in validation and test
 
 
-def binarize(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del argument, seed
+# What a transform took from a training split, by its name: see `Dataset.info`.
+Facts = Mapping[str, Any]
+
+
+def binarize(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del argument, seed, facts
   half = dataset.spec.require_discrete("binarize") // 2
   return dataset.map(_on_x(lambda x: (x >= half).astype(np.uint8)),
                      spec=dataclasses.replace(dataset.spec, levels=2, blocks=()))
 
 
-def binarize_fixed(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del argument, seed
+def binarize_fixed(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del argument, seed, facts
   return _binarize_by_draws(dataset, "binarize_fixed", dict.fromkeys(dataset.splits, FIXED_SEED), fresh=False)
 
 
-def binarize_dynamic(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del argument
+def binarize_dynamic(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del argument, facts
   seeds = {**dict.fromkeys(dataset.splits, DYNAMIC_SEED), "train": seed}
   return _binarize_by_draws(dataset, "binarize_dynamic", seeds, fresh=True)
 
 
-def quantize(dataset: Dataset, argument: int, seed: int) -> Dataset:
+def quantize(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
   del seed
   old, new = dataset.spec.levels, argument
   most = 65536 if old is None else old
@@ -69,15 +74,15 @@ def quantize(dataset: Dataset, argument: int, seed: int) -> Dataset:
       raise DataError(f"data.transforms: quantize:{new} of values up to {old - 1} is beyond 64 bits; shift the data.")
     return dataset.map(_on_x(lambda x: (x.astype(np.int64) * new // old).astype(dtype)), spec=spec)
   _require_whole(dataset, "quantize")
-  low, high = _column_range(dataset)
+  low, high = _recorded(facts, "quantize", ("low", "high"), dataset.spec.event) or _column_range(dataset)
   width = np.where(high > low, high - low, 1.0)
   bins = {"low": low.ravel().tolist(), "high": high.ravel().tolist()}
   return dataset.map(_on_x(lambda x: np.clip((x - low) / width * new, 0, new - 1).astype(dtype)), spec=spec,
                      info={**dataset.info, "quantize": bins})
 
 
-def resize(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del seed
+def resize(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del seed, facts
   event = _require_image(dataset, f"resize:{argument}", argument)
 
   def to_size(x: np.ndarray) -> np.ndarray:
@@ -87,8 +92,8 @@ def resize(dataset: Dataset, argument: int, seed: int) -> Dataset:
   return dataset.map(_on_x(to_size), spec=dataclasses.replace(dataset.spec, event=event, blocks=()))
 
 
-def crop(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del seed
+def crop(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del seed, facts
   event = _require_image(dataset, f"crop:{argument}", argument)
   if argument > min(dataset.spec.event[:2]):
     raise ConfigError(f"data.transforms: crop:{argument} is larger than the images of {dataset.name}, "
@@ -97,8 +102,8 @@ def crop(dataset: Dataset, argument: int, seed: int) -> Dataset:
                      spec=dataclasses.replace(dataset.spec, event=event, blocks=()))
 
 
-def stack(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del argument, seed
+def stack(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del argument, seed, facts
   if _require_image(dataset, "stack", 1)[-1] != 1:
     raise SpecError(f"stack needs images of one channel, but those of {dataset.name} have {dataset.spec.event[-1]}.")
   rows, columns, classes = *dataset.spec.event[:2], dataset.spec.num_classes
@@ -125,8 +130,8 @@ def _stacked(split: Split, seed: int, classes: int | None):
   return op
 
 
-def flatten(dataset: Dataset, argument: int, seed: int) -> Dataset:
-  del argument, seed
+def flatten(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
+  del argument, seed, facts
   event = (dataset.spec.num_dims,)
   true_log_prob = dataset.log_prob
   old_event, per_step = dataset.spec.event, dims_per_step(dataset.spec)
@@ -140,52 +145,43 @@ def flatten(dataset: Dataset, argument: int, seed: int) -> Dataset:
                      log_prob=true_log_prob and (lambda x: true_log_prob(x.reshape(-1, *old_event))))
 
 
-def standardize(dataset: Dataset, argument: int, seed: int) -> Dataset:
+def standardize(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
   """Continuous data only; likelihoods are then about the standardized values. A known density is carried along."""
   del argument, seed
   dataset.spec.require_continuous("standardize")
   _require_whole(dataset, "standardize")
-  mean, std = column_moments(dataset.split("train"))
-  # Moments are of float64, but numbers of a float32 file that should be equal differ by what float32 rounds.
-  rounding = 4.0 * np.finfo(np.float32).eps if dataset.split("train")["x"][:1].dtype.itemsize <= 4 else MOST_ROUNDING
-  constant = np.flatnonzero((std <= rounding * np.abs(mean)).ravel())
-  if len(constant):
-    raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split "
-                    f"({mean.ravel()[constant[0]]:g} but for rounding); drop it from the data, a density of it would "
-                    "be infinite.")
+  mean, std = _recorded(facts, "standardize", ("mean", "std"), dataset.spec.event) or _moments(dataset)
   true_log_prob = dataset.log_prob
   log_det = float(np.log(std).sum())
-  facts = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist()}
+  found = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist()}
   modes = dataset.modes and Modes((dataset.modes.centers - mean) / std, dataset.modes.deviation / std)
   return dataset.map(_on_x(lambda x: ((x - mean) / std).astype(np.float32)),
-                     info={**dataset.info, "standardize": facts},
+                     info={**dataset.info, "standardize": found},
                      log_prob=true_log_prob and (lambda x: true_log_prob(x * std + mean) + log_det), modes=modes)
 
 
-def standardize_context(dataset: Dataset, argument: int, seed: int) -> Dataset:
+def standardize_context(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
   del argument, seed
   if not dataset.spec.context_dims:
     raise SpecError(f"standardize_context needs a context, but {dataset.name} has none (spec.context_dims is 0); leave "
                     "it out.")
-  mean, std = column_moments(dataset.split("train"), "context")
-  if len(constant := np.flatnonzero(std <= MOST_ROUNDING * np.abs(mean))):
-    raise DataError(f"standardize_context: dimension {constant[0]} of the context of {dataset.name} is constant in the "
-                    "training split; leave it out of the context, it says nothing.")
+  mean, std = (_recorded(facts, "standardize_context", ("mean", "std"), (dataset.spec.context_dims,))
+               or _context_moments(dataset))
 
   def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
     del examples, epoch
     return {**rows, "context": ((rows["context"] - mean) / std).astype(np.float32)}
 
-  facts = {"mean": mean.tolist(), "std": std.tolist()}
+  found = {"mean": mean.tolist(), "std": std.tolist()}
   splits = {name: dataset.split(name).map(op) for name in dataset.splits}
-  return dataclasses.replace(dataset, splits=splits, info={**dataset.info, "standardize_context": facts})
+  return dataclasses.replace(dataset, splits=splits, info={**dataset.info, "standardize_context": found})
 
 
-def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
+def blocks(dataset: Dataset, argument: int, seed: int, facts: Facts | None) -> Dataset:
   """Return the data stays as it is; only `spec.blocks` is new, and only for binary data. See gdm/data/blocks.py."""
   del argument, seed
   # A categorical dimension is what a block would become, and steps of a sequence are no columns: nothing to find.
-  if dataset.spec.levels != 2 or dataset.spec.has_lengths:
+  if dataset.spec.levels != 2 or dataset.spec.has_lengths or facts is not None:  # a model's spec has them already
     return dataset
   found = find_blocks(rows["x"].reshape(len(examples), -1) for examples, rows in chunks(dataset.split("train")))
   return dataclasses.replace(dataset, spec=dataclasses.replace(dataset.spec, blocks=found))
@@ -193,9 +189,10 @@ def blocks(dataset: Dataset, argument: int, seed: int) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """A named transform: `apply(dataset, argument, seed)`; `seed` is for what epochs draw anew, nothing else."""
+  """A named transform: `apply(dataset, argument, seed, facts)`; `seed` is for what epochs draw anew, nothing else, and
+  `facts` are those of another set's training split, to be used in place of the own one's; None for none."""
 
-  apply: Callable[[Dataset, int, int], Dataset]
+  apply: Callable[[Dataset, int, int, Facts | None], Dataset]
   argument: str = ""  # what the number after the colon is; "" if there is none
 
 
@@ -214,13 +211,21 @@ TRANSFORMS: dict[str, Transform] = {
 }
 
 
-def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Dataset:
+def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int, facts: Facts | None = None) -> Dataset:
   """Return the set after all transforms in order; its name tells of those that changed its data.
+
+  Args:
+    dataset: the set.
+    names: of transforms, with their arguments.
+    seed: of what epochs draw anew.
+    facts: `Dataset.info` of a set that was transformed by the same names, whose means, deviations and bins are then
+      used; by default they are those of this set's training split.
 
   Raise ConfigError for an unknown name or argument, SpecError where a transform does not apply to the data.
   """
   if isinstance(names, str):
     raise ConfigError(f"data.transforms is the string {names!r}; it must be a tuple of names, as ({names!r},).")
+  names, raw_spec = tuple(names), dataset.spec
   for each in names:
     text = each.removesuffix("?")
     name, colon, number = text.partition(":")
@@ -232,7 +237,7 @@ def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Datas
       raise ConfigError(f"data.transforms: {text!r} must be {right}.")
     before = dataset
     try:
-      dataset = transform.apply(dataset, int(number or 0), seed)
+      dataset = transform.apply(dataset, int(number or 0), seed, facts)
     except SpecError:
       if each == text:
         raise
@@ -240,7 +245,7 @@ def apply_transforms(dataset: Dataset, names: Iterable[str], seed: int) -> Datas
       dataset = dataclasses.replace(dataset, info={**dataset.info, "levels": f"by {text}"})
     if any(split is not before.splits[key] for key, split in dataset.splits.items()):
       dataset = dataclasses.replace(dataset, name=f"{dataset.name}+{text}")
-  return dataset
+  return dataclasses.replace(dataset, transforms=(*dataset.transforms, *names), raw_spec=dataset.raw_spec or raw_spec)
 
 
 def _on_x(function: Callable[[np.ndarray], np.ndarray]):
@@ -268,6 +273,36 @@ def _bernoulli(seed: int, levels: int, fresh: bool):
     u = draws.uniforms(seed, epoch if fresh else 0, examples, x[0].size)
     return {**rows, "x": (u.reshape(x.shape) * (levels - 1) < x).astype(np.uint8)}
   return op
+
+
+def _recorded(facts: Facts | None, name: str, parts: tuple[str, str], shape: tuple[int, ...]
+              ) -> list[np.ndarray] | None:
+  """Return two recorded numbers of each dimension, in this shape; None where there are none."""
+  if facts is None or name not in facts:
+    return None
+  return [np.array(facts[name][part], np.float64).reshape(shape) for part in parts]
+
+
+def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+  """Return mean and deviation of each dimension of the training split. Raise DataError where one is constant."""
+  train = dataset.split("train")
+  mean, std = column_moments(train)
+  # Moments are of float64, but numbers of a float32 file that should be equal differ by what float32 rounds.
+  rounding = 4.0 * np.finfo(np.float32).eps if train["x"][:1].dtype.itemsize <= 4 else MOST_ROUNDING
+  constant = np.flatnonzero((std <= rounding * np.abs(mean)).ravel())
+  if len(constant):
+    raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split "
+                    f"({mean.ravel()[constant[0]]:g} but for rounding); drop it from the data, a density of it would "
+                    "be infinite.")
+  return mean, std
+
+
+def _context_moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+  mean, std = column_moments(dataset.split("train"), "context")
+  if len(constant := np.flatnonzero(std <= MOST_ROUNDING * np.abs(mean))):
+    raise DataError(f"standardize_context: dimension {constant[0]} of the context of {dataset.name} is constant in the "
+                    "training split; leave it out of the context, it says nothing.")
+  return mean, std
 
 
 def _column_range(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError, DataError
 from gdm.model import HasCodes, HasLatent
 from gdm.paths import write_whole
-from gdm.runs.load import TrainedRun
+from gdm.runs.trained import TrainedRun
 
 
 def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...]]:
@@ -70,7 +70,7 @@ def decode_codes(run: TrainedRun, codes: Integer[np.ndarray, "examples rows colu
     part = codes[start:start + size].astype(np.int32)
     padded = np.concatenate([part, np.zeros((size - len(part), *spec.event), np.int32)])
     batches.append(np.asarray(decode(padded))[:len(part)])
-  return np.concatenate(batches) if batches else np.zeros((0, *run.dataset.spec.event), np.float32)
+  return np.concatenate(batches) if batches else np.zeros((0, *run.spec.event), np.float32)
 
 
 def _with_codes(run: TrainedRun) -> HasCodes:

@@ -12,8 +12,8 @@ from gdm.errors import ConfigError, DataError, SpecError
 from gdm.evaluation.kernel_distance import LEAST, KernelMoments
 from gdm.evaluation.quality import QualityRow, Yardstick
 from gdm.runs.features import Features, find_features
-from gdm.runs.load import TrainedRun
 from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
+from gdm.runs.trained import TrainedRun
 
 DEFAULT_SAMPLERS = "ddim:20,ancestral:1000,dpm_solver:10"
 MOST_DATA = 10_000  # examples of a split that samples are compared with

@@ -15,9 +15,11 @@ from gdm.errors import ConfigError, WorkdirError
 from gdm.mesh import make_mesh
 from gdm.model import Carry, HasSample, Model, Params
 from gdm.runs import defaults
-from gdm.runs.load import TrainedRun, load_data, load_run
+from gdm.runs.load import load_run
+from gdm.runs.recorded import load_data
 from gdm.runs.run import Run
 from gdm.runs.sampling import options_taken
+from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import Workdir, write_json
 from gdm.training import checkpoint
 from gdm.training.state import TrainState
@@ -92,7 +94,7 @@ def _require_same_splits(path: str, run: TrainedRun, first_path: str, first: Tra
   # As with the first run's seed, on which the first epoch of freshly drawn training data depends.
   ours = run.dataset if run.config.seed == first.config.seed else load_data(
       ml_collections.ConfigDict({**run.config.to_dict(), "seed": first.config.seed}))
-  theirs, names = first.dataset, f"{path} is on {run.dataset.name}, {first_path} on {first.dataset.name}"
+  theirs, names = first.dataset, f"{path} is on {run.data.name}, {first_path} on {first.dataset.name}"
   remedy = "an ensemble is of runs on the same data, split in the same way."
   for split in sorted({*ours.splits} ^ {*theirs.splits}):
     raise ConfigError(f"{names}, and only one of them has a split {split!r}; {remedy}")

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Array, Integer, Key
 
 from gdm.data.dataset import Dataset
+from gdm.data.description import Description
 from gdm.errors import ConfigError
 from gdm.inference.generation import Generated, check_prompt
 from gdm.model import HasGenerate, Model, Params
 from gdm.training.streams import stream_key
 
 
-def require_generator(name: str, model: Model, dataset: Dataset) -> HasGenerate:
+def require_generator(name: str, model: Model, dataset: Description | Dataset) -> HasGenerate:
   """Return the model called `name`. Raise ConfigError unless it continues sequences, and those are text or sound."""
   if not isinstance(model, HasGenerate):
     raise ConfigError(f"{name} is no model of sequences, which alone can go on from a prompt; use experiments.sample.")

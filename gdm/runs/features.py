@@ -14,9 +14,9 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
 from gdm.evaluation.kernel_distance import Scale
 from gdm.model import HasClasses, HasFeatures, HasLatent
-from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.load import open_run
 from gdm.runs.registry import load_object
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 
 PIXELS = "pixels"
 
@@ -85,7 +85,7 @@ def find_features(name: str, run: TrainedRun, train: Num[np.ndarray, "num *event
     WorkdirError, CheckpointError: the folder holds no run.
   """
   if name in ("", PIXELS):
-    return pixel_features(run.dataset.spec, train)
+    return pixel_features(run.spec, train)
   module, colon, function = name.partition(":")
   if not colon or Path(name).is_dir():
     return run_features(name, run)
@@ -102,7 +102,7 @@ def find_features(name: str, run: TrainedRun, train: Num[np.ndarray, "num *event
 def run_features(folder: str, run: TrainedRun) -> Features:
   """Return features by the model of the run in `folder`: its features, else its latents. Errors as `find_features`."""
   require_folder("--features", folder, "pixels, the folder of a trained run, or '<module>:<function>'")
-  other = load_run(Workdir(folder), {})
+  other = open_run(folder)
   require_same_event("--features", folder, other, run)
   model = other.model
   key = jax.random.key(0)
@@ -125,28 +125,28 @@ def run_features(folder: str, run: TrainedRun) -> Features:
 
 def require_folder(flag: str, folder: str, right: str) -> None:
   """Raise ConfigError, with what would be right, where a flag names no folder."""
-  if not Path(folder).is_dir():
-    raise ConfigError(f"{flag} is {folder!r}, and there is no such folder; it must be {right}.")
+  if not Path(folder).exists():
+    raise ConfigError(f"{flag} is {folder!r}, and there is no such folder or file; it must be {right}.")
 
 
 def require_same_event(flag: str, folder: str, other: TrainedRun, run: TrainedRun) -> None:
   """Raise SpecError unless the run that a flag names is of data of the same event and levels."""
-  theirs, ours = ((each.dataset.spec.event, each.dataset.spec.levels) for each in (other, run))
+  theirs, ours = ((each.spec.event, each.spec.levels) for each in (other, run))
   if theirs != ours:
-    raise SpecError(f"{flag} is {folder!r}, of another event: {other.dataset.name} has events {theirs[0]} of "
-                    f"{_levels(theirs[1])}, but {run.dataset.name} has {ours[0]} of {_levels(ours[1])}; name a run of "
+    raise SpecError(f"{flag} is {folder!r}, of another event: {other.data.name} has events {theirs[0]} of "
+                    f"{_levels(theirs[1])}, but {run.data.name} has {ours[0]} of {_levels(ours[1])}; name a run of "
                     "data of the same kind.")
 
 
 def about_run(run: TrainedRun) -> dict[str, Any]:
   """Return a run's facts for a report."""
-  return {"model": run.config.model.name, "dataset": run.dataset.name, "step": run.step,
-          "train_fingerprint": run.dataset.fingerprint("train")}
+  return {"model": run.config.model.name, "dataset": run.data.name, "step": run.step,
+          "train_fingerprint": run.data.identity["train"]}
 
 
 def served(x: np.ndarray, run: TrainedRun) -> np.ndarray:
   """Return samples in the type in which the run's data are served."""
-  dtype = run.dataset.split("train").rows(slice(0, 1))["x"].dtype
+  dtype = run.data.shapes(1)["x"].dtype
   return x if x.dtype.kind == "f" and dtype.kind != "f" else x.astype(dtype)
 
 

@@ -11,8 +11,8 @@ from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Measured, share_interval
 from gdm.model import HasLabelProbs
 from gdm.runs.features import about_run, filled, require_folder, require_same_event, served
-from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir
+from gdm.runs.load import open_run
+from gdm.runs.trained import TrainedRun
 
 _MOST = 10_000  # of the classifier's own test examples
 
@@ -43,12 +43,12 @@ class Labeler:
 
   def __init__(self, folder: str, run: TrainedRun) -> None:
     require_folder("--classifier", folder, "the workdir of a classifier's run")
-    other = load_run(Workdir(folder), {})
+    other = open_run(folder)
     model = other.model
-    if not isinstance(model, HasLabelProbs) or not other.dataset.spec.num_classes:
+    if not isinstance(model, HasLabelProbs) or not other.spec.num_classes:
       raise ConfigError(f"--classifier is {folder!r}, whose model {other.config.model.name} tells no labels; name a "
                         "run of a classifier.")
-    theirs, ours = other.dataset.spec, run.dataset.spec
+    theirs, ours = other.spec, run.spec
     self.is_stacked = (theirs.is_image and ours.is_image and theirs.levels == ours.levels
                        and theirs.event[-1] == 1 and ours.event == (*theirs.event[:2], 3))
     if not self.is_stacked:

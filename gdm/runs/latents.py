@@ -1,17 +1,19 @@
 """Latents of a run's examples: encoded and decoded in batches, the ways between them, and directions of labels."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Int, Integer, Num
 
 from gdm.errors import ConfigError
 from gdm.model import HasClasses, HasLatent, HasPriorLatents
-from gdm.runs.load import TrainedRun
 from gdm.training.streams import stream_key
+
+if TYPE_CHECKING:
+  from gdm.runs.trained import TrainedRun
 
 ACTIVE = 0.01  # least variance over examples of a latent that is used (arXiv:1509.00519, section 5.2)
 
@@ -33,12 +35,12 @@ class Latents:
   Raise ConfigError where it has none.
 
   Example:
-    latents = Latents(load_run(Workdir("runs/vae"), {}))
+    latents = Latents(gdm.load("runs/vae"))
     faces = latents.encode("test", np.arange(2))
     halfway = latents.decode(line(faces.z[:1], faces.z[1:], 0.5), None)
   """
 
-  def __init__(self, run: TrainedRun) -> None:
+  def __init__(self, run: "TrainedRun") -> None:
     model: Any = run.model
     self._run, self._model = run, model
     if not isinstance(run.model, HasLatent | HasPriorLatents):
@@ -53,9 +55,18 @@ class Latents:
   def encode(self, split: str, examples: Integer[np.ndarray, " num"]) -> Encoded:
     """Return examples of a split by their numbers, with latents."""
     rows = self._run.dataset.split(split).rows(examples)
-    z = self._batched(lambda start, stop: self._encode({name: rows[name][start:stop] for name in ("x", "y")
-                                                        if name in rows}), len(examples))
-    return Encoded(rows["x"], z, rows.get("y"))
+    return Encoded(rows["x"], self.encode_examples(rows["x"], rows.get("y")), rows.get("y"))
+
+  def encode_examples(self, x: Num[np.ndarray, "num *event"], y: Int[Array | np.ndarray, " num"] | None) -> np.ndarray:
+    """Return the latents [num, *latent] of examples, with labels where the model is conditional on them.
+
+    Raise ConfigError where the model has no encoder.
+    """
+    if not self.has_encoder:
+      raise ConfigError(f"{self._run.config.model.name} makes examples of latents, and cannot tell those of examples.")
+    batch = {"x": x} if y is None else {"x": x, "y": np.asarray(y)}
+    return self._batched(lambda start, stop: self._encode({name: value[start:stop] for name, value in batch.items()}),
+                         len(x))
 
   def from_prior(self, num: int) -> np.ndarray:
     """Draw latents [num, *latent] from the prior. Raise ConfigError where the model cannot."""

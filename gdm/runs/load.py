@@ -1,7 +1,7 @@
-"""A trained run read back from its workdir: config, data, model, and the parameters of one checkpoint."""
+"""A trained run opened again: from its workdir, with the parameters of one checkpoint, or from an exported file."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,55 +9,61 @@ import jax
 import ml_collections
 
 from gdm.data.dataset import Dataset
-from gdm.data.load import load_dataset
-from gdm.errors import CheckpointError, ConfigError, SpecError, WorkdirError
+from gdm.data.description import Description
+from gdm.errors import CheckpointError
 from gdm.model import Carry, Model, Params
-from gdm.runs.registry import build_model
-from gdm.runs.scoring import scored_by
-from gdm.runs.settings import check_settings
-from gdm.runs.sizes import keep_settings, sized
-from gdm.runs.workdir import Workdir
+from gdm.paths import local_path
+from gdm.runs.exported import read_export
+from gdm.runs.recorded import built, load_data, read_again, require_same_data, shapes_of, with_overrides
+from gdm.runs.trained import TrainedRun
+from gdm.runs.workdir import Workdir, read_json
 from gdm.training import checkpoint, hosts
 from gdm.training.state import averages_of
 
 _ATTEMPTS = 5  # at reading a checkpoint of a run under way
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedRun:
-  """A run read back from its workdir: enough to evaluate and sample."""
+def open_run(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None, which: str = "best") -> TrainedRun:
+  """Open a trained run.
 
-  config: ml_collections.ConfigDict
-  dataset: Dataset
-  model: Model
-  params: Params
-  carry: Carry
-  step: int
-  parameters: str
-  train_seconds: float
+  Args:
+    path: its workdir, or a file that `experiments.export` wrote.
+    overrides: dotted config fields to change: of evaluation, sampling, or where data lie.
+    which: of a workdir, "best" by validation ("last" where there is no best), "last", or a step.
+
+  Raises:
+    WorkdirError: there is no run.
+    CheckpointError: its weights are missing, damaged, or of a newer version.
+    ConfigError: an override that cannot be used.
+
+  Example:
+
+    run = gdm.load("runs/made")
+    print(run.log_likelihood(run.sample(100)).bits_per_dim)
+  """
+  place = local_path(path, "the run")
+  if place.is_file():
+    return read_export(place, overrides or {}, which)
+  return load_run(Workdir(place), overrides or {}, which)
 
 
 def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best",
              dataset: Dataset | None = None) -> TrainedRun:
-  """Read a run's config, data, and one of its checkpoints.
+  """Open the run in a workdir; see `open_run`.
 
   Args:
     workdir: the run's workdir.
-    overrides: dotted config fields to change: of evaluation, sampling, or where the data lies.
-    which: "best" by validation ("last" where there is no best), "last", or a step.
+    overrides: dotted config fields to change.
+    which: the checkpoint.
     dataset: its data, where they are loaded already.
   """
-  config = workdir.read_config()
-  config.update_from_flattened_dict(overrides)
-  check_settings(config)
-  dataset = dataset or load_data(config)
-  config = sized(keep_settings(config, overrides), dataset.num_examples("train"))
-  model = scored_by(_recorded_model(workdir, config, dataset), config.evaluation.likelihood)
+  recorded = workdir.read_config()
+  config = with_overrides(recorded, overrides)
   for attempt in range(1, _ATTEMPTS + 1):
     place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))
     directory = workdir.path / place
     try:
-      return _read_checkpoint(workdir, config, dataset, model, directory, step)
+      return _read_checkpoint(workdir, config, overrides, dataset, directory, step)
     except (CheckpointError, FileNotFoundError):
       # A run under way deletes its older checkpoints, this one perhaps since it was chosen.
       if (directory / str(step)).exists() or attempt == _ATTEMPTS:
@@ -65,48 +71,27 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   raise AssertionError("unreachable")
 
 
-def _read_checkpoint(workdir: Workdir, config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
-                     directory: Path, step: int) -> TrainedRun:
+def _read_checkpoint(workdir: Workdir, config: ml_collections.ConfigDict, overrides: Mapping[str, Any],
+                     dataset: Dataset | None, directory: Path, step: int) -> TrainedRun:
   meta = checkpoint.read_meta(directory, step)
-  require_same_data(workdir, dataset, meta)
+  if dataset is None and "data" not in meta:
+    dataset = load_data(config)  # older checkpoints do not describe theirs
+  if dataset is not None:
+    require_same_data(workdir.path, dataset, meta["data_identity"])
+  data = Description.from_json(meta["data"]) if "data" in meta else Description.of(dataset)
+  config, model = built(workdir.config, config, overrides, data)
   kept = "ema" if meta["has_ema"] else "live"
   chosen = kept if config.evaluation.parameters == "auto" else config.evaluation.parameters
-  params, carry = restore_parameters(model, dataset, directory, step, ema=chosen == "ema")
-  return TrainedRun(config, dataset, model, params, carry, step, chosen, meta["train_seconds"])
+  params, carry = restore_parameters(model, data, directory, step, ema=chosen == "ema")
+  read_data = (lambda: read_again(workdir.path, config, overrides, data)) if dataset is None else (lambda: dataset)
+  return TrainedRun(config, data, model, params, carry, step, chosen, meta["train_seconds"], workdir.path,
+                    recorded.evaluation.likelihood, read_reports(workdir.path), read_data)
 
 
-def _recorded_model(workdir: Workdir, config: ml_collections.ConfigDict, dataset: Dataset) -> Model:
-  """Return the model of a recorded config, which this version of the code may know no more."""
-  try:
-    return build_model(config.model.to_dict(), dataset.spec)
-  except (ConfigError, SpecError) as error:
-    raise WorkdirError(f"the model recorded in {workdir.config} cannot be built by this version of the code: "
-                       f"{error}") from error
-
-
-def load_data(config: ml_collections.ConfigDict) -> Dataset:
-  """Return the dataset of the config's `data` section."""
-  data = config.data
-  return load_dataset(data.name, path=data.path, data_dir=data.data_dir, transforms=data.transforms, seed=config.seed)
-
-
-def require_same_data(workdir: Workdir, dataset: Dataset, meta: Mapping[str, Any],
-                      parts: Sequence[str] = ("train", "vocabulary")) -> None:
-  """Raise a WorkdirError unless these parts of the data are those that the checkpoint was trained with.
-
-  Args:
-    workdir: the run's.
-    dataset: the data now.
-    meta: of the checkpoint; its "data_identity" is `Dataset.identity` as it was then.
-    parts: names of splits, or "vocabulary": what a trained run depends on, or to go on with training all of it.
-  """
-  now, then = dataset.identity, meta["data_identity"]
-  then = {"train": then} if isinstance(then, str) else then  # all that older checkpoints know
-  for part in parts:
-    if part in then and now.get(part) != then[part]:
-      what = "vocabulary" if part == "vocabulary" else f"{part} split"
-      raise WorkdirError(f"the {what} is {now.get(part)} (its fingerprint), but {workdir.path} was trained with "
-                         f"{then[part]}; restore that data, or name another workdir.")
+def read_reports(folder: Path) -> dict[str, Any]:
+  """Return the reports of `evaluate` in a workdir, by their names without the ending."""
+  paths = sorted([*folder.glob("likelihood_*.json"), *folder.glob("labels_*.json")])
+  return {path.stem: read_json(path) for path in paths}
 
 
 def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:
@@ -125,10 +110,9 @@ def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:
   raise CheckpointError(f"--checkpoint is {which!r}; it must be best, last, or one of the steps {known}.")
 
 
-def restore_parameters(model: Model, dataset: Dataset, directory: Path, step: int, ema: bool) -> tuple[Params, Carry]:
+def restore_parameters(model: Model, data: Description, directory: Path, step: int, ema: bool) -> tuple[Params, Carry]:
   """Parameters and carry of a checkpoint, live or averaged, without its optimizer state."""
-  example = dataset.split("train").rows(slice(0, 2))  # normalizations want two
-  params, carry = jax.eval_shape(model.init, jax.random.key(0), example)
+  params, carry = shapes_of(model, data)
   averaged = averages_of(params, carry)
   like = {"carry": carry, **({"ema": averaged} if ema else {"params": params})}
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

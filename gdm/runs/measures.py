@@ -18,7 +18,7 @@ from gdm.evaluation.modes import count_modes
 from gdm.evaluation.quality_tables import plain
 from gdm.runs.comparison import ComparedSet, Comparison
 from gdm.runs.labels import Labeler, accuracy
-from gdm.runs.load import TrainedRun
+from gdm.runs.trained import TrainedRun
 
 FRECHET, MANIFOLDS, MODES, LABELS, MEMORIZATION = "frechet", "manifolds", "modes", "labels", "memorization"
 MEASURES = (FRECHET, MANIFOLDS, MODES, LABELS, MEMORIZATION)
@@ -67,7 +67,7 @@ def choose_measures(text: str, run: TrainedRun, has_classifier: bool) -> Measure
   if LABELS in names and not has_classifier:
     raise ConfigError("--measures has labels, which a classifier tells; name its run by --classifier=<workdir>.")
   if MODES in names and run.dataset.modes is None:
-    raise ConfigError(f"--measures has modes, but {run.dataset.name} is no mixture whose modes are known, as "
+    raise ConfigError(f"--measures has modes, but {run.data.name} is no mixture whose modes are known, as "
                       "toy2d:grid is; leave it out.")
   possible = {LABELS: has_classifier, MODES: run.dataset.modes is not None}
   return MeasureChoice(names or tuple(name for name in MEASURES if possible.get(name, True)), bool(names))
@@ -137,7 +137,7 @@ def _labels(run: TrainedRun, found: Comparison, labeler: Labeler) -> MeasureTabl
   counts = {name: np.bincount(each, minlength=labeler.num_labels) for name, each in labels.items()}
   # Three digits of stacked images are drawn alike by construction: data could not count a thousand labels.
   reference = np.full(labeler.num_labels, 1 / labeler.num_labels) if labeler.is_stacked else counts[split]
-  same = run.dataset.spec.num_classes == labeler.num_labels  # labels of the data are those that it tells
+  same = run.spec.num_classes == labeler.num_labels  # labels of the data are those that it tells
   rows = {name: {"asked": None if each.y is None or not same else accuracy(labels[name], each.y),
                  "found": distinct(counts[name]),
                  "kl": None if each is found.data and not labeler.is_stacked else divergence(counts[name], reference),

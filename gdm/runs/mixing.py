@@ -14,9 +14,9 @@ from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import Carry, HasLogLikelihood, Model, Params
 from gdm.runs.composition import composed_config
-from gdm.runs.load import TrainedRun
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
+from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 
 
@@ -78,7 +78,7 @@ def build_mixture(paths: Sequence[str], runs: Sequence[TrainedRun], settings: ml
   """
   config = composed_config(runs, {"name": "ensemble", "weights": weights})
   config.evaluation = settings
-  plain = build_model(config.model.to_dict(), runs[0].dataset.spec)
+  plain = build_model(config.model.to_dict(), runs[0].spec)
   try:
     model = scored_by(plain, settings.likelihood)
   except ConfigError as error:

@@ -13,7 +13,7 @@ from gdm.errors import ConfigError
 from gdm.evaluation.plane_divergence import Divergence, PlaneGrid, divergence
 from gdm.likelihood import LogNormalizer
 from gdm.model import HasUnnormalized
-from gdm.runs.load import TrainedRun
+from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 from gdm.visualization.landscapes import Landscape
 from gdm.visualization.plane import Points
@@ -49,9 +49,9 @@ def learned(run: TrainedRun, num: int = 512) -> Learned:
 
   Raise ConfigError where the model has no energy of points of the plane.
   """
-  spec, model = run.dataset.spec, run.model
+  spec, model = run.spec, run.model
   if spec.event != (2,) or spec.is_discrete or not isinstance(model, HasUnnormalized):
-    raise ConfigError(f"{run.config.model.name} on {run.dataset.name} is no energy of points of the plane.")
+    raise ConfigError(f"{run.config.model.name} on {run.data.name} is no energy of points of the plane.")
   key = stream_key(jax.random.key(run.config.seed), "plane", run.step)
   points = initial_batch(run.dataset, _POINTS)["x"]
   log_z = model.log_normalizer(run.params, run.carry, key, points)[0]

@@ -13,15 +13,15 @@ from absl import logging
 from gdm.data.dataset import Dataset
 from gdm.data.initial import sample_examples
 from gdm.data.split import Split
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.evaluation.distances import Neighbours
 from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind
 from gdm.model import HasLatent, HasLogLikelihood, HasNoised, HasSample, HasScore, HasUnnormalized
 from gdm.runs.comparison import Comparison
-from gdm.runs.load import TrainedRun
 from gdm.runs.plane import learned, panels
 from gdm.runs.sampling import draw, is_conditional
+from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import Workdir
 from gdm.training.metrics import read_metrics
 from gdm.visualization.curves import save_curves
@@ -50,7 +50,7 @@ def draw_samples(run: TrainedRun) -> np.ndarray:
   return np.asarray(drawn.x)
 
 
-def draw_model(workdir: Workdir, run: TrainedRun) -> None:
+def draw_model(run: TrainedRun) -> None:
   """`samples.png`: samples of images beside data; of the plane `density.png`, `landscape.png` of an energy, and
   `scores.png`, as far as there are.
 
@@ -58,23 +58,22 @@ def draw_model(workdir: Workdir, run: TrainedRun) -> None:
   """
   if not isinstance(run.model, HasSample):
     return
-  samples, spec = draw_samples(run), run.dataset.spec
-  save_panels(workdir, "samples", run.dataset, {"samples": samples})
+  samples, spec = draw_samples(run), run.spec
+  save_panels(run, "samples", {"samples": samples})
   if spec.event != (2,) or spec.is_discrete or is_conditional(run.model):
     return
   shown = shown_split(run.dataset)
   data = shown.rows(sample_examples(shown.num_examples, 4000))["x"]
   if isinstance(run.model, HasLogLikelihood):
-    _draw_density(workdir, run, run.model, data, samples)
+    _draw_density(run, run.model, data, samples)
   if isinstance(run.model, HasUnnormalized):
     shown = panels({run.config.model.name: learned(run, _LANDSCAPE_CELLS)})
-    save_landscapes(workdir.path / "landscape.png", [LandscapeRow(run.dataset.name, data, shown)])
+    save_landscapes(run.folder / "landscape.png", [LandscapeRow(run.data.name, data, shown)])
   if isinstance(run.model, HasScore):
-    _draw_scores(workdir, run, run.model, data, samples)
+    _draw_scores(run, run.model, data, samples)
 
 
-def _draw_density(workdir: Workdir, run: TrainedRun, model: HasLogLikelihood, data: np.ndarray,
-                  samples: np.ndarray) -> None:
+def _draw_density(run: TrainedRun, model: HasLogLikelihood, data: np.ndarray, samples: np.ndarray) -> None:
   kinds = set()
 
   @jax.jit
@@ -89,11 +88,11 @@ def _draw_density(workdir: Workdir, run: TrainedRun, model: HasLogLikelihood, da
   some = data[:100]
   if Kind.ESTIMATE in kinds and float(jnp.mean(jnp.abs(log_prob(some, 1) - log_prob(some, 2)))) > _VISIBLE_NOISE:
     return  # as that of a mixture of such bounds, whose picture would be one of their noise
-  save_density(workdir.path / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
+  save_density(run.folder / "density.png", data, samples, log_prob, true_log_prob=run.dataset.log_prob,
                from_latent=_from_latent(run, model))
 
 
-def _draw_scores(workdir: Workdir, run: TrainedRun, model: HasScore, data: np.ndarray, samples: np.ndarray) -> None:
+def _draw_scores(run: TrainedRun, model: HasScore, data: np.ndarray, samples: np.ndarray) -> None:
   score = jax.jit(model.score)
 
   def noised(t: int | float) -> np.ndarray:
@@ -101,17 +100,17 @@ def _draw_scores(workdir: Workdir, run: TrainedRun, model: HasScore, data: np.nd
       return data
     return np.asarray(model.noised(run.params, run.carry, jax.random.key(0), jnp.asarray(data), np.float32(t)))
 
-  save_score_fields(workdir.path / "scores.png", data, samples,
+  save_score_fields(run.folder / "scores.png", data, samples,
                     lambda x, t: score(run.params, run.carry, x, np.float32(t)), _SCORE_TIMES, noised=noised)
 
 
-def save_trajectory(workdir: Workdir, dataset: Dataset, frames: np.ndarray) -> None:
+def save_trajectory(run: TrainedRun, frames: np.ndarray) -> None:
   """`trajectory.png` and `trajectory.gif` of frames [frames, num, *event] of images or of points of the plane.
 
   Raise ConfigError of data that are neither.
   """
-  strip, film, spec = workdir.path / "trajectory.png", workdir.path / "trajectory.gif", dataset.spec
-  require_shown(dataset)
+  strip, film, spec = run.folder / "trajectory.png", run.folder / "trajectory.gif", run.spec
+  require_shown(run)
   if spec.is_image:
     save_strip(strip, frames[:, :_STRIP_ROWS], levels=spec.levels)
     save_gif(film, image_pictures(frames[:, :_GIF_IMAGES], levels=spec.levels))
@@ -120,11 +119,11 @@ def save_trajectory(workdir: Workdir, dataset: Dataset, frames: np.ndarray) -> N
     save_gif(film, point_pictures(frames))
 
 
-def require_shown(dataset: Dataset) -> None:
+def require_shown(run: TrainedRun) -> None:
   """Raise ConfigError unless there are pictures of the data's trajectories."""
-  spec = dataset.spec
+  spec = run.spec
   if not spec.is_image and (spec.event != (2,) or spec.is_discrete):
-    raise ConfigError(f"--frames shows images and points of the plane, but {dataset.name} has events {spec.event}.")
+    raise ConfigError(f"--frames shows images and points of the plane, but {run.data.name} has events {spec.event}.")
 
 
 def _from_latent(run: TrainedRun, model: Any) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -141,17 +140,19 @@ def _from_latent(run: TrainedRun, model: Any) -> Callable[[np.ndarray], np.ndarr
   return place if points.shape == (1, 2) else None
 
 
-def save_panels(workdir: Workdir, name: str, dataset: Dataset, panels: Mapping[str, np.ndarray]) -> None:
-  """`<name>.png`, where the data are images: test data, then each panel."""
-  if not dataset.spec.is_image:
+def save_panels(run: TrainedRun, name: str, panels: Mapping[str, np.ndarray]) -> None:
+  """`<name>.png`, where the data are images: test data, then each panel; these alone where the data are not here."""
+  if not run.spec.is_image:
     return
   num = min(64, *(len(images) for images in panels.values()))
-  # Spread over the split: some test splits are sorted by class.
-  split = shown_split(dataset)
-  rows = np.linspace(0, split.num_examples - 1, num).astype(int)
-  data = split.rows(rows)["x"]
-  save_side_by_side(workdir.path / f"{name}.png", {"data": data, **{k: v[:num] for k, v in panels.items()}},
-                    levels=dataset.spec.levels)
+  shown = {k: v[:num] for k, v in panels.items()}
+  try:
+    split = shown_split(run.dataset)
+    # Spread over the split: some test splits are sorted by class.
+    shown = {"data": split.rows(np.linspace(0, split.num_examples - 1, num).astype(int))["x"], **shown}
+  except (DataError, WorkdirError) as error:
+    logging.warning("%s.png shows no data: %s", name, error)
+  save_side_by_side(run.folder / f"{name}.png", shown, levels=run.spec.levels)
 
 
 def shown_split(dataset: Dataset) -> Split:
@@ -159,10 +160,10 @@ def shown_split(dataset: Dataset) -> Split:
   return dataset.split("test" if "test" in dataset.splits else "valid")
 
 
-def draw_neighbours(workdir: Workdir, run: TrainedRun, samples: np.ndarray, near: Neighbours) -> bool:
+def draw_neighbours(run: TrainedRun, samples: np.ndarray, near: Neighbours) -> bool:
   """`neighbours.png`: samples beside their nearest training examples, where the data are images; whether it was
   written. To the right of samples as they were drawn stand those that are closest to a training example."""
-  if not run.dataset.spec.is_image:
+  if not run.spec.is_image:
     return False
   order, train, panels = np.argsort(near.distances[:, 0], kind="stable"), run.dataset.split("train"), {}
   for what, ranks, shown in (("sample", ("nearest", "2nd", "3rd"), np.arange(len(samples))),
@@ -170,11 +171,11 @@ def draw_neighbours(workdir: Workdir, run: TrainedRun, samples: np.ndarray, near
     shown = shown[:_NEIGHBOUR_ROWS]
     panels[what] = samples[shown]
     panels |= {rank: train.rows(near.places[shown, i])["x"] for i, rank in enumerate(ranks)}
-  save_side_by_side(workdir.path / "neighbours.png", panels, levels=run.dataset.spec.levels, columns=1)
+  save_side_by_side(run.folder / "neighbours.png", panels, levels=run.spec.levels, columns=1)
   return True
 
 
-def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
+def draw_nfe(run: TrainedRun, found: Comparison) -> bool:
   """`nfe.png`: distance from the data against network evaluations, of several samplers; whether it was written."""
   panels: dict[str, dict[str, list[NFEPoint]]] = {}
   for kernel in found.floor.squared:
@@ -186,7 +187,7 @@ def draw_nfe(workdir: Workdir, found: Comparison) -> bool:
     return False
   about = found.about
   floors = {kernel: (floor.value, floor.half) for kernel, floor in found.floor.squared.items()}
-  save_nfe(workdir.path / "nfe.png", panels, floors,
+  save_nfe(run.folder / "nfe.png", panels, floors,
            title=f"{about['model']} · {about['dataset']} · {about['split']}")
   return True
 

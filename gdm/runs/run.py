@@ -11,13 +11,14 @@ from jax.sharding import Mesh
 
 from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
+from gdm.data.description import Description
 from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
 from gdm.evaluation.criteria import evaluate_criteria
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.model import HasValidation, KeepsNewest, Model
 from gdm.runs.events import Events
-from gdm.runs.load import require_same_data
+from gdm.runs.recorded import require_same_data
 from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint, hosts
 from gdm.training.metrics import MetricsFile, MetricsWindow
@@ -69,6 +70,7 @@ class Run:
                loader: Loader | None, mesh: Mesh):
     self.config, self.workdir, self.dataset, self.model, self.loader = config, workdir, dataset, model, loader
     self.mesh = mesh
+    self.data = Description.of(dataset).to_json()
     self.progress = Progress()
     self.best = checkpoint.Checkpointer(workdir.best)
     # A checkpoint names the best so far, which must then be there.
@@ -114,7 +116,8 @@ class Run:
       state = begin()
     else:
       restored = checkpoint.restore(self.workdir.path / place, step, like)
-      require_same_data(self.workdir, self.dataset, restored.meta, (*self.dataset.splits, "vocabulary"))
+      require_same_data(self.workdir.path, self.dataset, restored.meta["data_identity"],
+                        (*self.dataset.splits, "vocabulary"))
       state, self.progress = restored.state, Progress(**restored.meta["progress"])
       self.window.set_state(restored.meta["window"])
       if self.loader is not None:
@@ -198,7 +201,8 @@ class Run:
     """Return the record stored beside the state."""
     return {
         "config": self.config.to_dict(),
-        "data_identity": self.dataset.identity,
+        "data": self.data,
+        "data_identity": self.data["identity"],
         "has_ema": bool(state.ema),
         "loader": self.loader.get_state() if self.loader is not None else {},
         "progress": dataclasses.asdict(self.progress),

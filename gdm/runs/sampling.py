@@ -3,19 +3,21 @@
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Bool, Int, Key, Num
 
 from gdm.errors import ConfigError
 from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
 from gdm.model import Carry, HasClasses, HasSample, Params, Samples
 from gdm.runs import defaults
-from gdm.runs.load import TrainedRun
 from gdm.training.streams import stream_key
+
+if TYPE_CHECKING:
+  from gdm.runs.trained import TrainedRun
 
 _OURS = ("num", "seed")  # fields of the sampling section that are no options of models
 _ASKED_OTHERWISE = ("params", "carry", "key", "num", "condition", "num_frames")  # arguments that are no fields
@@ -57,7 +59,7 @@ def options_taken(model: Any) -> tuple[str, ...]:
   return (*named, *(name for name in each[0] if all(name in taken for taken in each)))
 
 
-def sampling_options(run: TrainedRun) -> dict[str, Any]:
+def sampling_options(run: "TrainedRun") -> dict[str, Any]:
   """Return the options of `model.sample` that the config's `sampling` section sets: those that differ from the base's.
 
   Raises:
@@ -76,7 +78,7 @@ def sampling_options(run: TrainedRun) -> dict[str, Any]:
   return options
 
 
-def annealing_options(run: TrainedRun, method: Callable[..., Samples]) -> dict[str, Any]:
+def annealing_options(run: "TrainedRun", method: Callable[..., Samples]) -> dict[str, Any]:
   """`num_temperatures` of the config's `sampling` section for `complete` or `denoise`.
 
   Raise ConfigError where it is set and the method has none.
@@ -90,8 +92,10 @@ def annealing_options(run: TrainedRun, method: Callable[..., Samples]) -> dict[s
   return {"num_temperatures": asked}
 
 
-def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
-  """`sampling.num` samples by the settings of the config's `sampling` section; classes take turns.
+def draw(run: "TrainedRun", num_frames: int = 0, labels: Int[Array | np.ndarray, " num"] | None = None) -> Samples:
+  """`sampling.num` samples by the settings of the config's `sampling` section.
+
+  Samples of models given labels are of `labels`, or classes take turns.
 
   With frames the info has "trajectory" [num_frames, num, *event], in the data's scale: as many states on the way, the
   last of which are the samples.
@@ -106,7 +110,7 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
     raise ConfigError(f"{run.config.model.name} draws samples in no steps from noise, so there are no frames.")
   if num_frames:
     options["num_frames"] = num_frames - 1
-  labels = np.arange(settings.num) % (run.dataset.spec.num_classes or 1) if is_conditional(model) else None
+  labels = _labels(run, labels)
   size = min(settings.num, run.config.evaluation.batch_size)
 
   def sample(params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None) -> Samples:
@@ -119,7 +123,7 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
   key = stream_key(jax.random.key(settings.seed), "sampling", 0)
   if options.get("start") == "chains" and settings.num > size and labels is None and "chains" in run.carry:
     # Each batch takes chains of its own, so that none is drawn twice before all were drawn once.
-    chains = np.asarray(run.carry["chains"]).reshape(-1, *run.dataset.spec.event)
+    chains = np.asarray(run.carry["chains"]).reshape(-1, *run.spec.event)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, len(chains)), len(chains)))
     turns = np.arange(-(-settings.num // size) * size) % len(chains)  # whole batches
     drawn = in_batches(run, from_chains, key, settings.num, chains[order[turns]])
@@ -131,7 +135,39 @@ def draw(run: TrainedRun, num_frames: int = 0) -> Samples:
   return Samples(drawn.x, {**drawn.info, "trajectory": trajectory})
 
 
-def in_batches(run: TrainedRun, call: Callable[[Params, Carry, Key[Array, ""], Any], Samples], key: Key[Array, ""],
+def complete(run: "TrainedRun", x: Num[np.ndarray, "num *event"], known: Bool[np.ndarray, "*event"],
+             seed: int) -> Samples:
+  """Draw the unknown part of examples given the known one, with annealing as the config's `sampling` section says.
+
+  Raise SpecError where the model cannot complete that region.
+  """
+  model: Any = run.model
+  options, given = annealing_options(run, model.complete), jnp.asarray(known)
+  key = stream_key(jax.random.key(seed), "completion", 0)
+  return in_batches(run, lambda params, carry, key, rows: model.complete(params, carry, key, rows, given, **options),
+                    key, len(x), x)
+
+
+def _labels(run: "TrainedRun", labels: Int[Array | np.ndarray, " num"] | None) -> np.ndarray | None:
+  """Return the labels to draw by; None where the model takes none. Raise ConfigError for others than it can take."""
+  name, num = run.config.model.name, run.config.sampling.num
+  if not is_conditional(run.model):
+    if labels is not None:
+      raise ConfigError(f"labels are given, but {name} is not class-conditional; leave them out.")
+    return None
+  if labels is None:
+    return np.arange(num) % (run.spec.num_classes or 1)
+  if len(labels) != num:
+    raise ConfigError(f"labels has {len(labels)} rows, but {num} samples are asked for; there must be one for each.")
+  return np.asarray(labels)
+
+
+def _labels_of_data(run: "TrainedRun", shape: tuple[int, int]) -> Int[np.ndarray, "batches batch"]:
+  """Draw labels as often as the training split has them."""
+  return np.random.default_rng(run.config.sampling.seed).choice(run.train_labels, shape).astype(np.int32)
+
+
+def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""], Any], Samples], key: Key[Array, ""],
                num: int, rows: np.ndarray | None = None) -> Samples:
   """Draw `num` samples, `evaluation.batch_size` at a time, so that their memory is that of one batch.
 
@@ -195,7 +231,7 @@ def is_conditional(model: Any) -> bool:
   return isinstance(model, HasClasses) and model.class_conditional
 
 
-def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:
+def draw_many(run: "TrainedRun", num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:
   """Draw `num` samples in batches, compiled once; labels are drawn as often as the training split has them.
 
   Args:
@@ -219,8 +255,7 @@ def draw_many(run: TrainedRun, num: int, options: Mapping[str, Any], name: str, 
 
   labels = None
   if is_conditional(model):
-    of_data = np.asarray(run.dataset.splits["train"]["y"][:])
-    labels = np.random.default_rng(run.config.sampling.seed).choice(of_data, (-(-num // size), size)).astype(np.int32)
+    labels = _labels_of_data(run, (-(-num // size), size))
   first = None if labels is None else labels[0]
   compiled = jax.jit(sample).lower(run.params, run.carry, root, first).compile()
   parts, spent, words, start = [], [], "", time.perf_counter()

@@ -13,10 +13,11 @@ from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasVerdict
 from gdm.precision import highest_precision
 from gdm.runs.exits import EXIT_RESUME_ME, stop
-from gdm.runs.load import load_data, load_run
+from gdm.runs.load import load_run
 from gdm.runs.plans import make_plan
 from gdm.runs.plotting import draw_curves, draw_model
 from gdm.runs.profile import Profile
+from gdm.runs.recorded import load_data
 from gdm.runs.registry import build_model
 from gdm.runs.run import Run
 from gdm.runs.scoring import scored_by
@@ -126,7 +127,7 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
     return
   draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}", loss_units(run.model))
   with highest_precision():
-    draw_model(run.workdir, trained)
+    draw_model(trained)
   write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
   best = f", best validation {progress.best('.4f')} at step {progress.best_step}" if progress.best_step else ""
   early = " by early stopping" if ended is Ended.STOPPED else ""

@@ -97,7 +97,7 @@ class Workdir:
               "has no config.json" if self.path.is_dir() else "is a file" if self.path.exists() else "does not exist")
       raise WorkdirError(f"workdir {self.path} {have}; name a folder that experiments.train made.")
     try:
-      return with_defaults(_tuples(read_json(self.config)))
+      return with_defaults(tuples(read_json(self.config)))
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # what ConfigDict raises for a field's type
       raise WorkdirError(f"{self.config} does not hold a config of this version: {error}") from error
 
@@ -140,7 +140,7 @@ class Workdir:
 
 def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Return the dotted fields that determine training, those left out at their defaults."""
-  full = with_defaults(_tuples(config.to_dict())).to_dict()
+  full = with_defaults(tuples(config.to_dict())).to_dict()
   if full["model"]["name"]:
     with contextlib.suppress(ConfigError):  # a model of another version, which is refused where it is built
       full["model"] = complete(full["model"])
@@ -172,8 +172,8 @@ def _show(fields: Mapping[str, Any], name: str) -> str:
   return repr(fields[name]) if name in fields else "absent"
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
   """JSON knows no tuples and configs no lists: lists become tuples, at any depth."""
   if isinstance(value, Mapping):
-    return {name: _tuples(item) for name, item in value.items()}
-  return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+    return {name: tuples(item) for name, item in value.items()}
+  return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -1,13 +1,14 @@
 """Weights alone, in a file that others read: safetensors with parameters and carry, and nothing of a training run.
 
 Leaves are named by their path, "params/<group>/..." and "carry/...", with list places as numbers; every array is as it
-was, bit for bit. The file holds no code and none is run by reading it; `safetensors.numpy.load_file` reads it without
-this package, as `load_weights` does without JAX.
+was, bit for bit. A digest of all arrays and strings tells a file that was changed since. The file holds no code and
+none is run by reading it; `safetensors.numpy.load_file` reads it without this package, `load_weights` without JAX.
 """
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _MARK = "gdm_format"
+_DIGEST = "digest"
 _PARTS = ("params", "carry")
 
 
@@ -52,7 +54,8 @@ def save_weights(path: str | os.PathLike, params: "Params", carry: "Carry", meta
   try:
     partial.touch()
     mode = partial.stat().st_mode  # by the umask; safetensors makes a file of its own, for its owner alone
-    save_file(leaves, partial, {**metadata, _MARK: str(FORMAT)})
+    about = {**metadata, _MARK: str(FORMAT)}
+    save_file(leaves, partial, {**about, _DIGEST: _digest(leaves, about)})
     partial.chmod(mode)
     partial.replace(path)
   except (OSError, SafetensorError) as error:
@@ -72,25 +75,54 @@ def load_weights(path: str | os.PathLike, like: "tuple[Params, Carry] | None" = 
       it both are nested dicts, in which a list is a dict by place, and a group without leaves is absent.
 
   Raises:
-    CheckpointError: the file is missing, cut, damaged or no safetensors, of a newer format, or has leaves of other
-      names, shapes or dtypes than `like`.
+    CheckpointError: the file is missing, cut, damaged or no safetensors, of a newer format, was changed since it was
+      written, or has leaves of other names, shapes or dtypes than `like`.
   """
   path = Path(path)
-  try:
-    with safe_open(path, framework="np") as file:
-      metadata = dict(file.metadata() or {})
-      leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-  except (OSError, SafetensorError) as error:
-    raise CheckpointError(f"{path} cannot be read: {_reason(path, error)}.") from error
-  version = metadata.get(_MARK, "none")
-  if not version.isdigit() or int(version) > FORMAT:
-    raise CheckpointError(f"{path} has {_MARK} {version}; this version reads up to {FORMAT}. "
-                          + ("Update gdm." if version.isdigit() else "It is no weights of gdm."))
+  metadata = read_metadata(path)
+  with _reading(path), safe_open(path, framework="np") as file:
+    leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+  written = metadata.pop(_DIGEST, None)
+  if written not in (None, _digest(leaves, metadata)):
+    raise CheckpointError(f"{path} was changed since it was written: its digest is another; export the run again.")
   if like is None:
     tree = _nested(leaves)
     return tree.get("params", {}), tree.get("carry", {}), metadata
   params, carry = _as_like(path, leaves, like)
   return params, carry, metadata
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+  """Return the strings beside the weights in a file, without reading these.
+
+  Raise CheckpointError where the file is missing, no safetensors, or not of this format.
+  """
+  with _reading(path), safe_open(path, framework="np") as file:
+    metadata = dict(file.metadata() or {})
+  version = metadata.get(_MARK, "none")
+  if not version.isdigit() or int(version) > FORMAT:
+    raise CheckpointError(f"{path} has {_MARK} {version}; this version reads up to {FORMAT}. "
+                          + ("Update gdm." if version.isdigit() else "It is no weights of gdm."))
+  return metadata
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike) -> Iterator[None]:
+  try:
+    yield
+  except (OSError, SafetensorError) as error:
+    raise CheckpointError(f"{path} cannot be read: {_reason(Path(path), error)}.") from error
+
+
+def _digest(leaves: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+  """Return the sha256, in hex digits, of all arrays and strings with their names."""
+  digest = hashlib.sha256()
+  for name, text in sorted(metadata.items()):
+    digest.update(f"{name}\0{text}\0".encode())
+  for name, leaf in sorted(leaves.items()):
+    digest.update(f"{name} {leaf.dtype} {leaf.shape} ".encode())
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()
 
 
 def _metadata_of(path: Path) -> Mapping[str, str]:

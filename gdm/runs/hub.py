@@ -1,0 +1,31 @@
+"""Pushing of files to a repository of the Hugging Face hub."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gdm.errors import ConfigError, WorkdirError
+from gdm.extras import load_extra
+
+
+def push(files: Iterable[Path], repository: str) -> str:
+  """Put files into a repository, made if absent, in one commit; return its address.
+
+  Args:
+    files: the files, by their names; a model card becomes README.md, as the hub shows it.
+    repository: "name/repository".
+
+  Raises:
+    ConfigError: huggingface_hub is not installed, or the name is none.
+    WorkdirError: the hub refused, or cannot be reached.
+  """
+  hub = load_extra("huggingface_hub", "hub", "--push")
+  operations = [hub.CommitOperationAdd("README.md" if path.suffix == ".md" else path.name, path) for path in files]
+  try:
+    api = hub.HfApi()
+    place = api.create_repo(repository, exist_ok=True)
+    api.create_commit(repository, operations, commit_message="Exported by gdm")
+  except hub.errors.HFValidationError as error:
+    raise ConfigError(f"--push is {repository!r}; it must be name/repository: {error}") from error
+  except (hub.errors.HfHubHTTPError, OSError) as error:
+    raise WorkdirError(f"{repository} cannot be pushed to: {str(error).splitlines()[0]}") from error
+  return str(place)

@@ -1,0 +1,232 @@
+"""A trained run as an object: its model with its parameters, and what can be done with them in one call.
+
+`gdm.load` opens one. It needs no training data: what the model must know of them is in the checkpoint, and `dataset`
+reads them where they are asked for.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, Shaped
+
+from gdm.data.dataset import Dataset
+from gdm.data.description import GIVEN, Description
+from gdm.data.loader import eval_batches
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError
+from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.split_likelihood import SplitLikelihood
+from gdm.model import Carry, HasComplete, HasLabelProbs, Model, Params
+from gdm.precision import highest_precision
+from gdm.runs import sampling
+from gdm.runs.latents import Latents
+from gdm.runs.scoring import scored_by
+from gdm.runs.settings import check_settings
+from gdm.training.streams import stream_key
+
+Examples = Num[Array | np.ndarray, "num *event"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedRun:
+  """A trained model with its parameters, config and description of its data.
+
+  Examples are as served: as the model saw them, with the transforms of its config done. Where a method takes `raw`,
+  True does these first, with the means, deviations and bins of the training data.
+
+  Attributes:
+    config: the whole config of the run.
+    data: what is known of the data that it was trained with.
+    model: the model.
+    params: its parameters.
+    carry: its non-parameter state.
+    step: the training step that they are of.
+    parameters: "ema" (averaged) or "live".
+    train_seconds: seconds that training took up to then.
+    folder: where results of the run go: its workdir, or the folder beside an exported file.
+    likelihood: which likelihood it was validated by; "" is the model's own.
+    report: what `evaluate` found so far, by name of the report, as {"likelihood_test": {...}}.
+    read_data: reads the data.
+
+  Example:
+
+    run = gdm.load("runs/made")
+    images = run.sample(16, seed=1)
+    scores = run.log_likelihood(images)
+    print(scores.kind, scores.nats_mean, scores.nats_ci95, scores.nats)
+  """
+
+  config: ml_collections.ConfigDict
+  data: Description
+  model: Model
+  params: Params
+  carry: Carry
+  step: int
+  parameters: str
+  train_seconds: float
+  folder: Path
+  likelihood: str
+  report: Mapping[str, Mapping[str, Any]]
+  read_data: Callable[[], Dataset]
+
+  @property
+  def name(self) -> str:
+    """The model's name."""
+    return self.config.model.name
+
+  @property
+  def spec(self) -> DataSpec:
+    """The kind of one example, as served."""
+    return self.data.spec
+
+  @functools.cached_property
+  def dataset(self) -> Dataset:
+    """The data: those of training, or others where the run was opened with some. Raise DataError where they are
+    missing, and WorkdirError where they changed."""
+    return self.read_data()
+
+  @property
+  def train_labels(self) -> Int[np.ndarray, " examples"]:
+    """Labels of the training split, in no order."""
+    counts = self.data.class_counts
+    return np.repeat(np.arange(len(counts)), counts) if counts else np.asarray(self.dataset.split("train")["y"][:])
+
+  def has_own(self, split: str) -> bool:
+    """Return whether a split of `dataset` is that of the data which the run was trained with."""
+    return self.dataset.split(split).identity == self.data.identity.get(split)
+
+  def __repr__(self) -> str:
+    return f"TrainedRun({self.name} on {self.data.name}, step {self.step}, {self.parameters} parameters, {self.folder})"
+
+  def log_likelihood(self, x: Examples, *, y: Shaped[Array | np.ndarray, " num"] | None = None,
+                     length: Int[Array | np.ndarray, " num"] | None = None, raw: bool = False, seed: int = 0,
+                     likelihood: str | None = None, **settings: int) -> SplitLikelihood:
+    """Score examples, compiled once for any number of them.
+
+    Args:
+      x: examples [num, *event].
+      y: their labels [num], for models of x given y.
+      length: of sequences, how many steps of each are real.
+      raw: whether x is as in the data's file.
+      seed: of what is random in the score.
+      likelihood: which one, of models with several, as "ode,tolerance=1e-5".
+      settings: num_draws, num_samples or batch_size in place of those of the config's `evaluation` section.
+
+    Returns:
+      `nats` of each example, their mean with its interval, bits/dim, and the kind of these numbers.
+
+    Raises:
+      ConfigError: the model has no likelihood, or a setting is out of its range.
+      DataError: x is of another shape, or holds values that the data cannot have.
+      NotFiniteError: the score of an example is not finite.
+    """
+    own = self.config.evaluation
+    chosen = self.config.copy_and_resolve_references()
+    chosen.evaluation.update(settings)
+    check_settings(chosen)
+    more = {name: np.asarray(value) for name, value in (("y", y), ("length", length)) if value is not None}
+    served = self.data.serve(np.asarray(x), raw, **more)
+    model = self.model if likelihood in (None, own.likelihood) else scored_by(self.model, likelihood)
+    evaluation = chosen.evaluation
+    batches = eval_batches(served, GIVEN, self._batch_size(served.num_examples(GIVEN), evaluation.batch_size))
+    return evaluate_likelihood(
+        model, self.params, self.carry, batches, key=stream_key(jax.random.key(seed), "log_likelihood", 0),
+        num_draws=evaluation.num_draws, num_samples=evaluation.num_samples, num_examples=len(x))
+
+  @highest_precision()
+  def sample(self, num: int, *, seed: int = 0, labels: Int[Array | np.ndarray, " num"] | None = None,
+             **options: Any) -> np.ndarray:
+    """Draw samples [num, *event], the same ones for the same seed.
+
+    Args:
+      num: how many.
+      seed: of the draws.
+      labels: of models given labels, one for each; by default the classes take turns.
+      options: fields of the config's `sampling` section, as temperature, sampler, num_steps or guidance.
+
+    Raise ConfigError where the model cannot sample, or has no such option.
+    """
+    return np.asarray(sampling.draw(self._with_sampling({**options, "num": num, "seed": seed}), labels=labels).x)
+
+  @highest_precision()
+  def complete(self, x: Examples, known: Bool[Array | np.ndarray, "*event"], *, seed: int = 0) -> np.ndarray:
+    """Draw the unknown part of examples given the known one.
+
+    Args:
+      x: examples [num, *event]; what is unknown may hold anything that the data could.
+      known: which dimensions are known, of all examples alike.
+      seed: of the draws.
+
+    Returns:
+      The examples, filled in.
+
+    Raises:
+      ConfigError: the model cannot complete examples.
+      DataError: x is of another shape, or holds values that the data cannot have.
+      SpecError: it cannot complete this region.
+    """
+    if not isinstance(self.model, HasComplete):
+      raise ConfigError(f"{self.name} cannot complete examples.")
+    return np.asarray(sampling.complete(self, self._served(x), np.asarray(known), seed).x)
+
+  @highest_precision()
+  def encode(self, x: Examples, *, y: Int[Array | np.ndarray, " num"] | None = None) -> np.ndarray:
+    """Return the latents [num, *latent] of examples. Raise ConfigError where the model has none."""
+    return self._latents.encode_examples(self._served(x), y)
+
+  @highest_precision()
+  def decode(self, z: Shaped[Array | np.ndarray, "num *latent"], *, y: Int[Array | np.ndarray, " num"] | None = None
+             ) -> np.ndarray:
+    """Return the examples [num, *event] of latents. Raise ConfigError where the model has none."""
+    return self._latents.decode(z, None if y is None else np.asarray(y))
+
+  def labels(self, x: Examples) -> Int[np.ndarray, " num"]:
+    """Return the likeliest label of each example. Raise ConfigError where the model tells none."""
+    return np.argmax(self.log_label_probs(x), axis=1)
+
+  @highest_precision()
+  def log_label_probs(self, x: Examples) -> Float[np.ndarray, "num classes"]:
+    """Return log p(y | x) of every label, in nats. Raise ConfigError where the model tells none."""
+    if not isinstance(self.model, HasLabelProbs):
+      raise ConfigError(f"{self.name} tells no labels.")
+    served = self._served(x)
+    size = self._batch_size(len(served), self.config.evaluation.batch_size)
+    parts = [served[start:start + size] for start in range(0, len(served), size)]
+    filled = (np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)]) for part in parts)
+    found = [np.asarray(self._log_label_probs(self.params, self.carry, {"x": jnp.asarray(part)})) for part in filled]
+    return np.concatenate(found)[:len(served)]
+
+  def serve(self, x: Examples) -> np.ndarray:
+    """Return examples in their file's values as the model sees them, with the run's transforms done."""
+    return self._served(x, raw=True)
+
+  def _served(self, x: Examples, raw: bool = False) -> np.ndarray:
+    return self.data.serve(np.asarray(x), raw).split(GIVEN).rows(slice(None))["x"]
+
+  def _with_sampling(self, options: Mapping[str, Any]) -> "TrainedRun":
+    config = self.config.copy_and_resolve_references()
+    with config.unlocked():
+      config.sampling.update(options)
+    check_settings(config)
+    return dataclasses.replace(self, config=config)
+
+  def _batch_size(self, num: int, most: int) -> int:
+    """Return a batch size for so many examples: few are padded to a power of two, so that few programs are compiled."""
+    return min(most, 1 << math.ceil(math.log2(max(num, 1))))
+
+  @functools.cached_property
+  def _log_label_probs(self) -> Callable[..., Array]:
+    model: Any = self.model
+    return jax.jit(model.log_label_probs)
+
+  @functools.cached_property
+  def _latents(self) -> Latents:
+    return Latents(self)
