@@ -9,7 +9,8 @@ from typing import Any
 
 from gdm.runs import defaults
 
-# "standardize?" leaves integers as they are, "standardize_context?" data without a context, `blocks` all but binary data.
+# "standardize?" leaves integers as they are, "standardize_context?" data without a context, `blocks` all that is not
+# binary.
 TABLE = ("standardize?", "standardize_context?", "blocks")
 SHAKESPEARE = "text:../shared/data/tiny_shakespeare.txt"  # validation is the last 10 %
 

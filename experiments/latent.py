@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
   many = latents.encode(_SPLIT.value, sample_examples(num, MOST))
   written = []
   if many.z.ndim == 2 and many.z.shape[1] == 2:
-    save_map(run.run.folder / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.data.name}")
+    save_map(run.folder / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.data.name}")
     written.append("latent_map.png")
   if run.spec.is_image:
     written += _pictures(run.folder, run, latents, many, triples, strengths)
@@ -104,15 +104,15 @@ def _of_codes(run: TrainedRun) -> None:
     print(", ".join(f"{split} {'x'.join(map(str, shape))}" for split, shape in shapes.items()) + f" in {_CODES.value}")
   if _DECODE.value is not None:
     x = decode_codes(run, _codes_in(Path(_DECODE.value)))
-    write_whole(run.run.folder / "decoded.npz", lambda file: np.savez_compressed(file, allow_pickle=False, x=x))
+    write_whole(run.folder / "decoded.npz", lambda file: np.savez_compressed(file, allow_pickle=False, x=x))
     written.append("decoded.npz")
     if run.spec.is_image:
-      save_grid(run.run.folder / "decoded.png", _shown(x[:64], levels), levels=None)
+      save_grid(run.folder / "decoded.png", _shown(x[:64], levels), levels=None)
       written.append("decoded.png")
   if run.spec.is_image:
     examples = np.linspace(0, run.dataset.num_examples(_SPLIT.value) - 1, 2 * _PAIRS.value).astype(int)
     found = Latents(run).encode(_SPLIT.value, examples)
-    save_side_by_side(run.run.folder / "reconstructions.png", {
+    save_side_by_side(run.folder / "reconstructions.png", {
         "data": _shown(found.x, levels), "reconstructions": _shown(decode_codes(run, found.z), levels)}, levels=None)
     written.append("reconstructions.png")
   if written:

@@ -21,7 +21,7 @@ from gdm.errors import ConfigError, nearest
 from gdm.evaluation.intervals import brackets
 from gdm.evaluation.outliers import MADE_OF_DATA, patches, separation
 from gdm.evaluation.ranking import scores
-from gdm.runs.load import load_run
+from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.plotting import save_panels
 from gdm.runs.workdir import Workdir, write_json
 

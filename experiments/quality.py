@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     if each.text:
       print(f"\n{each.text}")
   written = [name]
-  if draw_nfe(run, found):
+  if draw_nfe(run.folder, found):
     written.append("nfe.png")
   if further.neighbours and draw_neighbours(run, next(iter(found.samples.values())).x, further.neighbours):
     written.append("neighbours.png")

@@ -22,7 +22,7 @@ def model_card(run: "TrainedRun", file: str) -> str:
   sizes = ", ".join(f"{num:,} {split}" for split, num in run.data.sizes.items())
   prints = "\n".join(f"- {part}: `{digits}`" for part, digits in run.data.identity.items())
   kind = "real numbers" if run.spec.levels is None else f"integers in [0, {run.spec.levels})"
-  scores = [label_line(report) if name.startswith("labels") else one_line(dict(report))
+  scores = [label_line(dict(report)) if name.startswith("labels") else one_line(dict(report))
             for name, report in sorted(run.report.items())]
   packages = ", ".join(f"{name} {version}" for name, version in versions().items())
   return f"""# {run.name} on {run.data.name}

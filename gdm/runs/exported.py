@@ -24,7 +24,7 @@ from gdm.runs.workdir import tuples
 from gdm.training.checkpoint import versions
 from gdm.training.weights import load_weights, read_metadata, save_weights
 
-_NEEDED = {"config", "data", "step", "parameters", "train_seconds", "reports"}
+_NEEDED = {"config", "description", "step", "parameters", "train_seconds", "reports"}
 CARD = ".md"  # ending of the model card beside the file
 
 
@@ -36,7 +36,9 @@ def write_export(run: TrainedRun, path: Path) -> None:
       "step": str(run.step),
       "parameters": run.parameters,
       "train_seconds": repr(run.train_seconds),
-      "data": json.dumps(run.data.to_json()),
+      "data": run.data.name,
+      "data_fingerprint": run.data.identity["train"],
+      "description": json.dumps(run.data.to_json()),
       "reports": json.dumps(run.report),
       "versions": json.dumps(versions()),
   })
@@ -58,7 +60,7 @@ def read_export(path: Path, overrides: Mapping[str, Any], which: str = "best") -
     raise ConfigError(f"--checkpoint is {which!r}, but {path} holds one state only, of step {found['step']}; leave it "
                       "out.")
   recorded = with_defaults(ml_collections.ConfigDict(tuples(json.loads(found["config"]))))
-  data = Description.from_json(json.loads(found["data"]))
+  data = Description.from_json(json.loads(found["description"]))
   config, model = built(path, with_overrides(recorded, overrides), overrides, data)
   if config.evaluation.parameters not in ("auto", found["parameters"]):
     raise ConfigError(f"evaluation.parameters is {config.evaluation.parameters!r}, but {path} holds those called "

@@ -58,12 +58,12 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
     dataset: its data, where they are loaded already.
   """
   recorded = workdir.read_config()
-  config = with_overrides(recorded, overrides)
+  with_overrides(recorded, overrides)  # says what is wrong before checkpoints are looked at
   for attempt in range(1, _ATTEMPTS + 1):
     place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))
     directory = workdir.path / place
     try:
-      return _read_checkpoint(workdir, config, overrides, dataset, directory, step)
+      return _read_checkpoint(workdir, recorded, overrides, dataset, directory, step)
     except (CheckpointError, FileNotFoundError):
       # A run under way deletes its older checkpoints, this one perhaps since it was chosen.
       if (directory / str(step)).exists() or attempt == _ATTEMPTS:
@@ -71,14 +71,15 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   raise AssertionError("unreachable")
 
 
-def _read_checkpoint(workdir: Workdir, config: ml_collections.ConfigDict, overrides: Mapping[str, Any],
+def _read_checkpoint(workdir: Workdir, recorded: ml_collections.ConfigDict, overrides: Mapping[str, Any],
                      dataset: Dataset | None, directory: Path, step: int) -> TrainedRun:
-  meta = checkpoint.read_meta(directory, step)
-  if dataset is None and "data" not in meta:
-    dataset = load_data(config)  # older checkpoints do not describe theirs
-  if dataset is not None:
+  meta, config = checkpoint.read_meta(directory, step), with_overrides(recorded, overrides)
+  if dataset is not None or "data" not in meta:  # older checkpoints do not describe theirs
+    dataset = dataset or load_data(config)
     require_same_data(workdir.path, dataset, meta["data_identity"])
-  data = Description.from_json(meta["data"]) if "data" in meta else Description.of(dataset)
+    data = Description.of(dataset)
+  else:
+    data = Description.from_json(meta["data"])
   config, model = built(workdir.config, config, overrides, data)
   kept = "ema" if meta["has_ema"] else "live"
   chosen = kept if config.evaluation.parameters == "auto" else config.evaluation.parameters

@@ -3,6 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -175,7 +176,7 @@ def draw_neighbours(run: TrainedRun, samples: np.ndarray, near: Neighbours) -> b
   return True
 
 
-def draw_nfe(run: TrainedRun, found: Comparison) -> bool:
+def draw_nfe(folder: Path, found: Comparison) -> bool:
   """`nfe.png`: distance from the data against network evaluations, of several samplers; whether it was written."""
   panels: dict[str, dict[str, list[NFEPoint]]] = {}
   for kernel in found.floor.squared:
@@ -187,7 +188,7 @@ def draw_nfe(run: TrainedRun, found: Comparison) -> bool:
     return False
   about = found.about
   floors = {kernel: (floor.value, floor.half) for kernel, floor in found.floor.squared.items()}
-  save_nfe(run.folder / "nfe.png", panels, floors,
+  save_nfe(folder / "nfe.png", panels, floors,
            title=f"{about['model']} · {about['dataset']} · {about['split']}")
   return True
 

@@ -10,11 +10,11 @@ import ml_collections
 from gdm.data.dataset import Dataset
 from gdm.data.description import Description
 from gdm.data.load import load_dataset, load_like
-from gdm.errors import ConfigError, SpecError, WorkdirError
+from gdm.errors import ConfigError, SpecError, WorkdirError, nearest
 from gdm.model import Carry, Model, Params
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
-from gdm.runs.settings import check_settings
+from gdm.runs.settings import check_settings, flatten_fields
 from gdm.runs.sizes import keep_settings, sized
 
 
@@ -22,10 +22,14 @@ def with_overrides(config: ml_collections.ConfigDict, overrides: Mapping[str, An
   """Return a recorded config with dotted fields changed. Raise ConfigError for one that it lacks or cannot take."""
   if "data.transforms" in overrides:
     raise ConfigError("data.transforms belongs to a run's training; other data get the run's own, so leave it out.")
+  known = flatten_fields(config.to_dict())
+  for name in overrides:
+    if name not in known:
+      raise ConfigError(f"overrides has {name!r}, which no run has; {nearest(name, known)}")
   changed = config.copy_and_resolve_references()
   try:
     changed.update_from_flattened_dict(dict(overrides))
-  except (KeyError, TypeError, ValueError) as error:
+  except (TypeError, ValueError) as error:
     raise ConfigError(f"overrides: {error}.") from error
   check_settings(changed)
   return changed

@@ -77,6 +77,13 @@ class TrainedRun:
   report: Mapping[str, Mapping[str, Any]]
   read_data: Callable[[], Dataset]
 
+  @classmethod
+  def of(cls, config: ml_collections.ConfigDict, dataset: Dataset, model: Model, params: Params, carry: Carry, *,
+         step: int = 0, parameters: str = "live", train_seconds: float = 0.0, folder: Path = Path()) -> "TrainedRun":
+    """Return a run of what is in memory: a model that was trained without a workdir, say."""
+    return cls(config, Description.of(dataset), model, params, carry, step, parameters, train_seconds, folder,
+               config.evaluation.likelihood, {}, lambda: dataset)
+
   @property
   def name(self) -> str:
     """The model's name."""
@@ -107,7 +114,8 @@ class TrainedRun:
     return f"TrainedRun({self.name} on {self.data.name}, step {self.step}, {self.parameters} parameters, {self.folder})"
 
   def log_likelihood(self, x: Examples, *, y: Shaped[Array | np.ndarray, " num"] | None = None,
-                     length: Int[Array | np.ndarray, " num"] | None = None, raw: bool = False, seed: int = 0,
+                     length: Int[Array | np.ndarray, " num"] | None = None,
+                     context: Float[Array | np.ndarray, "num width"] | None = None, raw: bool = False, seed: int = 0,
                      likelihood: str | None = None, **settings: int) -> SplitLikelihood:
     """Score examples, compiled once for any number of them.
 
@@ -115,6 +123,7 @@ class TrainedRun:
       x: examples [num, *event].
       y: their labels [num], for models of x given y.
       length: of sequences, how many steps of each are real.
+      context: real-valued condition of each, for models of x given a context.
       raw: whether x is as in the data's file.
       seed: of what is random in the score.
       likelihood: which one, of models with several, as "ode,tolerance=1e-5".
@@ -132,7 +141,8 @@ class TrainedRun:
     chosen = self.config.copy_and_resolve_references()
     chosen.evaluation.update(settings)
     check_settings(chosen)
-    more = {name: np.asarray(value) for name, value in (("y", y), ("length", length)) if value is not None}
+    more = {name: np.asarray(value) for name, value in (("y", y), ("length", length), ("context", context))
+            if value is not None}
     served = self.data.serve(np.asarray(x), raw, **more)
     model = self.model if likelihood in (None, own.likelihood) else scored_by(self.model, likelihood)
     evaluation = chosen.evaluation

@@ -15,8 +15,7 @@ from gdm.errors import ConfigError
 from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Samples
 from gdm.runs import defaults, plane, plotting
-from gdm.runs.load import TrainedRun
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 
 SCALE, SHIFT = np.array([1.0, 2.0]), 0.5
 
@@ -51,7 +50,8 @@ def run_of(objective="cd", spec=None, log_prob=true_log_prob):
   splits = {name: MemorySplit({"x": (SCALE * rng.normal(size=(4000, 2))).astype(np.float32)})
             for name in ("train", "valid", "test")}
   params = {"base": {"scale": jnp.asarray(SCALE)}}
-  return TrainedRun(config, Dataset("normal", spec, splits, log_prob=log_prob), Bowl(spec), params, {}, 7, "live", 1.0)
+  return TrainedRun.of(config, Dataset("normal", spec, splits, log_prob=log_prob), Bowl(spec), params, {}, step=7,
+                       train_seconds=1.0)
 
 
 def test_the_divergence_is_from_the_data():
@@ -78,13 +78,13 @@ def test_denoising_is_held_against_the_noised_data():
 
 
 def test_without_a_known_truth_there_is_a_landscape_and_no_divergence(tmp_path):
-  run = run_of(log_prob=None)
+  run = dataclasses.replace(run_of(log_prob=None), folder=tmp_path)
   found = plane.learned(run, 32)
   assert found.divergence is None and "kl" not in plane.describe(run, found)
-  plotting.draw_model(Workdir(tmp_path), run)
+  plotting.draw_model(run)
   assert [path.name for path in tmp_path.iterdir()] == ["landscape.png"]
   with pytest.raises(ConfigError, match="bowl on normal is no energy of points of the plane"):
-    plane.learned(run_of(spec=DataSpec((2,), 2)))
+    plane.learned(dataclasses.replace(run, data=dataclasses.replace(run.data, spec=DataSpec((2,), 2))))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,8 @@ from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Samples
 from gdm.runs import defaults, plotting
 from gdm.runs.comparison import choose, compare, parse_choices, spread_rows
-from gdm.runs.load import TrainedRun
 from gdm.runs.sampling import draw, draw_many, sampling_options
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 
 BIAS = {"ddim": 4.0, "ancestral": 40.0}
 
@@ -72,7 +72,7 @@ def run_of(model=Formula, spec=None, splits=None, data=None, **sampling):
   splits = splits or {name: {"x": rng.normal(size=(num, 2)).astype(np.float32)}
                       for name, num in (("train", 500), ("valid", 50), ("test", 400))}
   dataset = data or Dataset("normal", spec, splits)
-  return TrainedRun(config, dataset, model(spec), {}, {}, 7, "live", 1.0)
+  return TrainedRun.of(config, dataset, model(spec), {}, {}, step=7, train_seconds=1.0)
 
 
 LABELLED = DataSpec((2,), None, num_classes=3)
@@ -171,7 +171,7 @@ def test_a_worse_sampler_is_found_worse_and_the_model_is_as_good_as_data(tmp_pat
   assert [row.nfe for row in found.rows] == [5, 400, 4000]
   drawn = {}
   monkeypatch.setattr(plotting, "save_nfe", lambda path, panels, floors, title: drawn.update(panels))
-  assert plotting.draw_nfe(Workdir(tmp_path), found)
+  assert plotting.draw_nfe(tmp_path, found)
   assert {name: [point.nfe for point in points] for name, points in drawn["cubic"].items()} == {
       "ddim": [5, 400], "ancestral": [4000]}
   assert drawn["gaussian"]["ddim"][0][1:] == (bad.squared["gaussian"].value, bad.squared["gaussian"].half)
@@ -194,7 +194,7 @@ def test_a_model_of_one_way_has_one_row():
   assert [row.name for row in found.rows] == ["samples"] and found.reference is None
   assert found.floor.name == "test data"
   assert "samples" in table(found.rows, found.floor, None)
-  assert not plotting.draw_nfe(Workdir("nowhere"), found)
+  assert not plotting.draw_nfe(pathlib.Path("nowhere"), found)
 
 
 @pytest.mark.parametrize(("args", "message"), [
@@ -221,14 +221,14 @@ def test_what_cannot_be_compared():
 
 
 def test_scores_and_trajectories_of_the_plane_are_drawn_but_no_density_of_a_bound(tmp_path):
-  run = run_of(num=50)
-  plotting.draw_model(Workdir(tmp_path), run)
-  plotting.save_trajectory(Workdir(tmp_path), run.dataset, np.asarray(draw(run, 2).info["trajectory"]))
+  run = dataclasses.replace(run_of(num=50), folder=tmp_path)
+  plotting.draw_model(run)
+  plotting.save_trajectory(run, np.asarray(draw(run, 2).info["trajectory"]))
   assert {path.name for path in tmp_path.iterdir()} == {"scores.png", "trajectory.png", "trajectory.gif"}
   with Image.open(tmp_path / "trajectory.gif") as film:
     assert film.n_frames == 2
   with pytest.raises(ConfigError, match=r"--frames shows images and points of the plane, but normal has events \(3,\)"):
-    plotting.require_shown(dataclasses.replace(run.dataset, spec=DataSpec((3,), None)))
+    plotting.require_shown(dataclasses.replace(run, data=dataclasses.replace(run.data, spec=DataSpec((3,), None))))
 
 
 def test_draws_come_in_batches_and_the_first_ones_are_the_same_however_many():

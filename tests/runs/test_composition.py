@@ -16,7 +16,7 @@ from gdm.errors import ConfigError
 from gdm.flows.maf import MAF
 from gdm.runs import defaults
 from gdm.runs.composition import composed_config, require_same_data, require_unseen
-from gdm.runs.load import TrainedRun
+from gdm.runs.trained import TrainedRun
 
 BITS = DataSpec((12,), 2)
 ROWS = np.random.default_rng(0).integers(0, 2, (100, 12)).astype(np.uint8)
@@ -29,7 +29,7 @@ def run(path="a.npz", splits=None, model=None, sampling=None, spec=BITS, **facts
   config.model = {"name": "independent"}
   config.sampling.update(sampling or {})
   dataset = Dataset("npz:a", spec, {name: {"x": x} for name, x in {**SPLITS, **(splits or {})}.items()}, **facts)
-  return TrainedRun(config, dataset, model or Independent(spec), {}, {}, 1, "live", 0.0)
+  return TrainedRun.of(config, dataset, model or Independent(spec), {}, {}, step=1)
 
 
 def check(*runs):
@@ -38,8 +38,9 @@ def check(*runs):
 
 def without(split):
   other = run("b.npz")
-  return dataclasses.replace(other, dataset=dataclasses.replace(
-      other.dataset, splits={name: rows for name, rows in other.dataset.splits.items() if name != split}))
+  dataset = dataclasses.replace(
+      other.dataset, splits={name: rows for name, rows in other.dataset.splits.items() if name != split})
+  return dataclasses.replace(other, read_data=lambda: dataset)
 
 
 def test_the_same_examples_go_together_whatever_they_are_called():

@@ -15,9 +15,8 @@ from gdm.runs import defaults, features, labels, plotting
 from gdm.runs.comparison import SamplerChoice, compare
 from gdm.runs.features import Features, find_features
 from gdm.runs.labels import Labeler
-from gdm.runs.load import TrainedRun
 from gdm.runs.measures import MEASURES, choose_measures, measure
-from gdm.runs.workdir import Workdir
+from gdm.runs.trained import TrainedRun
 
 IMAGES = DataSpec((2, 2, 1), 4, num_classes=4)
 ONE_WAY = (SamplerChoice(None, None),)
@@ -34,7 +33,7 @@ def run_of(model, spec=IMAGES, splits=None, modes=None):
   config.model.name, config.evaluation.batch_size = "formula", 64
   splits = splits or {name: images(num, seed=seed) for seed, (name, num) in enumerate(
       (("train", 300), ("valid", 50), ("test", 200)))}
-  return TrainedRun(config, Dataset("squares", spec, splits, modes=modes), model, {}, {}, 7, "live", 1.0)
+  return TrainedRun.of(config, Dataset("squares", spec, splits, modes=modes), model, {}, {}, step=7, train_seconds=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,7 @@ def elsewhere(monkeypatch, tmp_path):
   """A folder, in which the run lies that is given."""
   def put(run):
     for module in (features, labels):
-      monkeypatch.setattr(module, "load_run", lambda workdir, overrides: run)
+      monkeypatch.setattr(module, "open_run", lambda path: run)
     return str(tmp_path)
   return put
 
@@ -174,7 +173,8 @@ def test_copies_are_found_and_asked_labels_are_counted(elsewhere, tmp_path):
   json.dumps(tables, allow_nan=False)
   lines = [line for each in further.tables for line in each.text.splitlines()]
   assert all(len(line) <= 80 for line in lines if not line.startswith("by "))  # which has a path
-  assert plotting.draw_neighbours(Workdir(tmp_path), run, found.samples["samples"].x, further.neighbours)
+  run = dataclasses.replace(run, folder=tmp_path)
+  assert plotting.draw_neighbours(run, found.samples["samples"].x, further.neighbours)
   assert (tmp_path / "neighbours.png").exists()
 
 
