@@ -2,6 +2,7 @@
 
   python -m experiments.train --config=configs/autoregressive/made.py:digits --workdir=runs/made
       [--config.optimizer.learning_rate=3e-4 ...] [--max_seconds=3600] [--profile_steps=10:15] [--search=5m]
+      [--init_from=runs/other]
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 After the colon stands the data set, one of the config's variants. Every field of the config can be overridden as
@@ -11,6 +12,9 @@ The workdir gets config.json, checkpoints (the last ones, and the best by valida
 TensorBoard, curves.png and samples.png. With --search the settings that the config's section `search` lists are first
 tried for so long on the validation split (gdm/runs/search.py), and reports name what was chosen. Several processes,
 one per host, share a workdir; a cluster that JAX knows needs no --coordinator.
+
+A run is trained for longer by a larger --config.training.num_steps. --init_from begins with the weights of another run
+and says which were taken; how the data's file is called, and where it lies, may change, its content not.
 
 Ctrl-C, SIGTERM (of a queue, or a machine that is taken away) and --max_seconds end it within a step. Before each
 validation the state is saved, so that validations and pictures are cut at once; the next start does them again.
@@ -44,6 +48,8 @@ _THREADS = flags.DEFINE_integer("threads", None, "Of a CPU; one for each core by
                                 "1.")
 _SEARCH = flags.DEFINE_string("search", None, "First choose settings on the validation split for so long: 90s, 5m, "
                               "1h; see gdm/runs/search.py.")
+_INIT_FROM = flags.DEFINE_string("init_from", None, "Another run, or a file that experiments.export wrote: start from "
+                                 "its weights as far as they fit; the same as --config.training.init_from.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()
@@ -54,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
   cli.require_flag("config")
   workdir = Workdir(cli.require_flag("workdir"))
   config = keep_settings(with_defaults(_CONFIG.value), cli.overrides())
+  if _INIT_FROM.value is not None:
+    config.training.init_from = _INIT_FROM.value
   check_settings(config)
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")

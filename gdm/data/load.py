@@ -27,6 +27,8 @@ class Source:
   options: tuple[str, ...] = ()
 
 
+PLACES = ("a path", "a folder")  # arguments that say where data lie, not what they are
+
 SOURCES: dict[str, Source] = {
     "digits": Source(digits.load),
     "toy2d": Source(toy2d.load, "a density", ("train",)),
@@ -71,6 +73,19 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
   dataset = like.transformed(_load_source(_parse(name, path, data_dir, seed)), seed)
   check(dataset)
   return dataset
+
+
+def source_of(name: str, path: str) -> str:
+  """Return a `data.name` without the place of its file: what may not change in a run, beside the content.
+
+  Example: `source_of("npz", "/a/wine.npz#fold=3")` is "npz#fold=3".
+  """
+  head, _, fragment = name.partition("#")
+  kind, _, argument = head.partition(":")
+  if kind not in SOURCES or SOURCES[kind].argument not in PLACES:
+    return name
+  fragment = fragment or ("" if argument else path.partition("#")[2])
+  return f"{kind}#{fragment}" if fragment else kind
 
 
 def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:

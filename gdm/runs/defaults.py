@@ -59,6 +59,7 @@ def _sections() -> ml_collections.ConfigDict:
       },
       "training": {
           "num_steps": 1000,
+          "init_from": "",  # a run, or an exported one, whose weights training begins with as far as they fit
           "steps_per_call": 1,  # steps per dispatch; raise it for tiny models
           "unroll_call": False,  # write the steps of a call out instead of looping: needed for convolutions on a CPU
           "accumulate": 1,  # micro-batches per minibatch

@@ -17,6 +17,7 @@ from gdm.errors import ConfigError, UserError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, HasValidation, Model
 from gdm.precision import highest_precision
 from gdm.runs.exits import stop
+from gdm.runs.load import open_run
 from gdm.runs.profile import Profile
 from gdm.runs.progress import Display
 from gdm.runs.run import Run
@@ -29,6 +30,7 @@ from gdm.training.state import TrainState, init_state, state_shapes
 from gdm.training.step import make_train_step
 from gdm.training.streams import stream_key
 from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
+from gdm.training.warm_start import warm_start
 
 
 @dataclasses.dataclass
@@ -118,7 +120,22 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
       run.checkpoints.finish()
     return state, ended
 
-  return Plan(mesh, shapes, lambda: init_state(model, optimizers, key, example, ema=ema, mesh=mesh), loader, train)
+  def begin_state() -> TrainState:
+    state = init_state(model, optimizers, key, example, ema=ema, mesh=mesh)
+    return _warm(state, training.init_from) if training.init_from else state
+
+  return Plan(mesh, shapes, begin_state, loader, train)
+
+
+def _warm(state: TrainState, path: str) -> TrainState:
+  """Return the state with the weights of another run."""
+  other = open_run(path)
+  try:
+    state, taken = warm_start(state, other.params, other.carry)
+  except ConfigError as error:
+    raise ConfigError(f"training.init_from is {path!r}, but {error}") from error
+  print(f"weights of {other.name} at step {other.step} in {path}: {taken.in_words()}.")
+  return state
 
 
 def _validate(run: Run, interruption: Interruption, state: TrainState, step: int) -> bool:
@@ -152,6 +169,9 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
                       "one.")
   if profile is not None:
     raise ConfigError(f"--profile_steps is given, but {config.model.name} is fitted without steps.")
+  if config.training.init_from:
+    raise ConfigError(f"training.init_from is {config.training.init_from!r}, but {config.model.name} is fitted from "
+                      "nothing; leave it out.")
   key, mesh = jax.random.key(config.seed), meshes.make_mesh(devices=jax.devices()[:1])
 
   def state_at(step: int, params, carry) -> TrainState:

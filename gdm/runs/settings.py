@@ -43,6 +43,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "mesh.fsdp": _at_least(1),
     "training.num_steps": _at_least(1),
+    "training.init_from": _LOCAL,
     "training.steps_per_call": _at_least(1),
     "training.accumulate": _at_least(1),
     "training.precision": (lambda value: value in PRECISIONS, " or ".join(PRECISIONS)),

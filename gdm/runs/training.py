@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 
 import jax
 import ml_collections
 
+from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasVerdict
 from gdm.precision import highest_precision
@@ -17,16 +19,17 @@ from gdm.runs.load import load_run
 from gdm.runs.plans import make_plan
 from gdm.runs.plotting import draw_curves, draw_model
 from gdm.runs.profile import Profile
-from gdm.runs.recorded import load_data
+from gdm.runs.recorded import load_data, require_same_data
 from gdm.runs.registry import build_model
 from gdm.runs.run import Run
 from gdm.runs.scoring import scored_by
 from gdm.runs.settings import check_settings, flatten_fields
 from gdm.runs.sizes import sized
-from gdm.runs.workdir import Workdir, write_json
-from gdm.training import hosts
+from gdm.runs.workdir import Workdir, read_json, write_json
+from gdm.training import checkpoint, hosts
 from gdm.training.loop import Ended
 from gdm.training.metrics import read_metrics
+from gdm.training.optimizer import make_schedule
 from gdm.training.preemption import Interruption
 from gdm.training.state import TrainState, count_parameters
 from gdm.training.step import loss_units
@@ -82,15 +85,23 @@ def _claimed(workdir: Workdir, config: ml_collections.ConfigDict) -> Iterator[No
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile | None, interruption: Interruption,
            finish: Finish) -> int:
-  if (step := hosts.from_first(workdir.finished_step)) is not None:
+  step, grown, moved = hosts.from_first(lambda: (workdir.finished_step(), workdir.grown_from(config),
+                                                 workdir.has_moved_data(config)))
+  if step is not None and not (grown == step and _reached_its_end(workdir)):
+    if moved:
+      _require_recorded_data(workdir, load_data(config))
     print(f"{workdir.path} is finished already, at step {step}.")
     return 0
   dataset = load_data(config)
+  if grown is not None or moved:  # before anything of the run is changed
+    _require_recorded_data(workdir, dataset)
   config, as_given = sized(config, dataset.num_examples("train")), config
   check_settings(config)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = make_plan(config, dataset, model, profile, interruption)
-  hosts.from_first(lambda: workdir.record(as_given))
+  hosts.from_first(lambda: _begin(workdir, as_given))
+  if grown is not None:
+    print(_growth(config, grown))
   with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
     state = run.resume(plan.like, plan.begin)
     print(_headline(run, state))
@@ -107,6 +118,37 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   with interruption.at_once():  # also for what came after the last step
     finish(run, int(state.step), ended)
   return 0
+
+
+def _require_recorded_data(workdir: Workdir, dataset: Dataset) -> None:
+  """Raise WorkdirError where the data are not those of the newest checkpoint; without one nothing is known."""
+  step = hosts.from_first(lambda: checkpoint.newest_good_step(workdir.checkpoints))
+  if step is not None:
+    then = checkpoint.read_meta(workdir.checkpoints, step)["data_identity"]
+    require_same_data(workdir.path, dataset, then, (*dataset.splits, "vocabulary"))
+
+
+def _reached_its_end(workdir: Workdir) -> bool:
+  """Return whether a finished run ended by its number of steps, not by early stopping or because it was solved."""
+  record = read_json(workdir.finished)
+  return record.get("ended") == str(Ended.FINISHED) and record["step"] == workdir.read_config().training.num_steps
+
+
+def _begin(workdir: Workdir, config: ml_collections.ConfigDict) -> None:
+  """Record the config; a run that goes on is no longer finished."""
+  workdir.record(config)
+  workdir.finished.unlink(missing_ok=True)
+
+
+def _growth(config: ml_collections.ConfigDict, before: int) -> str:
+  """Return what a larger number of steps changes, in words."""
+  steps, optimizer = config.training.num_steps, config.optimizer.to_dict()
+  old, new = (float(make_schedule(optimizer, num)(before)) for num in (before, steps))
+  line = f"{steps} steps in place of {before}"
+  if math.isclose(old, new):
+    return f"{line}."
+  return (f"{line}; optimizer.schedule={optimizer['schedule']} is that of {steps} steps from here on, so that at step "
+          f"{before} the learning rate is {new:.3g} where it would have been {old:.3g}.")
 
 
 def _headline(run: Run, state: TrainState) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from gdm.data.load import source_of
 from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder, local_path, write_whole
 from gdm.runs.registry import complete
@@ -20,6 +21,8 @@ FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
 FREE_FIELDS = ("data.data_dir", "training.stall_seconds")
 # What training writes into a workdir, beside what `Workdir` names.
 PICTURES = ("curves.png", "samples.png", "density.png", "landscape.png", "scores.png")
+
+NUM_STEPS = "training.num_steps"
 
 _logger = logging.getLogger("gdm")  # whose messages the binaries show
 
@@ -83,8 +86,19 @@ class Workdir:
 
   def record(self, config: ml_collections.ConfigDict) -> None:
     """Write `config.json`: from here on the workdir belongs to this config."""
-    if not self.config.exists():
+    if not self.config.exists() or self.grown_from(config) is not None:
       write_json(self.config, config.to_dict())
+
+  def grown_from(self, config: ml_collections.ConfigDict) -> int | None:
+    """Return how many steps the run was to have, where the config asks for more; else None."""
+    if not self.config.exists():
+      return None
+    before = self.read_config().training.num_steps
+    return before if before < config.training.num_steps else None
+
+  def has_moved_data(self, config: ml_collections.ConfigDict) -> bool:
+    """Return whether the config says that the data lie elsewhere than recorded."""
+    return self.config.exists() and _place_of(self.read_config()) != _place_of(config)
 
   def read_config(self) -> ml_collections.ConfigDict:
     """Return the config of the run, fields that it does not know yet at their defaults.
@@ -133,9 +147,12 @@ class Workdir:
       old, new = ({name: value for name, value in fields.items() if name == "model.name" or name[:6] != "model."}
                   for fields in (old, new))
     differ = [f"{name}: {_show(old, name)} there, {_show(new, name)} now"
-              for name in sorted(old.keys() | new.keys()) if _show(old, name) != _show(new, name)]
+              for name in sorted(old.keys() | new.keys())
+              if _show(old, name) != _show(new, name) and not (name == NUM_STEPS and old[name] < new[name])]
     if differ:
-      raise WorkdirError(f"workdir {self.path} belongs to another config ({'; '.join(differ)}); name another workdir.")
+      hint = " The number of steps may only grow." if differ[0].startswith(NUM_STEPS) and len(differ) == 1 else ""
+      raise WorkdirError(f"workdir {self.path} belongs to another config ({'; '.join(differ)}); name another "
+                         f"workdir.{hint}")
 
 
 def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -144,8 +161,14 @@ def training_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
   if full["model"]["name"]:
     with contextlib.suppress(ConfigError):  # a model of another version, which is refused where it is built
       full["model"] = complete(full["model"])
+  # Where data lie is free, what they are is not: that is told by their fingerprint.
+  full["data"] |= {"name": source_of(full["data"]["name"], full["data"]["path"]), "path": ""}
   return {name: value for name, value in flatten_fields(full).items()
           if name.partition(".")[0] not in FREE_SECTIONS and name not in FREE_FIELDS}
+
+
+def _place_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
+  return config.data.name, config.data.path
 
 
 def read_json(path: Path) -> dict[str, Any]:
