@@ -9,8 +9,7 @@ from typing import Any
 
 from gdm.runs import defaults
 
-# "standardize?" leaves integers as they are, "standardize_context?" data without a context, `blocks` all that is not
-# binary.
+# What none of them suits is served as it is: integers, data without a context, data that are not binary.
 TABLE = ("standardize?", "standardize_context?", "blocks")
 SHAKESPEARE = "text:../shared/data/tiny_shakespeare.txt"  # validation is the last 10 %
 

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from gdm.data import partition
 from gdm.data.dataset import Dataset, as_served, check
 from gdm.data.description import Description
-from gdm.data.sources import audio, digits, npz, text, tfds, toy2d
+from gdm.data.sources import arrays, audio, digits, npy, npz, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, nearest
@@ -33,7 +34,8 @@ SOURCES: dict[str, Source] = {
     "digits": Source(digits.load),
     "toy2d": Source(toy2d.load, "a density", ("train",)),
     "tfds": Source(tfds.load, "a set", ("resize",)),
-    "npz": Source(npz.load, "a path", npz.OPTIONS),
+    "npz": Source(npz.load, "a path", arrays.OPTIONS),
+    "npy": Source(npy.load, "a path", ("layout", *partition.OPTIONS)),
     "text": Source(text.load, "a path", text.OPTIONS),
     "wav": Source(audio.load, "a path", audio.OPTIONS),
 }

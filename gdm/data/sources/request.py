@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 from gdm.errors import ConfigError, nearest
 
@@ -32,6 +33,23 @@ class Request:
     if not text.lstrip("-").isdecimal() or int(text) < minimum:
       raise ConfigError(f"data.name: option {option}={text!r} of {self.kind} must be an integer of at least {minimum}.")
     return int(text)
+
+  def number(self, option: str, default: float) -> float:
+    """Return the option as a number. Raise ConfigError where it is none."""
+    text = self.options.get(option, str(default))
+    try:
+      return float(text)
+    except ValueError as error:
+      raise ConfigError(f"data.name: option {option}={text!r} of {self.kind} must be a number.") from error
+
+  def names(self, option: str) -> tuple[str, ...]:
+    """Return the option as names that commas part; () where it is not given. In a name %2C is a comma, %26 is "&"."""
+    return tuple(unquote(name.strip()) for name in self.options.get(option, "").split(",") if name.strip())
+
+  @property
+  def shown(self) -> str:
+    """The options as they follow the name of the set: "" or "#key=value&key=value"."""
+    return "#" + "&".join(f"{key}={value}" for key, value in self.options.items()) if self.options else ""
 
   def choice(self, option: str, known: Sequence[str], default: str) -> str:
     """Return the option as one of the known words. Raise ConfigError naming the nearest where it is another."""
