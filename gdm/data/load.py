@@ -1,12 +1,13 @@
 """Loading of a data set by its name: a table of sources, then the transforms in order."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterable
 
 from gdm.data import partition
 from gdm.data.dataset import Dataset, as_served, check
 from gdm.data.description import Description
-from gdm.data.sources import arrays, audio, digits, npy, npz, text, tfds, toy2d
+from gdm.data.sources import arrays, audio, delimited, digits, folder, npy, npz, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, nearest
@@ -36,9 +37,16 @@ SOURCES: dict[str, Source] = {
     "tfds": Source(tfds.load, "a set", ("resize",)),
     "npz": Source(npz.load, "a path", arrays.OPTIONS),
     "npy": Source(npy.load, "a path", ("layout", *partition.OPTIONS)),
+    "folder": Source(folder.load, "a path", folder.OPTIONS),
+    "images": Source(folder.load, "a path", folder.OPTIONS),
+    "csv": Source(delimited.load, "a path", delimited.OPTIONS),
+    "tsv": Source(delimited.load, "a path", delimited.OPTIONS),
     "text": Source(text.load, "a path", text.OPTIONS),
     "wav": Source(audio.load, "a path", audio.OPTIONS),
 }
+
+# A file or folder named as an archive, as the variants `npz` and `images` of configs name any, is read as what it is.
+BY_ENDING = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5"}
 
 
 def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: Iterable[str] = (),
@@ -46,9 +54,9 @@ def load_dataset(name: str, *, path: str = "", data_dir: str = "", transforms: I
   """Return the data set of that name, transformed and checked.
 
   Args:
-    name: digits, toy2d:<density>, tfds:<set>, npz:<path>, text:<path>, wav:<path>; options follow as
-      "#key=value&key=value".
-    path: the file, where the name is npz, text or wav alone.
+    name: a source of `SOURCES` and, after a colon, what it reads: digits, toy2d:<density>, tfds:<set>, npz:<path>,
+      folder:<path>, csv:<path> and so on; options follow as "#key=value&key=value".
+    path: the file or folder, where the name is a source alone.
     data_dir: where TFDS data lies; "" is TFDS's own place.
     transforms: names from `gdm.data.transforms`, in order.
     seed: of what training sees anew in every epoch. What evaluation sees never depends on it.
@@ -105,17 +113,25 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
                       f"{' or by data.path' if source.argument == 'a path' else ''}.")
   if source.argument == "a path":
     argument = str(local_path(argument, "data.path" if path else "data.name"))
+    if kind == "npz":
+      kind = _kind_of(pathlib.Path(argument))
   options = {}
   for pair in filter(None, fragment.split("&")):
     key, _, value = pair.partition("=")
-    if key not in source.options:
-      known = nearest(key, source.options) if source.options else "it has none."
+    if key not in (known_options := SOURCES[kind].options):
+      known = nearest(key, known_options) if known_options else "it has none."
       raise ConfigError(f"data.name is {name!r}, but {kind} has no option {key!r}; {known}")
     options[key] = value
   return Request(kind, argument, options, data_dir, seed)
 
 
+def _kind_of(path: pathlib.Path) -> str:
+  """Return the source that reads a file or folder of one's own, by what it is."""
+  return "images" if path.is_dir() else BY_ENDING.get(path.suffix.lower(), "npz")
+
+
 def _load_source(request: Request) -> Dataset:
   dataset = SOURCES[request.kind].load(request)
   check(dataset)
-  return dataset
+  repeats = partition.repeated(dataset)
+  return dataclasses.replace(dataset, info={**dataset.info, "repeated": repeats}) if repeats else dataset

@@ -117,6 +117,14 @@ def repeated(dataset: Dataset) -> dict[str, int]:
   return {name: count for name, count in counts.items() if count}
 
 
+def repeats_in_words(dataset: Dataset) -> str:
+  """Return a sentence about examples that stand in training and in another split too; "" where there are none."""
+  counts = dataset.info.get("repeated", {})
+  parts = [f"{count} of {dataset.num_examples(name)} {name}" for name, count in counts.items()
+           if name in dataset.splits]
+  return f"{' and '.join(parts)} examples are in the training split too." if parts else ""
+
+
 def _places(digests: Sequence[bytes]) -> Float[np.ndarray, " examples"]:
   """Return hashes as numbers in [0, 1)."""
   first = np.frombuffer(b"".join(digest[:8] for digest in digests), ">u8")

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 
 from gdm.data.dataset import Dataset
+from gdm.data.partition import repeats_in_words
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasVerdict
 from gdm.precision import highest_precision
@@ -105,6 +106,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
     state = run.resume(plan.like, plan.begin)
     print(_headline(run, state))
+    if words := repeats_in_words(dataset):
+      print(words)
     try:
       state, ended = plan.train(run, state)
     except NotFiniteError as error:

@@ -27,7 +27,7 @@ def test_digits_holds_every_image_once():
 
 @pytest.mark.parametrize(("name", "message"), [
     ("digit", "no source 'digit'; did you mean 'digits'"),
-    ("mnist", "no source 'mnist'; known: digits, npz, text, tfds, toy2d"),
+    ("mnist", "no source 'mnist'; known: csv, digits, folder, "),
     ("digits:8", "takes nothing after a colon"),
     ("toy2d", "needs a density"),
     ("npz", "needs a path, as npz:<name> or by data.path"),

@@ -175,7 +175,7 @@ def test_bad_folds_get_a_sentence(save, arrays, message):
 def test_a_missing_file(tmp_path):
   with pytest.raises(DataError, match="does not exist"):
     load_dataset(f"npz:{tmp_path / 'none.npz'}")
-  with pytest.raises(DataError, match="does not exist"):
+  with pytest.raises(DataError, match="holds no images"):  # a folder is one of images
     load_dataset(f"npz:{tmp_path}")
 
 

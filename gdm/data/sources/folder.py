@@ -1,0 +1,252 @@
+"""Folders of images: `folder:<path>`, with all its sub-folders, PNG, JPEG, GIF and WebP; and after "#", joined by "&":
+
+  crop=64          the central 64 x 64 pixels of each image, as it is in the file
+  resize=32        the central square of each image (of what crop leaves), made 32 x 32, bilinear and antialiased
+  channels=1 | 3   grey or colour; by default colour where any file has colours
+  valid, test, split    see gdm/data/partition.py
+
+`images:<path>` is the same for images that differ in size: where they do and neither option is given, the central
+square of each is made as small as the smallest side of all. `folder` takes no such decision; there it is an error.
+
+Sub-folders named train, valid (or val, validation) and test are the splits, where train and one of the others are
+there; a split that is missing is made by the rule. Sub-folders below (or of a folder without splits) are the labels,
+in the order of their names: `Dataset.info["labels"]`. Files and folders whose names begin with a point are left out.
+
+Pixels are 0 to 255. Transparent ones are blended with white, 16-bit grey is rounded to 8 bits, palettes become colours,
+and an image is turned as its camera says (EXIF). Black and white images of 1 bit, where all are, have two levels.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from gdm.data import cache, partition
+from gdm.data.dataset import SPLITS, Dataset
+from gdm.data.sources.request import Request
+from gdm.data.split import MemorySplit
+from gdm.dataspec import DataSpec
+from gdm.errors import DataError
+
+OPTIONS = ("resize", "crop", "channels", *partition.OPTIONS)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+MEMORY_LIMIT = 4 << 30  # bytes of all decoded images
+CACHED_FROM = 2000  # files from which on decoded images are kept between runs
+
+_DECODER = 1  # raise it where a change below makes other pixels of the same files: cached ones are then not read
+_THREADS = 8  # Pillow decodes outside of Python's lock
+_ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange height and width
+_GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I")
+_MODES = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+  """An image's file, and what its header says: height and width as it is shown, and Pillow's mode."""
+
+  path: pathlib.Path
+  split: str
+  label: str | None
+  size: tuple[int, int]
+  mode: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """What every image is made into.
+
+  Attributes:
+    channels: 1 or 3.
+    crop: side of the central square that is cut from each file; 0 for none.
+    resize: side of the square that the central square of the rest becomes; 0 where sizes stay.
+  """
+
+  channels: int
+  crop: int = 0
+  resize: int = 0
+
+
+def load(request: Request) -> Dataset:
+  """Return the images of the folder in memory, with labels where there are sub-folders.
+
+  Raise DataError for a folder without images, a file that cannot be read, images of several sizes, files that are in no
+  class or no split; each names the files.
+  """
+  root = pathlib.Path(request.argument)
+  where = f"{request.kind}:{root}"
+  files = _find(root, where)
+  form, event, why = _form(files, request, where)
+  num_bytes = len(files) * int(np.prod(event))
+  if num_bytes > MEMORY_LIMIT:
+    raise DataError(f"{where}: {len(files)} images of {event} are {num_bytes / 2**30:.1f} GiB, and "
+                    f"{MEMORY_LIMIT >> 30} fit; ask for smaller ones by #resize=64, or prepare a TFDS set.")
+  x = _pixels(files, form, event)
+  is_binary = all(file.mode == "1" for file in files) and not form.resize
+  x = x // 255 if is_binary else x
+  labels = tuple(sorted({file.label for file in files if file.label is not None}))
+  y = np.array([labels.index(file.label) if file.label in labels else -1 for file in files], np.int32)
+  rows = {"x": x, **({"y": y} if len(labels) > 1 else {})}
+  of_split = np.array([file.split for file in files])
+  parts = {name: {entry: values[of_split == name] for entry, values in rows.items()}
+           for name in SPLITS if name in of_split}
+  splits, rule = partition.complete(parts, request, where)
+  info = {"source": str(root), "files": len(files), "split": rule, "levels": "images of 1 bit" if is_binary else why}
+  if len(labels) > 1:
+    info["labels"] = list(labels)
+  spec = DataSpec(event, 2 if is_binary else 256, num_classes=len(labels) if len(labels) > 1 else None)
+  return Dataset(f"{request.kind}:{root.resolve().name}{request.shown}", spec,
+                 {name: MemorySplit(rows) for name, rows in splits.items()}, info)
+
+
+def to_pixels(image: Image.Image, form: Form) -> UInt8[np.ndarray, "height width channels"]:
+  """Return an image as pixels, in the size that crop and resize leave.
+
+  Raise ValueError for what is no still image of a known kind, or smaller than the crop.
+  """
+  image = _flat(ImageOps.exif_transpose(image), form.channels)
+  if form.crop:
+    if form.crop > min(image.size):
+      raise ValueError(f"it has {_words((image.height, image.width))} pixels, less than crop={form.crop}")
+    image = image.crop(_central(image, form.crop))
+  if form.resize and image.size != (form.resize, form.resize):
+    image = image.crop(_central(image, min(image.size)))  # resize's own box lets what is outside of it in
+    image = image.resize((form.resize, form.resize), Image.Resampling.BILINEAR)
+  return np.asarray(image).reshape(image.height, image.width, form.channels)
+
+
+def _find(root: pathlib.Path, where: str) -> list[_File]:
+  """Return all images below the root in the order of their paths, each with its split and label."""
+  if not root.is_dir():
+    raise DataError(f"{where}: folder {str(root)!r} does not exist; name it by data.path or folder:<path>.")
+  inside = sorted((path.relative_to(root) for path in root.rglob("*") if path.is_file()), key=lambda path: path.parts)
+  inside = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+  paths = [path for path in inside if path.suffix.lower() in SUFFIXES]
+  if not paths:
+    others = collections.Counter(path.suffix or path.name for path in inside).most_common(3)
+    have = ", ".join(f"{num} {suffix}" for suffix, num in others) or "no files"
+    raise DataError(f"{where} holds no images; they end in {', '.join(SUFFIXES)}, and there is: {have}.")
+  splits = _splits_of(paths, where)
+  places = [(path, splits.get(path.parts[0], "train"), path.parts[1:] if path.parts[0] in splits else path.parts)
+            for path in paths]
+  labels = [rest[0] if len(rest) > 1 else None for _, _, rest in places]
+  if None in labels and any(labels):
+    lone, labelled = paths[labels.index(None)], next(path for path, label in zip(paths, labels, strict=True) if label)
+    raise DataError(f"{where}: {lone} is in no sub-folder, but {labelled} is; the names of sub-folders are the labels, "
+                    "and all images need one, or none.")
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    headers = list(pool.map(functools.partial(_header, root), paths))
+  return [_File(root / path, split, label, *header)
+          for (path, split, _), label, header in zip(places, labels, headers, strict=True)]
+
+
+def _splits_of(paths: Sequence[pathlib.Path], where: str) -> Mapping[str, str]:
+  """Return the split of each sub-folder that is one; {} where there are none."""
+  folders = {path.parts[0] if len(path.parts) > 1 else "" for path in paths}
+  found = {folder: SPLIT_NAMES[folder.lower()] for folder in folders if folder.lower() in SPLIT_NAMES}
+  if "train" not in found.values() or len(found) < 2:
+    return {}
+  if len(set(found.values())) < len(found):
+    raise DataError(f"{where} has the sub-folders {', '.join(sorted(found))}, two of which are one split; keep one.")
+  if others := sorted(folders - found.keys()):
+    raise DataError(f"{where} has the splits {', '.join(sorted(found))}, and beside them images in "
+                    f"{others[0] or 'no sub-folder'!r}; put all images into the splits.")
+  return found
+
+
+def _header(root: pathlib.Path, path: pathlib.Path) -> tuple[tuple[int, int], str]:
+  """Return height and width, and the mode, of a file."""
+  try:
+    with Image.open(root / path) as image:
+      if getattr(image, "is_animated", False) and path.suffix.lower() not in (".jpg", ".jpeg"):
+        raise ValueError(f"it is an animation of {getattr(image, 'n_frames', 0)} frames; save the one that you mean")
+      if image.mode not in _MODES:
+        raise ValueError(f"its pixels are of kind {image.mode!r}; save it as grey or RGB of 8 bits")
+      width, height = image.size
+      sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+      return ((width, height) if sideways else (height, width)), image.mode
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    raise _unreadable(root / path, error) from error
+
+
+def _form(files: Sequence[_File], request: Request, where: str) -> tuple[Form, tuple[int, int, int], str]:
+  """Return what images are made into, their shape then, and where their 256 levels come from."""
+  grey = all(file.mode in _GREY for file in files)
+  channels = int(request.choice("channels", ("1", "3"), "1" if grey else "3"))
+  crop, resize = request.integer("crop", minimum=1), request.integer("resize", minimum=1)
+  deep = sum(file.mode.startswith("I") for file in files)
+  why = f"8-bit images, {deep} of them rounded from 16 bits" if deep else "8-bit images"
+  sizes = [(crop, crop) if crop else file.size for file in files]
+  first = sizes[0]
+  other = next((i for i, size in enumerate(sizes) if size != first), None)
+  if other is not None and not resize:
+    if request.kind != "images":
+      raise DataError(f"{where}: {files[0].path} has {_words(first)} pixels, {files[other].path} has "
+                      f"{_words(sizes[other])}; #resize=32 makes all of them 32 x 32, #crop=32 takes their central "
+                      "32 x 32 pixels.")
+    resize = min(min(size) for size in sizes)
+    why += f", of several sizes, resized to the smallest side of all, {resize}"
+  height, width = (resize, resize) if resize else first
+  return Form(channels, crop, resize), (height, width, channels), why
+
+
+def _pixels(files: Sequence[_File], form: Form, event: tuple[int, int, int]) -> UInt8[np.ndarray, "files *event"]:
+  """Return all images, decoded once and kept between runs where they are many."""
+  if len(files) < CACHED_FROM:
+    return _decoded(files, form, event)["x"]
+  facts = repr((_DECODER, form, [_facts(file) for file in files]))
+  key = f"folder-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
+  return cache.cached(key, functools.partial(_decoded, files, form, event))["x"]
+
+
+def _decoded(files: Sequence[_File], form: Form, event: tuple[int, int, int]) -> dict[str, np.ndarray]:
+  x = np.empty((len(files), *event), np.uint8)
+
+  def read(i: int) -> None:
+    try:
+      with Image.open(files[i].path) as image:
+        x[i] = to_pixels(image, form)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+      raise _unreadable(files[i].path, error) from error
+
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    list(pool.map(read, range(len(files))))
+  return {"x": x}
+
+
+def _flat(image: Image.Image, channels: int) -> Image.Image:
+  """Return an image of 8 bits in grey or colours, blended with white where it is transparent."""
+  mode = "L" if channels == 1 else "RGB"
+  if image.mode.startswith("I"):
+    levels = np.clip(np.asarray(image).astype(np.float64), 0, 65535)
+    image = Image.fromarray(np.rint(levels / 257.0).astype(np.uint8))
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+  return image if image.mode == mode else image.convert(mode)
+
+
+def _central(image: Image.Image, side: int) -> tuple[int, int, int, int]:
+  left, top = (image.width - side) // 2, (image.height - side) // 2
+  return left, top, left + side, top + side
+
+
+def _facts(file: _File) -> tuple[str, int, int]:
+  stat = file.path.stat()
+  return str(file.path.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> DataError:
+  return DataError(f"image {path} cannot be read: {error}; mend it or take it out of the folder.")
+
+
+def _words(size: tuple[int, int]) -> str:
+  """Return height and width in words."""
+  return f"{size[0]} x {size[1]}"

@@ -1,0 +1,251 @@
+"""Tables with named columns, whatever file they come from: which columns are x, the label and the context.
+
+Options, after "#" and joined by "&"; names are joined by commas:
+
+  columns=a,b          the columns of x, in this order; by default all that are neither label nor context
+  label=c              the column of labels: each of its values is a class
+  context=d,e          columns of numbers that x is to be conditioned on: "context" of a batch
+  categorical=f        columns of x whose values are names, text or not
+  numbers=levels|real  whether columns of integers are levels, or real numbers; by default levels where all columns that
+                       are not categorical are integers
+  bins=16              numbers become levels: each column is cut into at most 16 bins by quantiles of the training split
+  valid, test, split   see gdm/data/partition.py
+
+A data set is of one kind: levels for every column, or real numbers for every column. Categories are levels in the order
+of their names, integers are levels counted from the smallest; `DataSpec.levels` is that of the column with the most.
+Where numbers with fractions stand beside categories, `bins` makes levels of them, or `columns` chooses. Categories and
+integers are those of the whole file, bins those of the training split. `Dataset.info["columns"]` says what x stands for
+(gdm/data/columns.py).
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gdm.data import partition
+from gdm.data.columns import Record, bins, into_bins, num_levels
+from gdm.data.dataset import SPLITS, Dataset
+from gdm.data.sources.request import Request
+from gdm.data.split import MemorySplit
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, DataError, nearest
+
+OPTIONS = ("columns", "label", "context", "categorical", "numbers", "bins", *partition.OPTIONS)
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells without a value, in any case
+MOST_LEVELS = 65536  # of a column of integers
+
+# Columns by name: text as arrays of str, numbers as arrays of numbers with NaN where one is missing.
+Table = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+  """Names of columns by their part."""
+
+  x: tuple[str, ...]
+  label: str | None
+  context: tuple[str, ...]
+  categorical: tuple[str, ...]
+
+
+def from_tables(parts: Mapping[str, Table], request: Request, where: str,
+                class_names: Mapping[str, Sequence[str]] | None = None) -> Dataset:
+  """Return the set of a table, or of one table for each split; all have the same columns.
+
+  Args:
+    parts: tables by split: "train" alone where the rule is to split it.
+    request: with the options `OPTIONS`; its argument is the path.
+    where: the file, as the subject of messages.
+    class_names: of columns whose integers are places of names, the names.
+
+  Raise ConfigError for an unknown column or options that do not go together, DataError for missing values, for text
+  that is not named categorical, and numbers beside categories; each names the columns.
+  """
+  sizes = [len(next(iter(table.values()))) for table in parts.values()]
+  table = {name: np.concatenate([part[name] for part in parts.values()]) for name in parts["train"]}
+  named = class_names or {}
+  chosen = _choose(table, request, where)
+  _refuse_missing({name: table[name] for name in (*chosen.x, *chosen.context, *filter(None, [chosen.label]))},
+                  chosen, where)
+  columns, rows = _coded(table, chosen, named, request, where)
+  info: dict[str, Any] = {"source": request.argument}
+  if chosen.label is not None:
+    labels, rows["y"] = _categories(table[chosen.label], named.get(chosen.label))
+    info |= {"label_column": chosen.label, "labels": labels}
+  if chosen.context:
+    rows["context"] = np.stack([_numbers(name, table[name], "a context column", where) for name in chosen.context], 1)
+    info["context_columns"] = list(chosen.context)
+  cuts = np.cumsum(sizes)[:-1]
+  split_rows = {name: dict(zip(rows, arrays, strict=True)) for name, arrays in
+                zip(parts, zip(*(np.split(values, cuts) for values in rows.values()), strict=True), strict=True)}
+  splits, rule = partition.complete(split_rows, request, where)
+  if "bins" in request.options:
+    columns, splits = _binned(columns, splits, request.integer("bins", minimum=2))
+  levels, why = _levels(columns)
+  spec = DataSpec((len(columns),), levels, num_classes=len(info["labels"]) if "labels" in info else None,
+                  context_dims=len(chosen.context))
+  return Dataset(f"{request.kind}:{pathlib.Path(request.argument).stem}{request.shown}", spec,
+                 {name: MemorySplit(splits[name]) for name in SPLITS if name in splits},
+                 {**info, "columns": columns, "levels": why, "split": rule})
+
+
+def _choose(table: Table, request: Request, where: str) -> _Chosen:
+  """Return the columns that the options name."""
+  for option in ("columns", "label", "context", "categorical"):
+    for name in request.names(option):
+      if name not in table:
+        raise ConfigError(f"data.name: option {option} of {request.kind} names {name!r}, but {where} has no such "
+                          f"column; {nearest(name, table)}")
+  labels, context = request.names("label"), request.names("context")
+  if len(labels) > 1:
+    raise ConfigError(f"data.name: option label={','.join(labels)} of {request.kind} must name one column.")
+  x = request.names("columns") or tuple(name for name in table if name not in (*labels, *context))
+  used = (*x, *labels, *context)
+  if twice := sorted({name for name in used if used.count(name) > 1}):
+    raise ConfigError(f"data.name: column {twice[0]!r} of {where} is named twice; it can be one of columns, label and "
+                      "context.")
+  if not x:
+    raise ConfigError(f"data.name: {where} has no column beside label and context; x needs one or more.")
+  if others := [name for name in request.names("categorical") if name not in x]:
+    raise ConfigError(f"data.name: option categorical names {others[0]!r}, which is none of the columns of x: "
+                      f"{', '.join(x)}.")
+  return _Chosen(x, labels[0] if labels else None, context, request.names("categorical"))
+
+
+def _refuse_missing(table: Table, chosen: _Chosen, where: str) -> None:
+  """Raise a DataError that counts the missing values by column."""
+  counts = {}
+  for name, values in table.items():
+    if values.dtype.kind == "f":
+      counts[name] = int(np.isnan(values).sum())
+    elif values.dtype.kind in "UO":
+      # A category may be called "none" or "?", but not nothing at all.
+      words = MISSING if name not in (*chosen.categorical, chosen.label) else {""}
+      counts[name] = sum(str(value).strip().lower() in words for value in values)
+  missing = {name: count for name, count in counts.items() if count}
+  if missing:
+    rows = len(next(iter(table.values())))
+    raise DataError(f"{where} has missing values: {', '.join(f'{name} {count}' for name, count in missing.items())} "
+                    f"of {rows} rows; fill them, or leave out these rows, or these columns by #columns=.")
+
+
+def _coded(table: Table, chosen: _Chosen, named: Mapping[str, Sequence[str]], request: Request, where: str
+           ) -> tuple[list[Record], dict[str, np.ndarray]]:
+  """Return the records of the columns of x, and x: codes of categories, and numbers as they are or from 0 on."""
+  categorical = {*chosen.categorical, *(name for name in chosen.x if name in named)}
+  plain = {name: _numbers(name, table[name], "", where) for name in chosen.x if name not in categorical}
+  fractional = [name for name, values in plain.items() if values.dtype.kind == "f"]
+  numbers = request.choice("numbers", ("levels", "real"), "real" if fractional else "levels")
+  if "bins" not in request.options:
+    _refuse_mixed(fractional, numbers, sorted(categorical), list(plain), where)
+  is_real = numbers == "real" or "bins" in request.options
+  columns: list[Record] = []
+  codes = []
+  for name in chosen.x:
+    if name in categorical:
+      values, code = _categories(table[name], named.get(name))
+      columns.append({"name": name, "kind": "category", "values": values})
+    elif is_real:
+      code = plain[name].astype(np.float64)
+      columns.append({"name": name, "kind": "number"})
+    else:
+      offset, levels = _range(name, plain[name], where)
+      code = plain[name] - offset
+      columns.append({"name": name, "kind": "integer", "offset": offset, "levels": levels})
+    codes.append(code)
+  return columns, {"x": np.stack(codes, axis=1)}
+
+
+def _refuse_mixed(fractional: Sequence[str], numbers: str, categorical: Sequence[str], plain: Sequence[str],
+                  where: str) -> None:
+  """Raise a ConfigError where the columns are not of one kind."""
+  if fractional and numbers == "levels":
+    raise ConfigError(f"data.name: numbers=levels, but column {fractional[0]!r} of {where} has fractions; cut it into "
+                      "levels by bins=16, or leave it out by #columns=.")
+  if categorical and plain and numbers == "real":
+    which = fractional[0] if fractional else plain[0]
+    raise ConfigError(f"data.name: columns of {where} are of two kinds: {which!r} holds real numbers, "
+                      f"{categorical[0]!r} categories. Choose columns of one kind by #columns=, or make levels of the "
+                      "numbers by &bins=16.")
+
+
+def _numbers(name: str, values: np.ndarray, what: str, where: str) -> np.ndarray:
+  """Return a column as integers where all are, else as floating-point numbers; `what` it is, where it must be those."""
+  found = _parsed(values)
+  if found is None:
+    wrong = next(value for value in values if not is_number(value))
+    right = (f"{what} must hold numbers" if what else
+             f"say that its values are categories by #categorical={name}, or leave it out by #columns=")
+    raise DataError(f"{where}: column {name!r} holds text, as {str(wrong)[:40]!r}; {right}.")
+  if not np.isfinite(found).all():
+    raise DataError(f"{where}: column {name!r} holds {found[~np.isfinite(found)][0]}; every number must be finite.")
+  return found
+
+
+def _parsed(values: np.ndarray) -> np.ndarray | None:
+  """Return values as integers, else as floating-point numbers; None where they are text."""
+  if values.dtype.kind in "biuf":
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+  for kind in (np.int64, np.float64):
+    try:
+      return values.astype(np.str_).astype(kind)
+    except (ValueError, OverflowError):
+      continue
+  return None
+
+
+def is_number(value: Any) -> bool:
+  """Return whether a cell is a number."""
+  try:
+    float(value)
+  except ValueError:
+    return False
+  return True
+
+
+def _categories(values: np.ndarray, names: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
+  """Return the names of the categories, numbers in their order and text by its letters, and the place of each value."""
+  if names is not None and values.dtype.kind in "biu":
+    return list(names), values.astype(np.int64)
+  distinct, places = np.unique(values.astype(np.str_), return_inverse=True)
+  texts = [str(value) for value in distinct]
+  are_numbers = all(map(is_number, texts))
+  order = sorted(range(len(texts)), key=lambda i: (float(texts[i]) if are_numbers else 0.0, texts[i]))
+  rank = np.empty(len(order), np.int64)
+  rank[order] = np.arange(len(order))
+  return [texts[i] for i in order], rank[places]
+
+
+def _range(name: str, values: np.ndarray, where: str) -> tuple[int, int]:
+  """Return the smallest integer of a column, and how many there are up to the largest."""
+  low, high = int(values.min()), int(values.max())
+  if high - low >= MOST_LEVELS:
+    raise DataError(f"{where}: the integers of column {name!r} reach from {low} to {high}, which are {high - low + 1} "
+                    f"levels; there may be {MOST_LEVELS}. Take them for real numbers by #numbers=real, cut them by "
+                    "#bins=16, or leave the column out by #columns=.")
+  return low, high - low + 1
+
+
+def _binned(columns: Sequence[Record], splits: Mapping[str, Mapping[str, np.ndarray]], most: int
+            ) -> tuple[list[Record], dict[str, dict[str, np.ndarray]]]:
+  """Return the records and splits with numbers as levels, by quantiles of the training split."""
+  train = splits["train"]["x"]
+  found = [bins(column["name"], train[:, i], most) if column["kind"] == "number" else column
+           for i, column in enumerate(columns)]
+  whole = {}
+  for name, rows in splits.items():
+    codes = [into_bins(column, rows["x"][:, i]) if column["kind"] == "bins" else rows["x"][:, i].astype(np.int64)
+             for i, column in enumerate(found)]
+    whole[name] = {**rows, "x": np.stack(codes, axis=1)}
+  return found, whole
+
+
+def _levels(columns: Sequence[Record]) -> tuple[int | None, str]:
+  """Return the levels that all columns have, and which column needs them."""
+  if columns[0]["kind"] == "number":
+    return None, "columns of numbers"
+  most = max(columns, key=num_levels)
+  return max(2, num_levels(most)), f"column {most['name']!r} has {num_levels(most)}"
