@@ -6,6 +6,7 @@ import io
 import logging as python_logging
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from gdm.paths import local_path
 from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, ended
-from gdm.runs.overrides import check_overrides, chosen_names
+from gdm.runs.overrides import check_overrides, chosen_names, packaged_config
 from gdm.runs.trained import TrainedRun
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
@@ -29,6 +30,10 @@ from gdm.runs.trained import TrainedRun
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EISDIR,
             errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ENOLCK, errno.EBUSY,
             errno.EMFILE, errno.ENFILE}
+
+
+_HELP = ("help", "helpshort", "helpfull", "h", "?")
+WIDTH = 80  # columns of a terminal
 
 
 class _TqdmHandler(python_logging.Handler):
@@ -90,13 +95,31 @@ def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """absl's parsing, with every failure of a flag or config as one line."""
+  if any(argument.lstrip("-") in _HELP for argument in argv[1:] if argument.startswith("-")):
+    print(_help())
+    sys.exit(0)
   try:
+    argv = [argv[0], *packaged_config(argv[1:])]
     with registry.chosen(chosen_names(argv[1:])):
       if "config" in flags.FLAGS and flags.FLAGS["config"].default is None:  # a config file, not `define_overrides`
         check_overrides(argv[1:])
       return flags.FLAGS(list(argv))
   except (UserError, flags.Error) as error:
     sys.exit(_fail(error))
+
+
+def _help() -> str:
+  """Return what a command does, and its flags with their defaults."""
+  main = sys.modules["__main__"]
+  lines = [(main.__doc__ or "").strip(), "", "Flags:"]
+  for module, found in flags.FLAGS.flags_by_module_dict().items():
+    if module in (main.__name__, sys.argv[0]) or module.startswith("experiments"):
+      for flag in sorted(found, key=lambda flag: flag.name):
+        default = "" if flag.default in (None, False, []) or flag.name == "config" else f" [{flag.default}]"
+        lines += textwrap.wrap(f"--{flag.name}{default}: {flag.help}", WIDTH, initial_indent="  ",
+                               subsequent_indent="      ")
+  lines += ["", "Every field of a config is set as --config.<section>.<field>=<value>; see gdm/runs/defaults.py."]
+  return "\n".join(lines)
 
 
 def require_flag(name: str):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gdm import compiler
+from gdm.version import version
 
 if TYPE_CHECKING:
   from gdm.runs.trained import TrainedRun
@@ -48,9 +49,7 @@ def load(path: str | os.PathLike, checkpoint: str = "best",
 def __getattr__(name: str) -> Any:
   """Import a package when it is asked for: `gdm.flows` needs no import of its own."""
   if name == "__version__":
-    from importlib import metadata
-
-    return metadata.version("gdm")
+    return version()
   if name in _PACKAGES:
     return importlib.import_module(f"gdm.{name}")
   raise AttributeError(f"module 'gdm' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Float, Num
 
 TAIL = 0.025  # probability beyond either end of a 95 % interval
@@ -56,7 +56,7 @@ def brackets(value: float, interval: Sequence[float], digits: int = 4) -> str:
 @functools.cache
 def student_975(degrees: float | int) -> float:
   """Return how many standard errors lie on either side of a 95 % interval, by Student's t of so many degrees."""
-  return float(scipy.stats.t.ppf(1.0 - TAIL, degrees))
+  return float(scipy.special.stdtrit(degrees, 1.0 - TAIL))
 
 
 NORMAL_975 = student_975(math.inf)
@@ -101,8 +101,8 @@ def share_interval(share: float, num: float | int) -> Interval:
   It covers the truth in at least 95 of 100 cases, whatever the probability: also where all trials came out alike.
   """
   hits = share * num
-  low = 0.0 if hits <= 0.0 else float(scipy.stats.beta.ppf(TAIL, hits, num - hits + 1.0))
-  high = 1.0 if hits >= num else float(scipy.stats.beta.ppf(1.0 - TAIL, hits + 1.0, num - hits))
+  low = 0.0 if hits <= 0.0 else float(scipy.special.betaincinv(hits, num - hits + 1.0, TAIL))
+  high = 1.0 if hits >= num else float(scipy.special.betaincinv(hits + 1.0, num - hits, 1.0 - TAIL))
   return Interval(low, high)
 
 

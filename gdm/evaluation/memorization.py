@@ -14,7 +14,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float
 
 from gdm.errors import DataError
@@ -49,12 +48,14 @@ def copy_test(samples: Float[np.ndarray, " n"], heldout: Float[np.ndarray, " m"]
   for num, what in ((n, "samples"), (m, "held-out examples")):
     if num < LEAST:
       raise DataError(f"{num} {what} are too few for a test of memorization; it takes at least {LEAST}.")
+  from scipy import stats  # here, since importing it takes a second
+
   both = np.concatenate([samples, heldout])
   scale = float(np.max(both)) or 1.0
-  ranks = scipy.stats.rankdata(np.round(both / scale, _DIGITS))
+  ranks = stats.rankdata(np.round(both / scale, _DIGITS))
   # farther_i: held-out examples that sample i is farther from the training data than, ties by half.
-  farther = ranks[:n] - scipy.stats.rankdata(np.round(samples / scale, _DIGITS))
-  nearer = ranks[n:] - scipy.stats.rankdata(np.round(heldout / scale, _DIGITS))
+  farther = ranks[:n] - stats.rankdata(np.round(samples / scale, _DIGITS))
+  nearer = ranks[n:] - stats.rankdata(np.round(heldout / scale, _DIGITS))
   u = float(np.sum(farther))
   _, ties = np.unique(ranks, return_counts=True)
   total = n + m

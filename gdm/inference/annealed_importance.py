@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key, Num
 
@@ -203,7 +203,7 @@ def estimate(log_weights: Float[Array, " chains"], confidence: float = 0.95) -> 
   stderr = jnp.sqrt(jnp.var(relative, ddof=1) / num)
   variance = jnp.var(log_weights, ddof=1)
   centre = jnp.mean(log_weights) + 0.5 * variance
-  z = float(scipy.stats.t.ppf(0.5 + 0.5 * confidence, num - 1))  # few islands of chains are few
+  z = float(scipy.special.stdtrit(num - 1, 0.5 + 0.5 * confidence))  # few islands of chains are few
   half = jnp.stack([z * stderr, z * jnp.sqrt(variance / num + jnp.square(variance) / (2.0 * (num - 1)))])
   middle = jnp.stack([nats, centre])
   interval = jnp.stack([jnp.min(middle - half), jnp.max(middle + half)])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Num
 from numpy import ndarray
 
@@ -126,7 +125,9 @@ def in_words(value: float, digits: int = 3) -> str:
 
 def rank_normalize(draws: Num[ndarray, "chains draws"]) -> Num[ndarray, "chains draws"]:
   """Normal scores of the draws' ranks among all chains (equation 14); ties share their mean rank."""
-  ranks = scipy.stats.rankdata(draws, method="average").reshape(np.shape(draws))
+  from scipy import stats  # here, since importing it takes a second
+
+  ranks = stats.rankdata(draws, method="average").reshape(np.shape(draws))
   return scipy.special.ndtri((ranks - 0.375) / (ranks.size + 0.25))
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key, Num
 
@@ -255,7 +255,7 @@ def _partial(log_weights: Float[Array, " units"], confidence: float = 0.95) -> E
   centre = mean + 0.5 * variance + jnp.log(share)
   spread = (variance / jnp.maximum(inside, 1) + jnp.square(variance) / (2.0 * jnp.maximum(inside - 1, 1))
             + (1.0 - share) / (share * num))
-  z = float(scipy.stats.t.ppf(0.5 + 0.5 * confidence, num - 1))
+  z = float(scipy.special.stdtrit(num - 1, 0.5 + 0.5 * confidence))
   half, middle = z * jnp.stack([stderr, jnp.sqrt(spread)]), jnp.stack([nats, jnp.where(inside > 1, centre, nats)])
   interval = jnp.stack([jnp.min(middle - half), jnp.max(middle + half)])
   size = jnp.square(jnp.sum(relative)) / jnp.maximum(jnp.sum(jnp.square(relative)), jnp.finfo(relative.dtype).tiny)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Array, Float, Int, Integer, Num
 
 from gdm.errors import ConfigError
@@ -135,6 +135,6 @@ def num_active(z: Float[np.ndarray, "num *latent"]) -> int:
 
 def plane_grid(side: int) -> Float[np.ndarray, "points 2"]:
   """Return a grid of the plane, row by row from the top, at even quantiles of a standard normal."""
-  quantiles = scipy.stats.norm.ppf((np.arange(side) + 0.5) / side)
+  quantiles = scipy.special.ndtri((np.arange(side) + 0.5) / side)
   rows, columns = np.meshgrid(quantiles[::-1], quantiles, indexing="ij")
   return np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float32)

@@ -3,6 +3,7 @@
 config_flags lets most mistakes escape as whatever exception the lookup of the field happens to raise.
 """
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,43 @@ def chosen_names(argv: Sequence[str]) -> dict[str, str]:
           and name.endswith(".name")}
 
 
+def packaged_config(argv: Sequence[str]) -> list[str]:
+  """Return the arguments with a --config that is no file here replaced by that of the installed configs.
+
+  "configs/autoregressive/made.py:digits" is found from any folder, and so is "made:digits", where one config alone has
+  that name.
+  """
+  result = list(argv)
+  for i, argument in enumerate(result):
+    name, equals, text = argument.partition("=")
+    if name.lstrip("-") != "config" or not argument.startswith("-"):
+      continue
+    place = i if equals else i + 1
+    if place < len(result):
+      found = _packaged(text if equals else result[place])
+      result[place] = f"{name}={found}" if equals else found
+  return result
+
+
+def _packaged(text: str) -> str:
+  path, colon, variant = text.partition(":")
+  if Path(path).is_file():
+    return text
+  root = _configs()
+  if root is None:
+    return text
+  inside = Path(path).with_suffix("").parts
+  inside = inside[1:] if inside[:1] == ("configs",) else inside
+  found = [each for each in root.glob("*/*.py") if each.with_suffix("").parts[-len(inside):] == inside]
+  return f"{found[0]}{colon}{variant}" if len(found) == 1 and inside else text
+
+
+def _configs() -> Path | None:
+  """Return the folder of the configs that are installed beside this package, None where there is none."""
+  found = importlib.util.find_spec("configs")
+  return None if found is None or found.origin is None else Path(found.origin).parent
+
+
 def _config_path(argv: Sequence[str]) -> str | None:
   """Return the value of --config, None where it is not given."""
   for i, argument in enumerate(argv):
@@ -70,7 +108,8 @@ def _load(text: str) -> ConfigDict:
   """Return the config that --config names."""
   path = Path(text.partition(":")[0])
   if not path.is_file():
-    known = [str(found) for found in Path("configs").glob("*/*.py")
+    root = _configs() or Path("configs")
+    known = [f"configs/{found.relative_to(root)}" for found in root.glob("*/*.py")
              if found.name not in ("__init__.py", "shared.py")]
     raise ConfigError(f"--config is {text!r}, but there is no file {str(path)!r}; it must be a config file, then ':' "
                       f"and a data set, as configs/<family>/<model>.py:digits; {nearest(str(path), known)}")

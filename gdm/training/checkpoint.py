@@ -31,6 +31,7 @@ from gdm.errors import CheckpointError, NotFiniteError
 from gdm.model import PyTree
 from gdm.paths import fault_of_folder
 from gdm.training import hosts
+from gdm.version import version
 
 FORMAT = 1
 _logger = logging.getLogger(__name__)
@@ -365,8 +366,8 @@ def find_fault(folder: Path) -> str | None:
 
 def versions() -> dict[str, str]:
   """Return the versions that may matter to a reader of the file."""
-  packages = ("gdm", "jax", "flax", "optax", "orbax-checkpoint")
-  return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+  packages = ("jax", "flax", "optax", "orbax-checkpoint")
+  return {"python": platform.python_version(), "gdm": version(), **{name: metadata.version(name) for name in packages}}
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,26 @@
+"""Tells what a trained run is: its model, its data, its scores, and how to load it.
+
+  python -m experiments.trained --workdir=runs/made
+
+In one's own code the same run is `gdm.load("runs/made")`.
+"""
+
+from collections.abc import Sequence
+
+from experiments import cli
+from gdm.runs.card import model_card
+from gdm.runs.load import load_run, open_run
+
+__all__ = ["load_run", "open_run"]
+
+cli.define_run("evaluation")
+
+
+def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
+  run = cli.open_run()
+  print(model_card(run, str(cli.require_path("workdir"))))
+
+
+if __name__ == "__main__":
+  cli.run(main)
