@@ -114,7 +114,8 @@ def _report(run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
       likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
       data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
-      units=run.dataset.units.get(split), labels=labels, recording=recording)
+      units=run.dataset.units.get(split), labels=labels, recording=recording,
+      transforms=run.data.transforms)
   if run.config.searched:  # settings were chosen on the validation split before training
     report["search"] = run.config.searched.to_dict()
   path = run.folder / f"likelihood_{name}.json"

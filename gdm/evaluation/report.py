@@ -7,7 +7,7 @@ data, what kind of number it is, and how sure.
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ _RELATION = {Kind.EXACT: "", Kind.LOWER_BOUND: "≤ ", Kind.UPPER_BOUND: "≥ ",
 def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split: str, step: int,
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
-                 labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None) -> Report:
+                 labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None,
+                 transforms: Sequence[str] = ()) -> Report:
   """Return the content of `likelihood_<split>.json`.
 
   Args:
@@ -47,6 +48,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     units: of text, how many "tokens", "characters" and "unknown" tokens the split has (`Dataset.units`).
     labels: of a model that tells labels, how well (`SplitClassification.summary`).
     recording: of real numbers whose values repeat, what `recording_report` says.
+    transforms: names of those that were done to the data, in order.
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
@@ -66,6 +68,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
       "num_dims": int(dims) if dims.is_integer() else dims,  # the mean where examples differ in length
       "num_draws": likelihood.num_draws,
       "data_fingerprint": data_fingerprint,
+      "transforms": list(transforms),
       "parameters": parameters,
       "num_params": int(num_params),
       "train_seconds": float(train_seconds),
