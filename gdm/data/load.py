@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from gdm.data import partition
 from gdm.data.dataset import Dataset, as_served, check
 from gdm.data.description import Description
-from gdm.data.sources import arrays, audio, delimited, digits, folder, npy, npz, text, tfds, toy2d
+from gdm.data.sources import arrays, audio, delimited, digits, folder, hdf5, hub, npy, npz, parquet, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, nearest
@@ -41,6 +41,9 @@ SOURCES: dict[str, Source] = {
     "images": Source(folder.load, "a path", folder.OPTIONS),
     "csv": Source(delimited.load, "a path", delimited.OPTIONS),
     "tsv": Source(delimited.load, "a path", delimited.OPTIONS),
+    "parquet": Source(parquet.load, "a path", parquet.OPTIONS),
+    "hdf5": Source(hdf5.load, "a path", hdf5.OPTIONS),
+    "hf": Source(hub.load, "a set or a folder", hub.OPTIONS),
     "text": Source(text.load, "a path", text.OPTIONS),
     "wav": Source(audio.load, "a path", audio.OPTIONS),
 }

@@ -18,11 +18,14 @@ and an image is turned as its camera says (EXIF). Black and white images of 1 bi
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -49,10 +52,20 @@ _MODES = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LA
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
-  """An image's file, and what its header says: height and width as it is shown, and Pillow's mode."""
+class Picture:
+  """An image that is not decoded yet.
 
-  path: pathlib.Path
+  Attributes:
+    name: its file, for messages.
+    content: where to read it from.
+    split: "train", "valid" or "test".
+    label: the name of its class; None without one.
+    size: height and width as it is shown, by its header.
+    mode: Pillow's name for its kind of pixels.
+  """
+
+  name: str
+  content: pathlib.Path | bytes
   split: str
   label: str | None
   size: tuple[int, int]
@@ -82,28 +95,45 @@ def load(request: Request) -> Dataset:
   """
   root = pathlib.Path(request.argument)
   where = f"{request.kind}:{root}"
-  files = _find(root, where)
-  form, event, why = _form(files, request, where)
-  num_bytes = len(files) * int(np.prod(event))
+  pictures = _find(root, where)
+  labels = sorted({picture.label for picture in pictures if picture.label is not None})
+  return from_pictures(pictures, labels, request, where, root.resolve().name)
+
+
+def from_pictures(pictures: Sequence[Picture], labels: Sequence[str], request: Request, where: str,
+                  name: str) -> Dataset:
+  """Return the set of images, decoded.
+
+  Args:
+    pictures: the images, each with its split; of "train" alone the rule makes the others.
+    labels: names of the classes in order; of a single one there are no labels.
+    request: with the options `OPTIONS`.
+    where: the subject of messages.
+    name: of the set, in results.
+
+  Raise DataError naming an image that cannot be read, or two of different sizes.
+  """
+  form, event, why = _form(pictures, request, where)
+  num_bytes = len(pictures) * int(np.prod(event))
   if num_bytes > MEMORY_LIMIT:
-    raise DataError(f"{where}: {len(files)} images of {event} are {num_bytes / 2**30:.1f} GiB, and "
+    raise DataError(f"{where}: {len(pictures)} images of {event} are {num_bytes / 2**30:.1f} GiB, and "
                     f"{MEMORY_LIMIT >> 30} fit; ask for smaller ones by #resize=64, or prepare a TFDS set.")
-  x = _pixels(files, form, event)
-  is_binary = all(file.mode == "1" for file in files) and not form.resize
-  x = x // 255 if is_binary else x
-  labels = tuple(sorted({file.label for file in files if file.label is not None}))
-  y = np.array([labels.index(file.label) if file.label in labels else -1 for file in files], np.int32)
-  rows = {"x": x, **({"y": y} if len(labels) > 1 else {})}
-  of_split = np.array([file.split for file in files])
-  parts = {name: {entry: values[of_split == name] for entry, values in rows.items()}
-           for name in SPLITS if name in of_split}
-  splits, rule = partition.complete(parts, request, where)
-  info = {"source": str(root), "files": len(files), "split": rule, "levels": "images of 1 bit" if is_binary else why}
+  x = _pixels(pictures, form, event)
+  is_binary = all(picture.mode == "1" for picture in pictures) and not form.resize
+  rows = {"x": x // 255 if is_binary else x}
+  info: dict[str, Any] = {"source": request.argument, "files": len(pictures),
+                          "levels": "images of 1 bit" if is_binary else why}
   if len(labels) > 1:
+    places = {label: i for i, label in enumerate(labels)}
+    rows["y"] = np.array([places[picture.label] for picture in pictures], np.int32)
     info["labels"] = list(labels)
+  of_split = np.array([picture.split for picture in pictures])
+  parts = {split: {entry: values[of_split == split] for entry, values in rows.items()}
+           for split in SPLITS if split in of_split}
+  splits, info["split"] = partition.complete(parts, request, where)
   spec = DataSpec(event, 2 if is_binary else 256, num_classes=len(labels) if len(labels) > 1 else None)
-  return Dataset(f"{request.kind}:{root.resolve().name}{request.shown}", spec,
-                 {name: MemorySplit(rows) for name, rows in splits.items()}, info)
+  return Dataset(f"{request.kind}:{name}{request.shown}", spec,
+                 {split: MemorySplit(rows) for split, rows in splits.items()}, info)
 
 
 def to_pixels(image: Image.Image, form: Form) -> UInt8[np.ndarray, "height width channels"]:
@@ -122,7 +152,7 @@ def to_pixels(image: Image.Image, form: Form) -> UInt8[np.ndarray, "height width
   return np.asarray(image).reshape(image.height, image.width, form.channels)
 
 
-def _find(root: pathlib.Path, where: str) -> list[_File]:
+def _find(root: pathlib.Path, where: str) -> list[Picture]:
   """Return all images below the root in the order of their paths, each with its split and label."""
   if not root.is_dir():
     raise DataError(f"{where}: folder {str(root)!r} does not exist; name it by data.path or folder:<path>.")
@@ -141,10 +171,15 @@ def _find(root: pathlib.Path, where: str) -> list[_File]:
     lone, labelled = paths[labels.index(None)], next(path for path, label in zip(paths, labels, strict=True) if label)
     raise DataError(f"{where}: {lone} is in no sub-folder, but {labelled} is; the names of sub-folders are the labels, "
                     "and all images need one, or none.")
+  return with_headers([(str(root / path), root / path, split, label)
+                       for (path, split, _), label in zip(places, labels, strict=True)])
+
+
+def with_headers(found: Sequence[tuple[str, pathlib.Path | bytes, str, str | None]]) -> list[Picture]:
+  """Return pictures of (name, content, split, label), whose headers are read. Raise DataError where one cannot be."""
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    headers = list(pool.map(functools.partial(_header, root), paths))
-  return [_File(root / path, split, label, *header)
-          for (path, split, _), label, header in zip(places, labels, headers, strict=True)]
+    headers = list(pool.map(lambda each: _header(*each[:2]), found))
+  return [Picture(*each, *header) for each, header in zip(found, headers, strict=True)]
 
 
 def _splits_of(paths: Sequence[pathlib.Path], where: str) -> Mapping[str, str]:
@@ -161,34 +196,41 @@ def _splits_of(paths: Sequence[pathlib.Path], where: str) -> Mapping[str, str]:
   return found
 
 
-def _header(root: pathlib.Path, path: pathlib.Path) -> tuple[tuple[int, int], str]:
-  """Return height and width, and the mode, of a file."""
+def _header(name: str, content: pathlib.Path | bytes) -> tuple[tuple[int, int], str]:
+  """Return height and width, and the mode, of an image."""
+  with _opened(name, content) as image:
+    if getattr(image, "is_animated", False) and image.format not in ("JPEG", "MPO"):
+      raise ValueError(f"it is an animation of {getattr(image, 'n_frames', 0)} frames; save the one that you mean")
+    if image.mode not in _MODES:
+      raise ValueError(f"its pixels are of kind {image.mode!r}; save it as grey or RGB of 8 bits")
+    width, height = image.size
+    sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    return ((width, height) if sideways else (height, width)), image.mode
+
+
+@contextlib.contextmanager
+def _opened(name: str, content: pathlib.Path | bytes) -> Iterator[Image.Image]:
+  """Open an image; whatever goes wrong becomes a DataError that names it."""
   try:
-    with Image.open(root / path) as image:
-      if getattr(image, "is_animated", False) and path.suffix.lower() not in (".jpg", ".jpeg"):
-        raise ValueError(f"it is an animation of {getattr(image, 'n_frames', 0)} frames; save the one that you mean")
-      if image.mode not in _MODES:
-        raise ValueError(f"its pixels are of kind {image.mode!r}; save it as grey or RGB of 8 bits")
-      width, height = image.size
-      sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-      return ((width, height) if sideways else (height, width)), image.mode
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+      yield image
   except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-    raise _unreadable(root / path, error) from error
+    raise DataError(f"image {name} cannot be read: {error}; mend it or take it out of the set.") from error
 
 
-def _form(files: Sequence[_File], request: Request, where: str) -> tuple[Form, tuple[int, int, int], str]:
+def _form(pictures: Sequence[Picture], request: Request, where: str) -> tuple[Form, tuple[int, int, int], str]:
   """Return what images are made into, their shape then, and where their 256 levels come from."""
-  grey = all(file.mode in _GREY for file in files)
+  grey = all(picture.mode in _GREY for picture in pictures)
   channels = int(request.choice("channels", ("1", "3"), "1" if grey else "3"))
   crop, resize = request.integer("crop", minimum=1), request.integer("resize", minimum=1)
-  deep = sum(file.mode.startswith("I") for file in files)
+  deep = sum(picture.mode.startswith("I") for picture in pictures)
   why = f"8-bit images, {deep} of them rounded from 16 bits" if deep else "8-bit images"
-  sizes = [(crop, crop) if crop else file.size for file in files]
+  sizes = [(crop, crop) if crop else picture.size for picture in pictures]
   first = sizes[0]
   other = next((i for i, size in enumerate(sizes) if size != first), None)
   if other is not None and not resize:
     if request.kind != "images":
-      raise DataError(f"{where}: {files[0].path} has {_words(first)} pixels, {files[other].path} has "
+      raise DataError(f"{where}: {pictures[0].name} has {_words(first)} pixels, {pictures[other].name} has "
                       f"{_words(sizes[other])}; #resize=32 makes all of them 32 x 32, #crop=32 takes their central "
                       "32 x 32 pixels.")
     resize = min(min(size) for size in sizes)
@@ -197,27 +239,25 @@ def _form(files: Sequence[_File], request: Request, where: str) -> tuple[Form, t
   return Form(channels, crop, resize), (height, width, channels), why
 
 
-def _pixels(files: Sequence[_File], form: Form, event: tuple[int, int, int]) -> UInt8[np.ndarray, "files *event"]:
+def _pixels(pictures: Sequence[Picture], form: Form,
+            event: tuple[int, int, int]) -> UInt8[np.ndarray, "pictures *event"]:
   """Return all images, decoded once and kept between runs where they are many."""
-  if len(files) < CACHED_FROM:
-    return _decoded(files, form, event)["x"]
-  facts = repr((_DECODER, form, [_facts(file) for file in files]))
+  if len(pictures) < CACHED_FROM:
+    return _decoded(pictures, form, event)["x"]
+  facts = repr((_DECODER, form, [_facts(picture) for picture in pictures]))
   key = f"folder-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
-  return cache.cached(key, functools.partial(_decoded, files, form, event))["x"]
+  return cache.cached(key, functools.partial(_decoded, pictures, form, event))["x"]
 
 
-def _decoded(files: Sequence[_File], form: Form, event: tuple[int, int, int]) -> dict[str, np.ndarray]:
-  x = np.empty((len(files), *event), np.uint8)
+def _decoded(pictures: Sequence[Picture], form: Form, event: tuple[int, int, int]) -> dict[str, np.ndarray]:
+  x = np.empty((len(pictures), *event), np.uint8)
 
   def read(i: int) -> None:
-    try:
-      with Image.open(files[i].path) as image:
-        x[i] = to_pixels(image, form)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-      raise _unreadable(files[i].path, error) from error
+    with _opened(pictures[i].name, pictures[i].content) as image:
+      x[i] = to_pixels(image, form)
 
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    list(pool.map(read, range(len(files))))
+    list(pool.map(read, range(len(pictures))))
   return {"x": x}
 
 
@@ -238,13 +278,12 @@ def _central(image: Image.Image, side: int) -> tuple[int, int, int, int]:
   return left, top, left + side, top + side
 
 
-def _facts(file: _File) -> tuple[str, int, int]:
-  stat = file.path.stat()
-  return str(file.path.resolve()), stat.st_size, stat.st_mtime_ns
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> DataError:
-  return DataError(f"image {path} cannot be read: {error}; mend it or take it out of the folder.")
+def _facts(picture: Picture) -> tuple[str, int | str, int]:
+  """Return what tells one content from another: a path with its size and time, or a hash."""
+  if isinstance(picture.content, bytes):
+    return picture.name, hashlib.sha256(picture.content).hexdigest(), 0
+  stat = picture.content.stat()
+  return str(picture.content.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 def _words(size: tuple[int, int]) -> str:

@@ -92,6 +92,12 @@ def from_tables(parts: Mapping[str, Table], request: Request, where: str,
                  {**info, "columns": columns, "levels": why, "split": rule})
 
 
+def is_asked(name: str, request: Request) -> bool:
+  """Return whether a request reads a column: any, unless its options name the columns of x and it is none of theirs."""
+  return "columns" not in request.options or any(
+      name in request.names(option) for option in ("columns", "label", "context"))
+
+
 def _choose(table: Table, request: Request, where: str) -> _Chosen:
   """Return the columns that the options name."""
   for option in ("columns", "label", "context", "categorical"):
