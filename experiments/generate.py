@@ -26,7 +26,7 @@ from absl import flags
 
 from experiments import cli
 from gdm.data.mu_law import mu_law_decode, mu_law_encode
-from gdm.data.sources.audio import read_wav, write_wav
+from gdm.data.sources.audio import read_sound, write_wav
 from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.inference.generation import TokenChoice
@@ -138,7 +138,7 @@ def _sound_prompt(rate: int) -> np.ndarray:
   path = cli.require_path("prompt_file")
   if not path.is_file():
     raise DataError(f"--prompt_file {path} does not exist; name a WAV file.")
-  samples, its_rate = read_wav(path)
+  samples, its_rate = read_sound(path)
   if its_rate != rate:
     raise DataError(f"--prompt_file {path} has {its_rate} samples per second, but the model was trained on {rate}; "
                     "resample it.")

@@ -1,4 +1,4 @@
-"""Text to tokens and back: characters or words, and a vocabulary.
+"""Text to tokens and back: characters, words or byte pairs (gdm/data/byte_pairs.py), and a vocabulary.
 
 Characters are Unicode code points, as they are. Words are found by one rule:
 
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Integer
 
+from gdm.data.byte_pairs import BytePairs
 from gdm.errors import DataError
 
 UNKNOWN, END = "[UNK]", "[EOS]"
@@ -47,25 +48,30 @@ class Rule:
   split: Callable[[str], Iterator[Place]]
   join: Callable[[Sequence[str]], str]
 
+  @property
+  def record(self) -> str:
+    """The rule in plain values: its name."""
+    return self.name
+
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
   """A vocabulary and the rule of its tokens.
 
   Attributes:
-    rule: characters or words.
+    rule: characters, words, or byte pairs.
     vocabulary: the token of each id; the special ones come last.
     unknown: id of [UNK], which stands for every token outside the vocabulary; None where such a token is an error.
     end: id of [EOS], which ends an example; None where the text is one stream.
   """
 
-  rule: Rule
+  rule: Rule | BytePairs
   vocabulary: tuple[str, ...]
   unknown: int | None = None
   end: int | None = None
 
   @classmethod
-  def of(cls, rule: Rule, tokens: Iterable[str], unknown: bool, end: bool) -> "Tokenizer":
+  def of(cls, rule: Rule | BytePairs, tokens: Iterable[str], unknown: bool, end: bool) -> "Tokenizer":
     """Return the tokenizer of these tokens, and the special ones that it is to have."""
     words = tuple(tokens)
     vocabulary = (*words, *[UNKNOWN] * unknown, *[END] * end)
@@ -76,12 +82,14 @@ class Tokenizer:
 
   def to_json(self) -> dict[str, Any]:
     """Return the tokenizer as strings, numbers and lists."""
-    return {"rule": self.rule.name, "vocabulary": list(self.vocabulary), "unknown": self.unknown, "end": self.end}
+    return {"rule": self.rule.record, "vocabulary": list(self.vocabulary), "unknown": self.unknown, "end": self.end}
 
   @classmethod
   def from_json(cls, record: Mapping[str, Any]) -> "Tokenizer":
     """Return the tokenizer that `to_json` wrote."""
-    return cls(RULES[record["rule"]], tuple(record["vocabulary"]), record["unknown"], record["end"])
+    rule = record["rule"]
+    rule = RULES[rule] if isinstance(rule, str) else BytePairs(**rule)
+    return cls(rule, tuple(record["vocabulary"]), record["unknown"], record["end"])
 
   def encode(self, text: str) -> Int32[np.ndarray, " length"]:
     """Return the ids of a text; [EOS] is not added.

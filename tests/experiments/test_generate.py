@@ -10,7 +10,7 @@ import pytest
 
 from gdm.autoregressive.vectors.fvsbn import FVSBN
 from gdm.data.load import load_dataset
-from gdm.data.sources.audio import read_wav, write_wav
+from gdm.data.sources.audio import read_sound, write_wav
 from gdm.errors import ConfigError, DataError
 from gdm.inference.generation import Alternatives, Generated
 from gdm.runs.continuation import continue_prompts, require_generator
@@ -202,7 +202,7 @@ def test_sound_is_written_as_wav_files(commands, train, tmp_path):
   said = commands.good("generate", f"--workdir={workdir}", f"--prompt_file={tmp_path / 'prompt.wav'}", "--num=2",
                        "--length=100")
   assert said == f"2 WAV files in {workdir / 'generated'}, 0.025 s drawn in each\n"
-  samples, rate = read_wav(workdir / "generated" / "001.wav")
+  samples, rate = read_sound(workdir / "generated" / "001.wav")
   assert samples.shape == (110,) and rate == 4000
   np.testing.assert_allclose(samples[:10], np.sin(np.arange(10) / 5), atol=0.03)
   result = commands.run("generate", f"--workdir={workdir}", "--prompt=la")

@@ -1,16 +1,19 @@
-"""Sound: `wav:<path>`, a WAV file or a folder of them, and after "#", joined by "&":
+"""Sound: `wav:<path>`, a file or a folder of files with all its sub-folders, and after "#", joined by "&":
 
   context=1024            samples of an example
   split=time | files      time: of every recording the first 80 % train, the next 10 % validate, the last 10 % test.
                           files: of the files, in the order of their names, the last tenth (at least one) tests, the
                           tenth before it validates, the others train
 
-PCM with 8 or 16 bits, at the rate it has; of stereo the mean of both channels. Each sample becomes one of 256 levels by
-mu-law (gdm/data/mu_law.py). Windows as of text: evaluation hears every sample once, training windows at random offsets.
+WAV files of 8 or 16 bits need nothing more; FLAC, Ogg, AIFF and WAV of other kinds (24 bits, floating point) need the
+extra "sound". The rate is that of the files; of stereo the mean of both channels is taken. Each sample becomes one of
+256 levels by mu-law (gdm/data/mu_law.py). Windows as of text: evaluation hears every sample once, training windows at
+random offsets.
 """
 
 import pathlib
 import wave
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -22,9 +25,12 @@ from gdm.data.split import MemorySplit
 from gdm.data.windows import at_random_offsets, cut
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError
+from gdm.extras import load_extra
 
 OPTIONS = ("context", "split")
 DEFAULT_CONTEXT = 1024
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".aif", ".aiff")
 
 _RIGHT = "save it as a PCM WAV of 8 or 16 bits, mono or stereo"
 # Sample width in bytes -> dtype, what silence is, and full scale: 8-bit WAV is unsigned.
@@ -43,11 +49,11 @@ def load(request: Request) -> Dataset:
   by = request.choice("split", ("time", "files"), "time")
   path = pathlib.Path(request.argument)
   files = _files(path)
-  read = [read_wav(file) for file in files]
+  read = [read_sound(file) for file in files]
   rate = read[0][1]
   for file, (_, other) in zip(files, read, strict=True):
     if other != rate:
-      raise DataError(f"WAV file {file} has {other} samples per second, but {files[0]} has {rate}; resample one of "
+      raise DataError(f"sound file {file} has {other} samples per second, but {files[0]} has {rate}; resample one of "
                       "them.")
   recordings = [mu_law_encode(samples) for samples, _ in read]
   pieces = _by_time(recordings) if by == "time" else _by_files(recordings, path)
@@ -64,25 +70,50 @@ def load(request: Request) -> Dataset:
                  DataSpec(event=(context,), levels=LEVELS, has_lengths=True), splits, info, sample_rate=rate)
 
 
-def read_wav(path: pathlib.Path) -> tuple[Float[np.ndarray, " samples"], int]:
-  """Sample in [-1, 1) and how many there are per second. Raise DataError naming the file and what would be right."""
+def read_sound(path: pathlib.Path) -> tuple[Float[np.ndarray, " samples"], int]:
+  """Return samples in [-1, 1] and how many there are per second.
+
+  Raise DataError naming the file and what would be right, ConfigError where its kind needs an extra.
+  """
   try:
     with wave.open(str(path), "rb") as file:
       rate, width, channels, num = (file.getframerate(), file.getsampwidth(), file.getnchannels(), file.getnframes())
       data = file.readframes(num)
   except (wave.Error, EOFError) as error:
-    reason = str(error) or "it ends within its header"
-    raise DataError(f"{path} is no PCM WAV file that can be read ({reason}); {_RIGHT}.") from error
-  if rate < 1:
-    raise DataError(f"WAV file {path} has a rate of {rate} samples per second; it must be at least 1: {_RIGHT}.")
-  if width not in _WIDTHS or channels not in (1, 2):
-    raise DataError(f"WAV file {path} has {8 * width} bits and {channels} channel(s); {_RIGHT}.")
+    return _read_by_library(path, str(error) or "it ends within its header")
+  if width not in _WIDTHS:
+    return _read_by_library(path, f"{8 * width} bits")
+  _check_form(path, rate, channels)
   if len(data) != num * width * channels or not num:
     raise DataError(f"WAV file {path} is truncated or empty: it holds {len(data)} bytes of sound, and its header "
                     f"promises {num * width * channels}; {_RIGHT}.")
   dtype, silence, scale = _WIDTHS[width]
   samples = (np.frombuffer(data, dtype).astype(np.float32) - silence) / np.float32(scale)
   return samples.reshape(-1, channels).mean(axis=1), rate
+
+
+def _read_by_library(path: pathlib.Path, reason: str) -> tuple[Float[np.ndarray, " samples"], int]:
+  """Return what `read_sound` does, of a file that is no PCM WAV of 8 or 16 bits, for this reason."""
+  soundfile: Any = load_extra("soundfile", "sound", f"{path} is no PCM WAV of 8 or 16 bits ({reason}), which")
+  try:
+    samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+  except soundfile.SoundFileError as error:
+    raise DataError(f"{path} is no PCM WAV file ({reason}) and no sound file of another kind that can be read "
+                    f"({error}); {_RIGHT}.") from error
+  _check_form(path, rate, samples.shape[1])
+  if not len(samples):
+    raise DataError(f"sound file {path} is empty; {_RIGHT}.")
+  largest = float(np.abs(samples).max())
+  if not largest <= 1.0:
+    raise DataError(f"sound file {path} has a sample of magnitude {largest:g}; full scale is 1: make it quieter.")
+  return samples.mean(axis=1), rate
+
+
+def _check_form(path: pathlib.Path, rate: int, channels: int) -> None:
+  if rate < 1:
+    raise DataError(f"WAV file {path} has a rate of {rate} samples per second; it must be at least 1: {_RIGHT}.")
+  if channels not in (1, 2):
+    raise DataError(f"sound file {path} has {channels} channels; {_RIGHT}.")
 
 
 def write_wav(path: pathlib.Path, samples: Float[np.ndarray, " samples"], rate: int) -> None:
@@ -98,10 +129,10 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
   if path.is_file():
     return [path]
   if not path.is_dir():
-    raise DataError(f"WAV file or folder {str(path)!r} does not exist; name it by data.path or wav:<path>.")
-  files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".wav" and file.is_file())
+    raise DataError(f"sound file or folder {str(path)!r} does not exist; name it by data.path or wav:<path>.")
+  files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
   if not files:
-    raise DataError(f"folder {path} holds no WAV files; name a folder with files that end in .wav.")
+    raise DataError(f"folder {path} holds no sound; name one with files that end in {', '.join(SUFFIXES)}.")
   return files
 
 

@@ -125,7 +125,7 @@ def from_pictures(pictures: Sequence[Picture], labels: Sequence[str], request: R
                           "levels": "images of 1 bit" if is_binary else why}
   if len(labels) > 1:
     places = {label: i for i, label in enumerate(labels)}
-    rows["y"] = np.array([places[picture.label] for picture in pictures], np.int32)
+    rows["y"] = np.array([places[str(picture.label)] for picture in pictures], np.int32)
     info["labels"] = list(labels)
   of_split = np.array([picture.split for picture in pictures])
   parts = {split: {entry: values[of_split == split] for entry, values in rows.items()}

@@ -1,14 +1,15 @@
 """Text: `text:<path>`, and after "#", joined by "&":
 
   context=64                      tokens of an example
-  tokens=characters | words       see gdm/data/tokens.py
+  tokens=characters | words | bpe see gdm/data/tokens.py; bpe are byte pairs, learned from the training split
   unit=stream | lines | paragraphs
                                   stream: examples are windows of one long text. Otherwise each line, or each paragraph
                                   (blank lines divide them), is an example that ends with [EOS]; one that is longer than
                                   the context is cut into several, of which the last has the [EOS]. Empty ones fall out
   unknown=refused | allowed       whether [UNK] stands for what the vocabulary lacks. Words: allowed by default;
                                   characters: refused, and an unseen one in the validation part is an error
-  vocabulary=N                    the N most frequent tokens only, special ones apart; with [UNK]
+  vocabulary=N                    the N most frequent tokens only, special ones apart; with [UNK]. Of byte pairs the
+                                  number of tokens, by default 1024; they need no [UNK]
 
 The first 90 % (of the characters of a stream, of the lines, of the paragraphs) are the training split, the last 10 %
 the validation split; there is no test split, as is the custom with small corpora. The vocabulary is that of the
@@ -30,6 +31,7 @@ import re
 import numpy as np
 from jaxtyping import Integer
 
+from gdm.data.byte_pairs import BytePairs
 from gdm.data.dataset import Dataset, smallest_dtype
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
@@ -40,6 +42,7 @@ from gdm.errors import ConfigError, DataError
 
 OPTIONS = ("context", "tokens", "unit", "unknown", "vocabulary")
 DEFAULT_CONTEXT = 64
+DEFAULT_BYTE_PAIRS = 1024  # tokens at most
 TRAIN_FRACTION = 0.9
 
 _RULES = {"characters": CHARACTERS, "words": WORDS}
@@ -64,19 +67,24 @@ def load(request: Request) -> Dataset:
       with tokens in its last 10 % that the training split does not know.
   """
   context = request.integer("context", DEFAULT_CONTEXT, minimum=1)
-  tokens = request.choice("tokens", tuple(_RULES), "characters")
+  tokens = request.choice("tokens", (*_RULES, "bpe"), "characters")
   unit = request.choice("unit", ("stream", *_DIVIDERS), "stream")
   limit = request.integer("vocabulary", minimum=1) if "vocabulary" in request.options else None
-  usual = "refused" if tokens == "characters" and limit is None else "allowed"
+  usual = "refused" if tokens == "bpe" or (tokens == "characters" and limit is None) else "allowed"
   unknown = request.choice("unknown", ("refused", "allowed"), usual) == "allowed"
-  if limit is not None and not unknown:
+  if tokens == "bpe" and unknown:
+    raise ConfigError("data.name: option unknown=allowed of text, but byte pairs know every text; take it away.")
+  if limit is not None and not unknown and tokens != "bpe":
     raise ConfigError(f"data.name: option vocabulary={limit} of text leaves tokens out, which needs [UNK]; take "
                       "unknown=refused away.")
-  path, stream, rule = pathlib.Path(request.argument), unit == "stream", _RULES[tokens]
+  path, stream = pathlib.Path(request.argument), unit == "stream"
   text = _read(path).replace("\r\n", "\n").replace("\r", "\n")
-  parts = {name: [_piece(rule, text, *span) for span in spans] for name, spans in _spans(text, unit).items()}
+  spans_of = _spans(text, unit)
+  rule = _RULES[tokens] if tokens in _RULES else _byte_pairs(path, text, spans_of["train"], limit)
+  parts = {name: [_piece(rule, text, *span) for span in spans] for name, spans in spans_of.items()}
   _require_enough(path, parts["train"], context if stream else 1, rule)
-  tokenizer = _tokenizer(path, rule, parts["train"], limit, unknown, end=not stream)
+  tokenizer = (Tokenizer.of(rule, rule.vocabulary, False, end=not stream) if isinstance(rule, BytePairs) else
+               _tokenizer(path, rule, parts["train"], limit, unknown, end=not stream))
   ids = {name: _encode(path, tokenizer, pieces) for name, pieces in parts.items()}
   train = cut(ids["train"], context)
   moves = (at_random_offsets(ids["train"], context, request.seed),) if stream else ()
@@ -102,11 +110,19 @@ def _spans(text: str, unit: str) -> dict[str, list[tuple[int, int]]]:
   return {"train": spans[:at], "valid": spans[at:]}
 
 
-def _piece(rule: Rule, text: str, start: int, stop: int) -> _Piece:
+def _byte_pairs(path: pathlib.Path, text: str, train: list[tuple[int, int]], limit: int | None) -> BytePairs:
+  rule = BytePairs.train([text[start:stop] for start, stop in train], limit or DEFAULT_BYTE_PAIRS)
+  if limit is not None and len(rule.vocabulary) < limit:
+    raise DataError(f"text file {path}: vocabulary={limit}, but its training part has byte pairs for "
+                    f"{len(rule.vocabulary)} only; ask for at most so many, or leave the option out.")
+  return rule
+
+
+def _piece(rule: Rule | BytePairs, text: str, start: int, stop: int) -> _Piece:
   return _Piece(start, text[start:stop], [token for token, _ in rule.split(text[start:stop])])
 
 
-def _require_enough(path: pathlib.Path, train: list[_Piece], needed: int, rule: Rule) -> None:
+def _require_enough(path: pathlib.Path, train: list[_Piece], needed: int, rule: Rule | BytePairs) -> None:
   num, distinct = sum(len(piece.tokens) for piece in train), len({token for piece in train for token in piece.tokens})
   if num < needed or distinct < 2:
     raise DataError(f"text file {path} is too short: its training part has {num} {rule.name}s, {distinct} different; "

@@ -11,7 +11,7 @@ from helpers.sequence_models import LONGER, build, cases_of, dependence_on_vecto
 from helpers.token_models import some, train
 
 from gdm.autoregressive.sequences.wavenet import WaveNet
-from gdm.data.sources.audio import read_wav, write_wav
+from gdm.data.sources.audio import read_sound, write_wav
 from gdm.dataspec import DataSpec
 
 LONG = DataSpec((20,), 5)
@@ -74,5 +74,5 @@ def test_sound_from_a_file_to_a_file(tmp_path):
     commands.good("generate", f"--workdir={workdir}", "--num=1", "--length=2000")
   finally:
     commands.close()
-  samples, rate = read_wav(workdir / "generated" / "000.wav")
+  samples, rate = read_sound(workdir / "generated" / "000.wav")
   assert samples.shape == (2000,) and rate == 8000 and np.std(samples) > 0.05
