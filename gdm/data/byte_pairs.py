@@ -1,8 +1,8 @@
 """Byte-pair encoding (Sennrich et al. 2016) of UTF-8 bytes, by the library `tokenizers`; needs the extra "bpe".
 
 Every text can be encoded, since each of the 256 bytes is a token; the other tokens are pairs of tokens that were
-merged, the most frequent first, and never across words. In a token's name bytes stand as the characters of GPT-2's table, in
-which a space is "Ġ" and a line break "Ċ".
+merged, the most frequent first, and never across words. In a token's name bytes stand as the characters of GPT-2's
+table, in which a space is "Ġ" and a line break "Ċ".
 """
 
 import dataclasses
