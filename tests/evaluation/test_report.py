@@ -29,7 +29,8 @@ def test_fields_are_those_of_the_format():
   assert set(report) == {
       "model", "dataset", "split", "step", "kind", "given", "nats_mean", "nats_stderr", "nats_ci95", "nats_skewness",
       "is_interval_doubtful", "bits_per_dim", "bits_per_dim_stderr", "bits_per_dim_ci95", "num_examples", "num_dims",
-      "num_draws", "transforms", "data_fingerprint", "parameters", "num_params", "train_seconds", "precision", "dtype", "evaluation"}
+      "num_draws", "data_fingerprint", "transforms", "parameters", "num_params", "train_seconds", "precision", "dtype",
+      "evaluation"}
   assert (report["kind"], report["given"], report["num_examples"], report["num_dims"]) == ("exact", [], 3, 64)
   assert report["nats_mean"] == -85.0
   assert math.isclose(report["nats_stderr"], 5 / math.sqrt(3))
