@@ -50,10 +50,14 @@ def __getattr__(name: str) -> Any:
   """Import a package when it is asked for: `gdm.flows` needs no import of its own."""
   if name == "__version__":
     return version()
+  if name == "DataSpec":
+    from gdm.dataspec import DataSpec
+
+    return DataSpec
   if name in _PACKAGES:
     return importlib.import_module(f"gdm.{name}")
   raise AttributeError(f"module 'gdm' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  return sorted([*globals(), *_PACKAGES, "__version__"])
+  return sorted([*globals(), *_PACKAGES, "DataSpec", "__version__"])

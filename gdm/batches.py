@@ -19,7 +19,7 @@ from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, SpecError
 from gdm.likelihood import LogLikelihood
-from gdm.model import Batch
+from gdm.model import Batch, Condition
 
 # For models: traced or not, nothing is raised about values.
 
@@ -88,32 +88,84 @@ def require_labels(spec: DataSpec, labels: Shaped[Array | np.ndarray, "..."]) ->
       raise SpecError(f"condition has label {label}; labels must be in [0, {num}).")
 
 
-def label_context(model: Any, batch: Batch) -> Float[Array, "batch classes"] | None:
-  """Return a batch's labels as one-hot vectors for a model's networks; None where it is not class-conditional.
+def given(model: Any) -> tuple[str, ...]:
+  """Return the batch entries that a model is conditional on, in order: "context" where it takes a real-valued one, "y"
+  where it is class-conditional."""
+  return (*("context",) * _takes_context(model), *("y",) * getattr(model, "class_conditional", False))
+
+
+def context_width(model: Any) -> int:
+  """Return the width of what a model's networks are given beside the data: context and one-hot labels."""
+  labels = (model.spec.num_classes or 0) if getattr(model, "class_conditional", False) else 0
+  return labels + (model.spec.context_dims if _takes_context(model) else 0)
+
+
+def given_context(model: Any, batch: Batch) -> Float[Array, "batch width"] | None:
+  """Return what a model's networks are given beside the data: the batch's context, and its labels as one-hot vectors.
 
   Args:
-    model: a model with `spec` and `class_conditional`.
-    batch: one with labels "y", or a SpecError says that they are missing.
+    model: a model with `spec`; class-conditional, given a context (`context_conditional`), both or neither.
+    batch: one with "y" and "context" as the model needs them, or a SpecError says what is missing.
+
+  Returns:
+    None where the model takes neither.
   """
-  if not model.class_conditional:
-    return None
-  checks.has_labels(batch, model)
-  return jax.nn.one_hot(jnp.asarray(batch["y"]).astype(jnp.int32), model.spec.num_classes or 0)
+  parts = []
+  if _takes_context(model):
+    parts.append(_context_of(batch, model))
+  if getattr(model, "class_conditional", False):
+    checks.has_labels(batch, model)
+    parts.append(jax.nn.one_hot(jnp.asarray(batch["y"]).astype(jnp.int32), model.spec.num_classes or 0))
+  return jnp.concatenate(parts, axis=1) if parts else None
 
 
-def condition_context(model: Any, condition: Shaped[Array | np.ndarray, "..."] | None,
-                      num: int) -> Float[Array, "num classes"] | None:
-  """Return labels to draw by, [num] or one for all, as one-hot vectors; None where a model is not class-conditional.
+def condition_context(model: Any, condition: Condition | None, num: int) -> Float[Array, "num width"] | None:
+  """Return the condition of `num` draws as networks take it; None where a model takes none.
 
-  Raise SpecError for labels where there must be none, or none where there must be some, or unknown ones.
+  Args:
+    model: as for `given_context`.
+    condition: labels [num] or one for all, contexts [num, width] or one for all, or both by name:
+      {"y": ..., "context": ...}.
+    num: how many draws.
+
+  Raise SpecError for a condition where there must be none, or none where there must be some, or unknown labels.
   """
-  if not model.class_conditional:
+  names = given(model)
+  if not names:
     checks.unconditional(model, condition)
     return None
   if condition is None:
-    raise SpecError(f"{type(model).__name__} is class-conditional; condition must be labels.")
-  require_labels(model.spec, condition)
-  return jax.nn.one_hot(jnp.broadcast_to(jnp.asarray(condition), (num,)), model.spec.num_classes or 0)
+    raise SpecError(f"{type(model).__name__} is conditional on {' and '.join(names)}; condition must be "
+                    f"{' and '.join(_CONDITIONS[name] for name in names)}.")
+  found = condition if isinstance(condition, Mapping) else {names[0]: condition}
+  if missing := [name for name in names if name not in found]:
+    raise SpecError(f"condition has no {missing[0]!r}; {type(model).__name__} is conditional on {' and '.join(names)}: "
+                    f"it must be a mapping with {' and '.join(map(repr, names))}.")
+  rows = {}
+  if "y" in names:
+    labels = jnp.asarray(found["y"])
+    require_labels(model.spec, labels)
+    rows["y"] = jnp.broadcast_to(labels, (num,))
+  if "context" in names:
+    rows["context"] = jnp.broadcast_to(jnp.asarray(found["context"]), (num, model.spec.context_dims))
+  return given_context(model, rows)
+
+
+def _context_of(batch: Batch, model: Any) -> Float[Array, "batch width"]:
+  """Return a batch's context as float32. Raise SpecError where it is missing or of another width."""
+  if "context" not in batch:
+    raise SpecError(f"{type(model).__name__} is conditional on a real-valued context, but the batch has no 'context'.")
+  context, width = jnp.asarray(batch["context"], jnp.float32), model.spec.context_dims
+  if context.ndim != 2 or context.shape[1] != width:
+    raise SpecError(f"context has shape {context.shape}; it must be [batch, {width}], as spec.context_dims says.")
+  return context
+
+
+_CONDITIONS = {"y": "labels", "context": "contexts"}
+
+
+def _takes_context(model: Any) -> bool:
+  return getattr(model, "context_conditional", False)
 
 
 def dims_per_step(spec: DataSpec) -> int:

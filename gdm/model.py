@@ -20,6 +20,8 @@ PyTree = Any
 # "x": [batch, *event]; "y": [batch, ...] labels; "context": [batch, context_dims] a real-valued condition; "length":
 # [batch] of sequences; "mask": [batch], 1 for a real example, in evaluation only (training batches are full).
 Batch = Mapping[str, Array | np.ndarray]
+# What is drawn given: labels [num] or one, contexts [num, width] or one, or both by name, {"y": ..., "context": ...}.
+Condition = Array | np.ndarray | int | Mapping[str, Array | np.ndarray]
 # Parameter group -> parameters: {"generator": ..., "critic": ...}; most models have the one group "model".
 Params = Mapping[str, PyTree]
 # Non-parameter state: "statistics" (replicated, averaged with the parameters, and over devices and micro-batches),
@@ -192,6 +194,14 @@ class HasClasses(Protocol):
 
   @property
   def class_conditional(self) -> bool: ...
+
+
+@runtime_checkable
+class HasContextCondition(Protocol):
+  """May be a model of examples given a real-valued context: where it is, `sample` takes contexts as its condition."""
+
+  @property
+  def context_conditional(self) -> bool: ...
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from gdm import checks
 from gdm.adversarial import penalties, trouble
 from gdm.adversarial.losses import LOSSES, AdversarialLoss
 from gdm.adversarial.networks.perceptrons import PerceptronCritic, PerceptronGenerator
-from gdm.batches import condition_context, label_context, nan_unless_valid
+from gdm.batches import condition_context, given_context, nan_unless_valid
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
@@ -125,7 +125,7 @@ class GAN:
     if not num:
       raise ConfigError(f"pac is {self.pac}, but there are only {batch['x'].shape[0]} examples; it must not be more.")
     x = self._seen(jnp.asarray(batch["x"])[:num])
-    context = label_context(self, {name: jnp.asarray(value)[:num] for name, value in batch.items()})
+    context = given_context(self, {name: jnp.asarray(value)[:num] for name, value in batch.items()})
     z = jnp.zeros((num, self.latent_dims))
     generator = self._generator.init(generator_key, z, context)
     critic = self.critic.init(critic_key, *self._packed(x, context))
@@ -149,7 +149,7 @@ class GAN:
     """Return the critic's mean cost of real and of made examples, and of its gradients."""
     self._check_pac(batch["x"].shape[0])
     generate_key, real_key, noise_key, flip_key, weight_key = jax.random.split(key, 5)
-    context = label_context(self, batch)
+    context = given_context(self, batch)
     fake = self._generate(params, carry, generate_key, batch["x"].shape[0], context).made
     real = self._seen(jnp.asarray(batch["x"]), real_key)
     real, fake = (self._noisy(x, jax.random.fold_in(noise_key, i), step) for i, x in enumerate((real, fake)))
@@ -185,7 +185,7 @@ class GAN:
     """Return the generator's mean cost of the scores of what it makes."""
     self._check_pac(batch["x"].shape[0])
     generate_key, noise_key = jax.random.split(key)
-    context = label_context(self, batch)
+    context = given_context(self, batch)
     fake, statistics = self._generate(params, carry, generate_key, batch["x"].shape[0], context)
     scores = self._score(params, carry, *self._packed(self._noisy(fake, noise_key, step), context)).made
     return LossOutput(jnp.mean(self._loss.generator(scores)), {}, self._with(carry, "generator", statistics))
@@ -217,7 +217,7 @@ class GAN:
     2007, section 4.3). It is in the units of a distance between examples, and no likelihood.
     """
     label_key, sample_key = jax.random.split(key)
-    context = label_context(self, batch)
+    context = given_context(self, batch)
     if context is not None:
       real = batch.get("mask", np.ones(context.shape[0], np.float32))
       rows = jax.random.choice(label_key, context.shape[0], (SCORED,), p=jnp.asarray(real) / jnp.sum(real))

@@ -10,12 +10,12 @@ from gdm.flows.bijections.linear import Linear, LULinear
 from gdm.flows.bijections.normalization import ActNorm
 from gdm.flows.bijections.reshaping import Reshape
 from gdm.flows.bijections.transforms import Affine
-from gdm.flows.flow import Flow
+from gdm.flows.flow_model import FlowModel
 from gdm.flows.layers import image_coupling, learned_prior, squeezed_scales, vector_coupling
 
 
 @dataclasses.dataclass(frozen=True)
-class Glow(Flow):
+class Glow(FlowModel):
   """Images go through scales of a squeeze and `num_steps` steps (figure 2); what leaves has a learned prior.
 
   Vectors go through `num_steps` steps of the same kind.

@@ -10,12 +10,12 @@ from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.linear import LULinear
 from gdm.flows.bijections.reshaping import Reshape
 from gdm.flows.bijections.transforms import ElementwiseTransform
-from gdm.flows.flow import Flow
+from gdm.flows.flow_model import FlowModel
 from gdm.flows.layers import normalization
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedFlow(Flow, abc.ABC):
+class MaskedFlow(FlowModel, abc.ABC):
   """Autoregressive layers over the flattened event, the order reversed from one to the next.
 
   Attributes:

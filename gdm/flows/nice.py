@@ -9,16 +9,16 @@ from gdm.flows.bijections.coupling import Alternate
 from gdm.flows.bijections.elementwise import ScaleShift
 from gdm.flows.bijections.reshaping import Reshape
 from gdm.flows.bijections.transforms import Additive
-from gdm.flows.flow import Flow
+from gdm.flows.flow_model import FlowModel
 from gdm.flows.layers import vector_coupling
 
 
 @dataclasses.dataclass(frozen=True)
-class NICE(Flow):
+class NICE(FlowModel):
   """Couplings of even and odd entries that keep volume, then a scale for each entry (section 4.1).
 
   Attributes:
-    base: logistic in the paper; see `Flow` for it and the other shared fields.
+    base: logistic in the paper; see `FlowModel` for it and the other shared fields.
     num_layers: couplings; three at least, so that each entry can depend on every other.
     hidden: sizes of their networks' hidden layers.
     activation: of their hidden units.

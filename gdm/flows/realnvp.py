@@ -8,12 +8,12 @@ from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.coupling import Alternate, Checkerboard, Halves
 from gdm.flows.bijections.reshaping import Reshape
 from gdm.flows.bijections.transforms import Affine
-from gdm.flows.flow import Flow
+from gdm.flows.flow_model import FlowModel
 from gdm.flows.layers import image_coupling, normalization, squeezed_scales, vector_coupling
 
 
 @dataclasses.dataclass(frozen=True)
-class RealNVP(Flow):
+class RealNVP(FlowModel):
   """Images go through scales of three checkerboard couplings, a squeeze, and three couplings of channels (section 3.6).
 
   Half of the channels leave after each scale but the last, which is like the others (the paper's has four checkerboard

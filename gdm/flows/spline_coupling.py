@@ -10,12 +10,12 @@ from gdm.flows.bijections.linear import LULinear
 from gdm.flows.bijections.normalization import ActNorm
 from gdm.flows.bijections.reshaping import Reshape
 from gdm.flows.bijections.transforms import Affine, RationalQuadratic
-from gdm.flows.flow import Flow
+from gdm.flows.flow_model import FlowModel
 from gdm.flows.layers import image_coupling, learned_prior, squeezed_scales, vector_coupling
 
 
 @dataclasses.dataclass(frozen=True)
-class SplineCoupling(Flow):
+class SplineCoupling(FlowModel):
   """Steps of activation normalization, an invertible linear map and a coupling of rational-quadratic splines.
 
   Images go through scales as in Glow, of which what leaves has a learned prior (section 4.3); vectors through as many

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from gdm import checks
-from gdm.batches import checked, condition_context, label_context
+from gdm.batches import checked, condition_context, given_context
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance, metropolis
@@ -138,7 +138,7 @@ class LatentModel(abc.ABC):
 
   def context(self, batch: Batch) -> Float[Array, "batch classes"] | None:
     """Return the labels as one-hot vectors; None where the model is not class-conditional."""
-    return label_context(self, batch)
+    return given_context(self, batch)
 
   def condition_context(self, condition: Num[Array, "..."] | None, num: int) -> Float[Array, "batch classes"] | None:
     """Return labels [num], or one for all, as one-hot vectors; None where the model is not class-conditional.

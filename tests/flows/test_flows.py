@@ -207,7 +207,7 @@ def test_labels_are_asked_for():
   model, params, carry = build("maf", PLANE, class_conditional=True)
   with pytest.raises(SpecError, match="must have labels y"):
     model.log_likelihood(params, carry, {"x": np.zeros((2, 2), np.float32)}, KEY)
-  with pytest.raises(SpecError, match=r"condition must be labels \[3\]"):
+  with pytest.raises(SpecError, match="condition must be labels"):
     model.sample(params, carry, KEY, 3)
   with pytest.raises(SpecError, match="condition must be None"):
     build("maf", PLANE)[0].sample(params, carry, KEY, 3, condition=jnp.zeros(3, int))

@@ -1,5 +1,7 @@
 """Networks that give every example one number, its energy, at first zero; and their spectral normalization."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -94,12 +96,12 @@ def energy_network(network: nn.Module | None, spec: DataSpec, outputs: int | Non
   """Return a network made for the data: by default convolutions for images, else a perceptron.
 
   Args:
-    network: an energy network; None is the default one.
+    network: an energy network of this file, or any module of one's own; None is the default one.
     spec: the data.
     outputs: numbers of each example; None is one, without an axis of its own.
 
   Raises:
-    ConfigError: it is no energy network, or cannot have as many outputs.
+    ConfigError: it makes something else than energies, or cannot have as many outputs.
     SpecError: convolutions of what are no images.
   """
   if network is None:
@@ -109,12 +111,24 @@ def energy_network(network: nn.Module | None, spec: DataSpec, outputs: int | Non
       raise ConfigError("model.network is 'quadratic', which has no logits; it must be 'mlp' or 'convolutional'.")
     return network
   if not isinstance(network, MLPEnergy | ConvolutionalEnergy):
-    raise ConfigError(f"model.network is a {type(network).__name__}; it must be an energy's: mlp, convolutional or "
-                      "quadratic.")
+    return _own_network(network, spec, outputs)
   if isinstance(network, ConvolutionalEnergy) and len(spec.event) != 3:
     raise SpecError(f"model.network is 'convolutional', but spec.event is {spec.event}; it must be images of "
                     "(height, width, channels).")
   return network.clone(outputs=outputs)
+
+
+def _own_network(network: nn.Module, spec: DataSpec, outputs: int | None) -> nn.Module:
+  """Return a module of the user's, which must give [batch] or [batch, outputs]; its field `outputs` is set, if any."""
+  if any(field.name == "outputs" for field in dataclasses.fields(network)):
+    network = network.clone(outputs=outputs)
+  examples = jax.ShapeDtypeStruct((3, *spec.event), jnp.float32)
+  found, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), examples)
+  right = (3,) if outputs is None else (3, outputs)
+  if getattr(found, "shape", None) != right:
+    raise ConfigError(f"model.network is a {type(network).__name__}, which makes {getattr(found, 'shape', found)} of 3 "
+                      f"examples of shape {spec.event}; an energy's must make {right}.")
+  return network
 
 
 def spectrally_normalized(params: PyTree) -> PyTree:

@@ -315,7 +315,7 @@ def test_what_a_model_cannot_do_is_said():
     EBM(PLANE, network=ConvolutionalEnergy())
   with pytest.raises(ConfigError, match=r"network.hidden is \(\)"):
     MLPEnergy(())
-  with pytest.raises(ConfigError, match=r"model\.network is a Dense; it must be an energy's"):
+  with pytest.raises(ConfigError, match=r"model\.network is a Dense, which makes \(3, .* must make \(3,\)"):
     EBM(PLANE, network=nn.Dense(2))
   with pytest.raises(ConfigError, match=r"model\.network\.name is 'mpl'; did you mean 'mlp'"):
     build_model({"name": "ebm", "network": {"name": "mpl"}}, PLANE)

@@ -1,0 +1,255 @@
+"""The base class of flow models: a flow, and what makes the data of a set real numbers that it takes.
+
+Real data has an exact density. Integers are dequantized inside the model, so their likelihood is a lower bound; more
+importance samples tighten it.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from gdm import checks
+from gdm.batches import checked, condition_context, context_width, given, given_context
+from gdm.dataspec import DataSpec
+from gdm.distributions.recording import recording_step
+from gdm.errors import SpecError
+from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
+from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
+from gdm.flows.bijections.elementwise import Logit, Standardize
+from gdm.flows.bijections.normalization import has_batch_statistics
+from gdm.flows.bijections.whitening import Whiten
+from gdm.flows.dequantization import dequantizer
+from gdm.flows.flow import Flow
+from gdm.likelihood import Kind, LogLikelihood
+from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
+from gdm.precision import highest_precision
+
+# Uniform ends where the default splines do.
+BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture": Mixture(), "uniform": Uniform(-3., 3.)}
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowModel(abc.ABC):
+  """A density by an invertible map to a base distribution.
+
+  Discrete data x in [0, levels) is first mapped to logit(alpha + (1 - 2 alpha) (x + u) / levels), where the dequantizer
+  draws the noise u (RealNVP, arXiv:1605.08803, section 4.1).
+
+  Real data is recorded in steps. A density of such data has no upper bound, since it can rise at every recorded value.
+  `noise` adds normal noise to the training data, so that the flow learns nothing narrower than the noise. Likelihoods
+  are always those of the data without it.
+
+  The parameters are one group "model" with the parts "bijection", "base" and "dequantizer". The carry's "statistics"
+  hold the bijection's batch statistics and, with `noise`, the recording steps.
+
+  Attributes:
+    spec: the data.
+    base: normal, logistic, mixture (of 8 learned Gaussians), or uniform (on [-3, 3]).
+    class_conditional: whether the density is conditional on the labels "y", which all networks take as input.
+    dequantization: noise on discrete data: uniform or variational.
+    dequantization_width: units of a variational dequantizer's networks.
+    alpha: margin of the logit of discrete data, in [0, 0.5).
+    noise: standard deviation of the normal noise on real training data, in recording steps; 0 for none.
+    whiten: whether real vectors are whitened first, so that a fresh flow is a Gaussian with a shrunken covariance; no
+      other data is ever whitened.
+  """
+
+  spec: DataSpec
+  base: str = "normal"
+  class_conditional: bool = False
+  dequantization: str = "uniform"
+  dequantization_width: int = 32
+  alpha: float = 0.05
+  noise: float = 0.0
+  whiten: bool = False
+
+  def __post_init__(self) -> None:
+    self.spec.require_whole(type(self).__name__)
+    checks.one_of("base", self.base, BASES)
+    checks.classes(self.spec, self.class_conditional)
+    checks.at_least("noise", self.noise, 0)
+    if self.noise and self.spec.is_discrete:
+      raise SpecError(f"noise is {self.noise}, but the data is discrete and has its dequantization; set it to 0.")
+    dequantizer(self.dequantization, self.dequantization_width)
+    self.whole  # noqa: B018 - checks what the bijection is made of
+
+  # To be supplied by a model.
+
+  @property
+  @abc.abstractmethod
+  def bijection(self) -> Bijection:
+    """The bijection from real numbers of the data's event to the base; its networks take a context of `context_width`.
+    """
+
+  # The parts.
+
+  @property
+  def context_conditional(self) -> bool:
+    """Whether the density is conditional on a real-valued context, as it is where the data have one."""
+    return self.spec.context_dims > 0
+
+  @property
+  def context_width(self) -> int:
+    """Width of what networks take beside the data: the context and one-hot labels, or 0 for none."""
+    return context_width(self)
+
+  @property
+  def flow(self) -> Flow:
+    """The flow of what the data become: real numbers, whitened or by their logit."""
+    return Flow(BASES[self.base], (self.whole,), self.spec.event)
+
+  @property
+  def whole(self) -> Bijection:
+    """The bijection after its preprocessing: whitening of real data, scaling and logit of discrete data."""
+    if not self.spec.is_discrete:
+      return Chain([Whiten(), self.bijection]) if self.whiten and len(self.spec.event) == 1 else self.bijection
+    return Chain([Standardize(0.0, float(self.spec.require_discrete("a flow"))), Logit(self.alpha), self.bijection])
+
+  @property
+  def dequantizer(self) -> nn.Module:
+    return dequantizer(self.dequantization, self.dequantization_width)
+
+  @property
+  def kind(self) -> Kind:
+    return Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    statistics = has_batch_statistics(self.bijection)
+    reason = "batch normalization takes its means and variances over the whole minibatch" if statistics else ""
+    return (Objective(groups=("model",), loss=self.loss, whole_batch=reason, unit="nats per dim"),)
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Initialize parameters; normalization layers use the batch's activations at that layer."""
+    noise_key, bijection_key, base_key = jax.random.split(key, 3)
+    # Discrete data becomes real by the noise of a fresh dequantizer.
+    x, dequantizer = jnp.asarray(batch["x"]), {}
+    if self.spec.is_discrete:
+      values = self._scaled(x)
+      variables = self.dequantizer.init({"params": noise_key, "noise": noise_key}, values)
+      dequantizer = variables.get("params", {})
+      noise, _ = self._noise(dequantizer, values, noise_key)
+      x = x + noise
+    params, carry = self.flow.init_from(bijection_key, base_key, x, given_context(self, batch))
+    statistics = dict(carry.get("statistics", {}))
+    if self.noise:
+      statistics["recording_steps"] = recording_step(x.reshape(len(x), -1)).reshape(x.shape[1:])
+    params = {"model": {**params["model"], "dequantizer": dequantizer}}
+    return params, {"statistics": statistics} if statistics else {}
+
+  def forward(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+              context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """Map real or dequantized data to the base; return the values and each example's log-determinant in nats."""
+    return self.flow.forward(params, carry, x, context)
+
+  def inverse(self, params: Params, carry: Carry, z: Float[Array, "batch *latent"],
+              context: Float[Array, "batch width"] | None = None) -> Transformed:
+    """Map values of the base to real data; return them and the log-determinants of this map in nats."""
+    return self.flow.inverse(params, carry, z, context)
+
+  def log_prob(self, params: Params, carry: Carry, x: Float[Array | np.ndarray, "batch *event"],
+               context: Float[Array | np.ndarray, "batch width"] | None = None) -> Float[Array, " batch"]:
+    """Return the log-density of real or dequantized data in nats."""
+    return self.flow.log_prob(params, carry, x, context)
+
+  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """Return the mean negative log-likelihood of the batch's examples, or its bound, in nats per dimension.
+
+    Metrics: "nll" in nats per example, and for discrete data "bits_per_dim".
+    """
+    noise_key, dropout_key = jax.random.split(key)
+    x, log_q = self._real(params, batch, noise_key)
+    if self.noise:
+      x = x + self.noise * carry["statistics"]["recording_steps"] * jax.random.normal(noise_key, x.shape, x.dtype)
+    nats, carry = self.flow.train_log_prob(params, carry, x, given_context(self, batch), dropout_key)
+    nll = log_q - nats
+    metrics = {"nll": Mean.of(nll)}
+    if self.spec.is_discrete:
+      metrics["bits_per_dim"] = Mean.of(nll / (self.spec.num_dims * math.log(2.0)))
+    return LossOutput(jnp.mean(nll) / self.spec.num_dims, metrics, carry)
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    """Return log p(x) in nats: exact for real data, a lower bound for integers.
+
+    The bound is the log of the mean of `num_samples` importance weights. The expectation of a weight is the integral of
+    the density over the integer's cell, which is the integer's probability. So bounds may be mixed (Burda et al.,
+    arXiv:1509.00519, section 3). A conditional model's likelihood is given "y", "context" or both.
+    """
+    context = given_context(self, batch)
+
+    def weight(key):
+      x, log_q = self._real(params, batch, key)
+      return self.log_prob(params, carry, x, context) - log_q
+
+    if not self.spec.is_discrete:
+      return checked(self.spec, batch, LogLikelihood.of(weight(key), self.spec.num_dims, Kind.EXACT, given(self)))
+    weights = jax.lax.map(weight, jax.random.split(key, num_samples))
+    nats = jax.nn.logsumexp(weights, axis=0) - math.log(num_samples)
+    found = LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given(self), unbiased=True)
+    return checked(self.spec, batch, found)
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
+             temperature: float = 1.0) -> Samples:
+    """Draw x [num, *event]; `temperature` multiplies the base's distance from its centre.
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      num: how many.
+      condition: labels, contexts or both of a conditional model; see `gdm.batches.condition_context`.
+      temperature: at least 0.
+
+    Raises:
+      ConfigError: the temperature is negative.
+      SpecError: the condition is missing, must not be, or is out of range.
+    """
+    checks.at_least("temperature", temperature, 0)
+    x = self.flow.draw(params, carry, key, num, condition_context(self, condition, num), temperature)
+    return Samples(self._served(x), {"nfe": 1})
+
+  @highest_precision()
+  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:
+    """Return the base's values for the examples; discrete data first gets the dequantizer's noise."""
+    return self.forward(params, carry, self._real(params, batch, key)[0], given_context(self, batch)).value
+
+  def decode(self, params: Params, carry: Carry, latent: Float[Array, "batch *latent"], key: Key[Array, ""],
+             condition: Condition | None = None) -> Array:
+    """Return the examples for these values of the base, integers for discrete data."""
+    del key  # nothing is random
+    context = condition_context(self, condition, latent.shape[0])
+    return self._served(self.inverse(params, carry, latent, context).value)
+
+  def _scaled(self, x: Array) -> Float[Array, "batch *event"]:
+    """Return discrete data as values in [-1, 1], the input of the dequantizer's networks."""
+    levels = self.spec.require_discrete("dequantization")
+    return 2.0 * jnp.asarray(x, jnp.float32) / (levels - 1) - 1.0
+
+  def _noise(self, dequantizer, values, key) -> tuple[Array, Array]:
+    out: Any = self.dequantizer.apply({"params": dequantizer}, values, rngs={"noise": key})
+    return out
+
+  def _real(self, params: Params, batch: Batch, key) -> tuple[Float[Array, "batch *event"], Float[Array, " batch"]]:
+    """Return the data as real numbers, and the log-density of the noise that was added to it.
+
+    Levels outside [0, levels) lie outside the logit's domain, so their log-determinant is NaN, which scoring reports as
+    an error.
+    """
+    x = jnp.asarray(batch["x"])
+    if not self.spec.is_discrete:
+      return x, jnp.zeros(len(x), x.dtype)
+    noise, log_q = self._noise(params["model"]["dequantizer"], self._scaled(x), key)
+    return x + noise, log_q
+
+  def _served(self, x: Float[Array, "batch *event"]) -> Array:
+    """Return real numbers in the data's form: for discrete data the integers below them."""
+    if not self.spec.is_discrete:
+      return x
+    return jnp.clip(jnp.floor(x), 0, self.spec.require_discrete("a flow") - 1).astype(jnp.int32)
