@@ -214,6 +214,26 @@ class HasLabelProbs(Protocol):
 
 
 @runtime_checkable
+class HasRelaxedLabelProbs(HasLabelProbs, Protocol):
+  """Can tell labels between the levels of integers too, with gradients in x: what attacks climb."""
+
+  def relaxed_log_label_probs(self, params: Params, carry: Carry, x: Float[Array, "batch *event"]
+                              ) -> Float[Array, "batch classes"]:
+    """Return log p(y | x) of every label y in nats, a differentiable function of x in the data's units; at examples
+    that are valid it is `log_label_probs`."""
+    ...
+
+
+@runtime_checkable
+class HasLabelLogits(HasLabelProbs, Protocol):
+  """Tells labels by logits whose size means something too: their logsumexp is minus an energy."""
+
+  def label_logits(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
+    """Return logits, in nats, of which `log_label_probs` is the log-softmax."""
+    ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
   """Can describe examples by numbers that samples and data are compared on."""
 

@@ -16,6 +16,7 @@ With a question mark at its end ("standardize?") one is left out where it does n
   flatten           the event as one axis; lengths then count its dimensions
   standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
   standardize_context the same of a real-valued context, whatever kind the data are
+  mutate:<n>        n per cent of the values replaced by random levels, in training afresh in every epoch
   blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
                     other data pass unchanged
 """
@@ -30,6 +31,7 @@ from gdm.batches import dims_per_step
 from gdm.data import draws, images
 from gdm.data.blocks import find_blocks
 from gdm.data.dataset import MOST_ROUNDING, Dataset, Modes, column_moments, smallest_dtype
+from gdm.data.mutation import mutate
 from gdm.data.split import Rows, Split, chunks
 from gdm.errors import ConfigError, DataError, SpecError, nearest
 
@@ -208,6 +210,7 @@ TRANSFORMS: dict[str, Transform] = {
     "standardize": Transform(standardize),
     "standardize_context": Transform(standardize_context),
     "blocks": Transform(blocks),
+    "mutate": Transform(mutate, "per cent"),
 }
 
 

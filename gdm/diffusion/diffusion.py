@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Float, Int, Key, Num
 
 from gdm import checks
 from gdm.batches import checked, require_labels
@@ -477,6 +477,31 @@ class Diffusion:
     noise = jax.random.normal(key, x.shape, jnp.float32)
     return scaling.data(level.alpha * scaling.values(jnp.asarray(x)) + level.sigma * noise)
 
+  def denoise(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
+              deviation: int | float, num_steps: int = 0) -> Samples:
+    """Draw from p(clean | x), where x is clean plus Gaussian noise of `deviation` in the data's units: by ancestral
+    sampling from the time with that much noise on. Info: "nfe".
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      x: noised examples; their noise is part of them already.
+      deviation: of the noise; beyond what the path has, it counts as the path's last.
+      num_steps: 0 is the model's default.
+
+    Raises:
+      ConfigError: the deviation is not positive, or there is no step.
+      SpecError: the dimensions are standardized one by one, so that noise alike in all of them is of no one time.
+    """
+    checks.positive("deviation", deviation)
+    steps = num_steps or self.steps
+    checks.at_least("num_steps", steps, 1)
+    scale = self.scaling(carry).scale
+    if scale.size > 1:
+      raise SpecError(f"the {scale.size} dimensions have scales of their own; noise of one deviation is of no one time "
+                      "of the path. Serve integers, or real events of two axes or more.")
+    return _denoise(self, params, carry, key, jnp.asarray(x, jnp.float32), jnp.asarray(deviation, jnp.float32), steps)
+
   def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"], t: Float[ArrayLike, "*shape"],
             condition: Array | None = None) -> Float[Array, "batch *event"]:
     """Return the gradient of the log-density of noised real data, both in the data's units, at times t of the path."""
@@ -592,3 +617,22 @@ def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], l
   if "trajectory" in info:
     info["trajectory"] = model.scaling(carry).data(info["trajectory"])
   return model.served(carry, values), info
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_steps"))
+def _denoise(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
+             deviation: Float[Array, ""], num_steps: int) -> Samples:
+  """Sample from x on, as served."""
+  path, scaling, choice = model.stepping_path(params), model.scaling(carry), model.samplers["ancestral"]
+  # values + deviation / scale * noise is x_t / alpha at the time where sigma / alpha is as much.
+  least, most = (path.log_snr(jnp.asarray(end, jnp.float32)) for end in path.ends[::-1])
+  log_snr = jnp.clip(-2.0 * jnp.log(deviation / jnp.reshape(scaling.scale, ())), least, most)
+  start = path.time(log_snr)
+  values = path.alpha(start) * scaling.values(x)
+  denoise, last, nfe = model.guided(params, path, None, len(x), 1.0), start, 0
+  if num_steps > 1:
+    times = choice.grid.times(Between(path, path.ends[0], start), num_steps - 1)
+    out = choice.sampler.run(denoise, path, times, key, values)
+    values, last, nfe = out.x, times[-1], out.info["nfe"]
+  clean = denoise(values, jnp.full(len(x), last, values.dtype))
+  return Samples(model.served(carry, clean), {"nfe": nfe + cost(denoise)})

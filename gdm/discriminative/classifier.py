@@ -95,6 +95,15 @@ class Classifier:
     log_probs = jax.nn.log_softmax(self._outputs(params, carry, batch["x"]).logits, axis=1)
     return nan_unless_valid(self.spec, batch, log_probs, given=("y",))
 
+  def label_logits(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
+    """Return the network's logits in nats; NaN for examples that the spec does not allow."""
+    return nan_unless_valid(self.spec, batch, self._outputs(params, carry, batch["x"]).logits)
+
+  def relaxed_log_label_probs(self, params: Params, carry: Carry, x: Float[Array, "batch *event"]
+                              ) -> Float[Array, "batch classes"]:
+    """Return log p(y | x) of every label in nats, between levels too: differentiable in x, as served."""
+    return jax.nn.log_softmax(self._outputs(params, carry, x).logits, axis=1)
+
   def features(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch features"]:
     """Return the activations of the last hidden layer; NaN for examples that the spec does not allow."""
     return nan_unless_valid(self.spec, batch, self._outputs(params, carry, batch["x"]).features)

@@ -380,3 +380,28 @@ def test_bad_input(call, error, message):
 def draw_of(name, **options):
   model, params, carry = build(name, PLANE)
   return model.sample(params, carry, KEY, 2, **options)
+
+
+@pytest.mark.parametrize("deviation", [0.5, 3.0])
+def test_denoised_draws_are_of_the_posterior_of_normal_data(monkeypatch, deviation):
+  """With the best prediction of N(c, s^2) data, clean given noisy has the mean and the variance of Gaussians."""
+  monkeypatch.setattr(Diffusion, "denoiser", lambda self, params, path, context=None: lambda x, t: (
+      path.level(t).like(x).alpha * x / (path.level(t).like(x).alpha**2 + path.level(t).like(x).sigma**2)))
+  model = build_model({"name": "score_sde", "network": {"name": "mlp", "hidden": (6,)}}, DataSpec((2, 2), None))
+  centre, scale = 5.0, 2.0
+  params, _ = model.init(KEY, some(DataSpec((2, 2), None), 9))
+  carry = {"statistics": {"centre": jnp.asarray(centre), "scale": jnp.asarray(scale)}}
+  x = jnp.broadcast_to(jnp.array([[3.0, 5.0], [6.0, 9.0]]), (4000, 2, 2))
+  drawn = np.asarray(model.denoise(params, carry, KEY, x, deviation, num_steps=100).x)
+  share = scale**2 / (scale**2 + deviation**2)
+  np.testing.assert_allclose(drawn.mean(axis=0), centre + share * (np.asarray(x[0]) - centre), atol=0.12)
+  np.testing.assert_allclose(drawn.std(axis=0), deviation * share**0.5, rtol=0.08)
+
+
+def test_what_cannot_be_denoised_is_told():
+  model, params, carry = build("ddpm", PLANE)
+  x = jnp.zeros((2, 2))
+  with pytest.raises(SpecError, match="the 2 dimensions have scales of their own"):
+    model.denoise(params, carry, KEY, x, 1.0)
+  with pytest.raises(ConfigError, match="deviation is 0"):
+    model.denoise(params, carry, KEY, x, 0.0)
