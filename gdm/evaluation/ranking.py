@@ -34,6 +34,11 @@ def scores(model: Model, params: Params, carry: Carry, x: Num[np.ndarray, "num *
   return found
 
 
+def has_density(model: Any) -> bool:
+  """Return whether a model has a log-density, if up to a constant."""
+  return isinstance(model, HasUnnormalized | HasLogLikelihood)
+
+
 def _way(model: Any):
   if isinstance(model, HasUnnormalized):
     return lambda params, carry, batch, key: model.unnormalized_log_prob(params, carry, batch)

@@ -1,0 +1,181 @@
+"""Scores of examples by trained runs, by name: what each says of how much an example is like its data."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Num
+
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, SpecError
+from gdm.evaluation import outlier_scores as measures
+from gdm.evaluation.ranking import has_density, scores
+from gdm.likelihood import require_finite
+from gdm.model import HasAnomalyScore, HasClasses, HasLabelLogits, HasLabelProbs, HasLatent
+from gdm.runs.features import filled, require_folder, require_same_event, served
+from gdm.runs.load import TrainedRun, load_run
+from gdm.runs.workdir import Workdir
+
+Examples = Num[np.ndarray, "num *event"]
+Score = Callable[[Examples], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Runs:
+  """Runs whose scores are taken, all of the same event.
+
+  Attributes:
+    main: the run that decides what data are its own.
+    background: a model of mutated data, or any other density; None for none.
+    classifiers: runs that tell labels.
+    reconstruction: a run that encodes examples and decodes them; None for none.
+    seed: of models' noise.
+  """
+
+  main: TrainedRun
+  background: TrainedRun | None = None
+  classifiers: tuple[TrainedRun, ...] = ()
+  reconstruction: TrainedRun | None = None
+  seed: int = 0
+
+  def scores(self) -> dict[str, Score]:
+    """Return the scores that there are, by name; those that correct a likelihood take it from a table of the last
+    examples, so that nothing is computed twice. Raise ConfigError where there is none."""
+    found: dict[str, Score] = {}
+    if has_density(self.main.model):
+      nats = _remembered(lambda x: _density(self.main, x, self.seed))
+      found["likelihood"] = nats
+      if self.background is not None:
+        background = self.background
+        found["likelihood ratio"] = lambda x: measures.likelihood_ratio(nats(x), _density(background, x, self.seed))
+      if _is_coded(self.main.dataset.spec):
+        spec = self.main.dataset.spec
+        found["complexity corrected"] = lambda x: measures.complexity_corrected(nats(x), measures.coded_bits(x, spec))
+    elif isinstance(self.main.model, HasAnomalyScore):
+      found["anomaly score"] = lambda x: _density(self.main, x, self.seed)
+    classifiers = self.classifiers or ((self.main,) if isinstance(self.main.model, HasLabelProbs) else ())
+    found |= _of_classifiers(classifiers)
+    if self.reconstruction is not None:
+      run = self.reconstruction
+      found["reconstruction"] = lambda x: _reconstruction(run, x)
+    if not found:
+      raise ConfigError(f"{self.main.config.model.name} has no log-density to score by, no anomaly score, and tells no "
+                        "labels.")
+    return found
+
+
+def named_run(flag: str, folder: str, main: TrainedRun, what: str) -> TrainedRun:
+  """Return the run that a flag names, of data of the main run's event. `what` says what it should be.
+
+  Raise ConfigError where there is no such folder, SpecError for another event.
+  """
+  require_folder(flag, folder, what)
+  run = load_run(Workdir(folder), {})
+  require_same_event(flag, folder, run, main)
+  return run
+
+
+def require_capable(flag: str, runs: Sequence[TrainedRun], capable: Callable[[Any], bool], what: str) -> None:
+  """Raise ConfigError, with what would be right, where a run that a flag names cannot do what it is named for."""
+  for run in runs:
+    if not capable(run.model):
+      raise ConfigError(f"{flag} names a run of {run.config.model.name}; it must be {what}.")
+
+
+def tells_labels(model: Any) -> bool:
+  """Return whether a model tells labels."""
+  return isinstance(model, HasLabelProbs)
+
+
+def reconstructs(model: Any) -> bool:
+  """Return whether a model gives examples back from latents, or scores how badly it does so."""
+  conditional = isinstance(model, HasClasses) and model.class_conditional
+  return isinstance(model, HasAnomalyScore) or (isinstance(model, HasLatent) and not conditional)
+
+
+def _of_classifiers(runs: Sequence[TrainedRun]) -> dict[str, Score]:
+  """Return scores by classifiers: of one its own, of several those of their mean, and their agreement."""
+  if not runs:
+    return {}
+  each = _remembered(lambda x: np.stack([_log_label_probs(run, x) for run in runs]))
+  found: dict[str, Score] = {"confidence": lambda x: measures.confidence(
+      np.logaddexp.reduce(each(x), axis=0) - np.log(len(runs)))}
+  first, model = runs[0], runs[0].model
+  if isinstance(model, HasLabelLogits):
+    found["energy"] = lambda x: _batched(first, x, lambda x: jax.nn.logsumexp(
+        model.label_logits(first.params, first.carry, {"x": x}), axis=1))
+  if len(runs) > 1:
+    found["agreement"] = lambda x: measures.agreement(each(x))
+  return found
+
+
+def _is_coded(spec: DataSpec) -> bool:
+  return spec.levels is not None and spec.levels <= 256
+
+
+def _density(run: TrainedRun, x: Examples, seed: int) -> Float[np.ndarray, " num"]:
+  return scores(run.model, run.params, run.carry, served(x, run), jax.random.key(seed),
+                run.config.evaluation.batch_size)
+
+
+def _log_label_probs(run: TrainedRun, x: Examples) -> Float[np.ndarray, "num classes"]:
+  model: Any = run.model
+  return _batched(run, x, lambda x: model.log_label_probs(run.params, run.carry, {"x": x}))
+
+
+def _reconstruction(run: TrainedRun, x: Examples) -> Float[np.ndarray, " num"]:
+  """Return minus the mean squared error of what comes back from latents, in units of the data; or minus the model's
+  own anomaly score."""
+  if isinstance(run.model, HasAnomalyScore):
+    return _density(run, x, 0)
+  model: Any = run.model
+  key = jax.random.key(0)
+
+  def error(x: Any) -> Any:
+    latent = model.encode(run.params, run.carry, {"x": x}, key)
+    back = model.decode(run.params, run.carry, latent, key)
+    return -jnp.mean(jnp.square(back.reshape(len(x), -1) - jnp.asarray(x, jnp.float32).reshape(len(x), -1)), axis=1)
+
+  return _batched(run, x, error)
+
+
+def _batched(run: TrainedRun, x: Examples, function: Callable[[Any], Any]) -> np.ndarray:
+  """Return a function of batches, whole and of one size, in float64. Raise NotFiniteError for what is not finite."""
+  size, compiled = run.config.evaluation.batch_size, jax.jit(function)
+  parts = [x[start:start + size] for start in range(0, len(x), size)]
+  found = np.concatenate([np.asarray(compiled(filled(served(part, run), size)))[:len(part)] for part in parts])
+  require_finite(found.reshape(len(found), -1).sum(axis=1), 0, "score")
+  return found.astype(np.float64)
+
+
+def _remembered(function: Score) -> Score:
+  """Return the function with its last results kept, by the identity of the examples."""
+  kept: dict[int, tuple[Examples, np.ndarray]] = {}
+
+  def call(x: Examples) -> np.ndarray:
+    if id(x) not in kept:
+      kept[id(x)] = (x, function(x))  # with the examples, so that no others take their identity
+    return kept[id(x)][1]
+
+  return call
+
+
+def other_data(name: str, dataset: Any, spec: DataSpec, num: int) -> Examples:
+  """Return up to `num` test examples of another data set, spread over its split, as they are: nothing is resized.
+
+  Raise SpecError where its events or levels are others.
+  """
+  if (dataset.spec.event, dataset.spec.levels) != (spec.event, spec.levels):
+    raise SpecError(f"--against has {name!r}, of events {dataset.spec.event} (spec.levels {dataset.spec.levels}), but "
+                    f"the run's data have {spec.event} (spec.levels {spec.levels}); other data are scored at their own "
+                    "size.")
+  split = dataset.split("test" if "test" in dataset.splits else "valid")
+  return split.rows(spread(split.num_examples, num))["x"]
+
+
+def spread(size: int, num: int) -> np.ndarray:
+  """Return `num` rows, or all, evenly spread over a split of a size: some splits are sorted by class."""
+  return np.linspace(0, size - 1, min(num or size, size)).astype(int)
