@@ -42,12 +42,13 @@ def test_labels_are_scored_and_there_is_no_p_of_x(commands, logistic):
 
 @pytest.mark.parametrize("command, args, message", [
     ("sample", (), "logistic_regression cannot sample"),
-    ("outliers", (), "no log-density to score by"),
+    ("outliers", ("--reconstruction=HERE",), "it must be a run that encodes and decodes"),
+    ("outliers", ("--background=HERE",), "it must be a run with a density"),
     ("compress", ("--split=test",), ""),
     ("latent", (), "logistic_regression has no latents"),
 ])
 def test_what_a_classifier_has_not_is_an_error_of_one_line(commands, logistic, command, args, message):
-  result = commands.run(command, f"--workdir={logistic}", *args)
+  result = commands.run(command, f"--workdir={logistic}", *(each.replace("HERE", str(logistic)) for each in args))
   assert result.status == 2 and message in result.err and result.err.count("\n") == 1
 
 

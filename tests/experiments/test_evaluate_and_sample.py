@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.commands import ROOT, TINY
 
+from gdm.evaluation.detection import Detection
 from gdm.runs import load
 from gdm.runs.load import load_run
 from gdm.runs.workdir import Workdir
@@ -128,9 +129,12 @@ def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
   others = ("rotated", "shuffled", "patches")
   said = commands.good("outliers", f"--workdir={workdir}", f"--against={','.join(others)}",
                        f"--pictures={tmp_path / 'bytes.npz'}").splitlines()
-  assert [line.split(":")[0] for line in said] == [f"AUROC against {name}" for name in others]
+  names = ["likelihood", "complexity corrected", "typicality of 1"]
+  assert [line.split(":")[0] for line in said] == [f"{name} · {score}" for score in names[:2] for name in others] + [
+      f"{name} · {names[2]}" for name in others]
   against = json.loads((workdir / "outliers.json").read_text())["against"]
-  assert 0.5 < against["shuffled"]["auroc"] <= 1.0 and (workdir / "outliers.png").exists()
+  assert list(against["shuffled"]) == names and set(against["shuffled"]["likelihood"]) == set(Detection._fields)
+  assert 0.5 < against["shuffled"]["likelihood"]["auroc"]["value"] <= 1.0 and (workdir / "outliers.png").exists()
 
 
 @pytest.mark.parametrize(("args", "message"), [
@@ -148,6 +152,11 @@ def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
     (("sample", "--denoise=-1"), "--denoise is -1.0; it must be positive"),
     (("sample", "--denoise=1"), "fvsbn cannot take noise off examples"),
     (("outliers", "--against=patches"), "--pictures is empty"),
+    (("outliers", "--against=toy2d:rings"), "binarize needs discrete data"),
+    (("outliers", "--batches=0"), "--batches has '0'"),
+    (("outliers", "--batches=200"), "size is 200; 300 examples must make at least two batches"),
+    (("outliers", "--background=nowhere"), "--background is 'nowhere', and there is no such folder"),
+    (("outliers", "--classifiers=."), "no config"),
     (("outliers", "--against=rotted"), "--against has 'rotted'; did you mean 'rotated'"),
     (("sample", "--frames=3"), "fvsbn draws samples in no steps from noise"),
     (("sample", "--config.sampling.sampler=ddim"), "sampling.sampler is 'ddim', but fvsbn has none"),
