@@ -86,7 +86,8 @@ def test_learning_curves_of_a_generative_and_a_discriminative_model(commands, tm
 @pytest.mark.parametrize(("args", "message"), [
     (("--features=absence",), "--features is 'absence'"), (("--sizes=20,10",), "--sizes is '20,10'"),
     (("--sizes=500",), "--sizes has 500, but the other folds of one hold"), (("--folds=1",), "num_folds is 1"),
-    (("--models=mlp_classifier", "--sizes=20"), "not a model of labels that is solved"), (("--draws=0",), "--draws is 0"),
+    (("--models=mlp_classifier", "--sizes=20"), "not a model of labels that is solved"),
+    (("--draws=0",), "--draws is 0"),
     (("--sizes=2",), "size is 2; it must be at least 4"), (("--data=nowhere.npz",), "holds no labelled examples")])
 def test_learning_curves_that_cannot_be(commands, tmp_path, args, message):
   data = spam(tmp_path / "spam.npz")
