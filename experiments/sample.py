@@ -17,11 +17,12 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from gdm.data.columns import as_table, to_csv
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
-from gdm.runs.sampling import annealing_options, complete, draw, in_batches, mixing
+from gdm.runs.sampling import annealing_options, complete, draw, in_batches, is_conditional, mixing
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 
@@ -57,8 +58,11 @@ def main(argv: Sequence[str]) -> None:
   arrays, panels = make(run)
   write_whole(run.folder / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   save_panels(run, name, panels)
+  if rows := as_table(run.data.info, run.spec, arrays["x"], arrays.get("y")):
+    write_whole(run.folder / f"{name}.csv", lambda file: file.write(to_csv(rows)))
   print(f"{len(arrays['x'])} {name} in {run.folder / name}.npz"
         + (f" and {name}.png" if run.spec.is_image else "")
+        + (f" and {name}.csv" if rows else "")
         + (", the way there in trajectory.png and trajectory.gif" if _FRAMES.value else ""))
 
 
@@ -72,7 +76,8 @@ def _sample(run: TrainedRun) -> tuple[Arrays, Arrays]:
   if words := mixing(drawn.info):
     print(words)
   x = np.asarray(drawn.x)
-  return {"x": x}, {"samples": x}
+  labels = {"y": np.arange(len(x)) % (run.spec.num_classes or 1)} if is_conditional(run.model) else {}
+  return {"x": x, **labels}, {"samples": x}
 
 
 def _complete(run: TrainedRun) -> tuple[Arrays, Arrays]:

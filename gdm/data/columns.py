@@ -9,6 +9,8 @@
                                                     stands for values[i], the median of its training values
 """
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,6 +73,13 @@ def as_table(info: Mapping[str, Any], spec: DataSpec, x: Num[np.ndarray, "num *e
     names.append(info["label_column"])
     cells.append([info["labels"][int(label)] for label in y])
   return [names, *(list(row) for row in zip(*cells, strict=True))]
+
+
+def to_csv(rows: Sequence[Sequence[str]]) -> bytes:
+  """Return a table as the bytes of a CSV file."""
+  file = io.StringIO(newline="")
+  csv.writer(file, lineterminator="\n").writerows(rows)
+  return file.getvalue().encode()
 
 
 def _numbers(info: Mapping[str, Any], spec: DataSpec, x: Num[np.ndarray, "num dims"]
