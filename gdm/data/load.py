@@ -10,7 +10,7 @@ from gdm.data.description import Description
 from gdm.data.sources import arrays, audio, delimited, digits, folder, hdf5, hub, npy, npz, parquet, text, tfds, toy2d
 from gdm.data.sources.request import Request
 from gdm.data.transforms import apply_transforms
-from gdm.errors import ConfigError, nearest
+from gdm.errors import ConfigError, DataError, nearest
 from gdm.paths import local_path
 
 
@@ -83,7 +83,9 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
 
   Raise as `load_dataset` does, and DataError for examples of another kind.
   """
-  dataset = like.transformed(_load_source(_parse(name, path, data_dir, seed)), seed)
+  found = _load_source(_parse(name, path, data_dir, seed))
+  _require_same_codes(found, like)
+  dataset = like.transformed(found, seed)
   check(dataset)
   return dataset
 
@@ -99,6 +101,20 @@ def source_of(name: str, path: str) -> str:
     return name
   fragment = fragment or ("" if argument else path.partition("#")[2])
   return f"{kind}#{fragment}" if fragment else kind
+
+
+def _require_same_codes(found: Dataset, like: Description) -> None:
+  """Raise a DataError where numbers of x or labels stand for other things than in the data that a model knows."""
+  for ours, theirs in zip(found.info.get("columns", ()), like.info.get("columns", ()), strict=False):
+    if dict(ours) != dict(theirs):
+      raise DataError(f"{found.name}: column {ours['name']!r} is coded as {dict(ours)}, but the run was trained on "
+                      f"{like.name}, where it is {dict(theirs)}; choose the same columns, with the same values in them.")
+  if "labels" in like.info and "labels" in found.info and list(found.info["labels"]) != list(like.info["labels"]):
+    raise DataError(f"{found.name} has the labels {', '.join(found.info['labels'])}, but the run was trained on "
+                    f"{', '.join(like.info['labels'])}; bring the same ones.")
+  if found.tokenizer is not None and found.tokenizer != like.tokenizer:
+    raise DataError(f"{found.name} has another vocabulary than {like.name}, which the run was trained on; bring text "
+                    "of that vocabulary.")
 
 
 def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:

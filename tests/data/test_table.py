@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gdm.data.columns import as_table, bins, into_bins
-from gdm.data.load import load_dataset
+from gdm.data.description import Description
+from gdm.data.load import load_dataset, load_like
 from gdm.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -180,6 +181,17 @@ def test_what_is_no_table_has_no_way_back(write):
   assert as_table(digits.info, digits.spec, digits.split("test")["x"]) is None
   halves = load_dataset(f"csv:{write()}#columns=year", transforms=("quantize:4",))
   assert as_table(halves.info, halves.spec, halves.split("test")["x"]) is None
+
+
+def test_other_data_must_mean_the_same(write):
+  like = Description.of(load_dataset(f"csv:{write()}#columns=colour&categorical=colour&label=size&split=rows"))
+  load_like(like, f"csv:{write(ROWS[:60])}#columns=colour&categorical=colour&label=size&split=rows")
+  other = [row for row in ROWS if row[2] != "green"]
+  with pytest.raises(DataError, match=r"column 'colour' is coded as .*trained on csv:t.*where it is .*'green'"):
+    load_like(like, f"csv:{write(other)}#columns=colour&categorical=colour&label=size&split=rows")
+  two = [row for row in ROWS if row[3] != "M"]
+  with pytest.raises(DataError, match="has the labels L, S, but the run was trained on L, M, S"):
+    load_like(like, f"csv:{write(two)}#columns=colour&categorical=colour&label=size&split=rows")
 
 
 def test_names_with_commas(write):
