@@ -108,7 +108,7 @@ def _require_same_codes(found: Dataset, like: Description) -> None:
   for ours, theirs in zip(found.info.get("columns", ()), like.info.get("columns", ()), strict=False):
     if dict(ours) != dict(theirs):
       raise DataError(f"{found.name}: column {ours['name']!r} is coded as {dict(ours)}, but the run was trained on "
-                      f"{like.name}, where it is {dict(theirs)}; choose the same columns, with the same values in them.")
+                      f"{like.name}, where it is {dict(theirs)}; choose the same columns, with the same values.")
   if "labels" in like.info and "labels" in found.info and list(found.info["labels"]) != list(like.info["labels"]):
     raise DataError(f"{found.name} has the labels {', '.join(found.info['labels'])}, but the run was trained on "
                     f"{', '.join(like.info['labels'])}; bring the same ones.")
