@@ -119,6 +119,13 @@ def given_context(model: Any, batch: Batch) -> Float[Array, "batch width"] | Non
   return jnp.concatenate(parts, axis=1) if parts else None
 
 
+def by_name(model: Any, condition: Condition | None) -> dict[str, Any]:
+  """Return a condition by the names of its parts: an array alone is the first thing that a model is conditional on."""
+  if condition is None:
+    return {}
+  return dict(condition) if isinstance(condition, Mapping) else dict.fromkeys(given(model)[:1], condition)
+
+
 def condition_context(model: Any, condition: Condition | None, num: int) -> Float[Array, "num width"] | None:
   """Return the condition of `num` draws as networks take it; None where a model takes none.
 
@@ -137,7 +144,7 @@ def condition_context(model: Any, condition: Condition | None, num: int) -> Floa
   if condition is None:
     raise SpecError(f"{type(model).__name__} is conditional on {' and '.join(names)}; condition must be "
                     f"{' and '.join(_CONDITIONS[name] for name in names)}.")
-  found = condition if isinstance(condition, Mapping) else {names[0]: condition}
+  found = by_name(model, condition)
   if missing := [name for name in names if name not in found]:
     raise SpecError(f"condition has no {missing[0]!r}; {type(model).__name__} is conditional on {' and '.join(names)}: "
                     f"it must be a mapping with {' and '.join(map(repr, names))}.")

@@ -21,7 +21,7 @@ PyTree = Any
 # [batch] of sequences; "mask": [batch], 1 for a real example, in evaluation only (training batches are full).
 Batch = Mapping[str, Array | np.ndarray]
 # What is drawn given: labels [num] or one, contexts [num, width] or one, or both by name, {"y": ..., "context": ...}.
-Condition = Array | np.ndarray | int | Mapping[str, Array | np.ndarray]
+Condition = Array | np.ndarray | int | Mapping[str, Any]
 # Parameter group -> parameters: {"generator": ..., "critic": ...}; most models have the one group "model".
 Params = Mapping[str, PyTree]
 # Non-parameter state: "statistics" (replicated, averaged with the parameters, and over devices and micro-batches),
@@ -184,7 +184,7 @@ class HasUnnormalized(Protocol):
 class HasSample(Protocol):
   """Can draw from its distribution."""
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              **options: Any) -> Samples: ...
 
 

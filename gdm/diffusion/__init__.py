@@ -4,13 +4,24 @@
 any sampler with a denoiser of one's own.
 """
 
-from gdm.exports import on_demand
+from gdm.diffusion.ddpm import ddpm
+from gdm.diffusion.diffusion import Diffusion
+from gdm.diffusion.edm import edm
+from gdm.diffusion.flow_matching import flow_matching
+from gdm.diffusion.improved_ddpm import improved_ddpm
+from gdm.diffusion.ncsn import ncsn
+from gdm.diffusion.paths.path import NoisePath
+from gdm.diffusion.paths.rectified_flow import RectifiedFlow
+from gdm.diffusion.paths.variance_exploding import VE, EDMPath
+from gdm.diffusion.paths.variance_preserving import Cosine, LogSNRLinear, SubVP, VPLinear
+from gdm.diffusion.predictions import denoiser
+from gdm.diffusion.recipes import diffusion
+from gdm.diffusion.samplers.named import SAMPLERS, sample_by
+from gdm.diffusion.score_sde import score_sde
+from gdm.diffusion.vdm import vdm
 
-__getattr__, __dir__ = on_demand(__name__, {
-    "Cosine": "paths.variance_preserving", "Diffusion": "diffusion", "EDMPath": "paths.variance_exploding",
-    "LogSNRLinear": "paths.variance_preserving", "NoisePath": "paths.path", "RectifiedFlow": "paths.rectified_flow",
-    "SAMPLERS": "samplers.named", "SubVP": "paths.variance_preserving", "VE": "paths.variance_exploding",
-    "VPLinear": "paths.variance_preserving", "ddpm": "ddpm", "denoiser": "predictions", "diffusion": "recipes",
-    "edm": "edm", "flow_matching": "flow_matching", "improved_ddpm": "improved_ddpm", "ncsn": "ncsn",
-    "sample_by": "samplers.named", "score_sde": "score_sde", "vdm": "vdm",
-})
+__all__ = [
+    "SAMPLERS", "VE", "Cosine", "Diffusion", "EDMPath", "LogSNRLinear", "NoisePath", "RectifiedFlow", "SubVP",
+    "VPLinear", "ddpm", "denoiser", "diffusion", "edm", "flow_matching", "improved_ddpm", "ncsn", "sample_by",
+    "score_sde", "vdm",
+]

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int, Key, Num
+from jaxtyping import Array, ArrayLike, Float, Key, Num
 
 from gdm import checks
-from gdm.batches import checked, require_labels
+from gdm.batches import by_name, checked, condition_context, context_width, given, given_context
 from gdm.dataspec import DataSpec
 from gdm.diffusion import bound, likelihoods, ode
 from gdm.diffusion.bound import Decoder, PathDecoder
@@ -50,7 +50,7 @@ from gdm.diffusion.variance import LearnedVariance, VarianceDenoiser
 from gdm.diffusion.weightings import Simple, Weighting, weight_of
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, Samples
+from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
 
 # Noise that leaves levels apart: this many standard deviations of it lie between two neighbouring levels.
 LEVELS_APART = 8.0
@@ -203,8 +203,13 @@ class Diffusion:
     return network.clone(outputs=outputs * self.spec.event[-1], context=self.context_width)
 
   @property
+  def context_conditional(self) -> bool:
+    """Whether the density is conditional on a real-valued context, as it is where the data have one."""
+    return self.spec.context_dims > 0
+
+  @property
   def context_width(self) -> int:
-    return (self.spec.num_classes or 0) if self.class_conditional else 0
+    return context_width(self)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Return parameters; the carry keeps how real data is standardized, by the batch."""
@@ -237,7 +242,7 @@ class Diffusion:
     t, density = sample_times(self.times, path, time_key, len(data))
     noise = COUPLINGS[self.coupling](data, jax.random.normal(noise_key, data.shape, data.dtype))
     sample = noised(path, data, noise, t)
-    context = self._dropped(self.context(batch.get("y")), label_key)
+    context = self._dropped(given_context(self, batch), label_key)
     errors = self.errors(params, path, sample, context, dropout_key)
     if not self.times.is_weighting:
       errors = errors / density
@@ -287,7 +292,7 @@ class Diffusion:
     time_key, noise_key, label_key, dropout_key = jax.random.split(key, 4)
     t, density = sample_times(self.times, path, time_key, len(data))
     sample = noised(path, data, jax.random.normal(noise_key, data.shape, data.dtype), t)
-    context = self._dropped(self.context(batch.get("y")), label_key)
+    context = self._dropped(given_context(self, batch), label_key)
     predicted = self.predicted_noise(params, path, sample.level.like(data), sample.x, t, context, dropout_key)
     return bound.diffusion_loss(path, t, sample.noise, predicted, density, self.spec.levels)
 
@@ -333,30 +338,29 @@ class Diffusion:
     denoise = self.denoiser(params, path, context)
     return Clipped(denoise) if self.spec.is_discrete else denoise
 
-  def guided(self, params: Params, path: NoisePath, labels: Array | None, num: int, guidance: float) -> Denoise:
-    """Return the prediction of the data given labels, or given none, or extrapolated from the second to the first.
+  def guided(self, params: Params, path: NoisePath, context: Float[Array, "batch width"] | None,
+             guidance: float) -> Denoise:
+    """Return the prediction of the data given a context, or extrapolated to it from the context without labels.
 
     The prediction of integers is kept between the lowest and the highest level.
     """
-    withheld = jnp.zeros((num, self.context_width)) if self.class_conditional else None
-    given = withheld if labels is None else self.context(labels)
-    denoise = self.denoiser(params, path, given)
-    if guidance != 1.0:
-      denoise = Guided(denoise, self.denoiser(params, path, withheld), guidance)
+    denoise = self.denoiser(params, path, context)
+    if guidance != 1.0 and context is not None:
+      denoise = Guided(denoise, self.denoiser(params, path, self._with_labels(context, 0.0)), guidance)
     return Clipped(denoise) if self.spec.is_discrete else denoise
 
   # Likelihoods.
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """Return a lower bound, averaged over `num_samples` draws, or an estimate by the ODE; given any "y".
+    """Return a lower bound, averaged over `num_samples` draws, or an estimate by the ODE; given any "y" and "context".
 
     Draws lessen the noise of the bound, they do not tighten it. It is its mean that bounds log p(x); the exponential of
     one draw is lifted by the noise, so that bounds can't be mixed (`LogLikelihood.unbiased`). Details of the bound are
     its parts in nats, of the ODE see `likelihoods.flow_density`.
     """
     path, scaling = self.sampling_path(params), self.scaling(carry)
-    data, context = scaling.values(jnp.asarray(batch["x"])), self.context(batch.get("y"))
+    data, context = scaling.values(jnp.asarray(batch["x"])), given_context(self, batch)
 
     def decode(x):
       return self.reconstruction(params, path, x, data, batch, context)
@@ -372,8 +376,7 @@ class Diffusion:
       nats, details = likelihoods.flow_density(path, data, denoise, decode if self.spec.is_discrete else None, key,
                                                num_samples, self.num_probes, self.tolerance)
       kind = Kind.ESTIMATE
-    given = ("y",) if self.class_conditional else ()
-    likelihood = LogLikelihood.of(nats + self._log_det(scaling), self.spec.num_dims, kind, given, details)
+    likelihood = LogLikelihood.of(nats + self._log_det(scaling), self.spec.num_dims, kind, given(self), details)
     return checked(self.spec, batch, likelihood)
 
   def diffusion_at(self, params: Params, path: NoisePath, ranks: Float[Array, " batch"],
@@ -436,7 +439,7 @@ class Diffusion:
         raise ConfigError(f"likelihood {name} has no setting {setting!r}; {nearest(setting, known)}")
     return dataclasses.replace(self, likelihood=name, **settings)
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              sampler: str | TimedSampler = "", num_steps: int = 0, eta: float = 0.0, guidance: float = 1.0,
              num_frames: int = 0) -> Samples:
     """Draw x [num, *event]. Info: "nfe", and with frames "trajectory" [num_frames, num, *event], not rounded.
@@ -445,7 +448,8 @@ class Diffusion:
       params, carry: the model's.
       key: of the draws.
       num: how many.
-      condition: labels [num], or one for all; None only where the model is not class-conditional or drops labels.
+      condition: labels, contexts or both, see `gdm.batches.condition_context`; labels may be missing where the model
+        drops them in training.
       sampler: a name, see gdm/diffusion/samplers/named.py, or a sampler with its times; "" is the model's default.
       num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default.
       eta: of ddim alone, the share of fresh noise.
@@ -454,15 +458,15 @@ class Diffusion:
 
     Raises:
       ConfigError: an unknown sampler, no step, guidance without labels.
-      SpecError: labels are given or missing against `class_conditional`.
+      SpecError: a condition is missing, or must not be.
       ToleranceError: an adaptive sampler did not reach its tolerance.
     """
     choice = self._choice(sampler, eta)
     steps = num_steps or self.steps
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
-    labels = self._labels(condition, num, guidance)
-    x, info = _draw(self, params, carry, key, labels, num, choice, steps, float(guidance), num_frames)
+    context = self._condition(condition, num, guidance)
+    x, info = _draw(self, params, carry, key, context, num, choice, steps, float(guidance), num_frames)
     if isinstance(x, Tracer):
       return Samples(x, info)
     if "solved" in info:
@@ -503,13 +507,13 @@ class Diffusion:
     return _denoise(self, params, carry, key, jnp.asarray(x, jnp.float32), jnp.asarray(deviation, jnp.float32), steps)
 
   def score(self, params: Params, carry: Carry, x: Float[Array, "batch *event"], t: Float[ArrayLike, "*shape"],
-            condition: Array | None = None) -> Float[Array, "batch *event"]:
+            condition: Condition | None = None) -> Float[Array, "batch *event"]:
     """Return the gradient of the log-density of noised real data, both in the data's units, at times t of the path."""
     path, scaling = self.noise_path(params), self.scaling(carry)
     t = jnp.broadcast_to(jnp.asarray(t, jnp.float32), x.shape[:1])
     level = path.level(t).like(x)
     values = scaling.values(x)
-    context = None if condition is None else self.context(condition)
+    context = self._condition(condition, len(x), 1.0)
     noise = self.predicted_noise(params, path, level, values, t, context)
     return -noise / level.sigma / scaling.scale
 
@@ -518,17 +522,15 @@ class Diffusion:
     del key  # nothing is random
     path = self.sampling_path(params)
     values = self.scaling(carry).values(jnp.asarray(batch["x"]))
-    end = self._follow(params, path, values, self.context(batch.get("y")), *path.ends)
+    end = self._follow(params, path, values, given_context(self, batch), *path.ends)
     return end / prior_scale(path)
 
   def decode(self, params: Params, carry: Carry, latent: Float[Array, "batch *event"], key: Key[Array, ""],
-             condition: Int[Array, " batch"] | None = None) -> Array:
-    """Return the examples that latents stand for, by the ODE backwards. A condition is labels."""
+             condition: Condition | None = None) -> Array:
+    """Return the examples that latents stand for, by the ODE backwards."""
     del key
     path = self.sampling_path(params)
-    if condition is not None:
-      require_labels(self.spec, condition)
-    context = None if condition is None else self.context(condition)
+    context = self._condition(condition, len(latent), 1.0)
     values = self._follow(params, path, prior_scale(path) * latent, context, *path.ends[::-1])
     return self.served(carry, values)
 
@@ -550,33 +552,29 @@ class Diffusion:
     x = self.scaling(carry).data(values)
     return x if self.spec.levels is None else jnp.clip(jnp.round(x), 0, self.spec.levels - 1).astype(jnp.int32)
 
-  def context(self, labels: Array | np.ndarray | None) -> Float[Array, "batch width"] | None:
-    """Return one-hot labels, the context of the network; None where the model takes none."""
-    if not self.class_conditional:
-      return None
-    checks.has_labels({} if labels is None else {"y": labels}, self)
-    return jax.nn.one_hot(jnp.asarray(labels), self.context_width)
-
   def _dropped(self, context: Array | None, key: Key[Array, ""]) -> Array | None:
-    """Return the context, withheld from some examples: a row of zeros."""
+    """Return the context, labels withheld from some examples."""
     if context is None or self.label_dropout == 0.0:
       return context
-    return context * jax.random.bernoulli(key, 1.0 - self.label_dropout, (len(context), 1))
+    return self._with_labels(context, jax.random.bernoulli(key, 1.0 - self.label_dropout, (len(context), 1)))
 
-  def _labels(self, condition: Array | None, num: int, guidance: float) -> Array | None:
-    if condition is None and self.class_conditional and self.label_dropout == 0.0:
-      raise SpecError(f"class_conditional is True and no label was dropped in training, so condition must be labels "
-                      f"[{num}].")
-    if condition is not None and not self.class_conditional:
-      raise SpecError("class_conditional is False, so condition must be None.")
-    if guidance != 1.0 and (condition is None or self.label_dropout == 0.0):
+  def _with_labels(self, context: Array, share: Array | float) -> Array:
+    """Return the context with its labels, which come last, multiplied; a row of zeros is none."""
+    real = context.shape[1] - (self.spec.num_classes or 0) * self.class_conditional
+    return jnp.concatenate([context[:, :real], context[:, real:] * share], axis=1)
+
+  def _condition(self, condition: Condition | None, num: int, guidance: float) -> Float[Array, "num width"] | None:
+    """Return a condition as the network takes it; labels may be missing where some were dropped in training."""
+    found = by_name(self, condition)
+    lacks_labels = self.class_conditional and "y" not in found
+    if guidance != 1.0 and (lacks_labels or self.label_dropout == 0.0):
       raise ConfigError(f"guidance is {guidance}, which needs labels and a model that was trained with and without "
                         f"them (label_dropout is {self.label_dropout}, labels are "
-                        f"{'missing' if condition is None else 'given'}); set guidance to 1.")
-    if condition is None:
-      return None
-    require_labels(self.spec, condition)
-    return jnp.broadcast_to(jnp.asarray(condition), (num,))
+                        f"{'missing' if lacks_labels or not self.class_conditional else 'given'}); set guidance to 1.")
+    if not (lacks_labels and self.label_dropout):
+      return condition_context(self, condition, num)
+    context = condition_context(self, {**found, "y": np.zeros(num, np.int32)}, num)
+    return None if context is None else self._with_labels(context, 0.0)
 
   def _choice(self, sampler: str | TimedSampler, eta: float) -> TimedSampler:
     name = sampler or self.sampler
@@ -599,13 +597,13 @@ class Diffusion:
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "choice", "num_steps", "guidance", "num_frames"))
-def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None, num: int,
+def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], context: Array | None, num: int,
           choice: TimedSampler, num_steps: int, guidance: float, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
   """Sample as served; compiled once for each model and each way to sample."""
   path = model.stepping_path(params)
   noise_key, key = jax.random.split(key)
   x = prior_scale(path) * jax.random.normal(noise_key, (num, *model.spec.event))
-  denoise = model.guided(params, path, labels, num, guidance)
+  denoise = model.guided(params, path, context, guidance)
   nfe, last, info = 0, path.ends[1], {}
   if num_steps > 1:
     times = choice.grid.times(path, num_steps - 1)
@@ -629,7 +627,8 @@ def _denoise(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""]
   log_snr = jnp.clip(-2.0 * jnp.log(deviation / jnp.reshape(scaling.scale, ())), least, most)
   start = path.time(log_snr)
   values = path.alpha(start) * scaling.values(x)
-  denoise, last, nfe = model.guided(params, path, None, len(x), 1.0), start, 0
+  context = model._condition(None, len(x), 1.0)
+  denoise, last, nfe = model.guided(params, path, context, 1.0), start, 0
   if num_steps > 1:
     times = choice.grid.times(Between(path, path.ends[0], start), num_steps - 1)
     out = choice.sampler.run(denoise, path, times, key, values)

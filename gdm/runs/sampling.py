@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, Num
+from jaxtyping import Array, Bool, Key, Num
 
+from gdm.batches import given
 from gdm.errors import ConfigError
 from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
-from gdm.model import Carry, HasClasses, HasSample, Params, Samples
+from gdm.model import Carry, HasSample, Params, Samples
 from gdm.runs import defaults
 from gdm.training.streams import stream_key
 
@@ -92,10 +93,11 @@ def annealing_options(run: "TrainedRun", method: Callable[..., Samples]) -> dict
   return {"num_temperatures": asked}
 
 
-def draw(run: "TrainedRun", num_frames: int = 0, labels: Int[Array | np.ndarray, " num"] | None = None) -> Samples:
+def draw(run: "TrainedRun", num_frames: int = 0, condition: Mapping[str, Array | np.ndarray] | None = None) -> Samples:
   """`sampling.num` samples by the settings of the config's `sampling` section.
 
-  Samples of models given labels are of `labels`, or classes take turns.
+  Samples of a conditional model are given `condition`, {"y": [num], "context": [num, width]} as it needs them. Without
+  it classes take turns, and contexts are those of examples of the test split, spread over it.
 
   With frames the info has "trajectory" [num_frames, num, *event], in the data's scale: as many states on the way, the
   last of which are the samples.
@@ -110,25 +112,25 @@ def draw(run: "TrainedRun", num_frames: int = 0, labels: Int[Array | np.ndarray,
     raise ConfigError(f"{run.config.model.name} draws samples in no steps from noise, so there are no frames.")
   if num_frames:
     options["num_frames"] = num_frames - 1
-  labels = _labels(run, labels)
+  rows = _conditions(run, condition)
   size = min(settings.num, run.config.evaluation.batch_size)
 
-  def sample(params: Params, carry: Carry, key: Key[Array, ""], labels: Array | None) -> Samples:
-    given = {} if labels is None else {"condition": labels}
-    return model.sample(params, carry, key, size, **given, **options)
+  def sample(params: Params, carry: Carry, key: Key[Array, ""], rows: Any) -> Samples:
+    condition = {} if rows is None else {"condition": rows}
+    return model.sample(params, carry, key, size, **condition, **options)
 
   def from_chains(params: Params, carry: Carry, key: Key[Array, ""], chains: Array) -> Samples:
     return sample(params, {**carry, "chains": chains[None]}, key, None)
 
   key = stream_key(jax.random.key(settings.seed), "sampling", 0)
-  if options.get("start") == "chains" and settings.num > size and labels is None and "chains" in run.carry:
+  if options.get("start") == "chains" and settings.num > size and rows is None and "chains" in run.carry:
     # Each batch takes chains of its own, so that none is drawn twice before all were drawn once.
     chains = np.asarray(run.carry["chains"]).reshape(-1, *run.spec.event)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, len(chains)), len(chains)))
     turns = np.arange(-(-settings.num // size) * size) % len(chains)  # whole batches
     drawn = in_batches(run, from_chains, key, settings.num, chains[order[turns]])
   else:
-    drawn = in_batches(run, sample, key, settings.num, labels)
+    drawn = in_batches(run, sample, key, settings.num, rows)
   if not num_frames:
     return drawn
   trajectory = np.concatenate([drawn.info["trajectory"], np.asarray(drawn.x, np.float32)[None]])
@@ -142,33 +144,49 @@ def complete(run: "TrainedRun", x: Num[np.ndarray, "num *event"], known: Bool[np
   Raise SpecError where the model cannot complete that region.
   """
   model: Any = run.model
-  options, given = annealing_options(run, model.complete), jnp.asarray(known)
+  options, kept = annealing_options(run, model.complete), jnp.asarray(known)
   key = stream_key(jax.random.key(seed), "completion", 0)
-  return in_batches(run, lambda params, carry, key, rows: model.complete(params, carry, key, rows, given, **options),
+  return in_batches(run, lambda params, carry, key, rows: model.complete(params, carry, key, rows, kept, **options),
                     key, len(x), x)
 
 
-def _labels(run: "TrainedRun", labels: Int[Array | np.ndarray, " num"] | None) -> np.ndarray | None:
-  """Return the labels to draw by; None where the model takes none. Raise ConfigError for others than it can take."""
-  name, num = run.config.model.name, run.config.sampling.num
-  if not is_conditional(run.model):
-    if labels is not None:
-      raise ConfigError(f"labels are given, but {name} is not class-conditional; leave them out.")
-    return None
-  if labels is None:
-    return np.arange(num) % (run.spec.num_classes or 1)
-  if len(labels) != num:
-    raise ConfigError(f"labels has {len(labels)} rows, but {num} samples are asked for; there must be one for each.")
-  return np.asarray(labels)
+def _conditions(run: "TrainedRun", condition: Mapping[str, Array | np.ndarray] | None) -> Any:
+  """Return what to draw by, an array or arrays by name; None where the model takes nothing.
+
+  Raise ConfigError for others than it can take.
+  """
+  num, found = run.config.sampling.num, dict(condition or {})
+  needed = given(run.model)
+  for name, rows in found.items():
+    if name not in needed:
+      raise ConfigError(f"{name} is given, but {run.config.model.name} is not conditional on it; leave it out.")
+    if len(rows) != num:
+      raise ConfigError(f"{name} has {len(rows)} rows, but {num} samples are asked for; there must be one for each.")
+  if "y" in needed and "y" not in found:
+    found["y"] = np.arange(num) % (run.spec.num_classes or 1)
+  if "context" in needed and "context" not in found:
+    split = run.dataset.split("test" if "test" in run.dataset.splits else "valid")
+    found["context"] = split.rows(np.linspace(0, split.num_examples - 1, num).astype(int))["context"]
+  return _as_condition({name: np.asarray(rows) for name, rows in found.items()})
 
 
-def _labels_of_data(run: "TrainedRun", shape: tuple[int, int]) -> Int[np.ndarray, "batches batch"]:
-  """Draw labels as often as the training split has them."""
-  return np.random.default_rng(run.config.sampling.seed).choice(run.train_labels, shape).astype(np.int32)
+def _as_condition(found: Mapping[str, Any]) -> Any:
+  """Return labels alone as an array, as models that know nothing of contexts take them."""
+  return None if not found else found["y"] if found.keys() == {"y"} else found
+
+
+def _conditions_of_data(run: "TrainedRun", shape: tuple[int, int]) -> Any:
+  """Draw conditions [batches, batch, ...] as the training split has them."""
+  rng, needed = np.random.default_rng(run.config.sampling.seed), given(run.model)
+  if "context" not in needed:
+    return rng.choice(run.train_labels, shape).astype(np.int32) if needed else None
+  train = run.dataset.split("train")
+  rows = train.rows(rng.integers(0, train.num_examples, shape[0] * shape[1]))
+  return {name: rows[name].reshape(*shape, *rows[name].shape[1:]) for name in needed}
 
 
 def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""], Any], Samples], key: Key[Array, ""],
-               num: int, rows: np.ndarray | None = None) -> Samples:
+               num: int, rows: Any = None) -> Samples:
   """Draw `num` samples, `evaluation.batch_size` at a time, so that their memory is that of one batch.
 
   A batch's numbers depend on its place, so that the first samples are the same however many there are.
@@ -178,7 +196,7 @@ def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""],
     call: (params, carry, key, rows) -> samples of one batch, as many as it has rows or as its caller knows.
     key: of the first batch; further ones fold their number in.
     num: how many.
-    rows: what each sample is drawn given, [num, ...]; None for nothing.
+    rows: what each sample is drawn given, an array [num, ...] or arrays by name; None for nothing.
 
   Returns:
     The samples on the host, and what `diagnostics.of_batches` makes of the sampler's facts.
@@ -188,12 +206,10 @@ def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""],
   size = min(num, run.config.evaluation.batch_size)
   compiled, parts, infos = jax.jit(call), [], []
   for index, start in enumerate(range(0, num, size)):
-    given = None if rows is None else rows[start:start + size]
-    if given is not None and len(given) < size:
-      given = np.concatenate([given, np.repeat(given[-1:], size - len(given), axis=0)])
+    of_batch = jax.tree.map(lambda array, start=start: jnp.asarray(_filled(array[start:start + size], size)), rows)
     # The first batch not compiled as a whole: there a model can still say what is wrong.
     drawn = (compiled if index else call)(run.params, run.carry, jax.random.fold_in(key, index) if index else key,
-                                          None if given is None else jnp.asarray(given))
+                                          of_batch)
     info = jax.device_get(dict(drawn.info))
     if not np.all(info.get("solved", True)):
       raise ConfigError(f"the sampler did not reach its tolerance with {int(info['nfe'])} evaluations; name another.")
@@ -202,6 +218,11 @@ def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""],
     parts.append(np.asarray(drawn.x)[:num - start])
     infos.append(info)
   return Samples(jnp.asarray(np.concatenate(parts)), of_batches(infos))
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+  """Return `size` rows, the last one repeated."""
+  return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)]) if len(rows) < size else rows
 
 
 def mixing(info: Mapping[str, Any]) -> str:
@@ -228,7 +249,7 @@ def mixing(info: Mapping[str, Any]) -> str:
 
 def is_conditional(model: Any) -> bool:
   """Return whether samples are drawn given labels."""
-  return isinstance(model, HasClasses) and model.class_conditional
+  return "y" in given(model)
 
 
 def draw_many(run: "TrainedRun", num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:
@@ -247,21 +268,19 @@ def draw_many(run: "TrainedRun", num: int, options: Mapping[str, Any], name: str
   assert isinstance(model, HasSample)
   root = stream_key(jax.random.key(run.config.sampling.seed), f"sampling/{name}", 0)
 
-  def sample(params, carry, key, labels):
-    given = {} if labels is None else {"condition": labels}
-    drawn = model.sample(params, carry, key, size, **given, **options)
+  def sample(params, carry, key, rows):
+    condition = {} if rows is None else {"condition": rows}
+    drawn = model.sample(params, carry, key, size, **condition, **options)
     return drawn.x, drawn.info.get("nfe"), drawn.info.get("solved"), {
         name: drawn.info[name] for name in FAILURES if name in drawn.info}
 
-  labels = None
-  if is_conditional(model):
-    labels = _labels_of_data(run, (-(-num // size), size))
-  first = None if labels is None else labels[0]
+  rows = _conditions_of_data(run, (-(-num // size), size))
+  first = jax.tree.map(lambda array: array[0], rows)
   compiled = jax.jit(sample).lower(run.params, run.carry, root, first).compile()
   parts, spent, words, start = [], [], "", time.perf_counter()
   for index in range(-(-num // size)):
     x, nfe, solved, chains = compiled(run.params, run.carry, jax.random.fold_in(root, index),
-                                      None if labels is None else jnp.asarray(labels[index]))
+                                      jax.tree.map(lambda array, index=index: jnp.asarray(array[index]), rows))
     if solved is not None and not solved:  # under jit a model cannot raise
       raise ConfigError(f"{name} did not reach its tolerance with {int(nfe)} evaluations; name another sampler.")
     parts.append(np.asarray(x))  # waits, so that no more than a batch is under way
@@ -269,5 +288,6 @@ def draw_many(run: "TrainedRun", num: int, options: Mapping[str, Any], name: str
     words = words or failure(chains)
   seconds = time.perf_counter() - start
   nfe = None if spent[0] is None else float(np.mean(np.asarray(spent)))
+  labels = rows.get("y") if isinstance(rows, Mapping) else rows
   return Drawn(np.concatenate(parts)[:num], nfe, len(parts) * size / seconds, words,
                None if labels is None else labels.ravel()[:num])

@@ -153,18 +153,20 @@ class TrainedRun:
 
   @highest_precision()
   def sample(self, num: int, *, seed: int = 0, labels: Int[Array | np.ndarray, " num"] | None = None,
-             **options: Any) -> np.ndarray:
+             context: Float[Array | np.ndarray, "num width"] | None = None, **options: Any) -> np.ndarray:
     """Draw samples [num, *event], the same ones for the same seed.
 
     Args:
       num: how many.
       seed: of the draws.
       labels: of models given labels, one for each; by default the classes take turns.
+      context: of models given a real-valued context, one for each; by default those of test examples.
       options: fields of the config's `sampling` section, as temperature, sampler, num_steps or guidance.
 
     Raise ConfigError where the model cannot sample, or has no such option.
     """
-    return np.asarray(sampling.draw(self._with_sampling({**options, "num": num, "seed": seed}), labels=labels).x)
+    condition = {name: rows for name, rows in (("y", labels), ("context", context)) if rows is not None}
+    return np.asarray(sampling.draw(self._with_sampling({**options, "num": num, "seed": seed}), condition=condition).x)
 
   @highest_precision()
   def complete(self, x: Examples, known: Bool[Array | np.ndarray, "*event"], *, seed: int = 0) -> np.ndarray:

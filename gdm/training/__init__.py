@@ -9,5 +9,5 @@ __getattr__, __dir__ = on_demand(__name__, {
     "Checkpointer": "checkpoint", "Ended": "loop", "Hook": "loop", "Iterated": "by_hand", "MetricsWindow": "metrics",
     "TrainState": "state", "fit": "loop", "init_state": "state", "load_weights": "weights",
     "make_optimizers": "optimizer", "make_train_step": "step", "save_weights": "weights",
-    "train_with_checkpoints": "by_hand", "warm_start": "warm_start",
+    "train_with_checkpoints": "by_hand",
 })

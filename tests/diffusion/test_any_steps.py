@@ -184,7 +184,7 @@ def test_a_models_own_draws_keep_to_the_safe_ends(monkeypatch):
   """With 2 % of error in the predicted noise a step from no data at all left 5 times the deviation of the data."""
   model, params = built("improved_ddpm")
 
-  def guided(self, params, path, labels, num, guidance):
+  def guided(self, params, path, context, guidance):
     return Within(path)
 
   monkeypatch.setattr(type(model), "guided", guided)

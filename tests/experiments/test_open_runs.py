@@ -104,7 +104,7 @@ def test_completions_labels_and_latents(unbroken):
       ask(x)
   with pytest.raises(ConfigError, match=r"sampling\.guidance"):
     run.sample(2, guidance=3.0)
-  with pytest.raises(ConfigError, match="labels are given"):
+  with pytest.raises(ConfigError, match="y is given, but fvsbn"):
     run.sample(2, labels=np.arange(2))
   with pytest.raises(ConfigError, match="num_draws is 0"):
     run.log_likelihood(x, num_draws=0)
