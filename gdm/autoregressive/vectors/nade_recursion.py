@@ -21,7 +21,7 @@ Activation = Callable[[Array], Array]
 
 
 def recursion(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width state"],
-              output: Float[Array, "n outputs d"], bias: Float[Array, " state"],
+              output: Float[Array, "n outputs d"], bias: Float[Array, "*batch state"],
               scale: Float[Array, "..."]) -> Float[Array, "n batch outputs"]:
   """Return logits of all variables, without their biases.
 
@@ -30,10 +30,10 @@ def recursion(activation: Activation, inputs: Float[Array, "n batch width"], wei
     inputs: x_i in the order of the variables, zero where a variable has fewer than `width` columns.
     weights: W_i.
     output: V_i, of as many rows as there are columns where inputs and logits correspond.
-    bias: c.
+    bias: c, the same for all examples, or one for each.
     scale: factors of the hidden units, broadcast to [batch, d]: dropout, or the scalar 1.
   """
-  start = jnp.broadcast_to(bias, (inputs.shape[1], bias.shape[0]))
+  start = jnp.broadcast_to(bias, (inputs.shape[1], bias.shape[-1]))
   return _recursion(activation, inputs, weights, output, start, scale)
 
 
@@ -76,7 +76,7 @@ _recursion.defvjp(_forward, _backward)
 
 
 def blocked(activation: Activation, inputs: Float[Array, "n batch width"], weights: Float[Array, "n width state"],
-            output: Float[Array, "n outputs d"], bias: Float[Array, " state"], scale: Float[Array, "..."],
+            output: Float[Array, "n outputs d"], bias: Float[Array, "*batch state"], scale: Float[Array, "..."],
             block: int) -> Float[Array, "n batch outputs"]:
   """Do as `recursion`, `block` variables at a step; its gradient is autodiff's, recomputing each block's hidden
   units."""
@@ -95,6 +95,6 @@ def blocked(activation: Activation, inputs: Float[Array, "n batch width"], weigh
     logits = jnp.einsum("ibd,iwd->ibw", activation(a + inside) * scale, v)
     return a + jnp.einsum("jbw,jwd->bd", x, w), logits
 
-  start = jnp.broadcast_to(bias, (batch, bias.shape[0]))
+  start = jnp.broadcast_to(bias, (batch, bias.shape[-1]))
   _, logits = jax.lax.scan(body, start, (split(inputs), split(weights), split(output)))
   return logits.reshape(-1, batch, output.shape[1])[:n]

@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from gdm import checks
 from gdm.autoregressive.vectors import heads as heads_lib
 from gdm.autoregressive.vectors.layout import SlotLayout, input_layout, layout, orderings
-from gdm.batches import checked
+from gdm.batches import checked, condition_context, given, given_context
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inference.ancestral import ancestral
 from gdm.likelihood import LogLikelihood, bits_per_dim
-from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, PyTree, Samples
 from gdm.networks.dropout import dropout_scale
 
 OUTPUT_BIASES = ("marginals", "zeros")
@@ -94,12 +94,12 @@ class VectorModel(abc.ABC):
     """Return for every parameter of `init_parameters` which of its entries some output may depend on."""
 
   @abc.abstractmethod
-  def log_prob(self, params: Params, x: Num[Array | np.ndarray, "batch *event"],
-               key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
-    """Return log p(x) in nats; a key means training."""
+  def log_prob(self, params: Params, x: Num[Array | np.ndarray, "batch *event"], key: Key[Array, ""] | None = None,
+               context: Float[Array, "batch width"] | None = None) -> Float[Array, " batch"]:
+    """Return log p(x), or of a model given a context log p(x | context), in nats; a key means training."""
 
   @abc.abstractmethod
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw x [num, *event]; `temperature` divides the logits, so that towards 0 each draw is its argmax.
 
@@ -107,7 +107,7 @@ class VectorModel(abc.ABC):
 
     Raises:
       ConfigError: the temperature is not above 0.
-      SpecError: a condition is given; these models have none.
+      SpecError: a condition is given to a model without one, or missing.
     """
 
   @abc.abstractmethod
@@ -194,10 +194,11 @@ class VectorModel(abc.ABC):
     by_variable = by_variable.reshape(-1, head.num_variables, head.width)
     return head.in_units(params["units"], by_variable, jnp.arange(head.num_variables)).reshape(outputs.shape)
 
-  def logits(self, params: Params, inputs: Float[Array, "batch inputs"],
-             key: Key[Array, ""] | None = None) -> Float[Array, "batch columns"]:
+  def logits(self, params: Params, inputs: Float[Array, "batch inputs"], key: Key[Array, ""] | None = None,
+             context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch columns"]:
     """Return logits of all variables, from `encode(params, x)`; both in the data's own order."""
-    return self.in_units(params, self.outputs(*self.prepare(params["model"], inputs, key)))
+    given = {} if context is None else {"context": context}
+    return self.in_units(params, self.outputs(*self.prepare(params["model"], inputs, key), **given))
 
   def prepare(self, model: PyTree, inputs: Float[Array, "batch inputs"],
               key: Key[Array, ""] | None = None) -> tuple[PyTree, Float[Array, "batch inputs"], Key[Array, ""] | None]:
@@ -220,21 +221,25 @@ class VectorModel(abc.ABC):
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """Return the batch's mean negative log-likelihood, in nats per example."""
-    nll = -self.log_prob(params, batch["x"], key)
+    nll = -self.log_prob(params, batch["x"], key, given_context(self, batch))
     metrics = {"nll": Mean.of(nll), "bits_per_dim": Mean.of(jnp.asarray(bits_per_dim(-nll, self.spec.num_dims)))}
     return LossOutput(jnp.mean(nll), metrics, carry)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    return checked(self.spec, batch, LogLikelihood.of(self.log_prob(params, batch["x"]), self.spec.num_dims))
+    nats = self.log_prob(params, batch["x"], None, given_context(self, batch))
+    return checked(self.spec, batch, LogLikelihood.of(nats, self.spec.num_dims, given=given(self)))
 
-  def sample_by_steps(self, params: Params, key: Key[Array, ""], num: int, temperature: float) -> Samples:
+  def sample_by_steps(self, params: Params, key: Key[Array, ""], num: int, temperature: float,
+                      context: Float[Array, "num width"] | None = None) -> Samples:
     """Draw x [num, *event], all in one ordering."""
+    shift = {} if context is None else {"context": context}
     head = self.head
     forced = jnp.zeros((head.num_variables, num, head.dims.shape[1]), head.dtype)
     known = np.zeros(head.num_variables, bool)
     order = self.layout.order
-    return self.samples(self.draw(params, self.init_cache(params, num), key, order, forced, known, temperature))
+    return self.samples(self.draw(params, self.init_cache(params, num, **shift), key, order, forced, known,
+                                  temperature))
 
   def complete_by_steps(self, params: Params, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
                         known: Bool[Array | np.ndarray, "..."], temperature: float) -> Samples:
@@ -267,9 +272,8 @@ class VectorModel(abc.ABC):
                       f"{missing} is not.")
     return given
 
-  def check_sampling(self, temperature: float, condition: Array | None = None) -> None:
+  def check_sampling(self, temperature: float) -> None:
     """Raise an error where the options of `sample` cannot be."""
-    checks.unconditional(self, condition)
     if isinstance(temperature, int | float):
       checks.positive("temperature", temperature, "(near 0 gives the argmax)")
 
@@ -292,17 +296,25 @@ class OneOrderModel(VectorModel):
   def inputs_in_use(self):
     return self.all_but_last()
 
-  def log_prob(self, params, x, key=None):
+  def log_prob(self, params, x, key=None, context=None):
     head, x = self.head, self.flatten(x)
-    return jnp.sum(head.log_prob(self.logits(params, self.encode(params, x), key), x), axis=1)
+    return jnp.sum(head.log_prob(self.logits(params, self.encode(params, x), key, context), x), axis=1)
 
   def sample(self, params, carry, key, num, condition=None, temperature=1.0):
-    self.check_sampling(temperature, condition)
-    return self.sample_by_steps(params, key, num, temperature)
+    self.check_sampling(temperature)
+    return self.sample_by_steps(params, key, num, temperature, condition_context(self, condition, num))
 
   def complete(self, params, carry, key, x, known, temperature=1.0):
     self.check_sampling(temperature)
+    require_no_context(self)
     return self.complete_by_steps(params, key, x, known, temperature)
+
+
+def require_no_context(model: Any) -> None:
+  """Raise SpecError where a model given a context is asked for what knows of none."""
+  if given(model):
+    raise SpecError(f"{type(model).__name__} is conditional on {' and '.join(given(model))}, which completing and "
+                    "coding do not take; score it, or draw from it.")
 
 
 def data_units(params: Params) -> PyTree:
