@@ -7,12 +7,13 @@ from gdm.errors import ConfigError, WorkdirError
 from gdm.extras import load_extra
 
 
-def push(files: Iterable[Path], repository: str) -> str:
+def push(files: Iterable[Path], repository: str, endpoint: str | None = None) -> str:
   """Put files into a repository, made if absent, in one commit; return its address.
 
   Args:
     files: the files, by their names; a model card becomes README.md, as the hub shows it.
     repository: "name/repository".
+    endpoint: of the hub; by default the library's own, as HF_ENDPOINT says.
 
   Raises:
     ConfigError: huggingface_hub is not installed, or the name is none.
@@ -21,11 +22,11 @@ def push(files: Iterable[Path], repository: str) -> str:
   hub = load_extra("huggingface_hub", "hub", "--push")
   operations = [hub.CommitOperationAdd("README.md" if path.suffix == ".md" else path.name, path) for path in files]
   try:
-    api = hub.HfApi()
+    api = hub.HfApi(endpoint=endpoint)
     place = api.create_repo(repository, exist_ok=True)
     api.create_commit(repository, operations, commit_message="Exported by gdm")
   except hub.errors.HFValidationError as error:
     raise ConfigError(f"--push is {repository!r}; it must be name/repository: {error}") from error
-  except (hub.errors.HfHubHTTPError, OSError) as error:
-    raise WorkdirError(f"{repository} cannot be pushed to: {str(error).splitlines()[0]}") from error
+  except Exception as error:  # the library hands on its transport's own errors, which differ between its versions
+    raise WorkdirError(f"{repository} cannot be pushed to: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
   return str(place)
