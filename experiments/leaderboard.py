@@ -1,11 +1,13 @@
 """Ranks evaluated runs: one table per data set and split.
 
-  python -m experiments.leaderboard DIR... [--split=test] [--format=text|markdown|csv] [--seeds] [--against=MODEL]
+  python -m experiments.leaderboard DIR... [--split=test] [--format=text|markdown|latex|csv] [--seeds]
+      [--against=MODEL]
 
 DIR is a workdir, or a folder of workdirs. Rows that were scored on different data, or under different conditions, never
-share a table. With --seeds, runs whose config differs in the seed alone are shown once more, as the mean over their
-seeds with its 95 % interval over seeds. With --against, every row says by how much it differs from that model (or run)
-on the same examples, with the 95 % interval of the paired difference, and whether it is exact, a bound or an estimate.
+share a table. With --format=latex tables use the package booktabs. With --seeds, runs whose config differs in the seed
+alone are shown once more, as the mean over their seeds with its 95 % interval over seeds. With --against, every row
+says by how much it differs from that model (or run) on the same examples, with the 95 % interval of the paired
+difference, and whether it is exact, a bound or an estimate.
 Models that tell labels have tables of their own, by accuracy (as csv, where nothing has a likelihood), and so do
 samples that experiments.quality compared with the data, with bits/dim beside them (not as csv).
 """
@@ -24,7 +26,7 @@ from gdm.evaluation import label_leaderboard, leaderboard, leaderboard_tables, q
 from gdm.paths import local_path
 from gdm.runs.workdir import Workdir, training_fields
 
-_FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "csv"], "How to print the tables.")
+_FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")
 _SEEDS = flags.DEFINE_boolean("seeds", False, "Show means over seeds as well.")
 _AGAINST = flags.DEFINE_string("against", None, "A model or a run: show each row's paired difference from it.")
@@ -33,7 +35,8 @@ _AGAINST = flags.DEFINE_string("against", None, "A model or a run: show each row
 def main(argv: Sequence[str]) -> None:
   workdirs = argv[1:]
   if not workdirs:
-    raise ConfigError("no folder given; usage: python -m experiments.leaderboard DIR... [--format=text|markdown|csv].")
+    raise ConfigError("no folder given; usage: python -m experiments.leaderboard DIR... "
+                      "[--format=text|markdown|latex|csv].")
   for folder in workdirs:
     local_path(folder, "argument")
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

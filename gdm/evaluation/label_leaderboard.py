@@ -12,7 +12,7 @@ from gdm import checks
 from gdm.evaluation.intervals import brackets, plus_minus
 from gdm.evaluation.label_report import LABELS, read_label_report
 from gdm.evaluation.leaderboard import run_names
-from gdm.evaluation.leaderboard_tables import Column, escape, markdown_lines, text_lines
+from gdm.evaluation.leaderboard_tables import Column, escape, latex_lines, markdown_lines, text_lines
 from gdm.evaluation.report import Report, read_report
 
 _SHEET: tuple[str, ...] = ("dataset", "split", "data_fingerprint", "num_examples", "rank", "model",
@@ -39,7 +39,7 @@ class LabelTable(NamedTuple):
                        f"data {first['data_fingerprint'][:16]}"])
 
 
-_COLUMNS = (
+COLUMNS = (
     Column("model", lambda row: row.report["model"], is_number=False),
     Column("accuracy, 95 %", lambda row: brackets(row.report["labels"]["accuracy"],
                                                   row.report["labels"]["accuracy_ci95"])),
@@ -79,14 +79,16 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
 
 
 def render(tables: Sequence[LabelTable], style: str = "text", width: int | None = None) -> str:
-  """Return the tables as `text`, `markdown` or `csv`; see `gdm.evaluation.leaderboard_tables.render`."""
-  checks.one_of("format", style, ("text", "markdown", "csv"))
+  """Return the tables as `text`, `markdown`, `latex` or `csv`; see `gdm.evaluation.leaderboard_tables.render`."""
+  checks.one_of("format", style, ("text", "markdown", "latex", "csv"))
   if style == "csv":
     return _csv(tables)
   if style == "markdown":
-    parts = [[f"**{escape(table.title)}**", "", *markdown_lines(_COLUMNS, table.rows)] for table in tables]
+    parts = [[f"**{escape(table.title)}**", "", *markdown_lines(COLUMNS, table.rows)] for table in tables]
+  elif style == "latex":
+    parts = [latex_lines(table.title, COLUMNS, table.rows) for table in tables]
   else:
-    parts = [[table.title, *text_lines(_COLUMNS, table.rows, width)] for table in tables]
+    parts = [[table.title, *text_lines(COLUMNS, table.rows, width)] for table in tables]
   return "\n".join("\n".join(lines) + "\n" for lines in parts)
 
 

@@ -268,6 +268,18 @@ def with_differences(tables: Iterable[Ranking], against: str) -> list[Ranking]:
   return compared
 
 
+def with_differences_from_best(table: Ranking) -> Ranking:
+  """Return the table with each row's paired difference from the best row that has scores; as it is where there is
+  none, or a single example."""
+  best = next((row for row in table.rows if row.scores is not None), None)
+  if best is None or best.scores is None or table.first["num_examples"] < 2:
+    return table
+  base = best.scores
+  rows = tuple(row if row.scores is None else dataclasses.replace(
+      row, difference=paired_difference([row.scores], [base], table.is_discrete)) for row in table.rows)
+  return dataclasses.replace(table, rows=rows, against=best.run)
+
+
 def _with_differences(table: Ranking, against: str) -> Ranking:
   base = [row for row in table.rows if against in (row.report["model"], row.run) and row.scores is not None]
   if not base or table.first["num_examples"] < 2:

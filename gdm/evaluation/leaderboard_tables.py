@@ -1,8 +1,9 @@
-"""The leaderboard's tables as text, markdown or CSV."""
+"""The leaderboard's tables as text, markdown, LaTeX or CSV."""
 
 import csv
 import dataclasses
 import io
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ _NOTE_WIDTH = 120  # characters of a line of notes, where no terminal says how m
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """A column of the text and markdown tables: its heading, its cell for a row, and whether cells are numbers."""
+  """A column of the tables but for CSV: its heading, its cell for a row, and whether cells are numbers."""
 
   heading: str
   cell: Callable[[Any], str]
@@ -83,7 +84,7 @@ _AGAINST_SHEET: tuple[str, ...] = ("against", "difference", "difference_stderr",
 
 
 def render(tables: Sequence[Ranking], style: str = "text", width: int | None = None) -> str:
-  """Return the tables as `text`, `markdown` or `csv`.
+  """Return the tables as `text`, `markdown`, `latex` (for the package booktabs) or `csv`.
 
   `width` is the number of characters that a line of text should fit in: the names of runs are shortened for it, and
   nothing else; None means as wide as needed. Raise ConfigError for an unknown style.
@@ -102,12 +103,12 @@ def _mean_text(mean: SeedMean, text: Callable[[Report], str]) -> str:
                "bits_per_dim": bits and bits.mean, "bits_per_dim_ci95": ends(bits)})
 
 
-def _columns(table: Ranking) -> tuple[Column, ...]:
+def columns(table: Ranking) -> tuple[Column, ...]:
   bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
   return (_MODEL, *bits, _NATS, *[_CELLS] * table.has_cells, *_difference_columns(table), *_REST)
 
 
-def _mean_columns(table: Ranking) -> tuple[Column, ...]:
+def mean_columns(table: Ranking) -> tuple[Column, ...]:
   return (_MEAN_MODEL, _MEAN_OVER, *([_MEAN_BITS] if table.is_discrete else []), _MEAN_NATS,
           *_difference_columns(table), *_MEAN_REST)
 
@@ -117,9 +118,9 @@ def _text(tables: Sequence[Ranking], width: int | None) -> str:
 
 
 def _text_table(table: Ranking, width: int | None) -> str:
-  parts = [table.title, *text_lines(_columns(table), table.rows, width)]
+  parts = [table.title, *text_lines(columns(table), table.rows, width)]
   if table.means:
-    parts += ["", *text_lines(_mean_columns(table), table.means, width)]
+    parts += ["", *text_lines(mean_columns(table), table.means, width)]
   parts += [line for note in table.notes for line in textwrap.wrap(note, width or _NOTE_WIDTH)]
   return "\n".join(parts) + "\n"
 
@@ -146,9 +147,9 @@ def _markdown(tables: Sequence[Ranking], width: int | None) -> str:
 
 
 def _markdown_table(table: Ranking) -> str:
-  parts = [f"**{escape(table.title)}**", "", *markdown_lines(_columns(table), table.rows)]
+  parts = [f"**{escape(table.title)}**", "", *markdown_lines(columns(table), table.rows)]
   if table.means:
-    parts += ["", *markdown_lines(_mean_columns(table), table.means)]
+    parts += ["", *markdown_lines(mean_columns(table), table.means)]
   parts += [line for note in table.notes for line in ("", escape(note))]
   return "\n".join(parts) + "\n"
 
@@ -163,6 +164,34 @@ def markdown_lines(columns: Sequence[Column], rows: Sequence[Any]) -> list[str]:
 def escape(text: str) -> str:
   """Return a text for a cell of a markdown table."""
   return text.replace("|", "\\|")
+
+
+def _latex(tables: Sequence[Ranking], width: int | None) -> str:
+  del width  # laid out by TeX
+  return "\n".join(_latex_table(table) for table in tables)
+
+
+def _latex_table(table: Ranking) -> str:
+  parts = latex_lines(table.title, columns(table), table.rows)
+  if table.means:
+    parts += ["", *latex_lines(f"{table.title}, means over seeds", mean_columns(table), table.means)]
+  parts += [line for note in table.notes for line in ("", latex_escape(note))]
+  return "\n".join(parts) + "\n"
+
+
+def latex_lines(title: str, columns: Sequence[Column], rows: Sequence[Any]) -> list[str]:
+  """Return the lines of a LaTeX table with rules of the package booktabs."""
+  kinds = "".join("r" if column.is_number else "l" for column in columns)
+  cells = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
+  heading, *lines = [f"{' & '.join(map(latex_escape, line))} \\\\" for line in cells]
+  return [r"\begin{table}", r"\centering", f"\\caption{{{latex_escape(title)}}}", f"\\begin{{tabular}}{{{kinds}}}",
+          r"\toprule", heading, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+
+
+def latex_escape(text: str) -> str:
+  """Return a text for LaTeX, its mathematical signs and minus signs in math mode."""
+  text = "".join(_LATEX.get(character, character) for character in text)
+  return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", text)
 
 
 def _csv(tables: Sequence[Ranking], width: int | None) -> str:
@@ -221,4 +250,10 @@ def _mean_cells(mean: SeedMean, rank: int) -> dict[str, Any]:
           "train_seconds": mean.mean("train_seconds"), "num_seeds": mean.num_seeds, "run": mean.run}
 
 
-_STYLES = {"text": _text, "markdown": _markdown, "csv": _csv}
+# What TeX takes for something else, and signs that it has in math mode only.
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+          ">": r"\textgreater{}", "|": r"\textbar{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "±": r"$\pm$",
+          "≤": r"$\le$", "≥": r"$\ge$", "≈": r"$\approx$", "²": r"$^2$", "∞": r"$\infty$", "·": r"$\cdot$",
+          "…": r"\dots{}"}
+
+_STYLES = {"text": _text, "markdown": _markdown, "latex": _latex, "csv": _csv}

@@ -15,7 +15,7 @@ from gdm import checks
 from gdm.errors import DataError
 from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.leaderboard import run_names
-from gdm.evaluation.leaderboard_tables import Column, escape, markdown_lines, text_lines
+from gdm.evaluation.leaderboard_tables import Column, escape, latex_lines, markdown_lines, text_lines
 from gdm.evaluation.report import Report, bits_text, read_report
 
 _FIELDS = ("model", "split", "num_data", "data_fingerprint", "features", "rows", "floor", "measures")
@@ -124,14 +124,21 @@ def collect(workdirs: Iterable[str | os.PathLike], split: str | None = None) -> 
 
 
 def render(tables: Sequence[QualityRanking], style: str = "text", width: int | None = None) -> str:
-  """Return the tables as `text` or `markdown`; see `gdm.evaluation.leaderboard_tables.render`."""
-  checks.one_of("format", style, ("text", "markdown"))
+  """Return the tables as `text`, `markdown` or `latex`; see `gdm.evaluation.leaderboard_tables.render`."""
+  checks.one_of("format", style, ("text", "markdown", "latex"))
   parts = []
   for table in tables:
-    columns = [column for column in _COLUMNS if any(column.cell(row) for row in table.rows)]
-    parts.append([f"**{escape(table.title)}**", "", *markdown_lines(columns, table.rows)] if style == "markdown" else
-                 [table.title, *text_lines(columns, table.rows, width)])
+    shown = columns(table)
+    parts.append({"text": lambda table, shown: [table.title, *text_lines(shown, table.rows, width)],
+                  "markdown": lambda table, shown: [f"**{escape(table.title)}**", "",
+                                                    *markdown_lines(shown, table.rows)],
+                  "latex": lambda table, shown: latex_lines(table.title, shown, table.rows)}[style](table, shown))
   return "\n".join("\n".join(lines) + "\n" for lines in parts)
+
+
+def columns(table: QualityRanking) -> list[Column]:
+  """Return the columns in which the table has something."""
+  return [column for column in _COLUMNS if any(column.cell(row) for row in table.rows)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Display:
     self._run, self._total, self._batch_size, self._utilization = run, total, batch_size, utilization
     unit, delay = (" iterations", 0.01) if total is None else (" steps", 0.0)  # a closed form has no iterations
     # Our own speed in place of tqdm's, which counts validations and saves as training.
-    layout = "{percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} [{elapsed}] {postfix}" if total else None
+    layout = "{percentage:3.0f}% |{bar:10}| {n_fmt}/{total_fmt} [{elapsed}]{postfix}" if total else None
     self._bar = tqdm(total=total, initial=start, unit=unit, disable=None, dynamic_ncols=True, delay=delay,
                      bar_format=layout)
     self._step, self._since, self._rate = start, time.monotonic(), 0.0
@@ -44,7 +44,9 @@ class Display:
     """Show that `step` is done."""
     words = [f"loss {self._run.last_loss:.6g}"]
     if self._total is not None:
-      words += self._pace(step)
+      pace, left = self._pace(step)
+      # A terminal cuts at its width: of 80 columns step, loss and time left are seen.
+      words += [*pace, left] if self._bar.disable else [left, *pace]
     if best := self._run.progress.best():
       words.append(f"best valid {best}")
     if not self._bar.disable:
@@ -53,8 +55,8 @@ class Display:
     elif self._total is not None or step % 10 == 0:  # EM has a row for each iteration
       print(f"step {step}{f'/{self._total}' if self._total else ''}: {', '.join(words)}", flush=True)
 
-  def _pace(self, step: int) -> list[str]:
-    """Speed, utilization and time left."""
+  def _pace(self, step: int) -> tuple[list[str], str]:
+    """Return speed and utilization, and time left."""
     assert self._total is not None
     now = time.monotonic()
     latest = (step - self._step) / max(now - self._since, 1e-9)
@@ -63,7 +65,7 @@ class Display:
     words = [f"{quantity(latest)}steps/s", f"{quantity(latest * self._batch_size)}examples/s"]
     if (fraction := self._utilization(latest)) is not None:
       words.append(f"MFU {100 * fraction:.1f} %")
-    return [*words, f"{duration((self._total - step) / self._rate)} left"]
+    return words, f"{duration((self._total - step) / self._rate)} left"
 
 
 def duration(seconds: int | float) -> str:

@@ -1,5 +1,6 @@
 """Descriptions of a run in words: its parameters, and where its bytes lie."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +18,12 @@ MAX_ROWS = 24
 def parameter_table(params: Mapping[str, Any], max_rows: int = MAX_ROWS) -> str:
   """One aligned line per leaf, or per module where there are more than `max_rows` leaves: name, shape, dtype, count.
 
-  A leaf split over devices shows the shape of its largest shard too.
+  Numbers in names count as numbers, so that layer_2 stands before layer_10. A leaf split over devices shows
+  the shape of its largest shard too.
   """
   paths = [([str(jax.tree_util.keystr((key,), simple=True)) for key in path], leaf)
            for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+  paths.sort(key=lambda item: [_natural(part) for part in item[0]])
   depth = max((len(path) for path, _ in paths), default=0)
   while depth > 1 and len({tuple(path[:depth]) for path, _ in paths}) > max_rows:
     depth -= 1
@@ -63,6 +66,11 @@ def quantity(value: float | int) -> str:
       break
     value /= 1000
   return f"{value:.3g} {prefix}"
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+  """Return a key that sorts names by their numbers."""
+  return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _shape(leaf: Any) -> str:

@@ -161,7 +161,7 @@ def _draw(axes: Axes, quantity: Quantity, series: Mapping[str, Series]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_few_labels))
     axes.yaxis.set_minor_formatter(FuncFormatter(_few_labels))
   else:
-    _limit(axes, every)
+    limit(axes, every)
   style_axes(axes)
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
   axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -190,8 +190,8 @@ def _few_labels(value: float, position: object) -> str:
   return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
-def _limit(axes: Axes, values: np.ndarray) -> None:
-  """Lets the first steep steps leave the frame at the top, so that the rest is not pressed flat."""
+def limit(axes: Axes, values: np.ndarray) -> None:
+  """Let the first steep steps leave the frame at the top, so that the rest is not pressed flat."""
   low, usual, high = values.min(), np.quantile(values, 0.95), values.max()
   top = low + 1.4 * (usual - low)
   if usual > low and high > top:

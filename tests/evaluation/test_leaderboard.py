@@ -19,7 +19,7 @@ from gdm.evaluation.leaderboard import (
   with_differences,
   with_seed_means,
 )
-from gdm.evaluation.leaderboard_tables import render
+from gdm.evaluation.leaderboard_tables import latex_escape, render
 from gdm.evaluation.report import write_report
 from gdm.evaluation.scores import write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
@@ -354,3 +354,9 @@ def test_what_seeds_do_widens_the_difference_of_their_means(tmp_path):
   low, high = found["nade"].ci95  # examples differ by nothing, the seeds of both by one nat
   np.testing.assert_allclose(high - low, 2 * 4.302653 * np.sqrt(2 / 3) / (64 * np.log(2.0)), rtol=1e-5)
   assert found["made"].ci95 == (0.0, 0.0)
+
+
+def test_latex_tables_have_every_sign_escaped():
+  assert latex_escape("a_b & 5 % #1 {x} ~^\\ $") == (
+      r"a\_b \& 5 \% \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \$")
+  assert latex_escape("≤ -1.5 ± 0.2, 2-3, 1e-05, n=-1") == r"$\le$ $-$1.5 $\pm$ 0.2, 2-3, 1e-05, n=$-$1"

@@ -41,6 +41,12 @@ def test_shards_are_shown_where_there_are_some():
   assert bytes_of[0] == pytest.approx(bytes_of[1] / 8 * (1e3 if " B " in memory_line(state, None) else 1), rel=0.02)
 
 
+def test_numbers_in_names_count_as_numbers():
+  params = {f"layer_{i}": {"w": np.zeros(1)} for i in (1, 10, 2, 11)} | {"bias": np.zeros(1)}
+  assert [line.split()[0] for line in parameter_table(params).splitlines()[1:-1]] == [
+      "bias", "layer_1/w", "layer_2/w", "layer_10/w", "layer_11/w"]
+
+
 def test_memory_is_that_of_the_arrays():
   state, _ = made_state(ema=True)
   parts = (state.params, state.opt_state, state.ema)
