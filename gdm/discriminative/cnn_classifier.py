@@ -9,7 +9,12 @@ from gdm.errors import SpecError
 
 
 def cnn_classifier(spec: DataSpec, *, network: nn.Module = Convolutional(), label_smoothing: float = 0.0) -> Classifier:
-  """Return a classifier of images; the arguments are `Classifier`'s. Raise SpecError for other events.
+  """Return a classifier of images. Raise SpecError for other events.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+    label_smoothing: share of each label, in the objective, that is spread evenly over all classes, in [0, 1).
 
   Example:
     model = cnn_classifier(spec, network=Convolutional(widths=(32, 64), convolutions=2))

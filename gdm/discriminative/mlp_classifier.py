@@ -8,7 +8,12 @@ from gdm.discriminative.networks.mlp import Perceptron
 
 
 def mlp_classifier(spec: DataSpec, *, network: nn.Module = Perceptron(), label_smoothing: float = 0.0) -> Classifier:
-  """Return a classifier of examples of any shape, which are flattened; the arguments are `Classifier`'s.
+  """Return a classifier of examples of any shape, which are flattened.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+    label_smoothing: share of each label, in the objective, that is spread evenly over all classes, in [0, 1).
 
   Example:
     model = mlp_classifier(spec, network=Perceptron(hidden=(512,), dropout=0.5, batch_norm=True))

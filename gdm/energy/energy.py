@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm import checks
 from gdm.dataspec import DataSpec
+from gdm.docstrings import DocumentsFields
 from gdm.energy.normalizers import NORMALIZERS, LogIntegral, Normalizer
 from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance as annealing
@@ -23,7 +24,7 @@ ANNEALING = ("num_temperatures", "num_chains")  # settings of a likelihood that 
 
 
 @dataclasses.dataclass(frozen=True)
-class EnergyModel(abc.ABC):
+class EnergyModel(DocumentsFields, abc.ABC):
   """A model known up to its normalizer Z.
 
   Values below are the examples as the model computes with them: flat floats of discrete data, standardized numbers of

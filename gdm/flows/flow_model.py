@@ -19,6 +19,7 @@ from gdm import checks
 from gdm.batches import checked, condition_context, context_width, given, given_context
 from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
+from gdm.docstrings import DocumentsFields
 from gdm.errors import SpecError
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
@@ -36,7 +37,7 @@ BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture":
 
 
 @dataclasses.dataclass(frozen=True)
-class FlowModel(abc.ABC):
+class FlowModel(DocumentsFields, abc.ABC):
   """A density by an invertible map to a base distribution.
 
   Discrete data x in [0, levels) is first mapped to logit(alpha + (1 - 2 alpha) (x + u) / levels), where the dequantizer

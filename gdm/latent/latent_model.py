@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key, Num
 from gdm import checks
 from gdm.batches import checked, condition_context, given_context
 from gdm.dataspec import DataSpec
+from gdm.docstrings import DocumentsFields
 from gdm.errors import ConfigError, nearest
 from gdm.inference import annealed_importance, metropolis
 from gdm.latent.outputs import Output
@@ -45,7 +46,7 @@ class Draw(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentModel(abc.ABC):
+class LatentModel(DocumentsFields, abc.ABC):
   """A model of data by latents, trained by a bound.
 
   Attributes:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 from gdm import checks
 from gdm.batches import check_rows, checked, require_no_lengths
 from gdm.dataspec import DataSpec
+from gdm.docstrings import DocumentsFields
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
@@ -56,7 +57,7 @@ class Conditional(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearGaussian(abc.ABC):
+class LinearGaussian(DocumentsFields, abc.ABC):
   """p(z) = N(0, I), p(x | z) = N(mean + W z, diag(psi)).
 
   Parameters: "mean" [dims], "loadings" W [dims, latent_dims], "variance" psi [dims].

@@ -19,7 +19,7 @@ def save_bracket(path: str | os.PathLike, num_temperatures: Sequence[int],
   Nothing is shaded between them: the lower one bounds the annealed sampler, so that log p may lie below both.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     num_temperatures: steps of annealing of each point.
     pessimistic: the scores by annealing back from each example, lower bounds of the sampler's log p.
     optimistic: the scores by log Z, upper bounds of the model's log p.

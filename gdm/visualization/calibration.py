@@ -14,7 +14,7 @@ def save_calibration(path: str | os.PathLike, counts: Int[np.ndarray, " bins"], 
   """Draw the share of right labels in each bin of confidence, with its interval, and below it the bins' counts.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     counts: examples in each bin; bins are of equal width in [0, 1], and empty ones are not drawn.
     confidence: mean probability of the likeliest label.
     share: of right labels.

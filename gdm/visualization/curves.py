@@ -49,7 +49,7 @@ def save_curves(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], titl
   """Draw every metric against the step, one panel each.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     rows: dicts with "step" and scalars named "train/<metric>" and "valid/<metric>"; in any order of steps.
     title: a heading, for instance the model and its data.
     units: metric -> its unit, of losses, which each model has its own of; "" for none.

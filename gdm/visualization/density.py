@@ -25,7 +25,7 @@ def save_density(path: str | os.PathLike, data: Points, samples: Points, log_pro
   """Draw data, samples and exp(log_prob) on the data's own window.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     data: examples; they set the window.
     samples: the model's samples.
     log_prob: log density in nats of points [4096, 2] (float32), called as often as the grid needs.

@@ -29,7 +29,7 @@ def save_score_fields(path: str | os.PathLike, data: Points, samples: Points, sc
   it is short for its panel so is the arrow. Each time has a window of its own, around all but its outermost points.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     data: examples; they set the window of the first two panels.
     samples: the model's samples.
     score: of points [resolution^2, 2] and a time, called once for each time.

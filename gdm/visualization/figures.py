@@ -27,8 +27,8 @@ INK, FAINT = "#333333", "#D9D9D9"
 _METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None},
                                         "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
                                         "svg": {"Creator": None, "Date": None}}
-_STYLE = {"font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
-          "svg.hashsalt": "gdm"}  # or SVG's names would be random
+_STYLE: dict[Any, Any] = {"font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
+                           "svg.hashsalt": "gdm"}  # or SVG's names would be random
 _PIXELS_DPI = 100
 
 

@@ -21,7 +21,7 @@ _DPI = 100
 
 def save_grid(path: str | os.PathLike, images: Images, *, levels: int | None, columns: int | None = None,
               scale: int | None = None) -> None:
-  """Write images as one PNG, row by row.
+  """Write images as one picture, row by row.
 
   Args:
     path: the file.

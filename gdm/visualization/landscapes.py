@@ -45,7 +45,7 @@ def save_landscapes(path: str | os.PathLike, rows: Sequence[LandscapeRow], title
   """Draw each row's log densities, minus the energy less log Z, in one colour scale and one window.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     rows: as many panels each.
     title: a heading.
 

@@ -14,7 +14,7 @@ MAX_NAMED = 20  # labels that get an entry in the legend
 
 
 def save_map(path: str | os.PathLike, points: Points, labels: Integer[np.ndarray, " _"] | None, title: str) -> None:
-  """Write a map of latents as PNG.
+  """Write a map of latents.
 
   Args:
     path: the file.

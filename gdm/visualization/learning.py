@@ -16,7 +16,7 @@ def save_learning_curves(path: str | os.PathLike, sizes: Sequence[int],
   """Draw a curve for each model.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     sizes: numbers of training examples.
     curves: by model, its error in [0, 1] at each size and both ends of the 95 % interval.
     title: a heading.

@@ -31,7 +31,7 @@ def save_nfe(path: str | os.PathLike, panels: Mapping[str, Curves], floors: Mapp
   """Draw a panel for each kernel.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     panels: by the kernel's name, the points of each sampler; the same samplers in each.
     floors: by the kernel's name, the squared distance of other data with half its 95 % interval.
     title: a heading.

@@ -32,7 +32,7 @@ def save_strip(path: str | os.PathLike, frames: ImageFrames, *, levels: int | No
   """Draw a row for each sample and a column for each frame, from noise at the left to the sample at the right.
 
   Args:
-    path: the PNG file.
+    path: the file, PNG, PDF or SVG by its ending.
     frames: of images in [0, levels - 1], or with `levels` None in [0, 1]; noise beyond that is shown clipped.
     levels: number of values of a pixel of the data, or None.
     scale: screen pixels per pixel; by default small images are magnified to about 56.

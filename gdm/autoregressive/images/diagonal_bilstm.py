@@ -217,5 +217,10 @@ class DiagonalBiLSTM(PixelLSTM):
 
 
 def diagonal_bilstm(spec: DataSpec, network: DiagonalBiLSTM = DiagonalBiLSTM()) -> ImageModel:
-  """Return a Diagonal BiLSTM with a categorical distribution of each value."""
+  """Return a Diagonal BiLSTM with a categorical distribution of each value.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return ImageModel(spec, network)

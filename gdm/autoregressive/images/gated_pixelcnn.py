@@ -245,5 +245,11 @@ class GatedPixelCNN(ImageNetwork):
 
 def gated_pixelcnn(spec: DataSpec, network: GatedPixelCNN = GatedPixelCNN(),
                    class_conditional: bool = False) -> ImageModel:
-  """Return a Gated PixelCNN with a categorical distribution of each value, given labels if `class_conditional`."""
+  """Return a Gated PixelCNN with a categorical distribution of each value, given labels if `class_conditional`.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+    class_conditional: whether it is given labels.
+  """
   return ImageModel(spec, network, class_conditional=class_conditional)

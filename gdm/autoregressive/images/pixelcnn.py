@@ -117,5 +117,10 @@ class PixelCNN(FramedNetwork):
 
 
 def pixelcnn(spec: DataSpec, network: PixelCNN = PixelCNN()) -> ImageModel:
-  """Return a PixelCNN with a categorical distribution of each value."""
+  """Return a PixelCNN with a categorical distribution of each value.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return ImageModel(spec, network)

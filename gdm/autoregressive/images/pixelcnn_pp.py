@@ -281,5 +281,11 @@ class PixelCNNPP(ImageNetwork):
 
 def pixelcnn_pp(spec: DataSpec, network: PixelCNNPP = PixelCNNPP(),
                 pixels: LogisticPixels = LogisticPixels()) -> ImageModel:
-  """Return a PixelCNN++ with a mixture of discretized logistics for each pixel."""
+  """Return a PixelCNN++ with a mixture of discretized logistics for each pixel.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+    pixels: the mixture, with its number of logistics.
+  """
   return ImageModel(spec, network, pixels)

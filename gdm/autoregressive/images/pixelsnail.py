@@ -253,5 +253,10 @@ class PixelSNAIL(FramedNetwork):
 
 
 def pixelsnail(spec: DataSpec, network: PixelSNAIL = PixelSNAIL()) -> ImageModel:
-  """Return a PixelSNAIL with a categorical distribution of each value."""
+  """Return a PixelSNAIL with a categorical distribution of each value.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return ImageModel(spec, network)

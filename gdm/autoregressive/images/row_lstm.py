@@ -158,5 +158,10 @@ class RowLSTM(PixelLSTM):
 
 
 def row_lstm(spec: DataSpec, network: RowLSTM = RowLSTM()) -> ImageModel:
-  """Return a Row LSTM with a categorical distribution of each value."""
+  """Return a Row LSTM with a categorical distribution of each value.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return ImageModel(spec, network)

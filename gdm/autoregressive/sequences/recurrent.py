@@ -184,7 +184,12 @@ class Recurrent(SequenceNetwork):
 
 
 def recurrent(spec: DataSpec, network: Recurrent = Recurrent()) -> SequenceModel:
-  """Return a recurrent network over tokens."""
+  """Return a recurrent network over tokens.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return SequenceModel(spec, network)
 
 

@@ -171,5 +171,10 @@ def norm() -> nn.LayerNorm:
 
 
 def transformer(spec: DataSpec, network: Transformer = Transformer()) -> SequenceModel:
-  """Return a transformer decoder over tokens, or over an image's pixels in raster order."""
+  """Return a transformer decoder over tokens, or over an image's pixels in raster order.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return SequenceModel(spec, network)

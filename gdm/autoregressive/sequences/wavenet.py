@@ -135,5 +135,10 @@ class WaveNet(SequenceNetwork):
 
 
 def wavenet(spec: DataSpec, network: WaveNet = WaveNet()) -> SequenceModel:
-  """Return a WaveNet over tokens, of sound say."""
+  """Return a WaveNet over tokens, of sound say.
+
+  Args:
+    spec: the data.
+    network: its layers and their sizes.
+  """
   return SequenceModel(spec, network)

@@ -18,6 +18,7 @@ from gdm.autoregressive.vectors import heads as heads_lib
 from gdm.autoregressive.vectors.layout import SlotLayout, input_layout, layout, orderings
 from gdm.batches import checked, condition_context, given, given_context
 from gdm.dataspec import DataSpec
+from gdm.docstrings import DocumentsFields
 from gdm.errors import SpecError
 from gdm.inference.ancestral import ancestral
 from gdm.likelihood import LogLikelihood, bits_per_dim
@@ -28,7 +29,7 @@ OUTPUT_BIASES = ("marginals", "zeros")
 
 
 @dataclasses.dataclass(frozen=True)
-class VectorModel(abc.ABC):
+class VectorModel(DocumentsFields, abc.ABC):
   """An autoregressive model of binary or categorical data, or, with a head of mixtures, of real data.
 
   Parameters: the group "model"; for real data also "units", which nothing moves: each dimension's mean, standard
