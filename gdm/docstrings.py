@@ -25,7 +25,7 @@ def with_inherited(cls: type) -> str:
   if not entries:
     return cls.__dict__["__doc__"]
   listed = [line for lines in dict.fromkeys(map(tuple, entries.values())) for line in lines]
-  return "\n".join([*before, _SECTION, *listed, *([""] + after if after else [])])
+  return "\n".join([*before, _SECTION, *listed, *(["", *after] if after else [])])
 
 
 def _parts(doc: str) -> tuple[list[str], dict[str, list[str]], list[str]]:
