@@ -36,7 +36,7 @@ from gdm.runs import exits, training
 from gdm.runs.allocation import keep_freed_memory, limit_threads, will_run_on_cpu
 from gdm.runs.profile import Profile
 from gdm.runs.search import parse_budget, searched
-from gdm.runs.settings import check_settings, with_defaults
+from gdm.runs.settings import check_settings, with_defaults, within_run
 from gdm.runs.sizes import keep_settings
 from gdm.runs.workdir import Workdir
 from gdm.training.preemption import Interruption
@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
   if _THREADS.value is not None and _THREADS.value < 1:
     raise ConfigError(f"--threads is {_THREADS.value}; it must be at least 1.")
   budget = None if _SEARCH.value is None else parse_budget(_SEARCH.value)
-  profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", config.training.steps_per_call)
+  steps_per_call = within_run(config).training.steps_per_call
+  profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", steps_per_call)
   if will_run_on_cpu():
     keep_freed_memory()
     if _THREADS.value is not None:

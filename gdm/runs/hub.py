@@ -28,5 +28,6 @@ def push(files: Iterable[Path], repository: str, endpoint: str | None = None) ->
   except hub.errors.HFValidationError as error:
     raise ConfigError(f"--push is {repository!r}; it must be name/repository: {error}") from error
   except Exception as error:  # the library hands on its transport's own errors, which differ between its versions
-    raise WorkdirError(f"{repository} cannot be pushed to: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    raise WorkdirError(f"{repository} cannot be pushed to: {reason}") from error
   return str(place)

@@ -64,7 +64,7 @@ def packaged_config(argv: Sequence[str]) -> list[str]:
 
 def _packaged(text: str) -> str:
   path, colon, variant = text.partition(":")
-  if Path(path).is_file():
+  if not Path(path).name or Path(path).is_file():
     return text
   root = _configs()
   if root is None:

@@ -89,8 +89,22 @@ def flatten_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+def within_run(config: ConfigDict) -> ConfigDict:
+  """Return the config with no period longer than the run, so that a trial of five steps needs one override.
+
+  Steps of a call and periods of logs, validations and checkpoints are at most `training.num_steps`.
+  """
+  result = config.copy_and_resolve_references()
+  training = result.training
+  for field in ("steps_per_call", "log_every", "eval_every", "checkpoint_every"):
+    if isinstance(training.num_steps, int) and training.num_steps >= 1:
+      training[field] = min(training[field], training.num_steps)
+  return result
+
+
 def check_settings(config: ConfigDict) -> None:
   """Raise ConfigError naming the first field whose value cannot be used, alone or together with another."""
+  config = within_run(config)
   values = flatten_fields(config.to_dict())
   for name, (is_right, words) in RULES.items():
     value = values[name]

@@ -24,7 +24,7 @@ from gdm.runs.recorded import load_data, require_same_data
 from gdm.runs.registry import build_model
 from gdm.runs.run import Run
 from gdm.runs.scoring import scored_by
-from gdm.runs.settings import check_settings, flatten_fields
+from gdm.runs.settings import check_settings, flatten_fields, within_run
 from gdm.runs.sizes import sized
 from gdm.runs.workdir import Workdir, read_json, write_json
 from gdm.training import checkpoint, hosts
@@ -96,7 +96,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   dataset = load_data(config)
   if grown is not None or moved:  # before anything of the run is changed
     _require_recorded_data(workdir, dataset)
-  config, as_given = sized(config, dataset.num_examples("train")), config
+  config, as_given = within_run(sized(config, dataset.num_examples("train"))), config
   check_settings(config)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = make_plan(config, dataset, model, profile, interruption)
