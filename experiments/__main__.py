@@ -35,6 +35,7 @@ def main() -> None:
   if message := early.misspelt(module, argv):
     sys.exit(early.fail(message))
   sys.argv = [f"gdm {command}", *argv]
+  sys.path.insert(0, "")  # where models of one's own lie, as `python -m` has it
   runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

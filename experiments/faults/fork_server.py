@@ -32,6 +32,7 @@ def _child(order: dict) -> None:
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   faulthandler.register(signal.SIGUSR1)  # so that a run that hangs can be asked where
   os.environ.update(order["env"])
+  sys.path[1:1] = [each for each in order["env"].get("PYTHONPATH", "").split(os.pathsep) if each]
   compiler.prepare()  # as `import gdm` does in a process that starts with this environment
   if order["limit"] is not None:
     jax.config.update("jax_enable_compilation_cache", False)  # or part of an entry is left to other runs
