@@ -23,6 +23,7 @@ SECTIONS = {
     "energy": "experiments.speed.energy",
     "latent": "experiments.speed.latent",
     "adversarial": "experiments.speed.adversarial",
+    "classifiers": "experiments.speed.classifiers",
     "checkpoint": "experiments.speed.checkpoint",
     "startup": "experiments.speed.startup",
 }
