@@ -14,7 +14,8 @@ from PIL import Image
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 
-_LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
+# Of a dictionary for single examples: that of the preset, 64 MiB, would be filled anew for each.
+_LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
 
 
 def likelihood_ratio(nats: Float[np.ndarray, " num"],

@@ -140,15 +140,18 @@ def rows_of(scene: Scene, attacks: Mapping[str, Attack], aware: bool, noticed_by
   Args:
     scene: what is attacked.
     attacks: by name.
-    aware: whether attacks that know the purifier are made too, those of several steps.
+    aware: whether attacks from random starts are made on both together too.
     noticed_by: a run whose log-likelihood is to tell attacked inputs from examples; None for none.
   """
   clean = None if noticed_by is None else _nats(noticed_by, scene.x)
   reference = None if noticed_by is None else _nats(noticed_by, _training(noticed_by, len(scene.x)))
-  purified = {} if scene.behind is None else {"purified": scene.purified(scene.x)}
-  yield "clean", Row(scene.accuracy(scene.x, scene.bare),
-                     None if scene.behind is None else scene.accuracy(scene.x, scene.behind), None, None,
-                     None if clean is None else _alarms(reference, clean)), {"clean": scene.x, **purified}
+  found, inputs = Row(scene.accuracy(scene.x, scene.bare)), {"clean": scene.x}
+  if clean is not None:
+    found = dataclasses.replace(found, alarms=_alarms(reference, clean))
+  if scene.behind is not None:
+    inputs["purified"] = scene.purified(scene.x)
+    found = dataclasses.replace(found, purified=scene.accuracy(inputs["purified"], scene.bare))
+  yield "clean", found, inputs
   for name, attack in attacks.items():
     x = scene.attacked(attack, scene.bare)
     found = Row(scene.accuracy(x, scene.bare), num_slopes=attack.num_restarts * attack.num_steps)
@@ -157,9 +160,9 @@ def rows_of(scene: Scene, attacks: Mapping[str, Attack], aware: bool, noticed_by
       nats = _nats(noticed_by, x)
       found = dataclasses.replace(found, noticed=detection(clean, nats), alarms=_alarms(reference, nats))
     if scene.behind is not None:
-      inputs[f"{name}, purified"] = scene.purified(x)
-      found = dataclasses.replace(found, purified=scene.accuracy(x, scene.behind))
-      if aware and attack.num_steps > 1:
+      inputs[f"{name}, purified"] = back = scene.purified(x)
+      found = dataclasses.replace(found, purified=scene.accuracy(back, scene.bare))
+      if aware and attack.random_start:
         worst = scene.attacked(attack, scene.behind)
         inputs[f"{name} through the purifier"] = worst
         found = dataclasses.replace(found, aware=scene.accuracy(worst, scene.behind))

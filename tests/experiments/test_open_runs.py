@@ -163,15 +163,3 @@ def test_text_goes_on_without_its_file(commands, tmp_path):
   (tmp_path / "tale.txt").unlink()
   again = gdm.load(tmp_path / "run")
   assert again.data == run.data and again.data.tokenizer.decode(again.data.tokenizer.encode("the cat")) == "the cat"
-
-
-def test_new_text_is_scored_by_the_runs_vocabulary(commands, tmp_path):
-  (tmp_path / "tale.txt").write_text("the cat sat on the mat. " * 60)
-  (tmp_path / "new.txt").write_text("a cat met the man on the mat. " * 20)
-  commands.good("train", f"--config={CONFIGS}/baselines/ngram.py:text", f"--workdir={tmp_path}/run",
-                f"--config.data.path={tmp_path}/tale.txt#context=32")
-  said = commands.good("evaluate", f"--workdir={tmp_path}/run", f"--data=text:{tmp_path}/new.txt", "--split=valid")
-  assert "text:new" in said
-  (tmp_path / "other.txt").write_text("xyz " * 200)
-  result = commands.run("evaluate", f"--workdir={tmp_path}/run", f"--data=text:{tmp_path}/other.txt", "--split=valid")
-  assert result.status == 2 and "does not occur in the training part" in result.err
