@@ -2,7 +2,7 @@
 
   python -m experiments.train --config=configs/autoregressive/made.py:digits --workdir=runs/made
       [--config.optimizer.learning_rate=3e-4 ...] [--max_seconds=3600] [--profile_steps=10:15] [--search=5m]
-      [--init_from=runs/other]
+      [--init_from=runs/other] [--track=wandb|mlflow]
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 After the colon stands the data set, one of the config's variants. Every field of the config can be overridden as
@@ -50,6 +50,8 @@ _SEARCH = flags.DEFINE_string("search", None, "First choose settings on the vali
                               "1h; see gdm/runs/search.py.")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Another run, or a file that experiments.export wrote: start from "
                                  "its weights as far as they fit; the same as --config.training.init_from.")
+_TRACK = flags.DEFINE_string("track", None, "wandb or mlflow: record metrics, settings and pictures there too; the same "
+                             "as --config.training.track.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()
@@ -62,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
   config = keep_settings(with_defaults(_CONFIG.value), cli.overrides())
   if _INIT_FROM.value is not None:
     config.training.init_from = _INIT_FROM.value
+  if _TRACK.value is not None:
+    config.training.track = _TRACK.value
   check_settings(config)
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")

@@ -67,6 +67,7 @@ def _sections() -> ml_collections.ConfigDict:
           "precision": "float32",  # float32, as the machine has it | bfloat16 | highest: of products in a step
           "remat": "none",  # none | products | stages: what is kept for the backward pass; less takes less memory
           "ema_decay": 0.0,  # 0 means no averaging
+          "track": "",  # wandb | mlflow: a record of the run besides; see gdm/runs/trackers.py
           "log_every": 100,
           "eval_every": 500,
           "checkpoint_every": 500,

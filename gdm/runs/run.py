@@ -16,9 +16,11 @@ from gdm.data.loader import Loader, eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
 from gdm.evaluation.criteria import evaluate_criteria
 from gdm.evaluation.likelihood import evaluate_likelihood
-from gdm.model import HasValidation, KeepsNewest, Model
+from gdm.model import HasLogLikelihood, HasValidation, KeepsNewest, Model
 from gdm.runs.events import Events
 from gdm.runs.recorded import require_same_data
+from gdm.runs.settings import flatten_fields
+from gdm.runs.trackers import NO_TRACKER, Tracker
 from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint, hosts
 from gdm.training.metrics import MetricsFile, MetricsWindow
@@ -67,7 +69,7 @@ class Run:
   """
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, dataset: Dataset, model: Model,
-               loader: Loader | None, mesh: Mesh):
+               loader: Loader | None, mesh: Mesh, tracker: Tracker = NO_TRACKER):
     self.config, self.workdir, self.dataset, self.model, self.loader = config, workdir, dataset, model, loader
     self.mesh = mesh
     self.data = Description.of(dataset).to_json()
@@ -78,6 +80,7 @@ class Run:
     self.window = MetricsWindow(config.training.log_every, self.log_training)
     self.last_loss = float("nan")
     self._files: tuple[MetricsFile, Events] | None = None
+    self.tracker = tracker
     self._since = time.monotonic()
 
   def __enter__(self) -> "Run":
@@ -134,6 +137,8 @@ class Run:
     if hosts.is_first():
       self._files = (MetricsFile(self.workdir.metrics, last_step=first - 1, last_validation=validated),
                      Events(self.workdir.tensorboard, first))
+      best = "valid/nats" if isinstance(self.model, HasLogLikelihood) else "train/loss"
+      self._files[1].settings(flatten_fields(self.config.to_dict()), {best: 0.0})
     self._since = time.monotonic()
     return state
 
@@ -218,6 +223,7 @@ class Run:
     try:
       metrics.write({"step": step, **values})
       events.write(step, values)
+      self.tracker.write(step, values)
     except OSError as error:
       raise WorkdirError(f"the logs in {self.workdir.path} cannot be written: {error.strerror}; what was saved before "
                          "stays.") from error

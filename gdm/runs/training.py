@@ -15,9 +15,10 @@ from gdm.data.partition import repeats_in_words
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.model import HasVerdict
 from gdm.precision import highest_precision
+from gdm.runs.events import Events
 from gdm.runs.exits import EXIT_RESUME_ME, stop
 from gdm.runs.load import load_run
-from gdm.runs.plans import make_plan
+from gdm.runs.plans import Plan, make_plan
 from gdm.runs.plotting import draw_curves, draw_model
 from gdm.runs.profile import Profile
 from gdm.runs.recorded import load_data, require_same_data
@@ -26,7 +27,8 @@ from gdm.runs.run import Run
 from gdm.runs.scoring import scored_by
 from gdm.runs.settings import check_settings, flatten_fields, within_run
 from gdm.runs.sizes import sized
-from gdm.runs.workdir import Workdir, read_json, write_json
+from gdm.runs.trackers import Tracker, require_tracker, tracking
+from gdm.runs.workdir import PICTURES, Workdir, read_json, write_json
 from gdm.training import checkpoint, hosts
 from gdm.training.loop import Ended
 from gdm.training.metrics import read_metrics
@@ -58,6 +60,8 @@ def train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile 
 def trial(interruption: Interruption, config: ml_collections.ConfigDict, workdir: Workdir) -> float | None:
   """Train one setting of a search without output; return its best validation in nats."""
   ended: list[float | None] = []
+  config = config.copy_and_resolve_references()
+  config.training.track = ""  # the run that comes of the search is tracked
   with _claimed(workdir, config), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
     _train(config, workdir, None, interruption, lambda run, step, how: ended.append(run.progress.best_nats))
   if not ended:
@@ -98,15 +102,24 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
     _require_recorded_data(workdir, dataset)
   config, as_given = within_run(sized(config, dataset.num_examples("train"))), config
   check_settings(config)
+  require_tracker(config.training.track)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = make_plan(config, dataset, model, profile, interruption)
   hosts.from_first(lambda: _begin(workdir, as_given))
   if grown is not None:
     print(_growth(config, grown))
-  with Run(config, workdir, dataset, model, plan.loader, plan.mesh) as run:
+  name = config.training.track if hosts.is_first() else ""
+  with tracking(name, workdir.path, flatten_fields(config.to_dict())) as tracker:
+    run = Run(config, workdir, dataset, model, plan.loader, plan.mesh, tracker)
+    return _carry_out(run, plan, interruption, finish)
+
+
+def _carry_out(run: Run, plan: Plan, interruption: Interruption, finish: Finish) -> int:
+  """Train from the newest checkpoint to the end; returns the exit code."""
+  with run:
     state = run.resume(plan.like, plan.begin)
     print(_headline(run, state))
-    if words := repeats_in_words(dataset):
+    if words := repeats_in_words(run.dataset):
       print(words)
     try:
       state, ended = plan.train(run, state)
@@ -164,6 +177,16 @@ def _headline(run: Run, state: TrainState) -> str:
           f"{count_parameters(state.params):,} parameters.")
 
 
+def _show_pictures(workdir: Workdir, tracker: Tracker, step: int) -> None:
+  """Give the run's pictures to TensorBoard and the tracker."""
+  events = Events(workdir.tensorboard)
+  for path in (workdir.path / name for name in PICTURES):
+    if path.is_file():
+      events.picture(step, path)
+      tracker.picture(step, path)
+  events.close()
+
+
 def _finish(run: Run, step: int, ended: Ended) -> None:
   """Draw the pictures, and only then calls the run finished, so that a kill before leaves something to resume."""
   progress = run.progress
@@ -173,6 +196,7 @@ def _finish(run: Run, step: int, ended: Ended) -> None:
   draw_curves(run.workdir, f"{run.config.model.name} on {run.dataset.name}", loss_units(run.model))
   with highest_precision():
     draw_model(trained)
+  _show_pictures(run.workdir, run.tracker, step)
   write_json(run.workdir.finished, {"step": step, "ended": str(ended), **dataclasses.asdict(progress)})
   best = f", best validation {progress.best('.4f')} at step {progress.best_step}" if progress.best_step else ""
   early = " by early stopping" if ended is Ended.STOPPED else ""

@@ -18,7 +18,7 @@ from gdm.runs.settings import flatten_fields, with_defaults
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
 FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
-FREE_FIELDS = ("data.data_dir", "training.stall_seconds")
+FREE_FIELDS = ("data.data_dir", "training.stall_seconds", "training.track")
 # What training writes into a workdir, beside what `Workdir` names.
 PICTURES = ("curves.png", "samples.png", "density.png", "landscape.png", "scores.png")
 

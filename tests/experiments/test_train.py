@@ -16,7 +16,9 @@ import termios
 import numpy as np
 import pytest
 from helpers.commands import ROOT, TINY, arrays, assert_same_runs
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from gdm.training import checkpoint
 
@@ -54,10 +56,25 @@ def test_a_run_leaves_its_config_rows_checkpoints_and_pictures(unbroken):
   assert (finished["best_step"], finished["best_nats"]) == (best["step"], best["valid/nats"])
   assert checkpoint.newest_good_step(workdir / "best") == best["step"]
   values = {(event.step, value.tag): value.simple_value for file in events(workdir) for event in file
-            for value in event.summary.value}
+            for value in event.summary.value if value.HasField("simple_value")}
   expected = {(row["step"], name): value for row in logged for name, value in row.items() if name != "step"}
   assert values.keys() == expected.keys()
   np.testing.assert_allclose([values[key] for key in expected], list(expected.values()), rtol=1e-6)
+
+
+def test_tensorboard_gets_settings_and_pictures(unbroken):
+  workdir = unbroken("digits")
+  values = {value.tag: (event.step, value) for file in events(workdir) for event in file
+            for value in event.summary.value}
+  step, samples = values["samples"]
+  assert step == 30 and samples.image.encoded_image_string == (workdir / "samples.png").read_bytes()
+  with Image.open(workdir / "samples.png") as image:
+    assert (samples.image.width, samples.image.height) == image.size
+  start = HParamsPluginData.FromString(values["_hparams_/session_start_info"][1].metadata.plugin_data.content)
+  hparams = start.session_start_info.hparams
+  assert hparams["optimizer.learning_rate"].number_value == 0.01 and hparams["model.name"].string_value == "fvsbn"
+  assert hparams["model.center"].bool_value is False
+  assert b'"model.name": "fvsbn"' in values["config/text_summary"][1].tensor.string_val[0]
 
 
 def test_a_finished_run_says_so_and_does_nothing(commands, unbroken):
