@@ -3,12 +3,17 @@
   python -m experiments.sweep --config=configs/autoregressive/made.py:digits --root=runs/sweep
       --grid=optimizer.learning_rate=1e-3,3e-4 --grid=seed=0,1,2 [--grid='model.hidden=(100,),(200,200)']
       [--config.training.num_steps=500 ...] [--split=test] [--jobs=2] [--print]
+      [--random=20 | --optuna=20]
 
 Each --grid names a field of the config and its values; the runs are all combinations, and what --config.<field>=<value>
 fixes holds for all. The run of learning rate 0.001 and seed 0 is the workdir `<root>/learning_rate=0.001,seed=0`. The
 same command goes on where it was interrupted: runs that are finished and scored are skipped, whatever the order of the
 flags. With --jobs above 1 the output of each run goes to `<root>/<run>.log`. A run that fails does not stop the others.
 The end is the leaderboard of the root, with means over seeds.
+
+With --random=N, N points are drawn from the lists, or from ranges as --grid=optimizer.learning_rate=1e-4..1e-2, which
+are uniform in the logarithm. With --optuna=N, Optuna (an extra) proposes N points, each from what the earlier ones came
+to. Both train all points, choose the one that validated best, and score that one alone on --split.
 
 With --print nothing is run: the commands that are left are printed, one line per run, for a shell each:
 
@@ -33,12 +38,15 @@ from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder
 from gdm.runs.exits import EXIT_RESUME_ME
 from gdm.runs.overrides import check_overrides
-from gdm.runs.sweep.grid import make_points
+from gdm.runs.sweep.grid import GridPoint, make_point, make_points, read_axes
 from gdm.runs.sweep.jobs import Job, caught_signals, run_jobs
+from gdm.runs.sweep.space import Proposals
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
 _ROOT = flags.DEFINE_string("root", None, "Folder of the workdirs; made if absent.")
 _GRID = flags.DEFINE_multi_string("grid", [], "<field>=<value>,<value>,...; may be given several times.")
+_RANDOM = flags.DEFINE_integer("random", 0, "Draw so many points at random in place of all.", lower_bound=0)
+_OPTUNA = flags.DEFINE_integer("optuna", 0, "Let Optuna propose so many points in place of all.", lower_bound=0)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split to score.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Runs at once.", lower_bound=1)
 _PRINT = flags.DEFINE_boolean("print", False, "Print the commands, one line per run, and run nothing.")
@@ -53,9 +61,15 @@ def main(argv: Sequence[str]) -> int:
   if fault := fault_of_folder(root):
     raise WorkdirError(f"--root is {str(root)!r}, {fault}")
   source = config_flags.get_config_filename(flags.FLAGS["config"])
-  points = make_points(source, _CONFIG.value, cli.overrides(), _GRID.value, root, read_value)
+  if _RANDOM.value and _OPTUNA.value:
+    raise ConfigError("--random and --optuna are both given; drop one.")
+  if _OPTUNA.value:
+    return run_proposals(source, root, split)
+  points = make_points(source, _CONFIG.value, cli.overrides(), _GRID.value, root, read_value, _RANDOM.value)
   for point in points:
     point.require_own_workdir()
+  if _RANDOM.value:
+    return run_random(points, root, split)
   jobs = []
   for place, point in enumerate(points, start=1):
     commands = point.commands_left(split)
@@ -71,6 +85,63 @@ def main(argv: Sequence[str]) -> int:
     return 0
   make_root(root)
   return run_sweep(jobs, _JOBS.value, root, split)
+
+
+def run_random(points: Sequence[GridPoint], root: Path, split: str) -> int:
+  """Train the points, and score the one that validated best. Returns the exit code."""
+  jobs = [_training(point, f"{point.name} ({place}/{len(points)})", root)
+          for place, point in enumerate(points, start=1) if point.best_nats() is None]
+  if _PRINT.value:
+    print("\n".join(job.line for job in jobs))
+    return 0
+  make_root(root)
+  with caught_signals() as caught:
+    code = run_jobs(jobs, _JOBS.value, caught)
+  return code if code == EXIT_RESUME_ME else max(code, score_best(points, root, split))
+
+
+def run_proposals(source: str, root: Path, split: str) -> int:
+  """Train the points that Optuna proposes, --jobs at a time, and score the one that validated best. Returns the exit
+  code."""
+  if _PRINT.value:
+    raise ConfigError("--print is given with --optuna, whose points follow from the results of earlier ones; drop one.")
+  config, fixed = _CONFIG.value, cli.overrides()
+  axes = read_axes(config, fixed, _GRID.value, read_value)
+  proposals, points, failed = Proposals(axes), [], 0
+  while len(points) < _OPTUNA.value:
+    asked = [proposals.next() for _ in range(min(_JOBS.value, _OPTUNA.value - len(points)))]
+    several = [make_point(source, config, fixed, chosen, root) for _, chosen in asked]
+    for point in several:
+      point.require_own_workdir()
+    fresh = {point.name: _training(point, f"{point.name} ({len(points) + place}/{_OPTUNA.value})", root)
+             for place, point in enumerate(several, start=1) if point.best_nats() is None}
+    make_root(root)
+    with caught_signals() as caught:
+      code = run_jobs(list(fresh.values()), _JOBS.value, caught)
+    if code == EXIT_RESUME_ME:
+      return code
+    failed = max(failed, code)
+    for (trial, _), point in zip(asked, several, strict=True):
+      proposals.tell(trial, point.best_nats())
+    points += several
+  return max(failed, score_best(points, root, split))
+
+
+def score_best(points: Sequence[GridPoint], root: Path, split: str) -> int:
+  """Score the point that validated best, and rank what was scored. Returns the exit code."""
+  found = [(nats, point) for point in points if (nats := point.best_nats()) is not None]
+  if not found:
+    print("no run has a validation to choose by.", file=sys.stderr)
+    return 1
+  best_nats, best = max(found, key=lambda each: each[0])
+  print(f"chosen on the validation split, among {len(found)}: {best.name} ({best_nats:.4f} nats)", flush=True)
+  commands = best.commands_left(split)
+  return run_sweep([Job(best.name, commands)] if commands else [], 1, root, split)
+
+
+def _training(point: GridPoint, name: str, root: Path) -> Job:
+  train, *_ = point.commands_left("valid")
+  return Job(name, (train,), root / f"{point.name}.log" if _JOBS.value > 1 else None)
 
 
 def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path, split: str) -> int:

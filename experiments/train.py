@@ -50,8 +50,8 @@ _SEARCH = flags.DEFINE_string("search", None, "First choose settings on the vali
                               "1h; see gdm/runs/search.py.")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Another run, or a file that experiments.export wrote: start from "
                                  "its weights as far as they fit; the same as --config.training.init_from.")
-_TRACK = flags.DEFINE_string("track", None, "wandb or mlflow: record metrics, settings and pictures there too; the same "
-                             "as --config.training.track.")
+_TRACK = flags.DEFINE_string("track", None, "wandb or mlflow: record metrics, settings and pictures there too; the "
+                             "same as --config.training.track.")
 _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trace into <workdir>/profile.")
 
 _START = time.monotonic()

@@ -113,6 +113,10 @@ REFUSED = {
     ("--grid=seed=0", f"--root={__file__}"): "is a file; name a folder",
     ("--grid=seed=0", "--root=/proc/nowhere/root"): "cannot be made: No such file",
     ("--grid=seed=0", "--root="): "--root is missing",
+    ("--grid=optimizer.learning_rate=1e-4..1e-2",): "give --random=N or --optuna=N",
+    ("--grid=optimizer.learning_rate=1e-2..1e-4", "--random=3"): "the lower first",
+    ("--grid=seed=0,1", "--random=1", "--optuna=1"): "are both given; drop one",
+    ("--grid=seed=0,1", "--optuna=1", "--print"): "whose points follow from the results",
     ("--grid=seed=0", "seed=1"): "argument 'seed=1' is unknown",
 }
 
@@ -309,3 +313,19 @@ def test_a_grid_over_networks_gives_each_its_own_fields(tmp_path):
   assert [sorted(point.config.model.network) for point in found] == [["activation", "hidden", "name"], ["name"]]
   for point in found:
     build_model(point.config.model.to_dict(), DataSpec((2,), None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--random=3", "--optuna=3"])
+def test_searches_train_all_and_score_the_one_that_validated_best(commands, tmp_path, flag):
+  """Six commands, each a process; the same command again trains nothing."""
+  root = tmp_path / "root"
+  args = [f"{TINY}:digits", f"--root={root}", "--grid=optimizer.learning_rate=1e-4..1e-1", flag,
+          "--config.training.num_steps=6", "--config.training.log_every=6"]
+  said = commands.good("sweep", *args)
+  best = {folder.name: json.loads((folder / "finished.json").read_text())["best_nats"] for folder in root.iterdir()}
+  assert len(best) == 3
+  [scored] = root.glob("*/likelihood_test.json")
+  assert scored.parent.name == max(best, key=best.get)
+  assert f"chosen on the validation split, among 3: {scored.parent.name}" in said
+  assert "steps/s" not in commands.good("sweep", *args)

@@ -18,6 +18,7 @@ from gdm.evaluation.report import read_report
 from gdm.runs import registry
 from gdm.runs.settings import check_settings, with_defaults
 from gdm.runs.sizes import keep_settings
+from gdm.runs.sweep.space import Axis, Range, make_range, random_points, split_range
 from gdm.runs.workdir import Workdir, read_json, training_fields
 
 _LONGEST_NAME = 200  # file systems allow 255 bytes
@@ -51,6 +52,11 @@ class GridPoint:
     if Workdir(self.folder).finished_step() is None:
       return (train, evaluate)
     return () if self._is_scored(split) else (evaluate,)
+
+  def best_nats(self) -> float | None:
+    """Return the best validation of the training, the higher the better; None where it is not finished or has none."""
+    workdir = Workdir(self.folder)
+    return None if workdir.finished_step() is None else read_json(workdir.finished).get("best_nats")
 
   def require_own_workdir(self) -> None:
     """Raise WorkdirError where the workdir belongs to a run with another config."""
@@ -86,8 +92,8 @@ class GridPoint:
 
 
 def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str], root: Path,
-                read: Reader) -> list[GridPoint]:
-  """Return the points of the grid, the last --grid changing fastest.
+                read: Reader, num_random: int = 0) -> list[GridPoint]:
+  """Return the points of the grid, the last --grid changing fastest, or some drawn at random.
 
   Args:
     source: --config.
@@ -96,36 +102,55 @@ def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid:
     grid: the texts of --grid.
     root: folder of the workdirs.
     read: reads the text of a value.
+    num_random: number of points drawn at random; 0 for all.
 
   Raises:
-    ConfigError: a field or value that cannot be, or one that is given twice.
+    ConfigError: a field or value that cannot be, or one that is given twice; a range, where all points are asked for.
   """
+  axes = read_axes(config, fixed, grid, read)
+  if num_random:
+    return [make_point(source, config, fixed, chosen, root) for chosen in random_points(axes, num_random)]
+  for field, axis in axes.items():
+    if isinstance(axis, Range):
+      raise ConfigError(f"--grid={field} is the range {axis.low}..{axis.high}; give --random=N or --optuna=N with it, "
+                        "or a list of values.")
+  values = itertools.product(*(axis for axis in axes.values() if not isinstance(axis, Range)))
+  return [make_point(source, config, fixed, dict(zip(axes, each, strict=True)), root) for each in values]
+
+
+def read_axes(config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str], read: Reader) -> dict[str, Axis]:
+  """Return what each field of the grid may be; arguments and errors as in `make_points`."""
   if not grid:
     raise ConfigError("--grid is missing; it must be <field>=<value>,<value>,..., as --grid=seed=0,1,2.")
-  axes: dict[str, list[Any]] = {}
+  axes: dict[str, Axis] = {}
   for text in grid:
     field, values = split_axis(text)
     if field in axes:
       raise ConfigError(f"--grid names {field} twice; give all its values in one.")
     if field in fixed:
       raise ConfigError(f"{field} is in --grid, but also fixed by --config.{field}={show(fixed[field])}; drop one.")
-    axes[field] = [read(config, field, value) for value in values]
-    for value, times in Counter(map(name_of, axes[field])).items():
+    if len(values) == 1 and (ends := split_range(values[0])):
+      axes[field] = make_range(field, *(read(config, field, end) for end in ends))
+      continue
+    axes[field] = chosen = [read(config, field, value) for value in values]
+    for value, times in Counter(map(name_of, chosen)).items():
       if times > 1:
         raise ConfigError(f"--grid={text}: {value} is there {times} times; each value makes one run.")
-  points = []
-  for values in itertools.product(*axes.values()):
-    chosen = dict(zip(axes, values, strict=True))
-    point_config = config.copy_and_resolve_references()
-    names = {field.removesuffix(".name"): value for field, value in chosen.items() if field.endswith(".name")}
-    with registry.chosen(names), point_config.unlocked():  # another network has other fields
-      point_config.model = registry.complete(point_config.model.to_dict())
-    point_config.update_from_flattened_dict(chosen)
-    point_config = keep_settings(with_defaults(point_config), {**fixed, **chosen})
-    check_settings(point_config)
-    name = name_point(chosen)
-    points.append(GridPoint(name, source, point_config, {**fixed, **chosen}, root / name))
-  return points
+  return axes
+
+
+def make_point(source: str, config: ConfigDict, fixed: Mapping[str, Any], chosen: Mapping[str, Any],
+               root: Path) -> GridPoint:
+  """Return the point of these values; arguments as in `make_points`. Raise ConfigError where they cannot be."""
+  point_config = config.copy_and_resolve_references()
+  names = {field.removesuffix(".name"): value for field, value in chosen.items() if field.endswith(".name")}
+  with registry.chosen(names), point_config.unlocked():  # another network has other fields
+    point_config.model = registry.complete(point_config.model.to_dict())
+  point_config.update_from_flattened_dict(chosen)
+  point_config = keep_settings(with_defaults(point_config), {**fixed, **chosen})
+  check_settings(point_config)
+  name = name_point(chosen)
+  return GridPoint(name, source, point_config, {**fixed, **chosen}, root / name)
 
 
 def split_axis(text: str) -> tuple[str, list[str]]:
