@@ -22,7 +22,7 @@ from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
-from gdm.runs.sampling import annealing_options, complete, draw, in_batches, is_conditional, mixing
+from gdm.runs.sampling import annealing_options, complete, conditions, draw, in_batches, mixing
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 
@@ -76,8 +76,7 @@ def _sample(run: TrainedRun) -> tuple[Arrays, Arrays]:
   if words := mixing(drawn.info):
     print(words)
   x = np.asarray(drawn.x)
-  labels = {"y": np.arange(len(x)) % (run.spec.num_classes or 1)} if is_conditional(run.model) else {}
-  return {"x": x, **labels}, {"samples": x}
+  return {"x": x, **conditions(run)}, {"samples": x}
 
 
 def _complete(run: TrainedRun) -> tuple[Arrays, Arrays]:

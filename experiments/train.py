@@ -67,6 +67,9 @@ def main(argv: Sequence[str]) -> int:
   if _TRACK.value is not None:
     config.training.track = _TRACK.value
   check_settings(config)
+  warmup, steps = config.optimizer.warmup_steps, config.training.num_steps
+  if "optimizer.warmup_steps" in cli.overrides() and warmup >= steps:  # a config's own gives way to a short run
+    raise ConfigError(f"optimizer.warmup_steps is {warmup}; it must be at least 0 and below num_steps ({steps}).")
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
   if _THREADS.value is not None and _THREADS.value < 1:

@@ -82,6 +82,8 @@ class Description:
     rows = {"x": _as_event(x, spec, self.name), **{name: np.asarray(value) for name, value in more.items()}}
     if missing := [name for name, value in rows.items() if len(value) != len(x)]:
       raise DataError(f"{missing[0]} has {len(rows[missing[0]])} rows, but x has {len(x)}.")
+    if "context" not in rows:  # what needs one says so
+      spec = dataclasses.replace(spec, context_dims=0)
     dataset = Dataset(self.name, spec, {GIVEN: MemorySplit(rows)})
     return self.transformed(dataset, 0) if raw else dataset
 
@@ -98,10 +100,11 @@ class Description:
     if theirs.event != ours.event or theirs.is_discrete != ours.is_discrete or theirs.has_lengths != ours.has_lengths:
       raise DataError(f"examples of {dataset.name} are {_words(theirs)}, but the run was trained on {self.name}, whose "
                       f"examples are {_words(ours)}; bring data of that kind.")
-    dataset = dataclasses.replace(dataset, spec=ours)
+    width = {"context_dims": theirs.context_dims}
+    dataset = dataclasses.replace(dataset, spec=dataclasses.replace(ours, **width))
     check(dataset)
     dataset = as_served(apply_transforms(dataset, self.transforms, seed, self.info))
-    return dataclasses.replace(dataset, spec=self.spec)
+    return dataclasses.replace(dataset, spec=dataclasses.replace(self.spec, **width))
 
   def to_json(self) -> dict[str, Any]:
     """Return the description as numbers, strings, lists and dicts."""

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gdm.batches import given
 from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.evaluation.kernel_distance import LEAST, KernelMoments
 from gdm.evaluation.quality import QualityRow, Yardstick
 from gdm.runs.features import Features, find_features
-from gdm.runs.sampling import draw_many, is_conditional, options_taken, sampling_options
+from gdm.runs.sampling import draw_many, options_taken, sampling_options
 from gdm.runs.trained import TrainedRun
 
 DEFAULT_SAMPLERS = "ddim:20,ancestral:1000,dpm_solver:10"
@@ -149,7 +150,7 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[SamplerChoi
            "data_fingerprint": dataset.fingerprint(split), "step": run.step, "parameters": run.parameters,
            "features": {"name": mapped.name, "dims": data.points.shape[1], **mapped.about},
            "kernels": {"cubic": "(x.y / dims + 1)^3", "gaussian": f"bandwidth {yardstick.bandwidth:.6g}"},
-           "options": options, "given": ["y"] if is_conditional(run.model) else [],
+           "options": options, "given": list(given(run.model)),
            "device": jax.devices()[0].device_kind}
   return Comparison(rows, floor, reference and reference.name, about, mapped, samples, data, floor_set)
 

@@ -1,15 +1,17 @@
 """Latents of a run's examples: encoded and decoded in batches, the ways between them, and directions of labels."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Float, Int, Integer, Num
+from jaxtyping import Array, Float, Integer, Num
 
+from gdm.batches import given
 from gdm.errors import ConfigError
-from gdm.model import HasClasses, HasLatent, HasPriorLatents
+from gdm.model import HasLatent, HasPriorLatents
 from gdm.training.streams import stream_key
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Latents:
     self._run, self._model = run, model
     if not isinstance(run.model, HasLatent | HasPriorLatents):
       raise ConfigError(f"{run.config.model.name} has no latents to look into.")
-    self.is_conditional = isinstance(run.model, HasClasses) and run.model.class_conditional
+    self.is_conditional = bool(given(run.model))
     self.has_encoder = isinstance(run.model, HasLatent)
     key = stream_key(jax.random.key(0), "latent", 0)
     self._encode = jax.jit(lambda batch: model.encode(run.params, run.carry, batch, key))
@@ -55,16 +57,17 @@ class Latents:
   def encode(self, split: str, examples: Integer[np.ndarray, " num"]) -> Encoded:
     """Return examples of a split by their numbers, with latents."""
     rows = self._run.dataset.split(split).rows(examples)
-    return Encoded(rows["x"], self.encode_examples(rows["x"], rows.get("y")), rows.get("y"))
+    more = {name: rows[name] for name in ("y", "context") if name in rows}
+    return Encoded(rows["x"], self.encode_examples(rows["x"], more), rows.get("y"))
 
-  def encode_examples(self, x: Num[np.ndarray, "num *event"], y: Int[Array | np.ndarray, " num"] | None) -> np.ndarray:
-    """Return the latents [num, *latent] of examples, with labels where the model is conditional on them.
+  def encode_examples(self, x: Num[np.ndarray, "num *event"], more: Mapping[str, Array | np.ndarray]) -> np.ndarray:
+    """Return the latents [num, *latent] of examples; `more` are their labels and contexts, where there are any.
 
     Raise ConfigError where the model has no encoder.
     """
     if not self.has_encoder:
       raise ConfigError(f"{self._run.config.model.name} makes examples of latents, and cannot tell those of examples.")
-    batch = {"x": x} if y is None else {"x": x, "y": np.asarray(y)}
+    batch = {"x": x, **{name: np.asarray(rows) for name, rows in more.items()}}
     return self._batched(lambda start, stop: self._encode({name: value[start:stop] for name, value in batch.items()}),
                          len(x))
 
@@ -75,10 +78,14 @@ class Latents:
     key = stream_key(jax.random.key(self._run.config.sampling.seed), "prior_latents", 0)
     return np.asarray(self._model.prior_latents(self._run.params, key, num))
 
-  def decode(self, z: Float[Array | np.ndarray, "num *latent"], y: np.ndarray | None) -> np.ndarray:
-    """Return what latents become, given labels where the model is conditional on them."""
-    y = y if self.is_conditional else None
-    return self._batched(lambda start, stop: self._decode(z[start:stop], None if y is None else y[start:stop]), len(z))
+  def decode(self, z: Float[Array | np.ndarray, "num *latent"], y: np.ndarray | None,
+             context: np.ndarray | None = None) -> np.ndarray:
+    """Return what latents become, given labels and contexts where the model is conditional on them."""
+    found = {name: rows for name, rows in (("context", context), ("y", y))
+             if rows is not None and name in given(self._model)}
+    rows = found["y"] if found.keys() == {"y"} else found or None
+    return self._batched(lambda start, stop: self._decode(
+        z[start:stop], jax.tree.map(lambda each: each[start:stop], rows)), len(z))
 
   def _batched(self, call, num: int) -> np.ndarray:
     size = self._run.config.evaluation.batch_size

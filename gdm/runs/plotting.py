@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from gdm.batches import given
 from gdm.data.dataset import Dataset
 from gdm.data.initial import sample_examples
 from gdm.data.split import Split
@@ -21,7 +22,7 @@ from gdm.likelihood import Kind
 from gdm.model import HasLatent, HasLogLikelihood, HasNoised, HasSample, HasScore, HasUnnormalized
 from gdm.runs.comparison import Comparison
 from gdm.runs.plane import learned, panels
-from gdm.runs.sampling import draw, is_conditional
+from gdm.runs.sampling import draw
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import Workdir
 from gdm.training.metrics import read_metrics
@@ -61,7 +62,7 @@ def draw_model(run: TrainedRun) -> None:
     return
   samples, spec = draw_samples(run), run.spec
   save_panels(run, "samples", {"samples": samples})
-  if spec.event != (2,) or spec.is_discrete or is_conditional(run.model):
+  if spec.event != (2,) or spec.is_discrete or given(run.model):  # a condition has no picture
     return
   shown = shown_split(run.dataset)
   data = shown.rows(sample_examples(shown.num_examples, 4000))["x"]

@@ -112,7 +112,7 @@ def draw(run: "TrainedRun", num_frames: int = 0, condition: Mapping[str, Array |
     raise ConfigError(f"{run.config.model.name} draws samples in no steps from noise, so there are no frames.")
   if num_frames:
     options["num_frames"] = num_frames - 1
-  rows = _conditions(run, condition)
+  rows = _as_condition(conditions(run, condition))
   size = min(settings.num, run.config.evaluation.batch_size)
 
   def sample(params: Params, carry: Carry, key: Key[Array, ""], rows: Any) -> Samples:
@@ -150,8 +150,8 @@ def complete(run: "TrainedRun", x: Num[np.ndarray, "num *event"], known: Bool[np
                     key, len(x), x)
 
 
-def _conditions(run: "TrainedRun", condition: Mapping[str, Array | np.ndarray] | None) -> Any:
-  """Return what to draw by, an array or arrays by name; None where the model takes nothing.
+def conditions(run: "TrainedRun", condition: Mapping[str, Array | np.ndarray] | None = None) -> dict[str, np.ndarray]:
+  """Return what `sampling.num` draws are given, by name: {} where the model takes nothing; see `draw`.
 
   Raise ConfigError for others than it can take.
   """
@@ -167,7 +167,7 @@ def _conditions(run: "TrainedRun", condition: Mapping[str, Array | np.ndarray] |
   if "context" in needed and "context" not in found:
     split = run.dataset.split("test" if "test" in run.dataset.splits else "valid")
     found["context"] = split.rows(np.linspace(0, split.num_examples - 1, num).astype(int))["context"]
-  return _as_condition({name: np.asarray(rows) for name, rows in found.items()})
+  return {name: np.asarray(rows) for name, rows in found.items()}
 
 
 def _as_condition(found: Mapping[str, Any]) -> Any:
@@ -245,11 +245,6 @@ def mixing(info: Mapping[str, Any]) -> str:
     lines.append(f"the draws are not from the model: {found}. --config.sampling.num_temperatures, larger, may help; of "
                  "samples --config.sampling.start=smc, too, or --config.sampling.num_steps for further steps.")
   return "\n".join(lines)
-
-
-def is_conditional(model: Any) -> bool:
-  """Return whether samples are drawn given labels."""
-  return "y" in given(model)
 
 
 def draw_many(run: "TrainedRun", num: int, options: Mapping[str, Any], name: str, batch_size: int) -> Drawn:

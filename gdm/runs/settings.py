@@ -92,13 +92,16 @@ def flatten_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def within_run(config: ConfigDict) -> ConfigDict:
   """Return the config with no period longer than the run, so that a trial of five steps needs one override.
 
-  Steps of a call and periods of logs, validations and checkpoints are at most `training.num_steps`.
+  Steps of a call and periods of logs, validations and checkpoints are at most `training.num_steps`, and steps of
+  warm-up fewer.
   """
   result = config.copy_and_resolve_references()
   training = result.training
   for field in ("steps_per_call", "log_every", "eval_every", "checkpoint_every"):
     if isinstance(training.num_steps, int) and training.num_steps >= 1:
       training[field] = min(training[field], training.num_steps)
+  if isinstance(training.num_steps, int) and training.num_steps >= 1:
+    result.optimizer.warmup_steps = min(result.optimizer.warmup_steps, training.num_steps - 1)
   return result
 
 

@@ -190,15 +190,18 @@ class TrainedRun:
     return np.asarray(sampling.complete(self, self._served(x), np.asarray(known), seed).x)
 
   @highest_precision()
-  def encode(self, x: Examples, *, y: Int[Array | np.ndarray, " num"] | None = None) -> np.ndarray:
+  def encode(self, x: Examples, *, y: Int[Array | np.ndarray, " num"] | None = None,
+             context: Float[Array | np.ndarray, "num width"] | None = None) -> np.ndarray:
     """Return the latents [num, *latent] of examples. Raise ConfigError where the model has none."""
-    return self._latents.encode_examples(self._served(x), y)
+    more = {name: np.asarray(rows) for name, rows in (("y", y), ("context", context)) if rows is not None}
+    return self._latents.encode_examples(self._served(x), more)
 
   @highest_precision()
-  def decode(self, z: Shaped[Array | np.ndarray, "num *latent"], *, y: Int[Array | np.ndarray, " num"] | None = None
-             ) -> np.ndarray:
+  def decode(self, z: Shaped[Array | np.ndarray, "num *latent"], *, y: Int[Array | np.ndarray, " num"] | None = None,
+             context: Float[Array | np.ndarray, "num width"] | None = None) -> np.ndarray:
     """Return the examples [num, *event] of latents. Raise ConfigError where the model has none."""
-    return self._latents.decode(z, None if y is None else np.asarray(y))
+    labels, contexts = (None if rows is None else np.asarray(rows) for rows in (y, context))
+    return self._latents.decode(z, labels, contexts)
 
   def labels(self, x: Examples) -> Int[np.ndarray, " num"]:
     """Return the likeliest label of each example. Raise ConfigError where the model tells none."""

@@ -163,3 +163,41 @@ def test_text_goes_on_without_its_file(commands, tmp_path):
   (tmp_path / "tale.txt").unlink()
   again = gdm.load(tmp_path / "run")
   assert again.data == run.data and again.data.tokenizer.decode(again.data.tokenizer.encode("the cat")) == "the cat"
+<<<<<<< Updated upstream
+=======
+
+
+def test_new_text_is_scored_by_the_runs_vocabulary(commands, tmp_path):
+  (tmp_path / "tale.txt").write_text("the cat sat on the mat. " * 60)
+  (tmp_path / "new.txt").write_text("a cat met the man on the mat. " * 20)
+  commands.good("train", f"--config={CONFIGS}/baselines/ngram.py:text", f"--workdir={tmp_path}/run",
+                f"--config.data.path={tmp_path}/tale.txt#context=32")
+  said = commands.good("evaluate", f"--workdir={tmp_path}/run", f"--data=text:{tmp_path}/new.txt", "--split=valid")
+  assert "text:new" in said
+  (tmp_path / "other.txt").write_text("xyz " * 200)
+  result = commands.run("evaluate", f"--workdir={tmp_path}/run", f"--data=text:{tmp_path}/other.txt", "--split=valid")
+  assert result.status == 2 and "does not occur in the training part" in result.err
+
+
+def test_a_model_given_a_context_by_every_command(commands, tmp_path):
+  rng = np.random.default_rng(0)
+  dose, weight = rng.uniform(size=400), rng.normal(size=400)
+  lines = [f"{d:.4f},{w + 3 * d:.4f},{w:.4f}" for d, w in zip(dose, weight, strict=True)]
+  (tmp_path / "table.csv").write_text("\n".join(["dose,weight,height", *lines]) + "\n")
+  commands.good("train", f"--config={CONFIGS}/flows/maf.py:npz", f"--workdir={tmp_path}/run",
+                f"--config.data.name=csv:{tmp_path}/table.csv#columns=weight,height&context=dose",
+                "--config.training.num_steps=3")
+  assert "log p(x | context)" in commands.good("evaluate", f"--workdir={tmp_path}/run")
+  commands.good("sample", f"--workdir={tmp_path}/run", "--num=3")
+  found = np.load(tmp_path / "run" / "samples.npz")
+  assert found["x"].shape == (3, 2) and found["context"].shape == (3, 1)
+  run = gdm.load(tmp_path / "run")
+  x = run.sample(4, context=np.zeros((4, 1), np.float32))
+  latent = run.encode(x, context=np.zeros((4, 1), np.float32))
+  np.testing.assert_allclose(run.decode(latent, context=np.zeros((4, 1), np.float32)), x, atol=1e-3)
+  raw = run.log_likelihood(np.array([[1.0, 0.5]]), context=np.array([[0.3]]), raw=True)
+  assert raw.given == ("context",) and raw.nats.shape == (1,)
+  for call in (lambda: run.log_likelihood(x), lambda: run.encode(x)):
+    with pytest.raises(UserError, match="no 'context'"):
+      call()
+>>>>>>> Stashed changes
