@@ -163,8 +163,6 @@ def test_text_goes_on_without_its_file(commands, tmp_path):
   (tmp_path / "tale.txt").unlink()
   again = gdm.load(tmp_path / "run")
   assert again.data == run.data and again.data.tokenizer.decode(again.data.tokenizer.encode("the cat")) == "the cat"
-<<<<<<< Updated upstream
-=======
 
 
 def test_new_text_is_scored_by_the_runs_vocabulary(commands, tmp_path):
@@ -200,4 +198,3 @@ def test_a_model_given_a_context_by_every_command(commands, tmp_path):
   for call in (lambda: run.log_likelihood(x), lambda: run.encode(x)):
     with pytest.raises(UserError, match="no 'context'"):
       call()
->>>>>>> Stashed changes
