@@ -29,6 +29,7 @@ class Source:
   options: tuple[str, ...] = ()
 
 
+OF_SPLITS = ("fold", "valid", "test", "split")  # options that say how a file is split, not how it is read
 PLACES = ("a path", "a folder")  # arguments that say where data lie, not what they are
 
 SOURCES: dict[str, Source] = {
@@ -81,9 +82,16 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
     like: the data that the model was trained with.
     name, path, data_dir, seed: as for `load_dataset`.
 
+  Data of the same kind of source that names no options is read by those of the training data, but for how these were
+  split; text by the model's own vocabulary.
+
   Raise as `load_dataset` does, and DataError for examples of another kind.
   """
-  found = _load_source(_parse(name, path, data_dir, seed))
+  request = _parse(name, path, data_dir, seed)
+  if request.kind == like.info.get("kind") and not request.options:
+    kept = {key: value for key, value in like.info["options"].items() if key not in OF_SPLITS}
+    request = dataclasses.replace(request, options=kept)
+  found = _load_source(dataclasses.replace(request, tokenizer=like.tokenizer))
   _require_same_codes(found, like)
   dataset = like.transformed(found, seed)
   check(dataset)
@@ -153,4 +161,5 @@ def _load_source(request: Request) -> Dataset:
   dataset = SOURCES[request.kind].load(request)
   check(dataset)
   repeats = partition.repeated(dataset)
-  return dataclasses.replace(dataset, info={**dataset.info, "repeated": repeats}) if repeats else dataset
+  facts = {"kind": request.kind, "options": dict(request.options), **({"repeated": repeats} if repeats else {})}
+  return dataclasses.replace(dataset, info={**dataset.info, **facts})

@@ -216,6 +216,6 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(commands, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told(commands, tmp_path):
-  result = commands.run("train", DIGITS, f"--workdir={tmp_path}/run", limit=5000)
+  result = commands.run("train", DIGITS, f"--workdir={tmp_path}/run", limit=12000)
   assert result.status == 2
   assert re.search("error: checkpoint .*/run/(checkpoints|best)/[34] cannot be written: File too large", result.err)

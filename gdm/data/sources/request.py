@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
+from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, nearest
 
 
@@ -17,6 +18,7 @@ class Request:
     options: key=value pairs after "#", joined by "&".
     data_dir: `data.data_dir`, where TFDS data lies; "" is TFDS's own place.
     seed: the seed of what the source draws anew in every epoch; never of what evaluation sees.
+    tokenizer: of text for a model that knows its vocabulary already; None where the text's own is to be found.
   """
 
   kind: str
@@ -24,6 +26,7 @@ class Request:
   options: Mapping[str, str] = dataclasses.field(default_factory=dict)
   data_dir: str = ""
   seed: int = 0
+  tokenizer: Tokenizer | None = None
 
   def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
     """Return the option as an integer. Raise ConfigError where it is not one or below `minimum`."""

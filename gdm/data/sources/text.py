@@ -80,11 +80,15 @@ def load(request: Request) -> Dataset:
   path, stream = pathlib.Path(request.argument), unit == "stream"
   text = _read(path).replace("\r\n", "\n").replace("\r", "\n")
   spans_of = _spans(text, unit)
-  rule = _RULES[tokens] if tokens in _RULES else _byte_pairs(path, text, spans_of["train"], limit)
+  if request.tokenizer is not None:
+    rule = request.tokenizer.rule
+  else:
+    rule = _RULES[tokens] if tokens in _RULES else _byte_pairs(path, text, spans_of["train"], limit)
   parts = {name: [_piece(rule, text, *span) for span in spans] for name, spans in spans_of.items()}
   _require_enough(path, parts["train"], context if stream else 1, rule)
-  tokenizer = (Tokenizer.of(rule, rule.vocabulary, False, end=not stream) if isinstance(rule, BytePairs) else
-               _tokenizer(path, rule, parts["train"], limit, unknown, end=not stream))
+  tokenizer = request.tokenizer or (
+      Tokenizer.of(rule, rule.vocabulary, False, end=not stream) if isinstance(rule, BytePairs) else
+      _tokenizer(path, rule, parts["train"], limit, unknown, end=not stream))
   ids = {name: _encode(path, tokenizer, pieces) for name, pieces in parts.items()}
   train = cut(ids["train"], context)
   moves = (at_random_offsets(ids["train"], context, request.seed),) if stream else ()
