@@ -125,7 +125,7 @@ def _of_arrays(path: Path) -> Labelled:
 
 
 def _of_lines(path: Path) -> Labelled:
-  pairs = [line.partition("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+  pairs = [line.partition("\t") for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
   for number, (_, tab, text) in enumerate(pairs):
     if not tab or not text:
       raise ValueError(f"line {number + 1} has no tab or no text")
