@@ -14,7 +14,6 @@ from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.model import Samples
-from gdm.robustness.attack import fgsm, projected_gradient
 from gdm.robustness.diffusion_purifier import DiffusionPurifier
 from gdm.robustness.pixel_defend import PixelDefend, threshold_of
 from gdm.robustness.target import Target
@@ -91,19 +90,6 @@ def test_slopes_are_means_over_a_purifiers_draws():
   each = [bare.slope("cross_entropy", KEY, Shift(draws=True).purify({}, {}, key, x), y)[1]
           for key in jax.random.split(KEY, 3)]
   np.testing.assert_allclose(behind.slope("cross_entropy", KEY, x, y)[1], sum(each) / 3, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.slow
-def test_an_attack_that_knows_the_purifier_is_the_stronger_one():
-  spec = dataclasses.replace(SPEC, levels=32)
-  model, params, carry = pixel_model(spec)
-  bare, batch = linear(dataclasses.replace(spec, num_classes=3))
-  behind = Target(bare.model, bare.params, bare.carry, PixelDefend(model, 4), params, carry)
-  blind, aware = (attack.run(target, KEY, batch).x for attack, target in
-                  ((fgsm(3.0), bare), (projected_gradient(3.0, num_steps=20, num_restarts=2), behind)))
-  rows = np.arange(8), batch["y"]
-  blind, aware = (np.asarray(behind.log_probs(KEY, x))[rows] for x in (blind, aware))
-  assert aware.mean() < blind.mean()
 
 
 @dataclasses.dataclass(frozen=True)
