@@ -30,6 +30,9 @@ class Glow(FlowModel):
     bound: of the log-scale of one coupling.
     activation: of hidden units.
     dropout: rate on hidden units.
+
+  Example:
+    model = Glow(DataSpec((32, 32, 3), 256), num_scales=3)
   """
 
   num_scales: int = 2

@@ -13,6 +13,9 @@ class IAF(MaskedFlow):
 
   Attributes:
     bound: of the log-scale of one layer; 0 for none.
+
+  Example:
+    model = IAF(DataSpec((2,), None), num_layers=5)
   """
 
   bound: float = 3.0

@@ -12,6 +12,9 @@ class MAF(MaskedFlow):
 
   Attributes:
     bound: of the log-scale of one layer; 0 for none, as in the paper.
+
+  Example:
+    model = MAF(DataSpec((2,), None), num_layers=5, hidden=(64, 64))
   """
 
   bound: float = 3.0

@@ -23,6 +23,9 @@ class NICE(FlowModel):
     hidden: sizes of their networks' hidden layers.
     activation: of their hidden units.
     dropout: rate on hidden units.
+
+  Example:
+    model = NICE(DataSpec((8, 8, 1), 17), hidden=(256,))
   """
 
   base: str = "logistic"

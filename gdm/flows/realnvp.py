@@ -29,6 +29,9 @@ class RealNVP(FlowModel):
     bound: of the log-scale of one coupling.
     activation: of hidden units.
     dropout: rate on hidden units.
+
+  Example:
+    model = RealNVP(DataSpec((28, 28, 1), 256), num_scales=2, width=32)
   """
 
   num_scales: int = 2

@@ -13,6 +13,9 @@ class SplineAutoregressive(MaskedFlow):
   Attributes:
     num_bins: of each spline.
     bound: half the width of the interval that splines cover.
+
+  Example:
+    model = SplineAutoregressive(DataSpec((2,), None), num_bins=8)
   """
 
   num_bins: int = 8

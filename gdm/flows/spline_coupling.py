@@ -32,6 +32,9 @@ class SplineCoupling(FlowModel):
     residual: whether each of these but the first adds to the one below.
     activation: of hidden units.
     dropout: rate on hidden units.
+
+  Example:
+    model = SplineCoupling(DataSpec((2,), None), num_steps=4)
   """
 
   num_scales: int = 2
