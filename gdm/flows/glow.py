@@ -54,8 +54,8 @@ class Glow(FlowModel):
   def _of_vectors(self) -> Bijection:
     dims, steps = math.prod(self.spec.event), []
     for i in range(self.num_steps):
-      coupling = vector_coupling(Halves(), Affine(self.bound), dims, self.hidden, self.context_width, self.activation,
-                                 self.dropout)
+      coupling = vector_coupling(Halves(), Affine(self.bound), dims, self.hidden, self.context_width, False,
+                                 self.activation, self.dropout)
       steps += [ActNorm(), self._mixing(i), coupling]
     return Chain([Reshape(tuple(self.spec.event)), *steps])
 

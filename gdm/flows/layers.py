@@ -23,17 +23,44 @@ def normalization(name: str) -> Sequence[Bijection]:
   return NORMALIZATIONS[name]()
 
 
-def vector_coupling(partition: Partition, transform: ElementwiseTransform, dims: int, hidden: tuple[int, ...],
-                    context: int, activation: str, dropout: float, residual: bool = False) -> Coupling:
-  """Return a coupling of vectors whose parameters an MLP makes."""
+def vector_coupling(partition: Partition, transform: ElementwiseTransform, dims: int,
+                    hidden: tuple[int, ...] = (64, 64), context: int = 0, residual: bool = False,
+                    activation: str = "relu", dropout: float = 0.0) -> Coupling:
+  """Return a coupling of vectors whose parameters an MLP makes.
+
+  Args:
+    partition: what is seen and what moves.
+    transform: of what moves.
+    dims: of the vectors.
+    hidden: sizes of the MLP's hidden layers.
+    context: width of the context; 0 for none.
+    residual: whether each hidden layer but the first adds to the one below.
+    activation: of hidden units.
+    dropout: rate on hidden units.
+
+  Example: `vector_coupling(Halves(), RationalQuadratic(), 6, hidden=(32, 32))`.
+  """
   outputs = partition.moved((dims,))[-1] * transform.num_parameters
   return Coupling(partition, transform, MLP(outputs, hidden, transform.num_parameters, context, residual,
                                             activation, dropout))
 
 
-def image_coupling(partition: Partition, transform: ElementwiseTransform, event: tuple[int, ...], width: int,
-                   num_blocks: int, context: int, activation: str, dropout: float) -> Coupling:
-  """Return a coupling of images whose parameters residual convolutions make."""
+def image_coupling(partition: Partition, transform: ElementwiseTransform, event: tuple[int, ...], width: int = 64,
+                   num_blocks: int = 1, context: int = 0, activation: str = "relu", dropout: float = 0.0) -> Coupling:
+  """Return a coupling of images whose parameters residual convolutions make.
+
+  Args:
+    partition: what is seen and what moves.
+    transform: of what moves.
+    event: of the images.
+    width: channels inside of the network.
+    num_blocks: its residual blocks.
+    context: width of the context; 0 for none.
+    activation: of hidden units.
+    dropout: rate on hidden units.
+
+  Example: `image_coupling(Checkerboard(), Affine(), (28, 28, 1), width=32)`.
+  """
   outputs = partition.moved(event)[-1] * transform.num_parameters
   return Coupling(partition, transform, ResidualConvolution(outputs, width, num_blocks, context, activation, dropout))
 

@@ -40,5 +40,5 @@ class NICE(FlowModel):
       raise ConfigError(f"num_layers is {self.num_layers}; couplings of two parts must be at least 3.")
     dims = math.prod(self.spec.event)
     couplings = [vector_coupling(Alternate(flip=i % 2 == 1), Additive(), dims, self.hidden, self.context_width,
-                                 self.activation, self.dropout) for i in range(self.num_layers)]
+                                 False, self.activation, self.dropout) for i in range(self.num_layers)]
     return Chain([Reshape(tuple(self.spec.event)), *couplings, ScaleShift()])

@@ -54,7 +54,7 @@ class RealNVP(FlowModel):
     dims, steps = math.prod(self.spec.event), []
     for i in range(self.num_layers):
       steps += [vector_coupling(Alternate(flip=i % 2 == 1), Affine(self.bound), dims, self.hidden, self.context_width,
-                                self.activation, self.dropout), *normalization(self.normalization)]
+                                False, self.activation, self.dropout), *normalization(self.normalization)]
     return Chain([Reshape(tuple(self.spec.event)), *steps])
 
   def _of_images(self) -> Bijection:

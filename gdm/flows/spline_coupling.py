@@ -61,8 +61,8 @@ class SplineCoupling(FlowModel):
       return squeezed_scales(tuple(self.spec.event), self.num_scales, lambda event: (), at,
                              learned_prior(Affine(), context))
     dims = math.prod(self.spec.event)
-    steps = self._steps(lambda: vector_coupling(Halves(), transform, dims, self.hidden, context, self.activation,
-                                                self.dropout, self.residual))
+    steps = self._steps(lambda: vector_coupling(Halves(), transform, dims, self.hidden, context, self.residual,
+                                                self.activation, self.dropout))
     return Chain([Reshape(tuple(self.spec.event)), *steps, ActNorm()])
 
   def _steps(self, coupling) -> list[Bijection]:

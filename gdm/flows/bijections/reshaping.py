@@ -100,15 +100,15 @@ class Split(Bijection):
   Attributes:
     event: of the input.
     inner: what the rest, of half the channels, goes through; its output is a vector, see `Reshape`.
+    transform: of what leaves, given the conditioner's outputs.
     conditioner: of (what stays, context), with `transform.num_parameters` outputs for each channel that leaves; None
       where what leaves is left as it is.
-    transform: of what leaves, given the conditioner's outputs.
   """
 
   event: tuple[int, ...]
   inner: Bijection
-  conditioner: nn.Module | None = None
   transform: ElementwiseTransform = Affine()
+  conditioner: nn.Module | None = None
 
   def __post_init__(self) -> None:
     if self.event[-1] % 2:
@@ -169,5 +169,5 @@ def multi_scale(scales: Sequence[Bijection], events: Sequence[tuple[int, ...]],
   conditioners = [None] * (len(scales) - 1) if conditioners is None else conditioners
   whole: Bijection = Chain([scales[-1], Reshape(tuple(events[-1]))])
   for scale, event, conditioner in zip(scales[-2::-1], events[-2::-1], conditioners[::-1], strict=True):
-    whole = Chain([scale, Split(tuple(event), whole, conditioner)])
+    whole = Chain([scale, Split(tuple(event), whole, conditioner=conditioner)])
   return whole
