@@ -35,6 +35,7 @@ def test_programs_are_short_and_public(path):
   assert not re.search(r"\._[a-z]", text)
 
 
+@pytest.mark.slow
 def test_a_flow_by_hand(capsys):
   found, said = run("flow_by_hand", capsys)
   assert float(said.split()[0]) > -2.9  # a normal of the data's covariance has -2.94 nats
@@ -46,6 +47,7 @@ def test_a_flow_by_hand(capsys):
   np.testing.assert_allclose(other, -log_det, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_every_sampler_takes_a_denoiser(capsys):
   _, said = run("own_denoiser", capsys)
   assert [line.split()[0] for line in said.splitlines()] == list(gdm.diffusion.SAMPLERS)

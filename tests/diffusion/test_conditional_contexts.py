@@ -30,6 +30,7 @@ def trained():
   return model, state.params, state.carry
 
 
+@pytest.mark.slow
 def test_samples_follow_context_and_label(trained):
   model, params, carry = trained
   context = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]
@@ -41,6 +42,7 @@ def test_samples_follow_context_and_label(trained):
   assert 0.5 < without.mean() < 2.5  # of both labels
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_told(trained):
   model, params, carry = trained
   with pytest.raises(SpecError, match="condition has no 'context'"):
