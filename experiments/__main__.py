@@ -1,4 +1,4 @@
-"""`gdm <command> ...`, the same as `python -m experiments.<command> ...`, from any folder.
+"""`gdm <command>` is `python -m experiments.<command>`, from any folder.
 
   gdm train --config=made:digits --workdir=runs/made
   gdm evaluate --workdir=runs/made

@@ -26,6 +26,7 @@ from gdm.training.weights import load_weights, read_metadata, save_weights
 
 _NEEDED = {"config", "description", "step", "parameters", "train_seconds", "reports"}
 CARD = ".md"  # ending of the model card beside the file
+_RESULTS = "_exported"  # ending of the folder of results: without it made.safetensors would write into a workdir made
 
 
 def write_export(run: TrainedRun, path: Path) -> None:
@@ -69,5 +70,5 @@ def read_export(path: Path, overrides: Mapping[str, Any], which: str = "best") -
   params, carry = jax.tree.map(jnp.asarray, (params, carry))
   return TrainedRun(
       config, data, model, params, carry, int(found["step"]), found["parameters"], float(found["train_seconds"]),
-      path.with_suffix(""), recorded.evaluation.likelihood, json.loads(found["reports"]),
+      path.with_name(path.stem + _RESULTS), recorded.evaluation.likelihood, json.loads(found["reports"]),
       lambda: read_again(path, config, overrides, data))

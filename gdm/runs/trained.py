@@ -51,7 +51,7 @@ class TrainedRun:
     step: the training step that they are of.
     parameters: "ema" (averaged) or "live".
     train_seconds: seconds that training took up to then.
-    folder: where results of the run go: its workdir, or the folder beside an exported file.
+    folder: where results of the run go: its workdir, or `<name>_exported` beside an exported file.
     likelihood: which likelihood it was validated by; "" is the model's own.
     report: what `evaluate` found so far, by name of the report, as {"likelihood_test": {...}}.
     read_data: reads the data.

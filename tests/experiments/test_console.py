@@ -42,7 +42,7 @@ def test_a_misspelt_flag_ends_before_jax_is_imported(tmp_path):
 
 def test_commands_are_told(tmp_path):
   text = usage()
-  assert max(map(len, text.splitlines())) <= 88 and all(f"\n  {name} " in text for name in known())
+  assert max(map(len, text.splitlines())) <= 80 and all(f"\n  {name} " in text for name in known())
   assert {"train", "evaluate", "sample", "export", "speed", "leaderboard"} <= known().keys()
   result = run("-m", "experiments", "trian", cwd=tmp_path)
   assert result.returncode == 2 and "did you mean 'train'" in result.stderr

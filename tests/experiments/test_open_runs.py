@@ -74,7 +74,15 @@ def test_an_exported_file_is_the_run(workdir, exported):
 
 def test_commands_take_an_exported_file(commands, exported):
   said = commands.good("sample", f"--workdir={exported}", "--num=5")
-  assert said == f"5 samples in {exported.with_suffix('')}/samples.npz\n"
+  assert said == f"5 samples in {exported.parent}/mixture_exported/samples.npz\n"
+
+
+def test_an_exported_file_beside_its_workdir_leaves_that_alone(commands, workdir, exported):
+  beside = workdir.parent / "run.safetensors"
+  beside.write_bytes(exported.read_bytes())
+  before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+  commands.good("sample", f"--workdir={beside}", "--num=2")
+  assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
 def test_other_data_get_the_runs_transforms_and_a_report_of_their_own(commands, workdir, exported, table):
@@ -83,7 +91,7 @@ def test_other_data_get_the_runs_transforms_and_a_report_of_their_own(commands, 
   np.savez(workdir.parent / "new.npz", **{name: x + 1 for name in ("train", "valid", "test")})
   for where, flag in ((workdir, "--data=npz:{}"), (exported, "--config.data.path={}")):
     commands.good("evaluate", f"--workdir={where}", flag.format(workdir.parent / "new.npz"))
-    folder = where if where.is_dir() else where.with_suffix("")
+    folder = where if where.is_dir() else where.parent / "mixture_exported"
     found = json.loads((folder / "likelihood_test_on_npz_new_standardize.json").read_text())
     expected = gdm.load(workdir).log_likelihood(x + 1, raw=True).nats_mean
     np.testing.assert_allclose(found["nats_mean"], expected, rtol=1e-6)
