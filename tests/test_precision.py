@@ -12,13 +12,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from experiments import cli
 from gdm.dataspec import DataSpec
-from gdm.diffusion import ode
 from gdm.evaluation.classification import evaluate_labels
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.ranking import scores
 from gdm.evaluation.report import build_report
 from gdm.inference import annealed_importance as annealing
-from gdm.inference import gibbs_with_gradients, metropolis, sequential_monte_carlo, tuning
+from gdm.inference import gibbs_with_gradients, metropolis, ode, sequential_monte_carlo, tuning
 from gdm.inference.quadrature import log_integral
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.precision import highest_precision

@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, Num
 from gdm import checks
 from gdm.batches import by_name, checked, condition_context, context_width, given, given_context
 from gdm.dataspec import DataSpec
-from gdm.diffusion import bound, likelihoods, ode
+from gdm.diffusion import bound, likelihoods, probability_flow
 from gdm.diffusion.bound import Decoder, PathDecoder
 from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.matching import COUPLINGS, MATCHINGS, mean_square, sliced_error
@@ -49,6 +49,7 @@ from gdm.diffusion.times import DiscreteTimes, LogSNRTimes, Times, UniformTimes,
 from gdm.diffusion.variance import LearnedVariance, VarianceDenoiser
 from gdm.diffusion.weightings import Simple, Weighting, weight_of
 from gdm.errors import ConfigError, SpecError, nearest
+from gdm.inference import ode
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
 
@@ -471,7 +472,7 @@ class Diffusion:
       return Samples(x, info)
     if "solved" in info:
       tolerance = getattr(choice.sampler, "tolerance", None) or ode.Tolerance()
-      ode.require_solved(ode.Solution(x, info["nfe"], info["solved"]), tolerance)
+      ode.require_solved(info["nfe"], info["solved"], tolerance)
     return Samples(x, {**info, "nfe": int(info["nfe"])})
 
   def noised(self, params: Params, carry: Carry, key: Key[Array, ""], x: Float[Array, "batch *event"],
@@ -588,11 +589,11 @@ class Diffusion:
   def _follow(self, params: Params, path: NoisePath, x: Array, context: Array | None, start: Any, end: Any) -> Array:
     """x moved by the probability-flow ODE; a ToleranceError where that is known to have failed."""
     tolerance = ode.Tolerance(self.tolerance, self.tolerance)
-    velocity = ode.probability_flow(self.denoiser(params, path, context), path)
+    velocity = probability_flow.velocity(self.denoiser(params, path, context), path)
     start, end = (jnp.asarray(t, x.dtype) for t in (start, end))
     solution = ode.solve(lambda t, x: velocity(x, jnp.full(x.shape[0], t)), x, start, end, tolerance)
     if not isinstance(solution.solved, Tracer):
-      ode.require_solved(solution, tolerance)
+      ode.require_solved(solution.nfe, solution.solved, tolerance)
     return solution.y
 
 

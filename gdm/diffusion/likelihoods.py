@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion import bound, ode
-from gdm.diffusion.divergence import ExactTrace, Hutchinson, JacobianTrace
+from gdm.diffusion import bound, probability_flow
 from gdm.diffusion.paths.path import NoisePath, noised, total
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.times import low_discrepancy_ranks
+from gdm.inference.divergence import ExactTrace, Hutchinson, JacobianTrace
+from gdm.inference.ode import Tolerance
 
 LIKELIHOODS = ("bound", "ode")
 
@@ -72,17 +73,17 @@ def flow_density(path: NoisePath, data: Float[Array, "batch *event"], denoise: D
     tolerance: of the solver, relative and absolute.
   """
   trace: JacobianTrace = Hutchinson(num_probes) if num_probes else ExactTrace()
-  limits = ode.Tolerance(tolerance, tolerance)
+  limits = Tolerance(tolerance, tolerance)
 
   def draw(key):
     noise_key, probe_key = jax.random.split(key)
     if decode is None:
-      out = ode.log_likelihood(denoise, path, data, probe_key, trace, limits)
+      out = probability_flow.log_likelihood(denoise, path, data, probe_key, trace, limits)
       return out.log_prob, out.nfe, out.solved
     noise = jax.random.normal(noise_key, data.shape, data.dtype)
     first = jnp.full(len(data), path.ends[0], data.dtype)
     x = noised(path, data, noise, first).x
-    out = ode.log_likelihood(denoise, path, x, probe_key, trace, limits)
+    out = probability_flow.log_likelihood(denoise, path, x, probe_key, trace, limits)
     log_q = total(jax.scipy.stats.norm.logpdf(noise) - jnp.log(path.sigma(first[0])))
     return out.log_prob - log_q - decode(x), out.nfe, out.solved
 

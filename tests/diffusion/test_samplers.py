@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from diffusion.analytic import GAUSSIAN, PATHS, TWO, Counting, moved
 
-from gdm.diffusion.ode import Tolerance
 from gdm.diffusion.paths.path import prior_scale
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
 from gdm.diffusion.predictions import PREDICTIONS, denoiser
@@ -23,6 +22,7 @@ from gdm.diffusion.samplers.langevin import AnnealedLangevin
 from gdm.diffusion.samplers.sampler import Sampler, sample
 from gdm.diffusion.samplers.sde import EulerMaruyama, PredictorCorrector
 from gdm.errors import ConfigError
+from gdm.inference.ode import Tolerance
 
 KEY = jax.random.key(0)
 NUM = 2000

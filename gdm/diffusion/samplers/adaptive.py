@@ -5,10 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm.diffusion.ode import Tolerance, probability_flow, solve
+from gdm.diffusion import probability_flow
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.sampler import cost, require_times
+from gdm.inference.ode import Tolerance, solve
 from gdm.model import Samples
 
 
@@ -16,7 +17,7 @@ from gdm.model import Samples
 class Adaptive:
   """Go from the first to the last time, but not past the path's ends; it chooses the times between itself.
 
-  Info has "solved" too: where it is False, the samples are NaN (gdm/diffusion/ode.py).
+  Info has "solved" too: where it is False, the samples are NaN (gdm/inference/ode.py).
   """
 
   tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
@@ -27,7 +28,7 @@ class Adaptive:
     del key  # nothing is random
     require_times(times)
     start, end = (jnp.clip(jnp.asarray(t, x.dtype), *path.ends) for t in (times[0], times[-1]))
-    velocity = probability_flow(denoise, path)
+    velocity = probability_flow.velocity(denoise, path)
     save = start + (end - start) * jnp.arange(1, num_frames + 1) / num_frames if num_frames else None
     out = solve(lambda t, x: velocity(x, jnp.full(x.shape[0], t)), x, start, end, self.tolerance, save)
     info = {"nfe": out.nfe * cost(denoise), "solved": out.solved}

@@ -1,8 +1,4 @@
-"""The probability-flow ODE and the likelihood by it (Song et al., arXiv:2011.13456, section 4.3 and appendix D).
-
-dx/dt = alpha' x_0 + sigma' noise, both as predicted at (x, t), has the same marginals as the path's SDE. Along it log p
-changes by minus the divergence. An adaptive solver (Dormand-Prince 5(4), of diffrax) keeps its error to a tolerance.
-"""
+"""Ordinary differential equations to a tolerance, by an adaptive solver: Dormand-Prince 5(4), of diffrax."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,17 +8,11 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from gdm import checks
-from gdm.diffusion.divergence import ExactTrace, JacobianTrace, divergence
-from gdm.diffusion.paths.path import NoisePath, prior_scale
-from gdm.diffusion.predictions import PREDICTIONS, Denoise
 from gdm.errors import UserError
 from gdm.precision import highest_precision
-
-VelocityField = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float[Array, "batch *event"]]
-
 
 # The first step tried, of the whole way.
 FIRST_STEP = 0.01
@@ -66,25 +56,6 @@ class Solution(NamedTuple):
   solved: Bool[Array, ""]
 
 
-class ODELikelihood(NamedTuple):
-  """Log-densities in nats by the ODE, the latents where it ends, and what it took."""
-
-  log_prob: Float[Array, " batch"]
-  latent: Float[Array, "batch *event"]
-  nfe: Int[Array, ""]
-  solved: Bool[Array, ""]
-
-
-def probability_flow(denoise: Denoise, path: NoisePath) -> VelocityField:
-  """Return the velocity of the ODE; t is above 0, where the noise of a denoised x is unknown."""
-  def velocity(x, t):
-    level = path.level(t).like(x)
-    data = denoise(x, t)
-    return PREDICTIONS["velocity"].target(level, data, PREDICTIONS["data"].noise(level, x, data))
-
-  return velocity
-
-
 @highest_precision()
 def solve(function: Callable[[Array, Any], Any], y: Any, start: Float[Array, ""] | float, end: Float[Array, ""] | float,
           tolerance: Tolerance, save: Float[Array, " num"] | None = None) -> Solution:
@@ -112,41 +83,12 @@ def solve(function: Callable[[Array, Any], Any], y: Any, start: Float[Array, ""]
   return Solution(y, state[1], solved)
 
 
-def log_likelihood(denoise: Denoise, path: NoisePath, data: Float[Array, "batch *event"], key: Key[Array, ""],
-                   trace: JacobianTrace | None = None, tolerance: Tolerance | None = None) -> ODELikelihood:
-  """Log-density of `data`, taken to be x at the path's first time, by the ODE to its last.
-
-  Pure, so under `jax.jit` an unsolved ODE cannot raise: its log-densities are NaN; `require_solved` raises.
-
-  Args:
-    denoise: predicts the data.
-    path: noise path.
-    data: real numbers.
-    key: of the probes.
-    trace: how the divergence is found; exact by default, which takes as many derivatives as dimensions.
-    tolerance: of the solver.
-  """
-  probes = (trace or ExactTrace()).probes(key, data.shape)
-  velocity = probability_flow(denoise, path)
-
-  def function(t, state):
-    times = jnp.full(data.shape[0], t)
-    return divergence(lambda x: velocity(x, times), state[0], probes)
-
-  start, end = (jnp.asarray(end, data.dtype) for end in path.ends)
-  (latent, change), nfe, solved = solve(function, (data, jnp.zeros(data.shape[0], data.dtype)), start, end,
-                                        tolerance or Tolerance())
-  scale = prior_scale(path).astype(data.dtype)
-  prior = jax.scipy.stats.norm.logpdf(latent, scale=scale).reshape(data.shape[0], -1).sum(axis=-1)
-  return ODELikelihood(prior + change, latent, nfe, solved)
-
-
-def require_solved(solution: Solution | ODELikelihood, tolerance: Tolerance) -> None:
-  """Raise a ToleranceError that names the tolerance and the evaluations, unless the ODE was solved."""
-  if not bool(np.all(solution.solved)):
-    raise ToleranceError(f"the probability-flow ODE did not reach rtol={tolerance.rtol:g}, atol={tolerance.atol:g} "
-                         f"after {int(np.max(solution.nfe))} evaluations (max_steps={tolerance.max_steps}); allow more "
-                         "steps or a larger tolerance, or compute in float64.")
+def require_solved(nfe: Any, solved: Any, tolerance: Tolerance) -> None:
+  """Raise a ToleranceError that names the tolerance and the evaluations, unless the ODEs were solved."""
+  if not bool(np.all(solved)):
+    raise ToleranceError(f"the ODE did not reach rtol={tolerance.rtol:g}, atol={tolerance.atol:g} after "
+                         f"{int(np.max(nfe))} evaluations (max_steps={tolerance.max_steps}); allow more steps or a "
+                         "larger tolerance, or compute in float64.")
 
 
 class _Counting(diffrax.AbstractStepSizeController):
