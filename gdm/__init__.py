@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 compiler.prepare(stacklevel=2)  # a warning names the line that imports gdm
 
 _PACKAGES = ("adversarial", "autoregressive", "baselines", "data", "diffusion", "discriminative", "distributions",
-             "energy", "evaluation", "flows", "inference", "latent", "networks", "runs", "training", "visualization")
+             "energy", "evaluation", "flows", "inference", "inverse", "latent", "networks", "runs", "training",
+             "visualization")
 
 
 def load(path: str | os.PathLike, checkpoint: str = "best",

@@ -262,6 +262,58 @@ class HasDenoise(Protocol):
     ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Denoiser:
+  """The mean of clean data given noised data, along a noise path x_t = alpha(t) x_0 + sigma(t) noise, as functions.
+
+  x_0 are values, (x - centre) / scale of data x: of about variance one. Times fall from noise to data.
+
+  Attributes:
+    mean: (x_t [batch, *event], t [batch]) -> E[x_0 | x_t], in values, differentiable in x_t.
+    alpha, sigma: factor of the data and of the noise, functions of t of any shape.
+    log_snr: log(alpha^2 / sigma^2), a function of t; it falls in t.
+    time: log-SNR -> t, the inverse of `log_snr`.
+    ends: the times next to the data and next to the noise.
+    centre, scale: broadcast over an event, in the data's units.
+    limits: lowest and highest value of the data, where it has limits.
+    cost: network evaluations of one call of `mean`.
+  """
+
+  mean: Callable[[Array, Array], Array]
+  alpha: Callable[[Array], Array]
+  sigma: Callable[[Array], Array]
+  log_snr: Callable[[Array], Array]
+  time: Callable[[Array], Array]
+  ends: tuple[float | Array, float | Array]
+  centre: Float[ArrayLike, "..."] = 0.0
+  scale: Float[ArrayLike, "..."] = 1.0
+  limits: tuple[float, float] | None = None
+  cost: int = 1
+
+  def values(self, x: Num[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+    """Return data as values."""
+    return jnp.asarray((jnp.asarray(x, jnp.float32) - self.centre) / self.scale)
+
+  def data(self, values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return values in the data's units; integers are not rounded."""
+    return jnp.asarray(self.centre + self.scale * values)
+
+
+@runtime_checkable
+class HasDenoiser(Protocol):
+  """Can give the mean of clean data given noised data, along a noise path: what restoring and editing run on."""
+
+  def denoising(self, params: Params, carry: Carry, num: int = 1, condition: Condition | None = None,
+                guidance: float = 1.0) -> Denoiser:
+    """Return the denoiser given `num` conditions. A call has any multiple of `num` rows, and row i is given condition
+    i modulo `num`; guidance above 1 moves further from no label to the label."""
+    ...
+
+  def served(self, carry: Carry, values: Float[Array, "batch *event"]) -> Array:
+    """Return values as the data set has them; integers are the nearest levels."""
+    ...
+
+
 @runtime_checkable
 class HasScore(Protocol):
   """Can give the gradient of the log-density of data with the noise of a time in [0, 1]."""

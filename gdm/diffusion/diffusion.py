@@ -51,7 +51,7 @@ from gdm.diffusion.weightings import Simple, Weighting, weight_of
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference import ode
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
+from gdm.model import Batch, Carry, Condition, Denoiser, LossOutput, Mean, Objective, Params, Samples
 
 # Noise that leaves levels apart: this many standard deviations of it lie between two neighbouring levels.
 LEVELS_APART = 8.0
@@ -345,10 +345,45 @@ class Diffusion:
 
     The prediction of integers is kept between the lowest and the highest level.
     """
+    denoise = self._guided(params, path, context, guidance)
+    return Clipped(denoise) if self.spec.is_discrete else denoise
+
+  def _guided(self, params: Params, path: NoisePath, context: Float[Array, "batch width"] | None,
+              guidance: float) -> Denoise:
     denoise = self.denoiser(params, path, context)
     if guidance != 1.0 and context is not None:
-      denoise = Guided(denoise, self.denoiser(params, path, self._with_labels(context, 0.0)), guidance)
-    return Clipped(denoise) if self.spec.is_discrete else denoise
+      return Guided(denoise, self.denoiser(params, path, self._with_labels(context, 0.0)), guidance)
+    return denoise
+
+  def denoising(self, params: Params, carry: Carry, num: int = 1, condition: Condition | None = None,
+                guidance: float = 1.0) -> Denoiser:
+    """Return the prediction of the data with its path and scaling, by which `gdm.inverse` restores and edits.
+
+    Predictions are not clipped, so that they have gradients; `limits` are the lowest and highest value of integers.
+
+    Args:
+      params, carry: the model's.
+      num: how many conditions there are.
+      condition: labels, contexts or both, as `sample` takes them.
+      guidance: 1 is none, above 1 moves further from no label to the label (classifier-free).
+
+    Raises:
+      ConfigError: guidance without labels.
+      SpecError: a condition is missing, or must not be.
+
+    Example:
+      denoiser = model.denoising(params, carry)
+      clean = denoiser.data(denoiser.mean(x_t, jnp.full(len(x_t), 0.5)))
+    """
+    path, scaling = self.stepping_path(params), self.scaling(carry)
+    context = self._condition(condition, num, guidance)
+
+    def mean(x: Float[Array, "batch *event"], t: Float[Array, " batch"]) -> Float[Array, "batch *event"]:
+      rows = None if context is None else jnp.tile(context, (len(x) // num, 1))
+      return self._guided(params, path, rows, guidance)(x, t)
+
+    return Denoiser(mean, path.alpha, path.sigma, path.log_snr, path.time, path.ends, scaling.centre, scaling.scale,
+                    (-1.0, 1.0) if self.spec.is_discrete else None, 1 if guidance == 1.0 else 2)
 
   # Likelihoods.
 

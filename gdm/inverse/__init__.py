@@ -1,0 +1,11 @@
+"""Inverse problems: measurement operators, and draws of what was measured by any model with a denoiser.
+
+`restore` draws examples given measurements; `operators` measures; `samplers` are functions of a denoiser and a problem.
+"""
+
+from gdm.inverse import operators
+from gdm.inverse.problem import Problem, measure, posed
+from gdm.inverse.restoration import Restored, restore
+from gdm.inverse.samplers.named import SAMPLERS
+
+__all__ = ["SAMPLERS", "Problem", "Restored", "measure", "operators", "posed", "restore"]

@@ -1,0 +1,132 @@
+"""Restoring examples from measurements by any model with a denoiser."""
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, Num
+
+from gdm import checks
+from gdm.errors import ConfigError, NotFiniteError
+from gdm.inverse.operators.operator import Operator
+from gdm.inverse.problem import Problem, posed, require_event, require_memory
+from gdm.inverse.samplers.named import SAMPLERS, Method
+from gdm.model import Carry, Condition, HasDenoiser, Params
+
+_STATE_COPIES = 4  # of all particles, at the least, that a sampler holds at once
+_compiled: dict[Any, Any] = {}
+
+
+class Restored(NamedTuple):
+  """Draws of the examples that measurements were made of.
+
+  Attributes:
+    x: the draws, as served: integers are whole.
+    mean: mean of the draws before they are rounded, in the data's units.
+    deviation: their standard deviation, in the data's units; 0 of one draw.
+    info: see `gdm.inverse.samplers.steps.Draws`.
+  """
+
+  x: Num[Array, "num batch *event"]
+  mean: Float[Array, "batch *event"]
+  deviation: Float[Array, "batch *event"]
+  info: Mapping[str, Any]
+
+
+def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num[Array | np.ndarray, "..."],
+            key: Key[Array, ""], *, noise: float = 0.0, sampler: str = "pigdm", num: int = 8,
+            condition: Condition | None = None, guidance: float = 1.0, **settings: int | float) -> Restored:
+  """Draw examples given measurements of them.
+
+  Args:
+    model: the prior, any model with a denoiser.
+    params, carry: the model's.
+    operator: what was measured.
+    y: the measurements [batch, *measured], in the data's units.
+    key: of the draws.
+    noise: deviation of their Gaussian noise, in the data's units.
+    sampler: one of `gdm.inverse.SAMPLERS`.
+    num: draws of each measurement.
+    condition: labels or contexts [batch], where the model takes them.
+    guidance: of labels, 1 is none.
+    settings: of the sampler, as num_steps.
+
+  Raises:
+    ConfigError: the model has no denoiser; the sampler is unknown, or cannot take the noise or a setting; more
+      particles than fit in memory.
+    SpecError: the operator is of another event, or not linear where it must be; measurements of another shape.
+    DataError: measurements hold NaN or infinity.
+    NotFiniteError: draws are not finite.
+
+  Example:
+
+    run = gdm.load("runs/edm")
+    operator = gdm.inverse.operators.downsampling(run.spec.event, 2)
+    y = gdm.inverse.measure(operator, x, 0.5, jax.random.key(0))
+    restored = gdm.inverse.restore(run.model, run.params, run.carry, operator, y, jax.random.key(1), noise=0.5)
+  """
+  if not isinstance(model, HasDenoiser):
+    raise ConfigError(f"{type(model).__name__} has no denoiser to restore by; choose a diffusion model.")
+  checks.one_of("sampler", sampler, SAMPLERS)
+  checks.at_least("num", num, 1)
+  method = SAMPLERS[sampler]
+  prior: Any = model
+  require_event(operator, prior.spec.event)
+  method.require(sampler, operator, noise, settings)
+  batch = len(y)
+  scaling = model.denoising(params, carry, batch, condition, guidance)
+  problem = posed(scaling, operator, y, noise, decompose=method.linear)
+  static = (model, method, num, float(guidance), tuple(sorted(settings.items())))
+  arguments = (params, carry, problem, key, condition)
+  call = functools.partial(_drawn, *static)
+  if method.particles:
+    call = _fitting(static, batch * math.prod(operator.event), arguments)
+  x, mean, deviation, info = call(*arguments)
+  if not np.all(np.isfinite(mean)):
+    raise NotFiniteError(f"draws by {sampler} are not finite; try more steps, or another sampler.")
+  return Restored(x, mean, deviation, info)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "method", "num", "guidance", "settings"))
+def _drawn(model: Any, method: Method, num: int, guidance: float, settings: tuple, params: Params, carry: Carry,
+           problem: Problem, key: Key[Array, ""], condition: Any) -> tuple[Array, Array, Array, Mapping[str, Any]]:
+  """Compiled once for each shape of the measurements and the operator's arrays."""
+  denoiser = model.denoising(params, carry, len(problem.y), condition, guidance)
+  draws = method.function(denoiser, problem, key, num, **dict(settings))
+  data = denoiser.data(draws.x)
+  served = jax.vmap(lambda values: model.served(carry, values))(draws.x)
+  return served, jnp.mean(data, axis=0), jnp.std(data, axis=0), draws.info
+
+
+def _fitting(static: tuple, numbers: int, arguments: tuple) -> Any:
+  """Return the compiled call; a ConfigError before anything runs where its particles do not fit in memory."""
+  method, settings = static[1], dict(static[-1])
+  num_particles = {**method.settings, **settings}["num_particles"]
+  free = available_bytes()
+  require_memory(_STATE_COPIES * 4 * numbers * num_particles, free, num_particles)
+  leaves, tree = jax.tree.flatten(arguments)
+  name = (static, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+  if name not in _compiled:
+    _compiled[name] = _drawn.lower(*static, *arguments).compile()
+  memory = _compiled[name].memory_analysis()
+  if memory is not None:
+    require_memory(memory.temp_size_in_bytes, free, num_particles)
+  return _compiled[name]
+
+
+def available_bytes() -> int | None:
+  """Return the memory that is free on the device, or on a CPU in the machine; None where that is not known."""
+  device = jax.local_devices()[0]
+  stats = None if device.platform == "cpu" else device.memory_stats()
+  if stats:
+    return int(stats["bytes_limit"] - stats["bytes_in_use"])
+  meminfo = Path("/proc/meminfo")
+  if device.platform != "cpu" or not meminfo.exists():
+    return None
+  lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+  return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None

@@ -1,0 +1,1 @@
+"""Posterior samplers: functions of a denoiser and a problem, a file each."""

@@ -1,0 +1,73 @@
+"""Posterior samplers by name, and what each needs."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gdm import checks
+from gdm.errors import ConfigError, SpecError, nearest
+from gdm.inverse.operators.operator import LinearOperator, Operator
+from gdm.inverse.samplers.ddrm import ddrm
+from gdm.inverse.samplers.dps import dps
+from gdm.inverse.samplers.particles import particles
+from gdm.inverse.samplers.pigdm import pigdm
+from gdm.inverse.samplers.projection import projection
+from gdm.inverse.samplers.repaint import repaint
+from gdm.inverse.samplers.replacement import replacement
+from gdm.inverse.samplers.steps import Draws
+
+# Settings -> the least value and the largest, None for no limit.
+_LIMITS: dict[str, tuple[float, float | None]] = {
+    "num_steps": (1, None), "num_resamples": (1, None), "num_particles": (2, None), "eta": (0.0, 1.0),
+    "eta_measured": (0.0, 1.0), "strength": (0.0, 1.0), "step_size": (0.0, None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A posterior sampler.
+
+  Attributes:
+    function: (denoiser, problem, key, num, settings by keyword) -> draws.
+    linear: whether it needs a linear operator.
+    noiseless: whether it needs measurements without noise.
+    particles: whether its memory is that of `num_particles` for each measurement.
+  """
+
+  function: Callable[..., Draws]
+  linear: bool = True
+  noiseless: bool = False
+  particles: bool = False
+
+  @property
+  def settings(self) -> Mapping[str, Any]:
+    """Settings and their defaults."""
+    parameters = inspect.signature(self.function).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+  def require(self, name: str, operator: Operator, noise: float, settings: Mapping[str, Any]) -> None:
+    """Raise SpecError where it cannot take an operator, ConfigError for noise or a setting that it cannot take."""
+    if self.linear and not isinstance(operator, LinearOperator):
+      raise SpecError(f"sampler is {name!r}, which needs a linear operator, but {type(operator).__name__} is not "
+                      "linear; choose dps.")
+    if self.noiseless and noise > 0.0:
+      raise ConfigError(f"noise is {noise}, but sampler {name!r} takes measurements as exact; set noise to 0, or "
+                        "choose ddrm, pigdm, dps or particles.")
+    for setting, value in settings.items():
+      if setting not in self.settings:
+        raise ConfigError(f"sampler {name} has no setting {setting!r}; {nearest(setting, self.settings)}")
+      low, high = _LIMITS[setting]
+      checks.at_least(setting, value, low)
+      if high is not None and value > high:
+        raise ConfigError(f"{setting} is {value}; it must be at most {high}.")
+
+
+SAMPLERS: dict[str, Method] = {
+    "replacement": Method(replacement, noiseless=True),
+    "repaint": Method(repaint, noiseless=True),
+    "projection": Method(projection),
+    "ddrm": Method(ddrm),
+    "pigdm": Method(pigdm),
+    "dps": Method(dps, linear=False),
+    "particles": Method(particles, particles=True),
+}
