@@ -463,6 +463,15 @@ class HasComponents(Protocol):
 
 
 @runtime_checkable
+class HasOrders(Protocol):
+  """Is agnostic to the order of its dimensions: in fixed orders it is a mixture of chains, exactly."""
+
+  def in_orders(self, num_orders: int) -> HasComponents:
+    """Return the uniform mixture of the chains in so many fixed orders, a model with the same parameters."""
+    ...
+
+
+@runtime_checkable
 class HasLatent(Protocol):
   """Maps data to latents and back; a class-conditional model's `decode` takes labels as its condition."""
 

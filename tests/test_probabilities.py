@@ -78,6 +78,14 @@ CASES = {
     **{name: (name, DIFFUSION, FEW)
        for name in ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")},
     "vdm_density": ("vdm", {**DIFFUSION, "log_snr_max": 3.0}, PLANE),
+    "masked": ("masked", {"network": {"name": "transformer", "num_layers": 1, "num_heads": 2, "width": 4}}, TERNARY),
+    **{f"masked_{name}": ("masked", {"network": {"name": "mlp", **SMALL_NET}, "likelihood": name, "num_orders": 2},
+                          TERNARY) for name in ("orders", "ensemble", "exact")},
+    "masked_steps": ("masked", {"network": {"name": "mlp", **SMALL_NET}, "num_noise_steps": 3}, TERNARY),
+    "ardm": ("ardm", {"network": {"name": "residual", "width": 4, "num_blocks": 1, "num_heads": 0}}, IMAGE),
+    "d3pm": ("d3pm", {"network": {"name": "mlp", **SMALL_NET}, "num_noise_steps": 4}, TERNARY),
+    "d3pm_gaussian": ("d3pm", {"network": {"name": "mlp", **SMALL_NET}, "num_noise_steps": 4,
+                               "transitions": "gaussian"}, FEW),
     "rbm": ("rbm", {"num_hidden": 3}, BITS),
     "rbm_annealed": ("rbm", {"num_hidden": 3, "normalizer": "ais", "num_temperatures": 3}, BITS),
     "gaussian_rbm": ("gaussian_rbm", {"num_hidden": 3}, PLANE),
@@ -104,7 +112,8 @@ NO_DENSITIES = {"autoencoder", "gan", "dcgan", "wgan", "wgan_gp", "conditional_g
                 "mlp_classifier", "cnn_classifier"}
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]
 EVERY = tuple(CASES)
-NOISY = ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching")
+NOISY = ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching", "masked",
+         "masked_steps", "ardm", "d3pm", "d3pm_gaussian")
 DRAWS = 400
 OTHER = {True: {"name": "independent"}, False: {"name": "gaussian_mixture", "num_components": 1, "num_restarts": 1}}
 
@@ -260,7 +269,7 @@ def test_copies(case, copies):
     np.testing.assert_allclose(mixed.nats, alone.nats, atol=1e-4)
   if case in NOISY:  # where it would be wrong to call it a bound
     assert alone.found.kind is Kind.LOWER_BOUND and mixed.found.kind is Kind.ESTIMATE
-    assert mixed.nats.mean() > alone.nats.mean() + 0.2
+    assert mixed.nats.mean() > alone.nats.mean() + 0.1
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float, Key
 from gdm import checks
 from gdm.diffusion.paths.path import NoisePath
 from gdm.errors import ConfigError
+from gdm.inference.stratified import low_discrepancy_ranks
 
 
 class TimeSample(NamedTuple):
@@ -161,16 +161,6 @@ class LogNormalTimes:
 
 TIMES: dict[str, type] = {"uniform": UniformTimes, "discrete": DiscreteTimes, "levels": LevelTimes,
                           "vlb_importance": LogSNRTimes, "log_normal": LogNormalTimes}
-
-
-def low_discrepancy_ranks(key: Key[Array, ""], num: int) -> Float[Array, " num"]:
-  """One in each of `num` equal parts, by one offset for all (arXiv:2107.00630, appendix I.1); in random order.
-
-  The order is random lest examples of a sorted batch always see the same times.
-  """
-  offset_key, order_key = jax.random.split(key)
-  ranks = (jax.random.uniform(offset_key) + jnp.arange(num)) / num
-  return jax.random.permutation(order_key, ranks)
 
 
 def sample_times(times: Times, path: NoisePath, key: Key[Array, ""], num: int) -> TimeSample:

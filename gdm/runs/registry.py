@@ -69,6 +69,10 @@ MODELS = {
     "score_sde": ("gdm.diffusion.score_sde", "score_sde"),
     "edm": ("gdm.diffusion.edm", "edm"),
     "flow_matching": ("gdm.diffusion.flow_matching", "flow_matching"),
+    # discrete diffusion
+    "masked": ("gdm.discrete_diffusion.masked", "masked"),
+    "ardm": ("gdm.discrete_diffusion.ardm", "ardm"),
+    "d3pm": ("gdm.discrete_diffusion.d3pm", "d3pm"),
     # energy
     "rbm": ("gdm.energy.discrete.rbm", "RBM"),
     "gaussian_rbm": ("gdm.energy.continuous.gaussian_rbm", "GaussianRBM"),
@@ -121,6 +125,11 @@ PARTS: dict[str, Parts] = {
         "unet": ("gdm.diffusion.networks.unet", "UNet"),
         "transformer": ("gdm.diffusion.networks.diffusion_transformer", "DiffusionTransformer"),
         "mlp": ("gdm.diffusion.networks.denoising_mlp", "DenoisingMLP"),
+    }},
+    "discrete_diffusion": {"network": {
+        "transformer": ("gdm.discrete_diffusion.networks.transformer", "Transformer"),
+        "residual": ("gdm.discrete_diffusion.networks.residual", "Residual"),
+        "mlp": ("gdm.discrete_diffusion.networks.perceptron", "Perceptron"),
     }},
     "energy": {"network": {
         "mlp": ("gdm.energy.continuous.networks", "MLPEnergy"),

@@ -65,6 +65,11 @@ SMALL = {
                                                                "skip_width": 4}}}, DataSpec((3, 3, 1), 3)),
 }
 SMALL |= {
+    "masked": ({"network": {"name": "transformer", "width": 8, "num_layers": 1, "num_heads": 2}}, DataSpec((12,), 5)),
+    "ardm": ({"network": {"name": "residual", "width": 6, "num_blocks": 1, "num_heads": 2}}, DataSpec((3, 2, 3), 4)),
+    "d3pm": ({"network": {"name": "mlp", "hidden": (6, 6)}, "num_noise_steps": 5, "auxiliary": 0.1}, DataSpec((4,), 3)),
+}
+SMALL |= {
     "mlp_classifier": ({"network": {"hidden": (6,)}, "label_smoothing": 0.1}, DataSpec((4,), 3, num_classes=3)),
     "cnn_classifier": ({"network": {"widths": (3, 4), "hidden": 5}}, DataSpec((3, 3, 1), 3, num_classes=2)),
 }

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from gdm.autoregressive.sequences.positions import rotary
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
+from gdm.networks.rotary import rotary
 
 FUSED_DTYPE = jnp.bfloat16  # what fused kernels compute in
 

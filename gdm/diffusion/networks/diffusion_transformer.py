@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.networks.layers import LONGEST, DenoisingNetwork, FullAttention, drop
+from gdm.diffusion.networks.layers import LONGEST, DenoisingNetwork, drop
 from gdm.errors import ConfigError, SpecError
+from gdm.networks.attention import FullAttention
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm import checks
-from gdm.diffusion.networks.layers import DenoisingNetwork, FullAttention, drop
+from gdm.diffusion.networks.layers import DenoisingNetwork, drop
 from gdm.errors import ConfigError, SpecError
+from gdm.networks.attention import FullAttention
 from gdm.networks.convolution import Convolution
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage

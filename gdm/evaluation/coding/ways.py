@@ -12,7 +12,7 @@ from gdm.evaluation.coding.bits_back import BitsBackCoder, Parts, bits_back_batc
 from gdm.evaluation.coding.chains import SymbolChain, chain_of
 from gdm.evaluation.coding.coder import Coder, coding_batch_size
 from gdm.evaluation.coding.codes import CodesCoder, chain_of_codes, codes_batch_size
-from gdm.model import Carry, HasBitsBack, HasCodes, Model, Params
+from gdm.model import Carry, HasBitsBack, HasCodes, HasOrders, Model, Params
 
 
 @runtime_checkable
@@ -112,8 +112,18 @@ class ByCodes(Way):
     return CodesCoder(self.model, params, carry, batch_size)
 
 
+def claimed_model(model: Model, num_samples: int = 1) -> Model:
+  """Return the model whose likelihood the coded bits should come to: of one that is agnostic to the order of its
+  dimensions the mixture of its chains in `num_samples` fixed orders, else the model itself."""
+  return cast(Model, model.in_orders(num_samples)) if isinstance(model, HasOrders) else model
+
+
 def way_of(model: Model, num_samples: int = 1) -> Way:
   """Return the way in which a model's examples are coded.
+
+  Args:
+    model: the model.
+    num_samples: draws of the latents of each example; of a model that is agnostic to order, the orders that are mixed.
 
   Raises:
     ConfigError: the model offers neither conditionals nor latents to code by, or has no use for so many samples.
@@ -125,6 +135,8 @@ def way_of(model: Model, num_samples: int = 1) -> Way:
   if isinstance(model, HasBitsBack):
     model.latent_layers()  # raises where the latents cannot be coded
     return ByBitsBack(model, num_samples)
+  if isinstance(model, HasOrders):
+    return ByConditionals(chain_of(claimed_model(model, num_samples)))
   way = ByConditionals(chain_of(model)) if not isinstance(model, HasCodes) else ByCodes(model)
   if num_samples > 1:
     raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded without any draw; leave it "

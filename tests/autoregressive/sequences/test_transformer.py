@@ -8,7 +8,7 @@ from helpers.sequence_models import LONGER, build, dependence_on_vectors
 from helpers.token_models import some, train
 
 from gdm.autoregressive.sequences.attention import causal_attention
-from gdm.autoregressive.sequences.positions import rotary
+from gdm.networks.rotary import rotary
 
 KEY = jax.random.key(0)
 

@@ -7,8 +7,8 @@ import pytest
 from helpers.denoisers import KEY, TIME, Case
 
 from gdm.diffusion.networks.diffusion_transformer import DiffusionTransformer, positions
-from gdm.diffusion.networks.layers import FullAttention, full_attention
 from gdm.errors import SpecError
+from gdm.networks.attention import FullAttention, full_attention
 
 NETWORK = DiffusionTransformer(2, width=8, num_layers=1, num_heads=2, context=2)
 

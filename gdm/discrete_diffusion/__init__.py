@@ -1,0 +1,36 @@
+"""Discrete diffusion: masked diffusion, order-agnostic autoregression, D3PM."""
+
+from gdm.discrete_diffusion.ardm import ardm
+from gdm.discrete_diffusion.d3pm import D3PM, d3pm
+from gdm.discrete_diffusion.ensemble import FixedOrders
+from gdm.discrete_diffusion.masked import masked
+from gdm.discrete_diffusion.masked_model import MaskedModel
+from gdm.discrete_diffusion.maskings import ContinuousTime, Masking, Orders, Steps
+from gdm.discrete_diffusion.networks.perceptron import Perceptron
+from gdm.discrete_diffusion.networks.residual import Residual
+from gdm.discrete_diffusion.networks.transformer import Transformer
+from gdm.discrete_diffusion.schedules import Cosine, Linear, Polynomial, Schedule
+from gdm.discrete_diffusion.transitions import GaussianTransitions, Transitions, UniformTransitions
+
+__all__ = [
+    "D3PM",
+    "ContinuousTime",
+    "Cosine",
+    "FixedOrders",
+    "GaussianTransitions",
+    "Linear",
+    "MaskedModel",
+    "Masking",
+    "Orders",
+    "Perceptron",
+    "Polynomial",
+    "Residual",
+    "Schedule",
+    "Steps",
+    "Transformer",
+    "Transitions",
+    "UniformTransitions",
+    "ardm",
+    "d3pm",
+    "masked",
+]

@@ -1,0 +1,52 @@
+"""Masked diffusion: dimensions turn into masks at random times, and the model turns them back."""
+
+from typing import TypedDict, Unpack
+
+import flax.linen as nn
+
+from gdm import checks
+from gdm.dataspec import DataSpec
+from gdm.discrete_diffusion.masked_model import MaskedModel
+from gdm.discrete_diffusion.maskings import ContinuousTime, Steps
+from gdm.discrete_diffusion.schedules import SCHEDULES, Polynomial, Schedule
+
+
+class Common(TypedDict, total=False):
+  """Fields of `MaskedModel` that its recipes take as they are; see there for what they mean and their defaults."""
+
+  network: nn.Module | None
+  steps: int
+  likelihood: str
+  num_orders: int
+  order_seed: int
+
+
+def masked(spec: DataSpec, *, schedule: str | Schedule = "cosine", power: float = 2.0, num_noise_steps: int = 0,
+           sampler: str = "", **common: Unpack[Common]) -> MaskedModel:
+  """Return masked diffusion (absorbing D3PM, arXiv:2107.03006; in continuous time MD4, arXiv:2406.04329).
+
+  Example:
+    model = masked(DataSpec((128,), 65), schedule="linear", network=Transformer())
+
+  Args:
+    spec: the data.
+    schedule: linear, cosine or polynomial, or a schedule; in continuous time the bound is the same for all, and they
+      differ in the spread of its estimate.
+    power: of the polynomial one.
+    num_noise_steps: T of discrete time; 0 is continuous time.
+    sampler: where none is given; "" is ancestral in discrete time, else one_by_one.
+    common: the other fields of `MaskedModel`.
+
+  Raise ConfigError where the schedule does not end at all masks, or a name is unknown.
+  """
+  found = find_schedule(schedule, power)
+  masking = Steps(found, num_noise_steps) if num_noise_steps else ContinuousTime(found)
+  return MaskedModel(spec, masking, sampler=sampler or ("ancestral" if num_noise_steps else "one_by_one"), **common)
+
+
+def find_schedule(schedule: str | Schedule, power: float = 2.0) -> Schedule:
+  """Return the schedule that a name stands for; any other value as it is. Raise ConfigError for an unknown name."""
+  if not isinstance(schedule, str):
+    return schedule
+  checks.one_of("schedule", schedule, SCHEDULES)
+  return Polynomial(power) if schedule == "polynomial" else SCHEDULES[schedule]()

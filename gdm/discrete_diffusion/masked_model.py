@@ -1,0 +1,259 @@
+"""The model by unmasking: a network that fills in masked dimensions, and all that follows from it.
+
+A masking says how masks are drawn in training, with which weight (gdm/discrete_diffusion/maskings.py): that is all by
+which masked diffusion and order-agnostic autoregression differ.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, Num
+
+from gdm import checks
+from gdm.batches import checked, num_real, real_dims
+from gdm.dataspec import DataSpec
+from gdm.discrete_diffusion.ensemble import FixedOrders, masked_padding
+from gdm.discrete_diffusion.maskings import Masking, Orders
+from gdm.discrete_diffusion.networks.choice import network_for
+from gdm.discrete_diffusion.orders import (
+  all_orders_log_prob,
+  draw_orders,
+  mean_of_exp,
+  order_log_prob,
+  random_orders,
+)
+from gdm.discrete_diffusion.samplers import SAMPLERS, unmask
+from gdm.errors import ConfigError, nearest
+from gdm.inference.generation import TokenChoice
+from gdm.inference.stratified import low_discrepancy_ranks
+from gdm.likelihood import Kind, LogLikelihood
+from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
+
+LIKELIHOODS = ("bound", "orders", "ensemble", "exact")
+MAX_DEFAULT_STEPS = 256  # passes of the network for a sample, where no number is given
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedModel:
+  """A model of discrete data by unmasking.
+
+  Ways to score:
+    bound: the variational bound, one pass of the network for each sample; the exponential of a draw is not unbiased.
+    orders: log of the mean over `num_samples` random orders of p(x | order), D passes each: importance weighting, so
+      that it is a tighter bound with more samples, and may be mixed.
+    ensemble: the uniform mixture of `num_orders` fixed orders, exactly; what `experiments.compress` codes.
+    exact: the mixture of all orders, exactly; at most 12 dimensions.
+  The last three are about unmasking one dimension at a time, whatever the number of steps of the masking. Padding of
+  examples with lengths stays masked and is not scored.
+
+  Example:
+    model = MaskedModel(DataSpec((8, 8, 1), 17), Orders())
+    params, carry = model.init(key, batch)
+    images = model.complete(params, carry, key, x, known).x
+
+  Attributes:
+    spec: the data, which must be discrete.
+    masking: distribution of masks in training, and the bound's.
+    network: a `LogitsNetwork`; None is residual convolutions for images, else a perceptron.
+    sampler: name of a rule, see gdm/discrete_diffusion/samplers.py.
+    steps: passes of the network for a sample; 0 is the masking's number of steps, or one for each dimension, at most
+      256.
+    likelihood: way to score: bound, orders, ensemble or exact.
+    num_orders: orders of the ensemble.
+    order_seed: makes the orders of the ensemble.
+  """
+
+  spec: DataSpec
+  masking: Masking = dataclasses.field(default_factory=Orders)
+  network: nn.Module | None = None
+  sampler: str = "one_by_one"
+  steps: int = 0
+  likelihood: str = "bound"
+  num_orders: int = 1
+  order_seed: int = 0
+
+  def __post_init__(self) -> None:
+    self.spec.require_discrete("discrete diffusion")
+    checks.one_of("likelihood", self.likelihood, LIKELIHOODS)
+    checks.one_of("sampler", self.sampler, SAMPLERS)
+    checks.at_least("steps", self.steps, 0, "(0: as many as the masking or the data has)")
+    checks.at_least("num_orders", self.num_orders, 1)
+    checks.at_least("order_seed", self.order_seed, 0)
+    _ = self.module  # it checks its fields
+
+  @property
+  def levels(self) -> int:
+    """Number of levels, which is also the number that stands for a mask."""
+    return self.spec.require_discrete("discrete diffusion")
+
+  @functools.cached_property
+  def module(self) -> nn.Module:
+    """The network, for this data."""
+    return network_for(self.spec, self.network, timed=False)
+
+  @property
+  def objectives(self) -> tuple[Objective, ...]:
+    return (Objective(("model",), self.loss, unit="nats per dim"),)
+
+  def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
+    """Return fresh parameters, and no carry."""
+    del batch  # initialization needs no data
+    masks = jnp.full((1, *self.spec.event), self.levels, jnp.int32)
+    variables: Any = self.module.init(key, masks)
+    return {"model": variables["params"]}, {}
+
+  def log_probs(self, params: Params, x: Int[Array, "batch dims"],
+                key: Key[Array, ""] | None = None) -> Float[Array, "batch dims levels"]:
+    """Return log-probabilities in nats of every dimension's levels, given x with masks; a key means training."""
+    rngs = {} if key is None else {"dropout": key}
+    logits: Any = self.module.apply({"params": params["model"]}, x.reshape(-1, *self.spec.event), rngs=rngs)
+    return jax.nn.log_softmax(logits).reshape(*x.shape, self.levels)
+
+  # Training and the bound.
+
+  def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
+    """Return the bound in nats per dimension, a mean over the batch, at one draw of masks for each example.
+
+    With lengths it is over the constant num_dims, so that each real dimension weighs the same in every batch. Metrics:
+    "nll", the bound in nats per example, "nats_per_dim" and "bits_per_dim" per real dimension, and "masked_nll", nats
+    per masked dimension, which is less noisy.
+    """
+    del step
+    rank_key, mask_key, dropout_key = jax.random.split(key, 3)
+    x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
+    mask, weight = self.masking.draw(mask_key, low_discrepancy_ranks(rank_key, len(x)), real)
+    missing = self._missing_nats(params, x, mask, dropout_key)
+    nats = weight * missing
+    total, dims = jnp.sum(nats), jnp.sum(real, dtype=jnp.float32)
+    metrics = {"nll": Mean.of(nats), "nats_per_dim": Mean(total, dims),
+               "bits_per_dim": Mean(total / math.log(2.0), dims),
+               "masked_nll": Mean(jnp.sum(missing), jnp.sum(mask, dtype=jnp.float32))}
+    return LossOutput(jnp.mean(nats) / self.spec.num_dims, metrics, carry)
+
+  def _missing_nats(self, params: Params, x: Int[Array, "batch dims"], mask: Bool[Array, "batch dims"],
+                    key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
+    """Return the sum over masked dimensions of -log p(x_i | x with masks), in nats."""
+    log_probs = self.log_probs(params, jnp.where(mask, self.levels, x), key)
+    # As a masked sum: the gradient of an indexed read is a scatter, which is slow on a CPU.
+    chosen = (jnp.arange(self.levels) == x[..., None]) & mask[..., None]
+    return -jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(1, 2))
+
+  # Likelihoods.
+
+  def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
+                     num_samples: int = 1) -> LogLikelihood:
+    """Return log p(x) in nats in the way that `likelihood` names; see the class.
+
+    Args:
+      params, carry: the model's.
+      batch: "x", integers in [0, levels).
+      key: of masks or orders.
+      num_samples: draws of masks whose mean is the bound, at times spread evenly; or orders, which tighten it. Exact
+        ways ignore it.
+    """
+    way = {"bound": self._bound, "orders": self._by_orders, "ensemble": self._ensemble, "exact": self._exact}
+    return checked(self.spec, batch, way[self.likelihood](params, carry, batch, key, num_samples))
+
+  def _bound(self, params, carry, batch, key, num_samples):
+    x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
+    rank_key, mask_key = jax.random.split(key)
+    offset = low_discrepancy_ranks(rank_key, len(x))
+
+    def one(index):
+      mask, weight = self.masking.draw(jax.random.fold_in(mask_key, index), (offset + index) / num_samples, real)
+      return -weight * self._missing_nats(params, x, mask)
+
+    nats = jnp.mean(jax.lax.map(one, jnp.arange(num_samples)), axis=0)
+    return LogLikelihood(nats, num_real(self.spec, batch), Kind.LOWER_BOUND)
+
+  def _by_orders(self, params, carry, batch, key, num_samples):
+    x = masked_padding(self.spec, batch)
+
+    def one(index):
+      order = draw_orders(jax.random.fold_in(key, index), len(x), self.spec.num_dims)
+      return order_log_prob(lambda each: self.log_probs(params, each), x, order, self.levels)
+
+    nats = mean_of_exp(jax.lax.map(one, jnp.arange(num_samples)))
+    return LogLikelihood(nats, num_real(self.spec, batch), Kind.LOWER_BOUND, unbiased=True)
+
+  def _ensemble(self, params, carry, batch, key, num_samples):
+    return self.in_orders(self.num_orders).log_likelihood(params, carry, batch, key)
+
+  def _exact(self, params, carry, batch, key, num_samples):
+    x = masked_padding(self.spec, batch)
+    nats = all_orders_log_prob(lambda each: self.log_probs(params, each), x, self.levels)
+    return LogLikelihood(nats, num_real(self.spec, batch), Kind.EXACT)
+
+  def scored_by(self, name: str, **settings: Any) -> "MaskedModel":
+    """Return the model with another likelihood: bound, orders, exact, or ensemble with `num_orders` and
+    `order_seed`."""
+    known = ("num_orders", "order_seed")
+    for setting in settings:
+      if setting not in known:
+        raise ConfigError(f"likelihood {name} has no setting {setting!r}; {nearest(setting, known)}")
+    return dataclasses.replace(self, likelihood=name, **settings)
+
+  def in_orders(self, num_orders: int) -> FixedOrders:
+    """Return the uniform mixture of the chains in so many fixed random orders: exact, and what coding runs on."""
+    orders = random_orders(self.order_seed, num_orders, self.spec.num_dims)
+    return FixedOrders(self, tuple(map(tuple, orders.tolist())))
+
+  # Samples.
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
+             sampler: str = "", num_steps: int = 0, temperature: float = 1.0, top_k: int | None = None,
+             top_p: float = 1.0) -> Samples:
+    """Draw x [num, *event]. Info: "nfe".
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      num: how many.
+      condition: None; these models have none.
+      sampler: name of a rule; "" is the model's own.
+      num_steps: passes of the network; 0 is the model's own number.
+      temperature, top_k, top_p: how levels are drawn, see `gdm.inference.generation.TokenChoice`.
+
+    Raises:
+      ConfigError: an unknown sampler, or an option outside its range.
+      SpecError: a condition is given.
+    """
+    checks.unconditional(self, condition)
+    x = jnp.full((num, *self.spec.event), self.levels, jnp.int32)
+    return self._unmasked(params, key, x, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
+
+  def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
+               known: Bool[Array | np.ndarray, "*event"], sampler: str = "", num_steps: int = 0,
+               temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
+    """Keep x where `known`, any region, and draw the rest; options are those of `sample`.
+
+    With a pass for each missing dimension it draws exactly from the mixture of all orders in which the known dimensions
+    come first.
+    """
+    given = jnp.where(jnp.asarray(known), jnp.asarray(x).astype(jnp.int32), self.levels)
+    return self._unmasked(params, key, given, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
+
+  def _unmasked(self, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"], sampler: str,
+                num_steps: int, choice: TokenChoice) -> Samples:
+    name = sampler or self.sampler
+    checks.one_of("sampler", name, SAMPLERS)
+    checks.at_least("num_steps", num_steps, 0, "(0: the model's own number)")
+    steps = num_steps or self.steps or self.masking.num_steps or min(self.spec.num_dims, MAX_DEFAULT_STEPS)
+    drawn = _draw(self, params, key, x, name, steps, choice)
+    return Samples(drawn, {"nfe": steps})
+
+
+@functools.partial(jax.jit, static_argnames=("model", "sampler", "num_steps", "choice"))
+def _draw(model: MaskedModel, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"], sampler: str,
+          num_steps: int, choice: TokenChoice) -> Int[Array, "batch *event"]:
+  """Fill in all masks; compiled once for each model and each way to sample."""
+  flat = x.reshape(len(x), -1)
+  drawn = unmask(lambda each: model.log_probs(params, each), key, flat, model.levels, num_steps, SAMPLERS[sampler],
+                 choice, model.masking.schedule)
+  return drawn.reshape(x.shape)

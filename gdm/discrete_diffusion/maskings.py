@@ -1,0 +1,154 @@
+"""Random masks and their weights: one draw is an unbiased estimate of a variational bound.
+
+The bound on -log p(x) of a model that unmasks by logits is, for every masking here,
+
+  E[weight * sum of -log p(x_i | x with masks) over the masked dimensions i].
+
+  continuous time   weight m'(t) / m(t) at a uniform time t (MD4, arXiv:2406.04329, equation 5, where it is
+                    -alpha'_t / (1 - alpha_t)): in expectation the same number for every schedule
+  T steps           weight T (m(t) - m(s)) / m(t) of a uniform step from t to s = t - 1 / T: looser, and it depends on
+                    the schedule (arXiv:2107.03006, appendix A.3)
+  orders            weight D / k of a uniform number k of masks among D dimensions (ARDM, arXiv:2110.02037, equation
+                    3): the same number as continuous time, since k masks come up with total weight 1 / k there
+
+The first two would often draw no mask at all where m(t) is small. So they draw masks given that there is one, with the
+probability of that, 1 - (1 - m)^D, as a factor of the weight: the same mean, weights of at most D, and no idle draw.
+"""
+
+import dataclasses
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from gdm import checks
+from gdm.discrete_diffusion.schedules import Schedule, mask_rate, require_ends
+
+TINY = 1e-30  # mask probabilities below it count as it
+
+
+class Masked(NamedTuple):
+  """Masks of a batch, and the weight of each example's masked dimensions in the bound."""
+
+  mask: Bool[Array, "batch dims"]
+  weight: Float[Array, " batch"]
+
+
+@runtime_checkable
+class Masking(Protocol):
+  """A distribution of masks with weights.
+
+  Attributes:
+    num_steps: steps of the model whose bound it is; 0 where dimensions are unmasked one at a time.
+  """
+
+  @property
+  def num_steps(self) -> int: ...
+
+  @property
+  def schedule(self) -> Schedule | None:
+    """The schedule of masks in time; None where there is no time."""
+    ...
+
+  def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
+    """Draw masks.
+
+    Args:
+      key: of the masks.
+      ranks: uniform in [0, 1); they choose the times or the numbers of masks.
+      real: which dimensions are no padding, the first ones of each example; no other is masked.
+    """
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinuousTime:
+  """Masks at a uniform time of a schedule.
+
+  Attributes:
+    schedule: probability of a mask by time. Raise ConfigError where its ends are not exact.
+  """
+
+  schedule: Schedule
+
+  def __post_init__(self) -> None:
+    require_ends(self.schedule)
+
+  @property
+  def num_steps(self) -> int:
+    return 0
+
+  def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
+    t = 1.0 - ranks  # in (0, 1]
+    m = jnp.clip(self.schedule.mask_prob(t), TINY, 1.0)
+    mask, some = at_least_one(key, m, real)
+    return Masked(mask, mask_rate(self.schedule, t) / m * some)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """Masks at the end of one of T steps of a schedule.
+
+  Attributes:
+    schedule: probability of a mask by time. Raise ConfigError where its ends are not exact.
+    num_steps: T.
+  """
+
+  schedule: Schedule
+  num_steps: int
+
+  def __post_init__(self) -> None:
+    checks.at_least("num_noise_steps", self.num_steps, 1)
+    require_ends(self.schedule)
+
+  def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
+    step = jnp.clip(jnp.floor(ranks * self.num_steps), 0, self.num_steps - 1)
+    s, t = (self.schedule.mask_prob(i / self.num_steps) for i in (step, step + 1.0))
+    t = jnp.clip(t, TINY, 1.0)
+    mask, some = at_least_one(key, t, real)
+    return Masked(mask, self.num_steps * (t - s) / t * some)
+
+
+@dataclasses.dataclass(frozen=True)
+class Orders:
+  """A uniform number of masks, of uniform dimensions: those that come last in a random order."""
+
+  @property
+  def num_steps(self) -> int:
+    return 0
+
+  @property
+  def schedule(self) -> None:
+    return None
+
+  def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
+    dims = jnp.sum(real, axis=1)
+    num = 1.0 + jnp.clip(jnp.floor(ranks * dims), 0, dims - 1)
+    chance = jnp.where(real, jax.random.uniform(key, real.shape), jnp.inf)
+    place = jnp.argsort(jnp.argsort(chance, axis=1), axis=1)  # of the real dimensions a uniform permutation
+    return Masked(place < num[:, None], dims / num)
+
+
+def at_least_one(key: Key[Array, ""], m: Float[Array, " batch"], real: Bool[Array, "batch dims"]
+                 ) -> tuple[Bool[Array, "batch dims"], Float[Array, " batch"]]:
+  """Draw masks, each with probability m independently, given that there is at least one; return them and the
+  probability of that.
+
+  The first mask's place j has probability m (1 - m)^j / (1 - (1 - m)^dims), by inversion; what follows it is free.
+
+  Args:
+    key: of the draws.
+    m: above 0, at most 1.
+    real: which dimensions are no padding, the first ones of each example; no other is masked.
+  """
+  first_key, rest_key = jax.random.split(key)
+  dims = jnp.sum(real, axis=1)
+  log_keep = jnp.log1p(-m)  # -inf where all is masked
+  some = -jnp.expm1(dims * log_keep)
+  u = jax.random.uniform(first_key, m.shape)
+  first = jnp.floor(jnp.log1p(-u * some) / log_keep)
+  first = jnp.clip(jnp.where(m < 1.0, first, 0.0), 0, dims - 1)[:, None]
+  place = jnp.arange(real.shape[1])
+  rest = jax.random.uniform(rest_key, real.shape) < m[:, None]
+  return ((place == first) | ((place > first) & rest)) & real, some
