@@ -18,13 +18,9 @@ from jaxtyping import Array, Float, Key
 from gdm.diffusion import bound, probability_flow
 from gdm.diffusion.paths.path import NoisePath, noised, total
 from gdm.diffusion.predictions import Denoise
-<<<<<<< HEAD
-from gdm.diffusion.times import low_discrepancy_ranks
 from gdm.inference.divergence import ExactTrace, Hutchinson, JacobianTrace
 from gdm.inference.ode import Tolerance
-=======
 from gdm.inference.stratified import low_discrepancy_ranks
->>>>>>> d21f289 (Discrete diffusion: masked diffusion, order-agnostic autoregression and D3PM, with exact likelihoods in fixed orders, coded by them; attention, rotary positions and stratified ranks move below the families)
 
 LIKELIHOODS = ("bound", "ode")
 

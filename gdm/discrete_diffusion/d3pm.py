@@ -29,7 +29,6 @@ from gdm.inference.stratified import low_discrepancy_ranks
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
 
-TRANSITIONS = ("uniform", "gaussian")
 SMALLEST = 1e-30  # probabilities below it count as it in logarithms
 
 
@@ -213,12 +212,12 @@ def d3pm(spec: DataSpec, *, transitions: str | Transitions = "uniform", num_nois
     network: a network, see `D3PM`.
     auxiliary: weight of the cross entropy of the data, see `D3PM`.
   """
-  if isinstance(transitions, str):
-    checks.one_of("transitions", transitions, TRANSITIONS)
-    makers = {"uniform": lambda: UniformTransitions(num_noise_steps, find_schedule(schedule, power)),
-              "gaussian": lambda: GaussianTransitions(num_noise_steps)}
-    transitions = makers[transitions]()
-  return D3PM(spec, transitions, network, auxiliary)
+  if not isinstance(transitions, str):
+    return D3PM(spec, transitions, network, auxiliary)
+  makers = {"uniform": lambda: UniformTransitions(num_noise_steps, find_schedule(schedule, power)),
+            "gaussian": lambda: GaussianTransitions(num_noise_steps)}
+  checks.one_of("transitions", transitions, makers)
+  return D3PM(spec, makers[transitions](), network, auxiliary)
 
 
 def _flat(batch: Batch) -> Int[Array, "batch dims"]:
