@@ -16,8 +16,10 @@ _CONVOLUTIONAL = {"steps_per_call": 1, "unroll_call": False}
 _TRANSFORMER = {"network": {"name": "transformer", "positions_by": "rotary"}}
 
 VARIANTS = {
-    "digits": {"model": {"network": {"name": "residual", "dropout": 0.2}},
-               "training": {"num_steps": 6000, "eval_every": 500, **_CONVOLUTIONAL}},
+    "digits": {"data": {"batch_size": 50},
+               "model": {"network": {"name": "residual", "width": 48, "num_blocks": 3, "dropout": 0.2}},
+               "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.05},
+               "training": {"num_steps": 5000, "eval_every": 500, **_CONVOLUTIONAL}},
     "images": {"model": {"network": {"name": "residual"}}, "training": {"num_steps": 20_000, **_CONVOLUTIONAL}},
     "npz": {"model": {"network": {"name": "mlp"}}},
     "adult": {"model": {"network": {"name": "mlp", "dropout": 0.1}}},

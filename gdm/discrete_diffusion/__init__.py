@@ -9,6 +9,7 @@ from gdm.discrete_diffusion.maskings import ContinuousTime, Masking, Orders, Ste
 from gdm.discrete_diffusion.networks.perceptron import Perceptron
 from gdm.discrete_diffusion.networks.residual import Residual
 from gdm.discrete_diffusion.networks.transformer import Transformer
+from gdm.discrete_diffusion.parallel import Parallel, even_counts, losses_by_masks, plan
 from gdm.discrete_diffusion.schedules import Cosine, Linear, Polynomial, Schedule
 from gdm.discrete_diffusion.transitions import GaussianTransitions, Transitions, UniformTransitions
 
@@ -22,6 +23,7 @@ __all__ = [
     "MaskedModel",
     "Masking",
     "Orders",
+    "Parallel",
     "Perceptron",
     "Polynomial",
     "Residual",
@@ -32,5 +34,8 @@ __all__ = [
     "UniformTransitions",
     "ardm",
     "d3pm",
+    "even_counts",
+    "losses_by_masks",
     "masked",
+    "plan",
 ]

@@ -128,7 +128,7 @@ class MaskedModel:
     rank_key, mask_key, dropout_key = jax.random.split(key, 3)
     x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
     mask, weight = self.masking.draw(mask_key, low_discrepancy_ranks(rank_key, len(x)), real)
-    missing = self._missing_nats(params, x, mask, dropout_key)
+    missing = self.missing_nats(params, x, mask, dropout_key)
     nats = weight * missing
     total, dims = jnp.sum(nats), jnp.sum(real, dtype=jnp.float32)
     metrics = {"nll": Mean.of(nats), "nats_per_dim": Mean(total, dims),
@@ -136,9 +136,9 @@ class MaskedModel:
                "masked_nll": Mean(jnp.sum(missing), jnp.sum(mask, dtype=jnp.float32))}
     return LossOutput(jnp.mean(nats) / self.spec.num_dims, metrics, carry)
 
-  def _missing_nats(self, params: Params, x: Int[Array, "batch dims"], mask: Bool[Array, "batch dims"],
-                    key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
-    """Return the sum over masked dimensions of -log p(x_i | x with masks), in nats."""
+  def missing_nats(self, params: Params, x: Int[Array, "batch dims"], mask: Bool[Array, "batch dims"],
+                   key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
+    """Return the sum over masked dimensions of -log p(x_i | x with masks), in nats; a key means training."""
     log_probs = self.log_probs(params, jnp.where(mask, self.levels, x), key)
     # As a masked sum: the gradient of an indexed read is a scatter, which is slow on a CPU.
     chosen = (jnp.arange(self.levels) == x[..., None]) & mask[..., None]
@@ -167,7 +167,7 @@ class MaskedModel:
 
     def one(index):
       mask, weight = self.masking.draw(jax.random.fold_in(mask_key, index), (offset + index) / num_samples, real)
-      return -weight * self._missing_nats(params, x, mask)
+      return -weight * self.missing_nats(params, x, mask)
 
     nats = jnp.mean(jax.lax.map(one, jnp.arange(num_samples)), axis=0)
     return LogLikelihood(nats, num_real(self.spec, batch), Kind.LOWER_BOUND)
@@ -255,5 +255,5 @@ def _draw(model: MaskedModel, params: Params, key: Key[Array, ""], x: Int[Array,
   """Fill in all masks; compiled once for each model and each way to sample."""
   flat = x.reshape(len(x), -1)
   drawn = unmask(lambda each: model.log_probs(params, each), key, flat, model.levels, num_steps, SAMPLERS[sampler],
-                 choice, model.masking.schedule)
+                 choice, model.masking.schedule, model.masking.shares)
   return drawn.reshape(x.shape)

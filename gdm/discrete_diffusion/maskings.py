@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gdm import checks
 from gdm.discrete_diffusion.schedules import Schedule, mask_rate, require_ends
@@ -51,6 +51,11 @@ class Masking(Protocol):
     """The schedule of masks in time; None where there is no time."""
     ...
 
+  @property
+  def shares(self) -> tuple[float, ...]:
+    """Share of the dimensions that is masked after each step, of samplers that count; () where nothing says."""
+    ...
+
   def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
     """Draw masks.
 
@@ -79,6 +84,10 @@ class ContinuousTime:
   def num_steps(self) -> int:
     return 0
 
+  @property
+  def shares(self) -> tuple[float, ...]:
+    return ()
+
   def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
     t = 1.0 - ranks  # in (0, 1]
     m = jnp.clip(self.schedule.mask_prob(t), TINY, 1.0)
@@ -102,6 +111,10 @@ class Steps:
     checks.at_least("num_noise_steps", self.num_steps, 1)
     require_ends(self.schedule)
 
+  @property
+  def shares(self) -> tuple[float, ...]:
+    return ()
+
   def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
     step = jnp.clip(jnp.floor(ranks * self.num_steps), 0, self.num_steps - 1)
     s, t = (self.schedule.mask_prob(i / self.num_steps) for i in (step, step + 1.0))
@@ -122,12 +135,22 @@ class Orders:
   def schedule(self) -> None:
     return None
 
+  @property
+  def shares(self) -> tuple[float, ...]:
+    return ()
+
   def draw(self, key: Key[Array, ""], ranks: Float[Array, " batch"], real: Bool[Array, "batch dims"]) -> Masked:
     dims = jnp.sum(real, axis=1)
-    num = 1.0 + jnp.clip(jnp.floor(ranks * dims), 0, dims - 1)
-    chance = jnp.where(real, jax.random.uniform(key, real.shape), jnp.inf)
-    place = jnp.argsort(jnp.argsort(chance, axis=1), axis=1)  # of the real dimensions a uniform permutation
-    return Masked(place < num[:, None], dims / num)
+    num = 1 + jnp.clip(jnp.floor(ranks * dims), 0, dims - 1).astype(jnp.int32)
+    return Masked(some_of(key, num, real), dims / num)
+
+
+def some_of(key: Key[Array, ""], num: Int[Array, " batch"],
+            real: Bool[Array, "batch dims"]) -> Bool[Array, "batch dims"]:
+  """Draw uniform sets of so many real dimensions of each example."""
+  chance = jnp.where(real, jax.random.uniform(key, real.shape), jnp.inf)
+  place = jnp.argsort(jnp.argsort(chance, axis=1), axis=1)  # of the real dimensions a uniform permutation
+  return place < num[:, None]
 
 
 def at_least_one(key: Key[Array, ""], m: Float[Array, " batch"], real: Bool[Array, "batch dims"]

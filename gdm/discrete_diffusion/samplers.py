@@ -102,7 +102,8 @@ SAMPLERS: dict[str, Rule] = {"one_by_one": OneByOne(), "confidence": Confidence(
 
 
 def unmask(log_probs: LogProbs, key: Key[Array, ""], x: Int[Array, "batch dims"], levels: int, num_steps: int,
-           rule: Rule, choice: TokenChoice, schedule: Schedule | None = None) -> Int[Array, "batch dims"]:
+           rule: Rule, choice: TokenChoice, schedule: Schedule | None = None,
+           shares: tuple[float, ...] = ()) -> Int[Array, "batch dims"]:
   """Replace all masks of x by draws, in `num_steps` passes of the network.
 
   Args:
@@ -114,19 +115,21 @@ def unmask(log_probs: LogProbs, key: Key[Array, ""], x: Int[Array, "batch dims"]
     rule: which draws are kept at each step.
     choice: how levels are drawn from their logits.
     schedule: of rules that need one; None is linear.
+    shares: share of the masks that is left after each step, of rules that count; falling evenly where there are not
+      `num_steps` of them.
   """
   schedule = Linear() if schedule is None else schedule
   priority_key, key = jax.random.split(key)
   priority = jax.random.uniform(priority_key, x.shape)
   num = jnp.sum(x == levels, axis=1)
+  left = jnp.asarray(shares) if len(shares) == num_steps else 1.0 - jnp.arange(1, num_steps + 1) / num_steps
 
   def body(x, index):
     draw_key, rule_key = jax.random.split(jax.random.fold_in(key, index))
     logits = log_probs(x)
     drawn = choice.draw(draw_key, logits)
     found = jnp.take_along_axis(logits, drawn[..., None], axis=-1)[..., 0]
-    after = 1.0 - (index + 1.0) / num_steps
-    step = Step(1.0 - index / num_steps, after, after)
+    step = Step(1.0 - index / num_steps, 1.0 - (index + 1.0) / num_steps, left[index])
     masked = x == levels
     kept = rule.unmask(rule_key, schedule, step, State(masked, found, priority, num)) | (index == num_steps - 1)
     return jnp.where(masked & kept, drawn, x), None
