@@ -19,7 +19,10 @@ from gdm.runs.registry import MODELS, build_model
 
 KEY = jax.random.key(0)
 SETTINGS = {**SMALL, **SOLVED, **COMPOSED}
-HEEDING = ("independent", "markov", "ngram", "ensemble", "recurrent", "transformer", "wavenet")
+HEEDING = ("independent", "markov", "ngram", "ensemble", "recurrent", "transformer", "wavenet", "masked", "ardm")
+# Settings of those whose small instance is of images, or scored by a bound.
+OF_SEQUENCES = {name: {"network": {"name": "mlp", "hidden": (6,)}, "likelihood": "exact"}
+                for name in ("masked", "ardm")}
 # Of every kind that some model takes, beside the one that its small instance has.
 KINDS = [DataSpec((4,), 3), DataSpec((4,), 2), DataSpec((4,), None, num_classes=2),
          DataSpec((4, 4, 1), 3, num_classes=2)]
@@ -48,7 +51,7 @@ def test_other_models_refuse_lengths_when_they_are_made(name):
 
 @functools.cache
 def built(name):
-  settings, _ = SETTINGS[name]
+  settings = OF_SEQUENCES.get(name) or SETTINGS[name][0]
   model = build_model({"name": name, **settings}, SEQUENCES)
   rng = np.random.default_rng(0)
   batch = {"x": rng.integers(0, 3, (20, 4)).astype(np.uint8), "length": rng.integers(1, 5, 20).astype(np.int32)}
@@ -61,8 +64,8 @@ def score(model, params, carry, batch):
 
 
 @pytest.mark.fast_cases("markov")
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("transformer", "wavenet")))
-                                  for name in HEEDING])
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("transformer", "wavenet", "ardm"))) for name in HEEDING])
 def test_the_others_score_what_is_real(name):
   model, (params, carry) = built(name)
   states = [states_of(DataSpec((length,), 3)) for length in range(1, 5)]
