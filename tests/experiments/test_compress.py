@@ -55,6 +55,18 @@ def test_the_split_comes_back_at_the_claimed_price(commands, workdir, coded, tmp
 
 
 @pytest.mark.slow
+def test_a_model_of_any_order_is_coded_in_fixed_ones(commands, unbroken, tmp_path):
+  workdir, file, out = shutil.copytree(unbroken("ardm"), tmp_path / "run"), tmp_path / "test.gdm", tmp_path / "x.npz"
+  said = commands.good("compress", f"--workdir={workdir}", f"--out={file}", "--num_samples=2")
+  report = json.loads((workdir / "coded_test.json").read_text())
+  assert abs(report["ratio"] - 1.0) < 0.01
+  assert "orders: 2 fixed, whose mixture is claimed" in said and f"{report['bound_bits_per_dim']:.4f}" in said
+  commands.good("decompress", f"--workdir={workdir}", f"--in={file}", f"--out={out}")
+  with np.load(out, allow_pickle=False) as found:
+    np.testing.assert_array_equal(found["x"], load_run(Workdir(workdir), {}).dataset.split("test")["x"])
+
+
+@pytest.mark.slow
 def test_any_checkpoint_and_parameters_can_be_chosen(commands, unbroken, tmp_path):
   workdir = shutil.copytree(unbroken("gray"), tmp_path / "run")
   said = commands.good("compress", f"--workdir={workdir}", f"--out={tmp_path}/v.gdm", "--split=valid", "--noverify",

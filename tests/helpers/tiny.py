@@ -19,6 +19,7 @@ VARIANTS = {
     "conditional_gan": {"data": {"name": "digits", "batch_size": 20},
                         "model": {"name": "conditional_gan", "latent_dims": 4, "generator": {"width": 2},
                                   "critic": {"width": 2}}},
+    "ardm": {"data": BINARY_DIGITS, "model": {"name": "ardm", "network": {"name": "mlp", "hidden": (16,)}}},
     "plane": {"data": {"name": "toy2d:two_moons"}, "model": {"name": "maf", "num_layers": 1, "hidden": (8,)}},
     "independent": {"data": {"name": "digits"}, "model": {"name": "independent", "alpha": 1.0}},
     "mixture": {"data": {"name": "digits"},
