@@ -545,6 +545,42 @@ class HasCodes(Protocol):
     ...
 
 
+class IntegerStep(NamedTuple):
+  """A step of an integer flow: some integers change, or leave, given others.
+
+  Attributes:
+    moved: places of them in the flattened example.
+    seen: places of the others; none of them moves.
+    leaves: whether they leave: none of them is moved or seen any more.
+  """
+
+  moved: Int[np.ndarray, " moved"]
+  seen: Int[np.ndarray, " seen"]
+  leaves: bool
+
+
+@runtime_checkable
+class HasIntegerSteps(Protocol):
+  """Takes discrete data to integers of known distributions, by steps that can be undone: what lossless coding runs on.
+
+  Both functions look at the places that the step sees, and at no others.
+  """
+
+  @property
+  def integer_steps(self) -> tuple[IntegerStep, ...]:
+    """The steps, from the data on; in the end all has left. A SpecError says why there are none."""
+    ...
+
+  def step_shift(self, params: Params, carry: Carry, index: int, z: Int[Array, "batch dims"]) -> Int[Array, "batch _"]:
+    """Return what is added, modulo the levels, to what the step moves."""
+    ...
+
+  def step_log_probs(self, params: Params, carry: Carry, index: int,
+                     z: Int[Array, "batch dims"]) -> Float[Array, "batch _ levels"]:
+    """Return log p, in nats, of every level of what leaves at the step."""
+    ...
+
+
 @runtime_checkable
 class HasSolve(Protocol):
   """Is fitted in closed form or by EM instead of gradient steps."""

@@ -72,6 +72,12 @@ CASES = {
     "spline_coupling": ("spline_coupling", {"num_steps": 2, "num_bins": 3, "hidden": (6,)}, TERNARY),
     "spline_autoregressive": ("spline_autoregressive", {"num_layers": 2, "num_bins": 3, "hidden": (6,)}, TERNARY),
     "glow": ("glow", {"num_scales": 1, "num_steps": 1, "width": 4}, IMAGE),
+    "flow_pp": ("flow_pp", {"num_steps": (1, 1, 1), "num_components": 2, "hidden": (6,), "dequantization_width": 4},
+                TERNARY),
+    "integer_flow": ("integer_flow", {"num_steps": 2, "num_components": 2, "hidden": (6,)}, TERNARY),
+    "residual_flow": ("residual_flow", {"num_blocks": 2, "hidden": (6,)}, TERNARY),
+    "residual_flow_density": ("residual_flow", {"num_blocks": 2, "hidden": (6,)}, PLANE),
+    "ffjord_density": ("ffjord", {"hidden": (6,)}, PLANE),
     **{f"{name}_density": (name, FLOW, PLANE) for name in ("nice", "realnvp", "maf", "iaf")},
     "spline_coupling_density": ("spline_coupling", {"num_steps": 2, "num_bins": 3, "hidden": (6,)}, PLANE),
     "spline_autoregressive_density": ("spline_autoregressive", {"num_layers": 2, "num_bins": 3, "hidden": (6,)}, PLANE),
@@ -113,7 +119,7 @@ NO_DENSITIES = {"autoencoder", "gan", "dcgan", "wgan", "wgan_gp", "conditional_g
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]
 EVERY = tuple(CASES)
 NOISY = ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching", "masked",
-         "masked_steps", "ardm", "d3pm", "d3pm_gaussian")
+         "masked_steps", "ardm", "d3pm", "d3pm_gaussian", "ffjord")
 DRAWS = 400
 OTHER = {True: {"name": "independent"}, False: {"name": "gaussian_mixture", "num_components": 1, "num_restarts": 1}}
 

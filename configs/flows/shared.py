@@ -11,6 +11,11 @@ import ml_collections
 from configs import data
 from gdm.runs import defaults
 
+TRAINING = {
+    "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 5.0},
+    "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
+                 "checkpoint_every": 1000},
+}
 _IMAGES = {"optimizer": {"warmup_steps": 100, "clip_norm": 1.0}, "evaluation": {"num_draws": 1}}
 
 VARIANTS = {
@@ -48,11 +53,7 @@ VARIANTS = {
 
 def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:
   """Return the config of the model `name`, and for some variants, or new ones, its `own` settings."""
-  config = defaults.get_config(name, {
-      "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 5.0},
-      "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 250,
-                   "checkpoint_every": 1000},
-  })
+  config = defaults.get_config(name, TRAINING)
   dropout = {"dropout": (0.0, 0.2, 0.5)} if "dropout" in config.model else {}
   config.update({"search": {"model": {"noise": (0.0, 1.0), **dropout},
                             "optimizer": {"weight_decay": (0.0, 1e-2, 1.0), "learning_rate": (5e-4, 2e-3)}}})

@@ -107,7 +107,8 @@ def log_bin(means: Float[Array, "..."], log_scales: Float[Array, "..."], x: Num[
   A bin (a, b) in units of the scale has s(b) - s(a) = s(b) s(-a) (1 - e^(a - b)), s the sigmoid: a product, whose
   logarithm needs no difference of nearly equal numbers. The outermost bins lack the factors of their open side.
   """
-  x = jnp.asarray(x, jnp.int32)  # uint8 would overflow
+  if not jnp.issubdtype(jnp.result_type(x), jnp.floating):  # levels as floats have gradients
+    x = jnp.asarray(x, jnp.int32)  # uint8 would overflow
   # An edge is computed alike as the upper one of a level and the lower one of the next, so that their sum telescopes.
   lower = (2 * x - levels).astype(means.dtype) / (levels - 1)
   upper = (2 * (x + 1) - levels).astype(means.dtype) / (levels - 1)

@@ -1,7 +1,7 @@
 """A density of real numbers by bijections and a base distribution, put together by hand."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from gdm.batches import checked, condition_context, given, given_context
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.flows.base import Base, Normal
-from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
+from gdm.flows.bijections.bijection import DETAILS, PENALTIES, Bijection, Chain, Transformed, is_estimated
 from gdm.flows.bijections.normalization import has_batch_statistics
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
@@ -106,26 +106,40 @@ class Flow:
     z, log_det = self.forward(params, carry, jnp.asarray(x), context)
     return self.base.log_prob(params["model"]["base"], z) + log_det
 
+  def scored(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+             context: Float[Array, "batch width"] | None, key: Key[Array, ""]
+             ) -> tuple[Float[Array, " batch"], dict[str, Array]]:
+    """Return the log-density of examples in nats and counts about the call, "nfe" say; the key is that of probes."""
+    (z, log_det), found = self.bijection.apply(self.variables(params, carry), x, context, rngs={"probe": key},
+                                               mutable=[DETAILS])
+    return self.base.log_prob(params["model"]["base"], z) + log_det, _counted(found)
+
   def train_log_prob(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
                      context: Float[Array, "batch width"] | None, key: Key[Array, ""]
-                     ) -> tuple[Float[Array, " batch"], Carry]:
-    """Return the log-density in training: with dropout, batch statistics of this batch, and the carry after it."""
-    (z, log_det), changed = self.bijection.apply(self.variables(params, carry), x, context, rngs={"dropout": key},
-                                                 mutable=["statistics"])
-    if changed:
+                     ) -> tuple[Float[Array, " batch"], Float[Array, ""], Carry]:
+    """Return the log-density in training, with dropout and batch statistics of this batch; what the bijections'
+    penalties add to the loss; and the carry afterwards."""
+    (z, log_det), changed = self.bijection.apply(
+        self.variables(params, carry), x, context, rngs={"dropout": key, "probe": jax.random.fold_in(key, 1)},
+        mutable=["statistics", PENALTIES])
+    if "statistics" in changed:
       carry = {**carry, "statistics": {**carry["statistics"], "bijection": changed["statistics"]}}
-    return self.base.log_prob(params["model"]["base"], z) + log_det, carry
+    penalty = sum(jax.tree.leaves(changed.get(PENALTIES, {})), start=jnp.zeros(()))
+    return self.base.log_prob(params["model"]["base"], z) + log_det, penalty, carry
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """Return the mean negative log-likelihood of the batch's examples in nats."""
-    nats, carry = self.train_log_prob(params, carry, jnp.asarray(batch["x"]), given_context(self, batch), key)
-    return LossOutput(-jnp.mean(nats), {"nll": Mean.of(-nats)}, carry)
+    nats, penalty, carry = self.train_log_prob(params, carry, jnp.asarray(batch["x"]), given_context(self, batch), key)
+    return LossOutput(penalty - jnp.mean(nats), {"nll": Mean.of(-nats)}, carry)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """Return log p(x), or log p(x | context), exactly, in nats."""
-    nats = self.log_prob(params, carry, jnp.asarray(batch["x"]), given_context(self, batch))
-    return checked(self.spec, batch, LogLikelihood.of(nats, self.spec.num_dims, Kind.EXACT, given(self)))
+    """Return log p(x), or log p(x | context), in nats: exact, or an estimate where a bijection's determinant is one.
+    """
+    nats, details = self.scored(params, carry, jnp.asarray(batch["x"]), given_context(self, batch), key)
+    kind = Kind.ESTIMATE if is_estimated(self.bijection) else Kind.EXACT
+    found = LogLikelihood.of(nats, self.spec.num_dims, kind, given(self), spread(details, nats))
+    return checked(self.spec, batch, found)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0) -> Samples:
@@ -140,15 +154,18 @@ class Flow:
 
     Raise SpecError for a condition that is missing, or that there must not be.
     """
-    x = self.draw(params, carry, key, num, condition_context(self, condition, num), temperature)
-    return Samples(x, {"nfe": 1})
+    return self.draw(params, carry, key, num, condition_context(self, condition, num), temperature)
 
+  @highest_precision()
   def draw(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-           context: Float[Array, "num width"] | None, temperature: float = 1.0) -> Float[Array, "num *event"]:
-    """Draw x [num, *event] given contexts."""
+           context: Float[Array, "num width"] | None, temperature: float = 1.0) -> Samples:
+    """Draw x [num, *event] given contexts. Info: "nfe", and "solved" where there is something to solve."""
     event = self.latent_event(params, carry, None if context is None else context.shape[1])
     z = self.base.sample(params["model"]["base"], key, num, event, temperature)
-    return self.inverse(params, carry, z, context).value
+    out: Any = self.bijection.apply(self.variables(params, carry), z, context, method="inverse", mutable=[DETAILS])
+    (x, _), counted = out[0], _counted(out[1])
+    solved = {"solved": counted["unsolved"] == 0} if "unsolved" in counted else {}
+    return Samples(x, {"nfe": counted.get("nfe", 1), **solved})
 
   @highest_precision()
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:
@@ -172,3 +189,17 @@ class Flow:
     x = jax.ShapeDtypeStruct((1, *self.event), jnp.float32)
     context = None if width is None else jax.ShapeDtypeStruct((1, width), jnp.float32)
     return jax.eval_shape(lambda x, c: self.forward(params, carry, x, c).value, x, context).shape[1:]
+
+
+def spread(details: Mapping[str, Array], nats: Float[Array, " batch"]) -> dict[str, Float[Array, " batch"]]:
+  """Return counts about a call as details of each of its examples."""
+  return {name: value * jnp.ones_like(nats) for name, value in details.items()}
+
+
+def _counted(found: Mapping[str, Any]) -> dict[str, Array]:
+  """Return the sum of each count that bijections left among their details, by name."""
+  counts: dict[str, Array] = {}
+  for path, value in jax.tree_util.tree_leaves_with_path(found.get(DETAILS, {})):
+    name = path[-2].key  # the last entry is the place in what `sow` keeps
+    counts[name] = counts.get(name, jnp.zeros((), jnp.int32)) + value
+  return counts

@@ -22,12 +22,12 @@ from gdm.distributions.recording import recording_step
 from gdm.docstrings import DocumentsFields
 from gdm.errors import SpecError
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
-from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
+from gdm.flows.bijections.bijection import Bijection, Chain, Transformed, is_estimated
 from gdm.flows.bijections.elementwise import Logit, Standardize
 from gdm.flows.bijections.normalization import has_batch_statistics
 from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.dequantization import dequantizer
-from gdm.flows.flow import Flow
+from gdm.flows.flow import Flow, spread
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
 from gdm.precision import highest_precision
@@ -119,6 +119,8 @@ class FlowModel(DocumentsFields, abc.ABC):
 
   @property
   def kind(self) -> Kind:
+    if is_estimated(self.bijection):
+      return Kind.ESTIMATE
     return Kind.LOWER_BOUND if self.spec.is_discrete else Kind.EXACT
 
   @property
@@ -169,16 +171,17 @@ class FlowModel(DocumentsFields, abc.ABC):
     x, log_q = self._real(params, batch, noise_key)
     if self.noise:
       x = x + self.noise * carry["statistics"]["recording_steps"] * jax.random.normal(noise_key, x.shape, x.dtype)
-    nats, carry = self.flow.train_log_prob(params, carry, x, given_context(self, batch), dropout_key)
+    nats, penalty, carry = self.flow.train_log_prob(params, carry, x, given_context(self, batch), dropout_key)
     nll = log_q - nats
     metrics = {"nll": Mean.of(nll)}
     if self.spec.is_discrete:
       metrics["bits_per_dim"] = Mean.of(nll / (self.spec.num_dims * math.log(2.0)))
-    return LossOutput(jnp.mean(nll) / self.spec.num_dims, metrics, carry)
+    return LossOutput(penalty + jnp.mean(nll) / self.spec.num_dims, metrics, carry)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """Return log p(x) in nats: exact for real data, a lower bound for integers.
+    """Return log p(x) in nats: exact for real data, a lower bound for integers, and an estimate where a bijection's
+    determinant is one.
 
     The bound is the log of the mean of `num_samples` importance weights. The expectation of a weight is the integral of
     the density over the integer's cell, which is the integer's probability. So bounds may be mixed (Burda et al.,
@@ -188,13 +191,17 @@ class FlowModel(DocumentsFields, abc.ABC):
 
     def weight(key):
       x, log_q = self._real(params, batch, key)
-      return self.log_prob(params, carry, x, context) - log_q
+      nats, details = self.flow.scored(params, carry, x, context, jax.random.fold_in(key, 1))
+      return nats - log_q, spread(details, nats)
 
     if not self.spec.is_discrete:
-      return checked(self.spec, batch, LogLikelihood.of(weight(key), self.spec.num_dims, Kind.EXACT, given(self)))
-    weights = jax.lax.map(weight, jax.random.split(key, num_samples))
+      nats, details = weight(key)
+      return checked(self.spec, batch, LogLikelihood.of(nats, self.spec.num_dims, self.kind, given(self), details))
+    weights, details = jax.lax.map(weight, jax.random.split(key, num_samples))
     nats = jax.nn.logsumexp(weights, axis=0) - math.log(num_samples)
-    found = LogLikelihood.of(nats, self.spec.num_dims, Kind.LOWER_BOUND, given(self), unbiased=True)
+    details = jax.tree.map(lambda value: jnp.mean(value, axis=0), details)
+    found = LogLikelihood.of(nats, self.spec.num_dims, self.kind, given(self), details,
+                             unbiased=self.kind is Kind.LOWER_BOUND)
     return checked(self.spec, batch, found)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
@@ -213,8 +220,8 @@ class FlowModel(DocumentsFields, abc.ABC):
       SpecError: the condition is missing, must not be, or is out of range.
     """
     checks.at_least("temperature", temperature, 0)
-    x = self.flow.draw(params, carry, key, num, condition_context(self, condition, num), temperature)
-    return Samples(self._served(x), {"nfe": 1})
+    x, info = self.flow.draw(params, carry, key, num, condition_context(self, condition, num), temperature)
+    return Samples(self._served(x), info)
 
   @highest_precision()
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Float[Array, "batch *latent"]:

@@ -60,6 +60,10 @@ MODELS = {
     "iaf": ("gdm.flows.iaf", "IAF"),
     "spline_coupling": ("gdm.flows.spline_coupling", "SplineCoupling"),
     "spline_autoregressive": ("gdm.flows.spline_autoregressive", "SplineAutoregressive"),
+    "flow_pp": ("gdm.flows.flow_pp", "FlowPP"),
+    "integer_flow": ("gdm.flows.integer_flow", "IntegerFlow"),
+    "ffjord": ("gdm.flows.ffjord", "FFJORD"),
+    "residual_flow": ("gdm.flows.residual_flow", "ResidualFlow"),
     # diffusion
     "diffusion": ("gdm.diffusion.recipes", "diffusion"),
     "ncsn": ("gdm.diffusion.ncsn", "ncsn"),

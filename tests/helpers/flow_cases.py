@@ -10,6 +10,7 @@ import numpy as np
 
 from gdm.flows.bijections.autoregressive import MaskedAutoregressive
 from gdm.flows.bijections.bijection import Bijection, Chain, Inverse
+from gdm.flows.bijections.continuous import Continuous
 from gdm.flows.bijections.coupling import (
   Alternate,
   Checkerboard,
@@ -20,10 +21,13 @@ from gdm.flows.bijections.coupling import (
 )
 from gdm.flows.bijections.elementwise import Logit, ScaleShift, Standardize
 from gdm.flows.bijections.linear import Linear, LULinear
+from gdm.flows.bijections.logistic_mixture import LogisticMixtureCDF
 from gdm.flows.bijections.normalization import ActNorm, BatchNorm
 from gdm.flows.bijections.reshaping import Reshape, Split, Squeeze, multi_scale
+from gdm.flows.bijections.residual import Contraction, Residual
 from gdm.flows.bijections.transforms import Additive, Affine, ElementwiseTransform, RationalQuadratic
 from gdm.flows.bijections.whitening import Whiten
+from gdm.flows.convolutional_attention import ConvolutionalAttention
 from gdm.networks.masked_mlp import AutoregressiveMLP
 from gdm.networks.mlp import MLP
 from gdm.networks.residual_convolution import Prior, ResidualConvolution
@@ -94,6 +98,13 @@ def two_scales(event: tuple[int, int, int]) -> Bijection:
                       Chain([Squeeze(), LULinear()])], [first, second], [Prior(4 * channels)])
 
 
+def attending_coupling() -> Coupling:
+  """A coupling of Flow++."""
+  partition, transform = Halves(), LogisticMixtureCDF(2)
+  network = ConvolutionalAttention(num_outputs(partition, transform, (2, 2, 4)), 4, 1, num_heads=2, context=2)
+  return Coupling(partition, transform, network)
+
+
 def spline_coupling() -> Coupling:
   partition, transform = Halves(), RationalQuadratic(2)
   num = transform.num_parameters
@@ -153,6 +164,11 @@ CASES: dict[str, Case] = {
     "chain": Case(lambda: Chain([ActNorm(), vector_coupling(Halves(), Affine(), (3,)), LULinear(),
                                  Inverse(vector_coupling(Halves(), Affine(), (3,)))]), (3,)),
     "spline_coupling": Case(spline_coupling, (5,), context=2),
+    "logistic_mixture": Case(lambda: vector_coupling(Halves(), LogisticMixtureCDF(3)), (5,), context=2),
+    "continuous": Case(lambda: Continuous(MLP(3, (6,), context=3, activation="softplus"), 1e-11), (3,), context=2,
+                       extremes=(-50.0, 0.0, 50.0)),
+    "residual": Case(lambda: Residual(Contraction((6,), 0.8, 2), tolerance=1e-9), (3,), context=2),
+    "attending": Case(attending_coupling, (2, 2, 4), context=2),
     **{name: Case(functools.partial(autoregressive, fields), (4,), fields.get("context", 0), masked=masked(fields))
        for name, fields in AUTOREGRESSIVE.items()},
     "iaf": Case(lambda: Inverse(autoregressive({"context": 2})), (4,), context=2, masked=masked({"context": 2})),

@@ -12,7 +12,8 @@ from gdm.evaluation.coding.bits_back import BitsBackCoder, Parts, bits_back_batc
 from gdm.evaluation.coding.chains import SymbolChain, chain_of
 from gdm.evaluation.coding.coder import Coder, coding_batch_size
 from gdm.evaluation.coding.codes import CodesCoder, chain_of_codes, codes_batch_size
-from gdm.model import Carry, HasBitsBack, HasCodes, HasOrders, Model, Params
+from gdm.evaluation.coding.integers import IntegerCoder, integers_batch_size
+from gdm.model import Carry, HasBitsBack, HasCodes, HasIntegerSteps, HasOrders, Model, Params
 
 
 @runtime_checkable
@@ -112,6 +113,23 @@ class ByCodes(Way):
     return CodesCoder(self.model, params, carry, batch_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class ByIntegers(Way):
+  """By integers that are shifted and leave."""
+
+  model: HasIntegerSteps
+
+  @property
+  def num_steps(self) -> int:
+    return cast(Any, self.model).spec.num_dims
+
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    return integers_batch_size(self.model, num_examples, at_most)
+
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    return IntegerCoder(self.model, params, carry, batch_size)
+
+
 def claimed_model(model: Model, num_samples: int = 1) -> Model:
   """Return the model whose likelihood the coded bits should come to: of one that is agnostic to the order of its
   dimensions the mixture of its chains in `num_samples` fixed orders, else the model itself."""
@@ -137,7 +155,8 @@ def way_of(model: Model, num_samples: int = 1) -> Way:
     return ByBitsBack(model, num_samples)
   if isinstance(model, HasOrders):
     return ByConditionals(chain_of(claimed_model(model, num_samples)))
-  way = ByConditionals(chain_of(model)) if not isinstance(model, HasCodes) else ByCodes(model)
+  way = (ByCodes(model) if isinstance(model, HasCodes) else
+         ByIntegers(model) if isinstance(model, HasIntegerSteps) else ByConditionals(chain_of(model)))
   if num_samples > 1:
     raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded without any draw; leave it "
                       "at 1.")

@@ -10,12 +10,16 @@ collection is mutable. Dropout is on where an rng named "dropout" is given.
 """
 
 import abc
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+# Collections of a module: counts about a call that reports tell, and terms that training adds to its loss.
+DETAILS, PENALTIES = "details", "penalties"
 
 
 class Transformed(NamedTuple):
@@ -42,6 +46,22 @@ class Bijection(nn.Module, abc.ABC):
                context: Float[Array, "batch width"] | None = None) -> Transformed:
     """`forward`: what `init` runs."""
     return self.forward(x, context)
+
+
+def in_training(module: nn.Module) -> bool:
+  """Return whether a module is in training: where its call may change statistics and add penalties."""
+  return module.is_mutable_collection(PENALTIES)
+
+
+def is_estimated(module: Any) -> bool:
+  """Return whether log-determinants of a bijection, or of one among its fields, are known to a tolerance or in
+  expectation only: where its attribute `is_estimated` says so."""
+  if getattr(module, "is_estimated", False):
+    return True
+  if isinstance(module, nn.Module):  # `parent` leads back to where the search came from
+    return any(is_estimated(getattr(module, field.name)) for field in dataclasses.fields(module)
+               if field.name not in ("parent", "name"))
+  return isinstance(module, list | tuple) and any(map(is_estimated, module))
 
 
 class Chain(Bijection):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from gdm.errors import SpecError
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
@@ -25,8 +26,8 @@ def squeezed(event: tuple[int, ...], factor: int = 2) -> tuple[int, int, int]:
   return height // factor, width // factor, channels * factor * factor
 
 
-def squeeze(x: Float[Array, "batch rows columns channels"],
-            factor: int = 2) -> Float[Array, "batch less_rows less_columns more_channels"]:
+def squeeze(x: Shaped[Array | np.ndarray, "batch rows columns channels"],
+            factor: int = 2) -> Shaped[Array | np.ndarray, "batch less_rows less_columns more_channels"]:
   """Blocks of factor x factor pixels to channels; see `Squeeze`."""
   height, width, channels = squeezed(x.shape[1:], factor)
   blocks = x.reshape(-1, height, factor, width, factor, x.shape[-1])

@@ -1,0 +1,100 @@
+"""Integer flows: a bijection of the levels, masses that sum to one, gradients, and exact coding."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, DataError, SpecError
+from gdm.evaluation.coding.integers import IntegerCoder
+from gdm.evaluation.coding.ways import ByIntegers, way_of
+from gdm.flows.integer_flow import IntegerFlow
+from gdm.likelihood import Kind
+from gdm.model import HasIntegerSteps
+
+KEY = jax.random.key(0)
+MODELS = {
+    "image": IntegerFlow(DataSpec((2, 2, 1), 3), num_scales=1, num_steps=4, num_components=2, width=4),
+    "vector": IntegerFlow(DataSpec((4,), 3), num_steps=3, num_components=2, hidden=(6,)),
+    "labels": IntegerFlow(DataSpec((4,), 3, num_classes=2), num_steps=2, num_components=1, hidden=(6,),
+                          class_conditional=True),
+}
+each = pytest.mark.parametrize("name", MODELS)
+
+
+def made(name, scale=1.0):
+  """A model with random parameters, all its states, and labels where it takes them."""
+  model = MODELS[name]
+  states = np.array(list(itertools.product(range(3), repeat=4)), np.int32).reshape(-1, *model.spec.event)
+  batch = {"x": jnp.asarray(states)} | ({"y": jnp.ones(len(states), jnp.int32)} if model.class_conditional else {})
+  params, carry = model.init(KEY, batch)
+  leaves, tree = jax.tree.flatten(params)
+  rng = np.random.default_rng(0)
+  params = jax.tree.unflatten(tree, [p + scale * rng.normal(size=p.shape).astype(np.float32) for p in leaves])
+  return model, params, carry, batch
+
+
+@each
+def test_is_a_bijection_of_the_levels_whose_masses_sum_to_one(name):
+  model, params, carry, batch = made(name)
+  z = np.asarray(model.encode(params, carry, batch, KEY))
+  assert len(np.unique(z.reshape(len(z), -1), axis=0)) == len(z) == 81
+  assert z.min() == 0 and z.max() == 2
+  assert not np.array_equal(z, batch["x"])
+  condition = batch.get("y")
+  np.testing.assert_array_equal(model.decode(params, carry, jnp.asarray(z), KEY, condition), batch["x"])
+  likelihood = model.log_likelihood(params, carry, batch, KEY)
+  assert likelihood.kind == Kind.EXACT
+  np.testing.assert_allclose(np.sum(np.exp(likelihood.nats)), 1.0, rtol=1e-5)
+
+
+@each
+def test_samples_follow_the_masses(name):
+  model, params, carry, batch = made(name)
+  num = 20_000
+  x = np.asarray(model.sample(params, carry, KEY, num, 1 if model.class_conditional else None).x).reshape(num, -1)
+  found = np.bincount(x @ 3**np.arange(3, -1, -1), minlength=81) / num
+  masses = np.exp(np.asarray(model.log_likelihood(params, carry, batch, KEY).nats))
+  assert np.abs(found - masses).sum() / 2 < 0.5 * np.sqrt(81 / num)  # total variation
+
+
+@each
+def test_every_parameter_has_a_gradient(name):
+  model, params, carry, batch = made(name)
+  part = {k: v[::10][:8] for k, v in batch.items()}
+  grads = jax.grad(lambda p: model.loss(p, carry, part, KEY, jnp.zeros((), jnp.int32)).loss)(params)
+  dead = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not np.any(g)]
+  assert not dead
+
+
+@pytest.mark.parametrize("name", ["image", "vector"])
+def test_is_decoded_at_its_own_cost(name):
+  model, params, carry, batch = made(name, 0.2)  # no mass is below what the coder can say
+  assert isinstance(model, HasIntegerSteps) and isinstance(way_of(model), ByIntegers)
+  x = np.asarray(batch["x"])
+  coder = IntegerCoder(model, params, carry, 32)
+  words = coder.encode(x)
+  decoded, _ = coder.decode(words, len(x))
+  np.testing.assert_array_equal(decoded, x)
+  bits = -np.sum(np.asarray(model.log_likelihood(params, carry, batch, KEY).nats)) / np.log(2.0)
+  assert bits - 1 < 32 * len(words) < 1.001 * bits + 64
+  with pytest.raises(DataError, match="example 0 holds"):
+    coder.encode(x + 3)
+  with pytest.raises(DataError, match="more bits"):
+    coder.decode(np.concatenate([words, words]), len(x))
+
+
+def test_refuses_what_it_cannot_take():
+  with pytest.raises(SpecError, match="one number"):
+    IntegerFlow(DataSpec((1,), 4))
+  with pytest.raises(SpecError):
+    IntegerFlow(DataSpec((4,), None))
+  with pytest.raises(SpecError, match="sizes that 2 divides"):
+    IntegerFlow(DataSpec((5, 5, 1), 4))
+  with pytest.raises(ConfigError, match="num_steps"):
+    IntegerFlow(DataSpec((4,), 4), num_steps=0)
+  with pytest.raises(SpecError, match="conditional"):
+    way_of(MODELS["labels"])
