@@ -1,0 +1,92 @@
+"""Restores test examples from measurements, by a trained diffusion model, and scores the draws.
+
+  python -m experiments.restore --workdir=runs/edm --operator=downsample:2 --sampler=pigdm --num=19
+  python -m experiments.restore --workdir=runs/edm --operator=mask:box,blur:1,radon:6 --sampler=ddrm,dps,particles
+      [--noise=0.5] [--examples=50] [--num_steps=100] [--num_particles=256] [--guidance=1] [--labels] [--timed]
+
+Operators are mask:<share known, or hidden region>, blur:<deviation>, downsample:<factor>, grey, project:<number>,
+fourier:<one in so many lines>, radon:<angles> and quantize:<step>; joined by "+" they follow each other. Samplers are
+replacement, repaint, projection, ddrm, pigdm, dps and particles; see docs/guides/inverse.md for which is right when.
+Commas make a table of all pairs.
+
+Prints PSNR and SSIM of the mean of the draws, the share of values inside intervals between draws beside the stated
+one, the distance of draws from data, and network evaluations. Writes `restored.json`, and for each pair
+`restored_<operator>_<sampler>.png` and `.npz` into the workdir.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from gdm import checks
+from gdm.errors import ConfigError, UserError
+from gdm.inverse.samplers.named import SAMPLERS
+from gdm.paths import write_whole
+from gdm.runs import restoration
+from gdm.runs.workdir import write_json
+
+_OPERATOR = flags.DEFINE_string("operator", "downsample:2", "Operators, separated by commas.")
+_SAMPLER = flags.DEFINE_string("sampler", "pigdm", "Samplers, separated by commas.")
+_NUM = flags.DEFINE_integer("num", 19, "Draws of each example; 19 are the fewest for intervals of 90 %.")
+_EXAMPLES = flags.DEFINE_integer("examples", 50, "Examples, spread over the split.")
+_NOISE = flags.DEFINE_float("noise", 0.0, "Deviation of the measurements' noise, in the data's units.")
+_STEPS = flags.DEFINE_integer("num_steps", 0, "Steps; 0 is each sampler's own choice.")
+_PARTICLES = flags.DEFINE_integer("num_particles", 0, "Particles of each example; 0 is the sampler's own choice.")
+_GUIDANCE = flags.DEFINE_float("guidance", 1.0, "With --labels: how much more than given the labels.")
+_LABELS = flags.DEFINE_bool("labels", False, "Whether the model is given the examples' labels.")
+_TIMED = flags.DEFINE_bool("timed", False, "Whether to restore twice, to tell the speed without compiling.")
+_SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of operators, noise and draws.")
+cli.define_run("data", "evaluation")
+
+
+def main(argv: Sequence[str]) -> None:
+  cli.refuse_arguments(argv)
+  samplers, operators = ([part.strip() for part in text.split(",")] for text in (_SAMPLER.value, _OPERATOR.value))
+  for name in samplers:
+    checks.one_of("--sampler", name, SAMPLERS)
+  checks.at_least("--num", _NUM.value, 1)
+  checks.at_least("--examples", _EXAMPLES.value, 1)
+  checks.at_least("--noise", _NOISE.value, 0.0)
+  run, rows = cli.open_run(), []
+  only = len(samplers) * len(operators) == 1
+  for text in operators:
+    found = restoration.measured(run, text, _NOISE.value, _EXAMPLES.value, _SPLIT.value, _SEED.value, _LABELS.value)
+    print(f"{text}, noise {_NOISE.value:g}, {len(found.truth)} examples of {run.data.name} {_SPLIT.value}, "
+          f"{_NUM.value} draws of each")
+    for sampler in samplers:
+      try:
+        rows.append(_row(run, found, text, sampler))
+      except UserError as error:
+        if only:
+          raise
+        print(f"{sampler:12} left out: {error}")
+        rows.append({"operator": text, "sampler": sampler, "left_out": str(error)})
+  write_json(run.folder / "restored.json", {
+      "noise": _NOISE.value, "num": _NUM.value, "examples": _EXAMPLES.value, "split": _SPLIT.value,
+      "seed": _SEED.value, "step": run.step, "rows": rows})
+
+
+def _row(run: Any, found: restoration.Measured, text: str, sampler: str) -> dict[str, Any]:
+  """Restore, print, draw and return the scores of one sampler."""
+  settings = {name: value for name, value in (("num_steps", _STEPS.value), ("num_particles", _PARTICLES.value))
+              if value and (name != "num_particles" or SAMPLERS[sampler].particles)}
+  if _PARTICLES.value and not any(SAMPLERS[name.strip()].particles for name in _SAMPLER.value.split(",")):
+    raise ConfigError(f"--num_particles is {_PARTICLES.value}, but {sampler} has none; choose --sampler=particles.")
+  result, seconds = restoration.restored(run, found, sampler, _NUM.value, _GUIDANCE.value, _SEED.value, settings,
+                                          _TIMED.value)
+  scores = restoration.scores_of(run, found, result, seconds, _SPLIT.value, _TIMED.value)
+  print(restoration.line(sampler, scores))
+  name = f"restored_{text.replace(':', '')}_{sampler}"
+  arrays = {"x": np.asarray(result.x), "truth": found.truth, "y": np.asarray(found.y), "mean": np.asarray(result.mean),
+            "deviation": np.asarray(result.deviation)}
+  write_whole(run.folder / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+  restoration.save_restored(run, found, result, name)
+  return {"operator": text, "sampler": sampler, **restoration.as_fields(scores)}
+
+
+if __name__ == "__main__":
+  cli.run(main)

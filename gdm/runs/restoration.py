@@ -1,0 +1,189 @@
+"""Test examples measured and restored by a trained run, and how well."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdm.batches import given
+from gdm.errors import ConfigError, DataError
+from gdm.evaluation.kernel_distance import DistanceEstimate, Gaussian, KernelDistance, Scale, median_bandwidth
+from gdm.inverse.operators import LinearOperator, operator_of
+from gdm.inverse.operators.operator import Operator
+from gdm.inverse.problem import measure
+from gdm.inverse.restoration import Restored, restore
+from gdm.inverse.scores import Coverage, coverage, psnr, ssim
+from gdm.inverse.spectrum import spectrum_of
+from gdm.model import HasDenoiser
+from gdm.runs.comparison import spread_rows
+from gdm.runs.outlier_scores import spread
+from gdm.runs.trained import TrainedRun
+from gdm.training.streams import stream_key
+from gdm.visualization.images import save_side_by_side
+
+_LEVEL = 0.9  # share of values that intervals are to hold
+_SHOWN, _SHOWN_DRAWS = 12, 3  # examples and draws of each that are shown
+
+
+class Measured(NamedTuple):
+  """Test examples and their measurements.
+
+  Attributes:
+    truth: the examples, as served.
+    y: the measurements, in the data's units.
+    operator: what measured them.
+    noise: deviation of their noise, in the data's units.
+    condition: labels or contexts of the examples, where the model is given them.
+  """
+
+  truth: np.ndarray
+  y: jax.Array
+  operator: Operator
+  noise: float
+  condition: Any
+
+
+class Scores(NamedTuple):
+  """Scores of restored examples.
+
+  Attributes:
+    psnr: of the mean of the draws, in decibels, a mean over examples.
+    psnr_draw: of single draws.
+    ssim: structural similarity of the mean of the draws; None of data other than images.
+    coverage: of intervals between draws.
+    distance: squared kernel distance of one draw of each example from the split; None where there are too few.
+    nfe: network evaluations of each draw.
+    seconds: of the call, compiling included; of a second one where `timed`.
+    draws_per_second: draws over the seconds of a second call; None where it was not made.
+    least_effective_share: of particles, the least effective sample size on the way, a mean over examples; None of
+      other samplers.
+  """
+
+  psnr: float
+  psnr_draw: float
+  ssim: float | None
+  coverage: Coverage | None
+  distance: DistanceEstimate | None
+  nfe: float
+  seconds: float
+  draws_per_second: float | None
+  least_effective_share: float | None
+
+
+def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, seed: int, labels: bool) -> Measured:
+  """Return test examples, spread over a split, and measurements of them.
+
+  Args:
+    run: the run whose data they are.
+    text: names the operator, see `gdm.inverse.operators.operator_of`.
+    noise: deviation, in the data's units.
+    num: how many examples.
+    split: the split.
+    seed: of the operator and the noise.
+    labels: whether the model is given the examples' labels.
+
+  Raise ConfigError where the model has no denoiser or no labels, or for an operator that is unknown.
+  """
+  if not isinstance(run.model, HasDenoiser):
+    raise ConfigError(f"{run.config.model.name} has no denoiser to restore by; choose the run of a diffusion model.")
+  operator = operator_of(text, run.spec.event, seed)
+  rows = run.dataset.split(split).rows(spread(run.dataset.num_examples(split), num))
+  names = [name for name in given(run.model) if name != "y" or labels]
+  if labels and "y" not in names:
+    raise ConfigError(f"--labels is set, but {run.config.model.name} is given no labels; leave it out.")
+  condition = {name: np.asarray(rows[name]) for name in names}
+  y = measure(operator, rows["x"], noise, stream_key(jax.random.key(seed), "measurement", 0))
+  return Measured(rows["x"], y, operator, noise, condition or None)
+
+
+def restored(run: TrainedRun, found: Measured, sampler: str, num: int, guidance: float, seed: int,
+             settings: Mapping[str, Any], timed: bool = False) -> tuple[Restored, float]:
+  """Return draws of what was measured, and the seconds of the call; of a second one, which compiles nothing, where
+  `timed`."""
+  def call():
+    result = restore(run.model, run.params, run.carry, found.operator, found.y,
+                     stream_key(jax.random.key(seed), "restoring", 0), noise=found.noise, sampler=sampler, num=num,
+                     condition=found.condition, guidance=guidance, **settings)
+    return jax.block_until_ready(result)
+
+  if timed:
+    call()
+  start = time.perf_counter()
+  return call(), time.perf_counter() - start
+
+
+def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float, split: str,
+              timed: bool = False) -> Scores:
+  """Return the scores of restored examples; see `restored` for seconds and `timed`."""
+  truth, mean, draws = found.truth, np.asarray(result.mean), np.asarray(result.x)
+  peak = float(run.spec.levels - 1 if run.spec.levels else truth.max() - truth.min())
+  try:
+    data = spread_rows(run.dataset, split)
+    scale = Scale.of(run.spec, data)
+    kernel = KernelDistance(Gaussian(median_bandwidth(scale(data))), scale(data))
+    distance = kernel.squared(kernel.moments(scale(draws[0])))
+  except DataError:  # fewer than four examples
+    distance = None
+  of_draws = [psnr(each, truth, peak) for each in draws]
+  share = result.info.get("least_effective_share")
+  return Scores(
+      float(np.mean(psnr(mean, truth, peak))), float(np.mean(of_draws)),
+      float(np.mean(ssim(mean, truth, peak))) if run.spec.is_image else None,
+      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance, float(result.info["nfe"]), seconds,
+      draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)))
+
+
+def as_fields(scores: Scores) -> dict[str, Any]:
+  """Return scores for JSON; an infinite ratio, of draws that are the truth, is None."""
+  fields = {name: value._asdict() if isinstance(value, Coverage | DistanceEstimate) else value
+            for name, value in scores._asdict().items()}
+  return {name: None if isinstance(value, float) and not np.isfinite(value) else value
+          for name, value in fields.items()}
+
+
+def line(name: str, scores: Scores) -> str:
+  """Return the scores of a sampler as a line."""
+  words = [f"{name:12} PSNR {scores.psnr:5.2f} dB of the mean, {scores.psnr_draw:5.2f} of a draw"]
+  if scores.ssim is not None:
+    words.append(f"SSIM {scores.ssim:.3f}")
+  if scores.coverage is not None:
+    words.append(f"{100 * scores.coverage.share:.1f} % inside intervals of {100 * scores.coverage.stated:.1f} %")
+  if scores.distance is not None:
+    words.append(f"kernel distance {1e3 * scores.distance.value:.1f} +- {1e3 * scores.distance.half:.1f} e-3")
+  words.append(f"NFE {scores.nfe:.0f}")
+  if scores.draws_per_second is not None:
+    words.append(f"{scores.draws_per_second:.3g} draws/s, {scores.draws_per_second * scores.nfe:.3g} NFE/s")
+  if scores.least_effective_share is not None:
+    words.append(f"least effective share {scores.least_effective_share:.2f}")
+  return ", ".join(words)
+
+
+def save_restored(run: TrainedRun, found: Measured, result: Restored, name: str) -> None:
+  """Write a picture of images: truth, measurement, draws, their mean and deviation, an example in each row."""
+  if not run.spec.is_image:
+    return
+  shown = slice(0, _SHOWN)
+  panels = {"truth": found.truth[shown], "seen": _pictured(found)[shown]}
+  panels |= {f"draw {i + 1}": np.asarray(draw)[shown] for i, draw in enumerate(result.x[:_SHOWN_DRAWS])}
+  panels["mean"] = np.asarray(result.mean)[shown]
+  deviation = np.asarray(result.deviation)[shown]
+  levels = run.spec.levels
+  low, high = (0.0, levels - 1.0) if levels else (float(found.truth.min()), float(found.truth.max()))
+  # Deviations are black at 0 and white at half the data's range.
+  panels["dev."] = low + np.clip(2.0 * deviation, 0.0, high - low)
+  panels = {title: (np.clip(images, low, high) - low) / (high - low) for title, images in panels.items()}
+  save_side_by_side(run.folder / f"{name}.png", panels, levels=None, columns=1)
+
+
+def _pictured(found: Measured) -> np.ndarray:
+  """Return measurements as images: by the pseudo-inverse of a linear operator, else as they are where they are images,
+  else the examples' mean."""
+  operator = found.operator
+  if isinstance(operator, LinearOperator):
+    return np.asarray(spectrum_of(operator).inverse(jnp.asarray(found.y)))
+  if operator.measured == operator.event:
+    return np.asarray(found.y)
+  return np.broadcast_to(found.truth.mean(axis=0), found.truth.shape)
