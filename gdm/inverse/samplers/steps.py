@@ -39,13 +39,37 @@ class Reverse(NamedTuple):
 Step = Callable[[Key[Array, ""], Array, Array, Array], Array]
 
 
-def times(denoiser: Denoiser, num_steps: int) -> Float[Array, " times"]:
+class Part(NamedTuple):
+  """The times that a walk begins and ends at."""
+
+  first: Float[Array, ""]
+  last: Float[Array, ""]
+
+
+def times(denoiser: Denoiser, num_steps: int, way: Part | None = None) -> Float[Array, " times"]:
   """Return num_steps + 1 times from noise to data, evenly spaced in (sigma / alpha)^(1 / 7), on every path (Karras et
   al., arXiv:2206.00364, equation 5)."""
-  last, first = (jnp.asarray(end, jnp.float32) for end in denoiser.ends)
-  high, low = (jnp.exp(-0.5 * denoiser.log_snr(end) / _RHO) for end in (first, last))
-  inner = denoiser.time(-2.0 * _RHO * jnp.log(high + (low - high) * jnp.arange(1, num_steps) / num_steps))
+  first, last = part(denoiser, 1.0) if way is None else way
+  high, low = (_coordinate(denoiser, end) for end in (first, last))
+  inner = _time(denoiser, high + (low - high) * jnp.arange(1, num_steps) / num_steps)
   return jnp.concatenate([first[None], inner, last[None]])
+
+
+def part(denoiser: Denoiser, strength: float) -> Part:
+  """Return the part of the path from a share of the way to noise, on the scale of `times`, to data."""
+  last, first = (jnp.asarray(end, jnp.float32) for end in denoiser.ends)
+  if strength == 1.0:
+    return Part(first, last)
+  high, low = (_coordinate(denoiser, end) for end in (first, last))
+  return Part(_time(denoiser, low + (high - low) * strength) if strength > 0.0 else last, last)
+
+
+def _coordinate(denoiser: Denoiser, t: Float[Array, ""]) -> Float[Array, ""]:
+  return jnp.exp(-0.5 * denoiser.log_snr(t) / _RHO)
+
+
+def _time(denoiser: Denoiser, coordinate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  return denoiser.time(-2.0 * _RHO * jnp.log(coordinate))
 
 
 def predict(denoiser: Denoiser, x: Float[Array, "batch *event"], t: Float[Array, ""]) -> Float[Array, "batch *event"]:
@@ -102,9 +126,10 @@ def ddim(denoiser: Denoiser, key: Key[Array, ""], x: Float[Array, "batch *event"
 
 
 def walk(denoiser: Denoiser, num_steps: int, key: Key[Array, ""], x: Float[Array, "batch *event"],
-         step: Step) -> Float[Array, "batch *event"]:
-  """Return x at the last time, by `num_steps` steps from the first, and then the predicted data there."""
-  grid = times(denoiser, num_steps)
+         step: Step, way: Part | None = None) -> Float[Array, "batch *event"]:
+  """Return x at the last time of a part of the path, or all of it, by `num_steps` steps from the first, and then the
+  predicted data there."""
+  grid = times(denoiser, num_steps, way)
 
   def body(x, now):
     index, t, s = now

@@ -1,0 +1,159 @@
+"""Test examples, or a guide of one's own, edited by a trained run."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from gdm.errors import ConfigError, DataError
+from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Scale, median_bandwidth
+from gdm.inverse.editing import interpolated, inverted, reconstructed, sdedit, variations
+from gdm.model import HasDenoiser
+from gdm.runs.comparison import spread_rows
+from gdm.runs.outlier_scores import spread
+from gdm.runs.trained import TrainedRun
+from gdm.training.streams import stream_key
+from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure, style_axes
+
+NUM_COLUMNS = 8  # examples between two
+
+
+class Guides(NamedTuple):
+  """Examples to edit.
+
+  Attributes:
+    x: the examples, in the data's units.
+    labels: their labels; None where they have none.
+  """
+
+  x: np.ndarray
+  labels: np.ndarray | None
+
+
+class Edited(NamedTuple):
+  """Edited examples.
+
+  Attributes:
+    x: [num, batch, *event], as served.
+    guide_distance: root mean squared distance from the guides, in the data's units.
+    data_distance: squared kernel distance of the first draw of each guide from the split; None where there are too few.
+  """
+
+  x: np.ndarray
+  guide_distance: float
+  data_distance: float | None
+
+
+def guides_of(run: TrainedRun, path: str, num: int, split: str) -> Guides:
+  """Return the guides in a file of an array [num, *event], or test examples, spread over a split.
+
+  Raise ConfigError where the model has no denoiser, or the file cannot be read or is of another event; DataError where
+  the guides hold NaN or infinity.
+  """
+  if not isinstance(run.model, HasDenoiser):
+    raise ConfigError(f"{run.config.model.name} has no denoiser to edit by; choose the run of a diffusion model.")
+  if not path:
+    rows = run.dataset.split(split).rows(spread(run.dataset.num_examples(split), num))
+    return Guides(rows["x"], np.asarray(rows["y"]) if "y" in rows else None)
+  try:
+    guides = np.load(path, allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise ConfigError(f"--guide is {path!r}, which cannot be read as an array: {error}.") from None
+  if guides.shape[1:] != run.spec.event:
+    raise ConfigError(f"--guide holds an array {guides.shape}; it must be (number, "
+                      f"{', '.join(map(str, run.spec.event))}), in the data's units.")
+  if not np.all(np.isfinite(guides)):
+    raise DataError("--guide holds NaN or infinity.")
+  return Guides(guides[:num], None)
+
+
+def conditioned(run: TrainedRun, labels: np.ndarray | None, num: int, guidance: float) -> Any:
+  """Return the denoiser given labels, or of none. Raise ConfigError or SpecError where the model cannot."""
+  model: Any = run.model
+  if labels is None:
+    return model.denoising(run.params, run.carry)
+  if not getattr(model, "class_conditional", False):
+    raise ConfigError(f"{run.config.model.name} is given no labels; train it with "
+                      "--config.model.class_conditional=True and --config.model.label_dropout=0.1, or leave --label "
+                      "out.")
+  return model.denoising(run.params, run.carry, num, labels, guidance)
+
+
+def by_strength(run: TrainedRun, guides: Guides, num: int, strength: float, num_steps: int, label: int | None,
+                guidance: float, seed: int) -> np.ndarray:
+  """Return SDEdit's draws [num, batch, *event], as served."""
+  labels = None if label is None else np.full(len(guides.x), label)
+  denoiser = conditioned(run, labels, len(guides.x), guidance)
+  call = jax.jit(lambda values, key: sdedit(denoiser, values, key, num, strength=strength, num_steps=num_steps).x)
+  return _served(run, call(denoiser.values(guides.x), stream_key(jax.random.key(seed), "editing", 0)))
+
+
+def varied(run: TrainedRun, guides: Guides, num: int, amount: float, num_steps: int, seed: int) -> np.ndarray:
+  """Return variations [num, batch, *event], as served."""
+  denoiser = conditioned(run, None, 1, 1.0)
+  call = jax.jit(lambda values, key: variations(denoiser, values, key, num, amount=amount, num_steps=num_steps).x)
+  return _served(run, call(denoiser.values(guides.x), stream_key(jax.random.key(seed), "editing", 0)))
+
+
+def between(run: TrainedRun, guides: Guides, num_steps: int) -> np.ndarray:
+  """Return examples between each and the one half the batch further [columns, batch, *event], as served."""
+  denoiser = conditioned(run, None, 1, 1.0)
+  call = jax.jit(lambda values: interpolated(denoiser, values, jnp.roll(values, len(values) // 2, axis=0), NUM_COLUMNS,
+                                             num_steps=num_steps))
+  return _served(run, call(denoiser.values(guides.x)))
+
+
+def relabelled(run: TrainedRun, guides: Guides, label: int, strength: float, num_steps: int,
+               guidance: float) -> np.ndarray:
+  """Return examples [1, batch, *event] inverted under their own labels and taken back under another, as served.
+
+  Raise ConfigError where the guides have no labels.
+  """
+  if guides.labels is None:
+    raise ConfigError("--mode is relabel, which needs the labels of the examples; leave --guide out.")
+  own = conditioned(run, guides.labels, len(guides.x), 1.0)
+  other = conditioned(run, np.full(len(guides.x), label), len(guides.x), guidance)
+
+  @jax.jit
+  def call(values):
+    state = inverted(own, values, num_steps=num_steps, strength=strength)
+    return reconstructed(other, state, num_steps=num_steps, strength=strength)[None]
+
+  return _served(run, call(own.values(guides.x)))
+
+
+def judged(run: TrainedRun, guides: Guides, x: np.ndarray, split: str) -> Edited:
+  """Return edited examples with their distances from the guides and from data."""
+  distance = float(np.sqrt(np.mean((x.astype(np.float64) - guides.x) ** 2)))
+  try:
+    data = spread_rows(run.dataset, split)
+    scale = Scale.of(run.spec, data)
+    kernel = KernelDistance(Gaussian(median_bandwidth(scale(data))), scale(data))
+    of_data = kernel.squared(kernel.moments(scale(x[0]))).value
+  except DataError:  # too few
+    of_data = None
+  return Edited(x, distance, of_data)
+
+
+def save_strengths(path: Any, strengths: Sequence[float], found: Sequence[Edited]) -> None:
+  """Draw distances from the guides and from data against strength."""
+  figure = Figure(figsize=(5.2, 3.6), facecolor="white", layout="constrained")
+  axes = figure.subplots()
+  style_axes(axes)
+  axes.plot(strengths, [each.guide_distance for each in found], color=BLUE, marker="o", label="from the guide")
+  axes.set_xlabel("strength", color=INK)
+  axes.set_ylabel("root mean squared distance", color=BLUE)
+  if all(each.data_distance is not None for each in found):
+    other = axes.twinx()
+    other.plot(strengths, [1e3 * (each.data_distance or 0.0) for each in found], color=ORANGE, marker="s")
+    other.set_ylabel("squared kernel distance from data, thousandths", color=ORANGE)
+  save_figure(path, figure)
+
+
+def _served(run: TrainedRun, values: jax.Array) -> np.ndarray:
+  model: Any = run.model
+  flat = values.reshape(-1, *run.spec.event)
+  return np.asarray(model.served(run.carry, flat)).reshape(values.shape)
