@@ -76,7 +76,7 @@ def _edits(run: TrainedRun, guides: editing.Guides) -> dict[str, Callable[[float
   num, steps, label, guidance = _NUM.value, _STEPS.value, _LABEL.value, _GUIDANCE.value
   return {
       "sdedit": lambda strength: editing.by_strength(run, guides, num, strength, steps, label, guidance, _SEED.value),
-      "relabel": lambda strength: editing.relabelled(run, guides, label, strength, steps, guidance),
+      "relabel": lambda strength: editing.relabelled(run, guides, label or 0, strength, steps, guidance),
       "vary": lambda strength: editing.varied(run, guides, num, strength, steps, _SEED.value),
       "interpolate": lambda strength: editing.between(run, guides, steps)}
 
