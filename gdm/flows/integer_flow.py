@@ -117,14 +117,12 @@ class IntegerFlow:
         active = np.asarray(squeeze(active[None])[0])
       else:
         active = active.ravel()
-      rng = np.random.default_rng(scale)
+      half = active.shape[-1] // 2
       for i in range(self.num_steps):
-        if i % 2 == 0:
-          order = rng.permutation(active.shape[-1])
-        half = active.shape[-1] // 2
+        order = np.random.default_rng((scale, i // 2)).permutation(active.shape[-1])  # two shifts move all
         first, second = active[..., order[:half]], active[..., order[half:]]
         found.append(Moves(first, second, False) if i % 2 == 0 else Moves(second, first, False))
-      leaves, stays = np.split(active, [active.shape[-1] // 2], axis=-1)
+      leaves, stays = np.split(active, [half], axis=-1)
       found.append(Moves(leaves, stays, True))
       active = stays
     return (*found, Moves(active, None, True))
@@ -314,7 +312,7 @@ class Free(nn.Module):
                context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch *outputs"]:
     free = self.param("free", jax.nn.initializers.zeros, self.outputs)
     y = jnp.broadcast_to(free, (len(x), *self.outputs))
-    if not self.context:
+    if context is None:
       return y
     matrix = self.param("context", jax.nn.initializers.zeros, (self.context, math.prod(self.outputs)))
     return y + (context @ matrix).reshape(y.shape)

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from gdm.errors import SpecError
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed
 from gdm.flows.bijections.elementwise import total
 from gdm.flows.bijections.transforms import Affine, ElementwiseTransform
+
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 
 def squeezed(event: tuple[int, ...], factor: int = 2) -> tuple[int, int, int]:
@@ -26,9 +29,8 @@ def squeezed(event: tuple[int, ...], factor: int = 2) -> tuple[int, int, int]:
   return height // factor, width // factor, channels * factor * factor
 
 
-def squeeze(x: Shaped[Array | np.ndarray, "batch rows columns channels"],
-            factor: int = 2) -> Shaped[Array | np.ndarray, "batch less_rows less_columns more_channels"]:
-  """Blocks of factor x factor pixels to channels; see `Squeeze`."""
+def squeeze(x: AnyArray, factor: int = 2) -> AnyArray:
+  """Images [batch, rows, columns, channels] with blocks of factor x factor pixels as channels; see `Squeeze`."""
   height, width, channels = squeezed(x.shape[1:], factor)
   blocks = x.reshape(-1, height, factor, width, factor, x.shape[-1])
   return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
