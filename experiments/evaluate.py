@@ -2,7 +2,7 @@
 
   python -m experiments.evaluate --workdir=runs/made --split=test [--checkpoint=best|last|STEP]
       [--config.evaluation.num_draws=10 ...] [--config.evaluation.likelihood=ode,tolerance=1e-5]
-      [--config.data.data_dir=DIR]
+      [--text=windows|stride:S|carried] [--config.data.data_dir=DIR]
       [--coordinator=HOST:PORT --num_processes=N --process_id=I]
 
 Prints one line and writes `likelihood_<split>.json` into the workdir, and the score of each example beside it in
@@ -14,12 +14,17 @@ calibration error and Brier score. Both get `calibration_<split>.png`. A model w
 one that `evaluation.likelihood` names; another than that of training goes to `likelihood_<split>_<name>.json`. Settings
 of `evaluation` may differ from those of training; they are recorded in the result. The split is spread over all
 devices, of several processes too.
+
+With --text a text is scored as a whole, in bits/character, by what each token is predicted from: independent windows of
+the context, windows that move on by S tokens, or all that came before, of models without a limit
+(`likelihood_<split>_text_<way>.json`). Models of characters, words and byte pairs of one text share a table then.
 """
 
 import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,9 +38,10 @@ from gdm.evaluation.label_report import build_label_report, label_line
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.recording import OverCells, Recording
-from gdm.evaluation.report import build_report, one_line, recording_report, write_report
+from gdm.evaluation.report import build_report, one_line, recording_report, text_report, write_report
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
+from gdm.evaluation.text_scores import TextWay, score_text, text_digest, text_of
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
 from gdm.runs.trained import TrainedRun
 from gdm.training.state import count_parameters
@@ -43,6 +49,7 @@ from gdm.training.streams import stream_key
 from gdm.visualization.calibration import save_calibration
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
+_TEXT = flags.DEFINE_string("text", "", "Score a text as a whole: windows, stride:S, or carried.")
 cli.define_run("evaluation", "data", with_data=True)
 
 
@@ -50,6 +57,9 @@ def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   hosts.join()
   run = cli.open_run()
+  if _TEXT.value:
+    _score_text(run, _SPLIT.value)
+    return
   settings, split, mesh = run.config.evaluation, _SPLIT.value, meshes.make_mesh()
   # Beside the numbers of the run's own data by the likelihood that it was validated with, not over them.
   place = split if run.has_own(split) else f"{split}_on_{re.sub(r'[^A-Za-z0-9.-]+', '_', run.dataset.name)}"
@@ -94,6 +104,19 @@ def main(argv: Sequence[str]) -> None:
     score(OverLabels(run.model, prior), f"{place}{way}_over_labels")
 
 
+def _score_text(run: TrainedRun, split: str) -> None:
+  """Score a text as a whole, on one device; write and print it."""
+  tokens, tokenizer = text_of(run.dataset, split), run.dataset.tokenizer
+  assert tokenizer is not None
+  way = TextWay.of(_TEXT.value, run.spec.event[0])
+  likelihood = score_text(run.model, run.params, tokens, tokenizer, way)
+  if jax.process_index() == 0:
+    name = f"{split}_text_{way.name}" + (f"_{way.stride}" if way.name == "stride" else "")
+    _report(run, split, likelihood, name, None, None, fingerprint=text_digest(tokenizer, tokens),
+            dataset=f"text:{Path(run.dataset.info['source']).stem}, whole",
+            text=text_report(likelihood, str(way), len(tokens)))
+
+
 def _recording(run: TrainedRun) -> Recording | None:
   """Return how the training split was recorded, where densities of it have no upper bound."""
   spec = run.spec
@@ -107,15 +130,16 @@ def _recording(run: TrainedRun) -> Recording | None:
 
 
 def _report(run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
-            labels: Mapping[str, Any] | None, recording: Mapping[str, Any] | None) -> None:
+            labels: Mapping[str, Any] | None, recording: Mapping[str, Any] | None, *, fingerprint: str = "",
+            dataset: str = "", text: Mapping[str, Any] | None = None) -> None:
   # Masked models store entries that take no part, and say how many do.
   num_params = getattr(run.model, "num_parameters", count_parameters(run.params))
   report = build_report(
-      likelihood, model=run.config.model.name, dataset=run.dataset.name, split=split, step=run.step,
-      data_fingerprint=run.dataset.fingerprint(split), parameters=run.parameters,
+      likelihood, model=run.config.model.name, dataset=dataset or run.dataset.name, split=split, step=run.step,
+      data_fingerprint=fingerprint or run.dataset.fingerprint(split), parameters=run.parameters,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
-      units=run.dataset.units.get(split), labels=labels, recording=recording,
-      transforms=run.data.transforms)
+      units=None if text else run.dataset.units.get(split), labels=labels, recording=recording,
+      transforms=run.data.transforms, text=text)
   if run.config.searched:  # settings were chosen on the validation split before training
     report["search"] = run.config.searched.to_dict()
   path = run.folder / f"likelihood_{name}.json"

@@ -45,7 +45,9 @@ def compare_reports(first: Report, second: Report) -> Comparison:
   apart += tell("another number of scored dimensions", dims) if first["num_examples"] == second["num_examples"] else []
 
   samples = tuple(report.get("evaluation", {}).get("num_samples", 1) for report in (first, second))
-  beside = [*tell("another kind", of("kind"), lambda kind: str(kind).replace("_", " ")),
+  ways = tuple(report.get("text", {}).get("way", "") for report in (first, second))
+  beside = [*tell("given more or less of the text", ways),
+            *tell("another kind", of("kind"), lambda kind: str(kind).replace("_", " ")),
             *tell("other draws", of("num_draws")), *tell("other importance samples", samples),
             *tell("another precision of products", of("precision")), *tell("another dtype", of("dtype")),
             *tell("other weights", of("parameters"))]

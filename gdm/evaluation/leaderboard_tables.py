@@ -28,6 +28,9 @@ class Column:
 
 _MODEL = Column("model", lambda row: row.report["model"], is_number=False)
 _BITS = Column("bits/dim ± 95 %", lambda row: bits_text(row.report))
+_CHARACTER_BITS = Column("bits/character ± 95 %", lambda row: bits_text(row.report))
+_CHARACTER_NATS = Column("nats/character", lambda row: f"{row.report['text']['nats_per_character']:.4f}")
+_WAY = Column("given of the text", lambda row: row.report["text"]["way"], is_number=False)
 _CODED = Column("coded bits/dim", lambda row: "" if row.coded is None else f"{row.coded:.4f}")
 _NATS = Column("nats ± 95 %", lambda row: nats_text(row.report))
 _CELLS = Column("nats of cells ± 95 %", lambda row: nats_text(cells) if (cells := row.cells) else "")
@@ -104,6 +107,8 @@ def _mean_text(mean: SeedMean, text: Callable[[Report], str]) -> str:
 
 
 def columns(table: Ranking) -> tuple[Column, ...]:
+  if "text" in table.first:
+    return _MODEL, _CHARACTER_BITS, _CHARACTER_NATS, _WAY, *_difference_columns(table), *_REST
   bits = [_BITS] * table.is_discrete + [_CODED] * table.has_coded
   return (_MODEL, *bits, _NATS, *[_CELLS] * table.has_cells, *_difference_columns(table), *_REST)
 

@@ -31,7 +31,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
                  labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None,
-                 transforms: Sequence[str] = ()) -> Report:
+                 transforms: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> Report:
   """Return the content of `likelihood_<split>.json`.
 
   Args:
@@ -49,6 +49,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     labels: of a model that tells labels, how well (`SplitClassification.summary`).
     recording: of real numbers whose values repeat, what `recording_report` says.
     transforms: names of those that were done to the data, in order.
+    text: of a text scored as a whole, what `text_report` says.
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
@@ -84,6 +85,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["labels"] = dict(labels)
   if recording:
     report["recording"] = dict(recording)
+  if text:
+    report["text"] = dict(text)
   if likelihood.alternatives:  # the same scores under further estimates of log Z
     report["alternatives"] = [_numbers(other) for other in likelihood.alternatives]
   if likelihood.bracket is not None:
@@ -121,6 +124,19 @@ def recording_report(recording: Recording, cells: SplitLikelihood | None) -> Rep
   found = {"unbounded": recording.is_unbounded, "repeated_share": recording.repeated_share,
            "repeated_share_of_columns": recording.repeated.tolist(), "step": recording.step.tolist()}
   return found if cells is None else {**found, "cells": _numbers(cells)}
+
+
+def text_report(likelihood: SplitLikelihood, way: str, num_tokens: int) -> Report:
+  """Return the report's entries on a text that was scored as a whole, whose dimensions are characters.
+
+  Args:
+    likelihood: the scores of its blocks.
+    way: what each token was predicted from.
+    num_tokens: of the text.
+  """
+  nats, characters = -float(likelihood.nats.sum()), int(likelihood.num_dims.sum())
+  return {"way": way, "tokens": num_tokens, "characters": characters, "nats_per_token": nats / num_tokens,
+          "nats_per_character": nats / characters, "bits_per_character": nats / characters / math.log(2.0)}
 
 
 def _log_z(log_z: LogZ) -> Report:
@@ -210,7 +226,8 @@ def one_line(report: Report) -> str:
   kind = Kind(report["kind"])
   doubtful = report.get("is_interval_doubtful", False)
   interval = "interval of 95 % at most, since scores are skewed" if doubtful else "95 % interval"
-  details = [kind.replace("_", " "), interval, f"{report['num_examples']:,} examples",
+  examples = "blocks of the text" if "text" in report else "examples"
+  details = [kind.replace("_", " "), interval, f"{report['num_examples']:,} {examples}",
              report["parameters"], f"step {report['step']}"]
   if report["num_draws"] > 1:
     details.insert(3, f"{report['num_draws']} draws")
@@ -219,8 +236,10 @@ def one_line(report: Report) -> str:
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
   else:
-    number = f"{bits_text(report)} bits/dim"
+    number = f"{bits_text(report)} {bits_unit(report)}"
     details[:0] = [f"{report['nats_mean']:.4f} nats", *_units_text(report.get("units"))]
+  if "text" in report:
+    details[:1] = [report["text"]["way"], f"{report['text']['nats_per_character']:.4f} nats/character"]
   if "labels" in report:
     details.append(_labels_text(report["labels"]))
   subject = [report["model"], report["dataset"], report["split"], *given_text(report)]
@@ -284,6 +303,11 @@ def _labels_text(labels: Mapping[str, Any]) -> str:
 def bits_text(report: Report) -> str:
   """Bits/dim with its relation to the truth and half its 95 % interval, as `≤ 1.9312 ± 0.0123`."""
   return relation(Kind(report["kind"])) + plus_minus(report["bits_per_dim"], report["bits_per_dim_ci95"])
+
+
+def bits_unit(report: Report) -> str:
+  """Return what the bits of a report are per."""
+  return "bits/character" if "text" in report else "bits/dim"
 
 
 def nats_text(report: Report) -> str:
