@@ -572,12 +572,12 @@ class HasIntegerSteps(Protocol):
     ...
 
   def step_shift(self, params: Params, carry: Carry, index: int, z: Int[Array, "batch dims"]) -> Int[Array, "batch _"]:
-    """Return what is added, modulo the levels, to what the step moves."""
+    """Return what is added to what the step moves."""
     ...
 
-  def step_log_probs(self, params: Params, carry: Carry, index: int,
-                     z: Int[Array, "batch dims"]) -> Float[Array, "batch _ levels"]:
-    """Return log p, in nats, of every level of what leaves at the step."""
+  def step_log_probs(self, params: Params, carry: Carry, index: int, z: Int[Array, "batch dims"],
+                     values: Int[Array, " values"]) -> Float[Array, "batch _ values"]:
+    """Return log p, in nats, of these integers of each that leaves at the step."""
     ...
 
 

@@ -104,8 +104,24 @@ def log_bin(means: Float[Array, "..."], log_scales: Float[Array, "..."], x: Num[
             levels: int) -> Float[Array, "..."]:
   """Log-probability of level x under one logistic; the arguments broadcast.
 
+  The outermost bins lack the factors of their open side.
+  """
+  inside, below_upper, above_lower = _bin_parts(means, log_scales, x, levels)
+  return jnp.where(x <= 0, below_upper, jnp.where(x >= levels - 1, above_lower, inside))
+
+
+def log_bin_of_integers(means: Float[Array, "..."], log_scales: Float[Array, "..."], x: Num[Array, "..."],
+                        levels: int) -> Float[Array, "..."]:
+  """Log-probability of x among all integers, with no tails taken up, under one logistic; the arguments broadcast."""
+  return _bin_parts(means, log_scales, x, levels)[0]
+
+
+def _bin_parts(means: Float[Array, "..."], log_scales: Float[Array, "..."], x: Num[Array, "..."],
+               levels: int) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+  """Return the log-probabilities of a bin, and of all up to its upper and from its lower edge on.
+
   A bin (a, b) in units of the scale has s(b) - s(a) = s(b) s(-a) (1 - e^(a - b)), s the sigmoid: a product, whose
-  logarithm needs no difference of nearly equal numbers. The outermost bins lack the factors of their open side.
+  logarithm needs no difference of nearly equal numbers.
   """
   if not jnp.issubdtype(jnp.result_type(x), jnp.floating):  # levels as floats have gradients
     x = jnp.asarray(x, jnp.int32)  # uint8 would overflow
@@ -116,7 +132,7 @@ def log_bin(means: Float[Array, "..."], log_scales: Float[Array, "..."], x: Num[
   below_upper = jax.nn.log_sigmoid((upper - means) * inverse)
   above_lower = jax.nn.log_sigmoid((means - lower) * inverse)
   inside = below_upper + above_lower + _log1mexp(math.log(2.0 / (levels - 1)) - log_scales)
-  return jnp.where(x <= 0, below_upper, jnp.where(x >= levels - 1, above_lower, inside))
+  return inside, below_upper, above_lower
 
 
 def to_unit(x: Num[Array, "*shape"], levels: int) -> Float[Array, "*shape"]:

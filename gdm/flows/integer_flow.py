@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 from gdm import checks
 from gdm.batches import checked, condition_context, context_width, given, given_context
 from gdm.dataspec import DataSpec
-from gdm.distributions import discretized_logistic
+from gdm.distributions import discretized_logistic, logistic_mixture
 from gdm.errors import SpecError
 from gdm.flows.bijections.reshaping import squeeze, squeezed
 from gdm.likelihood import Kind, LogLikelihood
@@ -45,13 +45,13 @@ class Moves:
 
 @dataclasses.dataclass(frozen=True)
 class IntegerFlow:
-  """Integers are shifted by what a network makes of the others, rounded, modulo the number of levels: a bijection of
-  the levels themselves (equation 5; there of all integers). Gradients pass through the rounding (section 4.1).
+  """Integers are shifted by what a network makes of the others, rounded: a bijection of the integers (equation 5).
+  Gradients pass through the rounding (section 4.1).
 
   Images are squeezed at each scale, and half of the channels leave after its shifts, with a distribution given those
   that stay (figure 2); events of other shapes are one scale, in which half of the entries leave first. All
-  distributions are mixtures of discretized logistics, whose tails the outermost levels take, so that the levels'
-  probabilities sum to one.
+  distributions are mixtures of discretized logistics over all integers. So the masses of all integers sum to one, and
+  those of the data's levels to what is left of that: a shift may take what is no level to a place that has mass.
 
   Attributes:
     spec: the data, which is discrete.
@@ -173,8 +173,8 @@ class IntegerFlow:
     for i, step in enumerate(self.moves):
       outputs = self._outputs(params, i, z, context, None if key is None else jax.random.fold_in(key, i))
       if step.leaves:
-        mixture, values = self._mixture(step, outputs), z[:, step.moved.ravel()].reshape(-1, *step.moved.shape)
-        each = discretized_logistic.log_prob(mixture, values[..., None], self.levels)
+        values = z[:, step.moved.ravel()].reshape(-1, *step.moved.shape)
+        each = self._log_mixture(self._mixture(step, outputs), values[..., None])[..., 0]
         nats = nats + jnp.sum(each.reshape(len(z), -1), axis=1)
       else:
         z = self._moved(step, z, self._shift(outputs))
@@ -182,7 +182,8 @@ class IntegerFlow:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draw x [num, *event]; `temperature` sharpens the distributions of what left, towards 0 their likeliest levels.
+    """Draw x [num, *event]; integers that are no levels become the nearest one. `temperature` divides the mixtures'
+    logits and multiplies their scales.
 
     Args:
       params, carry: the model's.
@@ -200,11 +201,12 @@ class IntegerFlow:
     z, temperature = jnp.zeros((num, self.spec.num_dims)), max(temperature, 1e-6)
 
     def leave(i, step, z, outputs):
-      made = discretized_logistic.sample(jax.random.fold_in(key, i), self._mixture(step, outputs), self.levels,
-                                         temperature)
-      return z.at[:, step.moved.ravel()].set(made.reshape(num, -1).astype(z.dtype))
+      logits, means, log_scales = self._mixture(step, outputs)
+      made = logistic_mixture.sample(jax.random.fold_in(key, i), logits, means, log_scales, temperature)
+      levels = jnp.round((made + 1.0) * 0.5 * (self.levels - 1))
+      return z.at[:, step.moved.ravel()].set(levels.reshape(num, -1))
 
-    return Samples(self._back(params, z, context, leave), {"nfe": 1})
+    return Samples(jnp.clip(self._back(params, z, context, leave), 0, self.levels - 1), {"nfe": 1})
 
   def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Int[Array, "batch *event"]:
     """Return the integers that examples are taken to, at the places of the data."""
@@ -241,18 +243,15 @@ class IntegerFlow:
                              step.leaves) for step in self.moves)
 
   def step_shift(self, params: Params, carry: Carry, index: int, z: Int[Array, "batch dims"]) -> Int[Array, "batch _"]:
-    """Return what the step adds, modulo the levels, to the integers that it moves."""
+    """Return what the step adds to the integers that it moves."""
     shift = self._shift(self._outputs(params, index, z.astype(jnp.float32), None))
     return shift.reshape(len(z), -1).astype(jnp.int32)
 
-  def step_log_probs(self, params: Params, carry: Carry, index: int,
-                     z: Int[Array, "batch dims"]) -> Float[Array, "batch _ levels"]:
-    """Return log p, in nats, of every level of each integer that leaves."""
-    step = self.moves[index]
-    mixture = self._mixture(step, self._outputs(params, index, z.astype(jnp.float32), None))
-    any_value = jnp.zeros((*mixture.logits.shape[:-1], 1))
-    logs = discretized_logistic.level_log_probs(mixture, any_value, 0, self.levels)
-    return logs.reshape(len(z), -1, self.levels)
+  def step_log_probs(self, params: Params, carry: Carry, index: int, z: Int[Array, "batch dims"],
+                     values: Int[Array, " values"]) -> Float[Array, "batch _ values"]:
+    """Return log p, in nats, of these values of each integer that leaves."""
+    mixture = self._mixture(self.moves[index], self._outputs(params, index, z.astype(jnp.float32), None))
+    return self._log_mixture(mixture, values).reshape(len(z), -1, len(values))
 
   # What steps are made of.
 
@@ -283,17 +282,22 @@ class IntegerFlow:
   def _moved(self, step: Moves, z: Float[Array, "batch dims"],
              shift: Float[Array, "batch *moved"]) -> Float[Array, "batch dims"]:
     places = step.moved.ravel()
-    moved = z[:, places] + shift.reshape(len(z), -1)
-    return z.at[:, places].set(moved - self.levels * jax.lax.stop_gradient(jnp.floor(moved / self.levels)))
+    return z.at[:, places].add(shift.reshape(len(z), -1))
 
-  def _mixture(self, step: Moves, outputs: Float[Array, "batch *outputs"]) -> discretized_logistic.LogisticMixture:
-    """Return the mixture of each integer that leaves, at first spread over the levels."""
+  def _mixture(self, step: Moves, outputs: Float[Array, "batch *outputs"]) -> tuple[Array, Array, Array]:
+    """Return logits, means and log-scales of the mixture of each integer that leaves, at first spread over the levels,
+    which lie in [-1, 1]."""
     parts = outputs.reshape(len(outputs), *step.moved.shape, 3, self.num_components)
     logits, means, log_scales = (parts[..., i, :] for i in range(3))
     means = means + jnp.asarray(np.linspace(-1.0, 1.0, self.num_components + 2)[1:-1], means.dtype)
-    log_scales = log_scales - math.log(self.num_components)
-    return discretized_logistic.LogisticMixture(logits, means[..., None, :], log_scales[..., None, :],
-                                                jnp.zeros((*logits.shape[:-1], 0, self.num_components)))
+    return logits, means, log_scales - math.log(self.num_components)
+
+  def _log_mixture(self, mixture: tuple[Array, Array, Array],
+                   values: Num[Array, "*some values"]) -> Float[Array, "*shape values"]:
+    """Return log p of values of each integer, in nats."""
+    logits, means, log_scales = (part[..., None, :] for part in mixture)
+    each = discretized_logistic.log_bin_of_integers(means, log_scales, values[..., None], self.levels)
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits, axis=-1) + each, axis=-1)
 
 
 class Free(nn.Module):
