@@ -4,6 +4,7 @@
 any sampler with a denoiser of one's own.
 """
 
+from gdm.diffusion.consistency import Consistency
 from gdm.diffusion.ddpm import ddpm
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.edm import edm
@@ -21,7 +22,7 @@ from gdm.diffusion.score_sde import score_sde
 from gdm.diffusion.vdm import vdm
 
 __all__ = [
-    "SAMPLERS", "VE", "Cosine", "Diffusion", "EDMPath", "LogSNRLinear", "NoisePath", "RectifiedFlow", "SubVP",
-    "VPLinear", "ddpm", "denoiser", "diffusion", "edm", "flow_matching", "improved_ddpm", "ncsn", "sample_by",
+    "SAMPLERS", "VE", "Consistency", "Cosine", "Diffusion", "EDMPath", "LogSNRLinear", "NoisePath", "RectifiedFlow",
+    "SubVP", "VPLinear", "ddpm", "denoiser", "diffusion", "edm", "flow_matching", "improved_ddpm", "ncsn", "sample_by",
     "score_sde", "vdm",
 ]

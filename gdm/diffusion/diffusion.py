@@ -42,7 +42,7 @@ from gdm.diffusion.samplers.ancestral import LearnedAncestral
 from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.guidance import Guided
-from gdm.diffusion.samplers.named import SAMPLERS, TimedSampler
+from gdm.diffusion.samplers.named import GRIDS, SAMPLERS, TimedSampler
 from gdm.diffusion.samplers.sampler import cost
 from gdm.diffusion.scaling import Scaling, statistics
 from gdm.diffusion.times import DiscreteTimes, LogSNRTimes, Times, UniformTimes, sample_times
@@ -477,7 +477,7 @@ class Diffusion:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              sampler: str | TimedSampler = "", num_steps: int = 0, eta: float = 0.0, guidance: float = 1.0,
-             num_frames: int = 0) -> Samples:
+             grid: str = "", num_frames: int = 0) -> Samples:
     """Draw x [num, *event]. Info: "nfe", and with frames "trajectory" [num_frames, num, *event], not rounded.
 
     Args:
@@ -490,6 +490,7 @@ class Diffusion:
       num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default.
       eta: of ddim alone, the share of fresh noise.
       guidance: 1 is none, above 1 moves further from no label to the label (classifier-free).
+      grid: times that the sampler visits: uniform, log_snr or karras; "" is the sampler's own choice.
       num_frames: states on the way to keep; at most num_steps - 1.
 
     Raises:
@@ -498,6 +499,9 @@ class Diffusion:
       ToleranceError: an adaptive sampler did not reach its tolerance.
     """
     choice = self._choice(sampler, eta)
+    if grid:
+      checks.one_of("grid", grid, GRIDS)
+      choice = choice._replace(grid=GRIDS[grid])
     steps = num_steps or self.steps
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")

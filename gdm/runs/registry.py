@@ -72,6 +72,7 @@ MODELS = {
     "vdm": ("gdm.diffusion.vdm", "vdm"),
     "score_sde": ("gdm.diffusion.score_sde", "score_sde"),
     "edm": ("gdm.diffusion.edm", "edm"),
+    "consistency": ("gdm.diffusion.consistency", "Consistency"),
     "flow_matching": ("gdm.diffusion.flow_matching", "flow_matching"),
     # discrete diffusion
     "masked": ("gdm.discrete_diffusion.masked", "masked"),

@@ -54,6 +54,7 @@ SMALL = {
     "score_sde": ({"network": DENOISER}, DataSpec((3,), None)),
     "edm": ({"network": DENOISER, "class_conditional": True, "label_dropout": 0.2},
             DataSpec((3,), None, num_classes=2)),
+    "consistency": ({"network": DENOISER, "last_levels": 20}, DataSpec((3,), None)),
     "flow_matching": ({"network": {"name": "transformer", "width": 4, "num_layers": 1, "num_heads": 2, "patch": 1},
                        "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
     "autoencoder": ({"latent_dims": 2, "encoder": PERCEPTRON, "decoder": PERCEPTRON, "drop": 0.2}, BITS),

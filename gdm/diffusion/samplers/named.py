@@ -13,11 +13,13 @@ from gdm.diffusion.samplers.adaptive import Adaptive
 from gdm.diffusion.samplers.ancestral import Ancestral
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.dpm_solver import DPMSolver
+from gdm.diffusion.samplers.dpm_solver_3 import DPMSolver3, SDEDPMSolver
 from gdm.diffusion.samplers.grids import LogSNRGrid, RhoGrid, TimeGrid, UniformGrid
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
 from gdm.diffusion.samplers.sampler import Sampler, cost, sample
 from gdm.diffusion.samplers.sde import EulerMaruyama, PredictorCorrector
+from gdm.diffusion.samplers.unipc import UniPC
 from gdm.model import Samples
 
 
@@ -55,9 +57,15 @@ SAMPLERS: dict[str, TimedSampler] = {
     "ancestral": TimedSampler(Ancestral(), UniformGrid()),
     "ddim": TimedSampler(DDIM(), UniformGrid()),
     "dpm_solver": TimedSampler(DPMSolver(), LogSNRGrid()),
+    "dpm_solver_3": TimedSampler(DPMSolver3(), LogSNRGrid()),
+    "sde_dpm_solver": TimedSampler(SDEDPMSolver(), LogSNRGrid()),
+    "unipc": TimedSampler(UniPC(), LogSNRGrid()),
     "heun": TimedSampler(Heun("angle"), RhoGrid(to_zero=False)),
     "euler_maruyama": TimedSampler(EulerMaruyama(), UniformGrid()),
     "predictor_corrector": TimedSampler(PredictorCorrector(), UniformGrid()),
     "annealed_langevin": TimedSampler(AnnealedLangevin(), UniformGrid()),
     "adaptive": TimedSampler(Adaptive(), UniformGrid()),
 }
+
+# Grids by name, of any sampler and path; karras is evenly spaced in (sigma / alpha)^(1 / 7).
+GRIDS: dict[str, TimeGrid] = {"uniform": UniformGrid(), "log_snr": LogSNRGrid(), "karras": RhoGrid(to_zero=False)}
