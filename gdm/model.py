@@ -481,6 +481,14 @@ class HasLatent(Protocol):
 
 
 @runtime_checkable
+class HasBijection(HasLatent, Protocol):
+  """Has latents that are another form of the data: `decode` undoes `encode`."""
+
+  @property
+  def is_bijection(self) -> bool: ...
+
+
+@runtime_checkable
 class HasPriorLatents(Protocol):
   """Makes data of latents that it can draw, whether or not it can tell the latents of data."""
 

@@ -61,6 +61,11 @@ class Flow:
     return self.context_dims > 0
 
   @property
+  def is_bijection(self) -> bool:
+    """Whether decoding undoes encoding: always."""
+    return True
+
+  @property
   def bijection(self) -> Bijection:
     """All bijections as one."""
     return self.bijections[0] if len(self.bijections) == 1 else Chain(self.bijections)

@@ -97,6 +97,11 @@ class FlowModel(DocumentsFields, abc.ABC):
     return self.spec.context_dims > 0
 
   @property
+  def is_bijection(self) -> bool:
+    """Whether decoding undoes encoding: always."""
+    return True
+
+  @property
   def context_width(self) -> int:
     """Width of what networks take beside the data: the context and one-hot labels, or 0 for none."""
     return context_width(self)

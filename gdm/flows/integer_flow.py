@@ -103,6 +103,11 @@ class IntegerFlow:
     return context_width(self)
 
   @property
+  def is_bijection(self) -> bool:
+    """Whether decoding undoes encoding: always."""
+    return True
+
+  @property
   def levels(self) -> int:
     return self.spec.require_discrete("an integer flow")
 
