@@ -6,8 +6,8 @@
 
 Operators are mask:<share known, or hidden region>, blur:<deviation>, downsample:<factor>, grey, project:<number>,
 fourier:<one in so many lines>, radon:<angles> and quantize:<step>; joined by "+" they follow each other. Samplers are
-replacement, repaint, projection, ddrm, pigdm, dps and particles; see docs/guides/inverse.md for which is right when.
-Commas make a table of all pairs.
+replacement, repaint, projection, ddrm, pigdm, dps, particles and twisted; docs/guides/inverse.md says which is right
+when. Commas make a table of all pairs.
 
 Prints PSNR and SSIM of the mean of the draws, the share of values inside intervals between draws beside the stated
 one, the distance of draws from data, and network evaluations. Writes `restored.json`, and for each pair

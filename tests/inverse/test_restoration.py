@@ -35,11 +35,13 @@ def restored(images, text="mask:0.5", noise=0.0, **settings):
     pytest.param(name, marks=() if name in ("particles", "ddrm") else pytest.mark.slow)
     for name in gdm.inverse.SAMPLERS])
 def test_draws_are_as_served_and_keep_what_was_measured(images, sampler):
-  more = {"num_particles": 5} if sampler == "particles" else {}
+  more = {"num_particles": 5} if sampler in ("particles", "twisted") else {}
+  if sampler == "twisted":
+    more["noise"] = 0.1
   found, operator, y = restored(images, sampler=sampler, num=4, num_steps=5, **more)
   assert found.x.shape == (4, 3, 3, 3, 1) and found.mean.shape == found.deviation.shape == (3, 3, 3, 1)
   assert jnp.issubdtype(found.x.dtype, jnp.integer) and found.x.min() >= 0 and found.x.max() <= 2
-  if sampler != "dps":
+  if sampler not in ("dps", "twisted"):
     np.testing.assert_allclose(operator.forward(found.mean), y, atol=1e-3)
     np.testing.assert_allclose(operator.forward(found.x[0].astype(jnp.float32)), y, atol=1e-3)
 
@@ -86,6 +88,7 @@ def test_one_program_serves_operators_of_one_shape(images):
     ("mask:0.5", {"sampler": "ddmr"}, "did you mean 'ddrm'?"), ("mask:0.5", {"num": 0}, "num is 0"),
     ("quantize:1", {"sampler": "ddrm"}, "Quantization is not linear; choose dps"),
     ("mask:0.5", {"sampler": "repaint", "noise": 0.5}, "takes measurements as exact; set noise to 0"),
+    ("mask:0.5", {"sampler": "twisted"}, "noise is 0, but sampler 'twisted' needs measurements with noise"),
     ("mask:0.5", {"sampler": "replacement", "noise": 0.5}, "takes measurements as exact"),
     ("mask:0.5", {"noise": -1.0}, "noise is -1.0"), ("mask:0.5", {"num_step": 5}, "did you mean 'num_steps'?"),
     ("mask:0.5", {"num_steps": 0}, "num_steps is 0"), ("mask:0.5", {"eta": 1.5}, "eta is 1.5; it must be at most 1"),

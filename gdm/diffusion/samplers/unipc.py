@@ -20,7 +20,7 @@ class Memory(NamedTuple):
     data: prediction of the data there.
     difference: the prediction before that less `data`, over r, the place of its time in units of the step; 0 at first.
     ratio: r, negative; 0 where there was no step before.
-    count: steps taken.
+    taken: steps taken.
   """
 
   x: Array
@@ -28,7 +28,7 @@ class Memory(NamedTuple):
   data: Array
   difference: Array
   ratio: Array
-  count: Array
+  taken: Array
 
 
 class UniPC(Stepwise):
@@ -48,21 +48,21 @@ class UniPC(Stepwise):
   def step(self, denoise: Denoise, path: NoisePath, key: Key[Array, ""], x: Float[Array, "batch *event"],
            memory: Memory, now: SamplerStep) -> tuple[Float[Array, "batch *event"], Memory]:
     data = call(denoise, x, now.t)
-    last = _half(path, now.t) - _half(path, jnp.where(memory.count > 0, memory.t, now.t))
-    x = jnp.where(memory.count > 0, self._corrected(path, memory, now.t, last, data, x), x)
+    last = _half(path, now.t) - _half(path, jnp.where(memory.taken > 0, memory.t, now.t))
+    x = jnp.where(memory.taken > 0, self._corrected(path, memory, now.t, last, data, x), x)
     size = _half(path, now.s) - _half(path, now.t)
-    usable = (memory.count > 0) & jnp.isfinite(size)
+    usable = (memory.taken > 0) & jnp.isfinite(size)
     ratio = jnp.where(usable, -last / jnp.where(usable, size, 1.0), 0.0)
     difference = jnp.where(usable, (memory.data - data) / jnp.where(usable, ratio, 1.0), 0.0)
     phi = jnp.expm1(-size)
     moved = (path.sigma(now.s) / path.sigma(now.t) * x - path.alpha(now.s) * phi * data
              - path.alpha(now.s) * phi * 0.5 * difference)
-    return moved, Memory(x, jnp.asarray(now.t, x.dtype), data, difference, ratio, memory.count + 1)
+    return moved, Memory(x, jnp.asarray(now.t, x.dtype), data, difference, ratio, memory.taken + 1)
 
   def _corrected(self, path, memory, t, size, data, x):
     """x at t by the step before with the prediction at its end known."""
     h = jnp.where(size > 0.0, size, 1.0)
-    start = jnp.where(memory.count > 0, memory.t, t)
+    start = jnp.where(memory.taken > 0, memory.t, t)
     phi = jnp.expm1(-h)
     # The two conditions of appendix F: rho_1 + rho_2 = b_1, r rho_1 + rho_2 = b_2, with B(h) = phi.
     first = -phi / h - 1.0

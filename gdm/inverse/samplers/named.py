@@ -16,6 +16,7 @@ from gdm.inverse.samplers.projection import projection
 from gdm.inverse.samplers.repaint import repaint
 from gdm.inverse.samplers.replacement import replacement
 from gdm.inverse.samplers.steps import Draws
+from gdm.inverse.samplers.twisted import twisted
 
 # Settings -> the least value and the largest, None for no limit.
 _LIMITS: dict[str, tuple[float, float | None]] = {
@@ -31,12 +32,14 @@ class Method:
     function: (denoiser, problem, key, num, settings by keyword) -> draws.
     linear: whether it needs a linear operator.
     noiseless: whether it needs measurements without noise.
+    noisy: whether it needs measurements with noise.
     particles: whether its memory is that of `num_particles` for each measurement.
   """
 
   function: Callable[..., Draws]
   linear: bool = True
   noiseless: bool = False
+  noisy: bool = False
   particles: bool = False
 
   @property
@@ -53,6 +56,9 @@ class Method:
     if self.noiseless and noise > 0.0:
       raise ConfigError(f"noise is {noise}, but sampler {name!r} takes measurements as exact; set noise to 0, or "
                         "choose ddrm, pigdm, dps or particles.")
+    if self.noisy and noise == 0.0:
+      raise ConfigError(f"noise is 0, but sampler {name!r} needs measurements with noise; set noise above 0, or choose "
+                        "particles, ddrm or pigdm.")
     for setting, value in settings.items():
       if setting not in self.settings:
         raise ConfigError(f"sampler {name} has no setting {setting!r}; {nearest(setting, self.settings)}")
@@ -70,4 +76,5 @@ SAMPLERS: dict[str, Method] = {
     "pigdm": Method(pigdm),
     "dps": Method(dps, linear=False),
     "particles": Method(particles, particles=True),
+    "twisted": Method(twisted, noisy=True, particles=True),
 }

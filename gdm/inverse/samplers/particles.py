@@ -128,18 +128,18 @@ def particles(denoiser: Denoiser, problem: Problem, key: Key[Array, ""], num: in
   gains = log_density(problem, last, mean) - log_density(problem, here, x)
   log_weights, mean, share, final = reweighted(last_key, log_weights, gains, mean)
   weights = smc.normalized(log_weights)
-  chosen = _chosen(draw_key, weights, num)
-  x = problem.kept(mean)
+  x = choose(draw_key, islands(problem.kept(mean)), weights, num)
   shares = jnp.concatenate([shares, share[None]])
-  x = jnp.swapaxes(jax.vmap(lambda own, taken: own[taken])(islands(x), chosen), 0, 1)
   return Draws(x, {"nfe": (num_steps + 1) * denoiser.cost * num_particles / num, "effective_share": shares,
                    "least_effective_share": jnp.min(shares, axis=0), "log_evidence": jnp.sum(evidence, 0) + final})
 
 
-def _chosen(key: Key[Array, ""], weights: Float[Array, "batch particles"], num: int) -> Array:
+def choose(key: Key[Array, ""], x: Float[Array, "batch particles *event"], weights: Float[Array, "batch particles"],
+           num: int) -> Float[Array, "num batch *event"]:
   """Return `num` particles of each measurement by their weights, in random order: systematic resampling."""
   shift_key, order_key = jax.random.split(key)
   places = (jnp.arange(num) + jax.random.uniform(shift_key, (len(weights), 1))) / num
   sums = jnp.cumsum(weights, axis=1)
   found = jnp.minimum(jax.vmap(lambda a, b: jnp.searchsorted(a, b, side="right"))(sums, places), weights.shape[1] - 1)
-  return jax.random.permutation(order_key, found, axis=1, independent=True)
+  found = jax.random.permutation(order_key, found, axis=1, independent=True)
+  return jnp.swapaxes(jax.vmap(lambda own, taken: own[taken])(x, found), 0, 1)
