@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 compiler.prepare(stacklevel=2)  # a warning names the line that imports gdm
 
-_PACKAGES = ("adversarial", "autoregressive", "baselines", "data", "diffusion", "discriminative", "distributions",
-             "energy", "evaluation", "flows", "inference", "inverse", "latent", "networks", "runs", "training",
-             "visualization")
+_PACKAGES = ("adversarial", "autoregressive", "baselines", "data", "diffusion", "discrete_diffusion",
+             "discriminative", "distributions", "energy", "evaluation", "flows", "inference", "inverse", "latent",
+             "networks", "runs", "training", "visualization")
 
 
 def load(path: str | os.PathLike, checkpoint: str = "best",
