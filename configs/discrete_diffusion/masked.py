@@ -4,8 +4,6 @@ import ml_collections
 
 from configs.discrete_diffusion import shared
 
-OWN = {name: {"model": {"schedule": "linear"}} for name in ("shakespeare_long", "text")}
-
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  return shared.get_config(variant, "masked", OWN)
+  return shared.get_config(variant, "masked")

@@ -21,7 +21,7 @@ class Common(TypedDict, total=False):
   order_seed: int
 
 
-def masked(spec: DataSpec, *, schedule: str | Schedule = "cosine", power: float = 2.0, num_noise_steps: int = 0,
+def masked(spec: DataSpec, *, schedule: str | Schedule = "linear", power: float = 2.0, num_noise_steps: int = 0,
            sampler: str = "", **common: Unpack[Common]) -> MaskedModel:
   """Return masked diffusion (absorbing D3PM, arXiv:2107.03006; in continuous time MD4, arXiv:2406.04329).
 
@@ -30,8 +30,9 @@ def masked(spec: DataSpec, *, schedule: str | Schedule = "cosine", power: float 
 
   Args:
     spec: the data.
-    schedule: linear, cosine or polynomial, or a schedule; in continuous time the bound is the same for all, and they
-      differ in the spread of its estimate.
+    schedule: linear, cosine or polynomial, or a schedule. In continuous time the bound is the same for all, and they
+      differ in the spread of its estimate: of one draw for 300 digits, by a trained network, 25.7 nats for linear, 39.9
+      for cosine, 56.8 for polynomial; 21.5 for the orders of `ardm`.
     power: of the polynomial one.
     num_noise_steps: T of discrete time; 0 is continuous time.
     sampler: where none is given; "" is ancestral in discrete time, else one_by_one.
