@@ -23,8 +23,9 @@ from gdm.data.loader import eval_batches
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.split_likelihood import SplitLikelihood
-from gdm.model import Carry, HasComplete, HasLabelProbs, Model, Params
+from gdm.model import Carry, HasClasses, HasComplete, HasLabelProbs, HasLogLikelihood, Model, Params
 from gdm.precision import highest_precision
 from gdm.runs import sampling
 from gdm.runs.latents import Latents
@@ -209,9 +210,9 @@ class TrainedRun:
 
   @highest_precision()
   def log_label_probs(self, x: Examples) -> Float[np.ndarray, "num classes"]:
-    """Return log p(y | x) of every label, in nats. Raise ConfigError where the model tells none."""
-    if not isinstance(self.model, HasLabelProbs):
-      raise ConfigError(f"{self.name} tells no labels.")
+    """Return log p(y | x) of every label, in nats; of a model of examples given their labels by Bayes' rule, with the
+    training labels' frequencies. Raise ConfigError where the model tells none."""
+    _ = self._log_label_probs
     served = self._served(x)
     size = self._batch_size(len(served), self.config.evaluation.batch_size)
     parts = [served[start:start + size] for start in range(0, len(served), size)]
@@ -240,7 +241,11 @@ class TrainedRun:
   @functools.cached_property
   def _log_label_probs(self) -> Callable[..., Array]:
     model: Any = self.model
-    return jax.jit(model.log_label_probs)
+    if isinstance(model, HasLabelProbs):
+      return jax.jit(model.log_label_probs)
+    if not (isinstance(model, HasLogLikelihood) and isinstance(model, HasClasses) and model.class_conditional):
+      raise ConfigError(f"{self.name} tells no labels.")
+    return jax.jit(OverLabels(model, log_label_prior(self.train_labels, self.spec.num_classes or 0)).log_label_probs)
 
   @functools.cached_property
   def _latents(self) -> Latents:
