@@ -1,6 +1,7 @@
 """Sizes of the same examples in general-purpose formats: all of them in one file, headers included."""
 
 import bz2
+import importlib
 import io
 import lzma
 import math
@@ -17,7 +18,8 @@ from gdm.evaluation.coding.files import Examples
 def coded_sizes(examples: Examples, spec: DataSpec) -> dict[str, int]:
   """Bytes by format: zlib, bz2 and xz of the values in order, and of images PNG and WebP of one sheet.
 
-  Binary data is packed into bits where the format knows no smaller unit than a byte: the better of both counts.
+  Binary data is packed into bits where the format knows no smaller unit than a byte: the better of both counts. JPEG XL
+  is tried where the extra "jpegxl" is installed.
   """
   values = _values(examples)
   raw = [values.astype(np.uint8 if (spec.levels or 0) <= 256 else "<u4").tobytes()]
@@ -27,7 +29,19 @@ def coded_sizes(examples: Examples, spec: DataSpec) -> dict[str, int]:
   if spec.is_image and (spec.levels or 0) <= 256:
     sheet = _sheet(examples.x.astype(np.uint8), spec.levels == 2)
     sizes |= {name: _saved(sheet, **options) for name, options in _PICTURES.items()}
+    if has_jpeg_xl():
+      sizes["JPEG XL lossless"] = _saved(sheet.convert("RGB" if sheet.mode == "RGB" else "L"), format="JXL",
+                                         lossless=True, effort=9)
   return sizes
+
+
+def has_jpeg_xl() -> bool:
+  """Return whether pictures can be saved as JPEG XL: by a plug-in of Pillow, which registers itself when imported."""
+  try:
+    importlib.import_module("pillow_jxl")
+  except ImportError:
+    return False
+  return True
 
 
 _GENERAL: dict[str, Callable[[bytes], bytes]] = {
