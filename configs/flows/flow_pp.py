@@ -5,7 +5,7 @@ import ml_collections
 from configs.flows import shared
 
 OWN = {
-    "digits": {"model": {"width": 32, "num_blocks": 1, "dropout": 0.2}},
+    "digits": {"model": {"width": 32, "num_blocks": 1, "dropout": 0.3}, "training": {"num_steps": 2000}},
 }
 
 

@@ -11,7 +11,8 @@ from gdm.runs import defaults
 
 OF_INTEGERS = ("digits", "images", "mnist", "cifar10")
 OWN = {
-    "digits": {"model": {"width": 32, "dropout": 0.2}},
+    "digits": {"model": {"num_steps": 4, "width": 32, "dropout": 0.2}, "optimizer": {"learning_rate": 4e-3},
+               "training": {"num_steps": 1000, "eval_every": 100}},
 }
 
 
