@@ -149,7 +149,7 @@ def save_strengths(path: Any, strengths: Sequence[float], found: Sequence[Edited
   if all(each.data_distance is not None for each in found):
     other = axes.twinx()
     other.plot(strengths, [1e3 * (each.data_distance or 0.0) for each in found], color=ORANGE, marker="s")
-    other.set_ylabel("squared kernel distance from data, thousandths", color=ORANGE)
+    other.set_ylabel("kernel distance from data, 1e-3", color=ORANGE)
   save_figure(path, figure)
 
 
