@@ -1,6 +1,6 @@
 """Mixes finished runs on the same data into one model, with weights fitted on the validation split.
 
-  python -m experiments.ensemble --workdir=runs/ensemble runs/made_0 runs/made_1 runs/mixture_0
+  python -m experiments.ensemble --workdir=runs/ensemble runs/made_0 runs/made_1 runs/mixture_0 [--num_samples=20]
 
 log p(x) = logsumexp_k (log w_k + log p_k(x)): a mixture of the runs' distributions, and so a distribution. The weights
 are the maximum-likelihood ones on the validation split (EM; a convex problem); the test split plays no part. The result
@@ -8,7 +8,8 @@ is a workdir like any other: evaluate, sample and leaderboard take it.
 
 Runs on the same data are those whose splits hold the same examples; names of files and the order of the runs don't
 matter. The number of a mixture is exact or a bound where those of its runs may be mixed (see `gdm.likelihood.mix`), and
-an estimate otherwise, as of diffusion models by their bounds.
+an estimate otherwise, as of diffusion models by their bounds. Bounds that --num_samples tightens get the weights that
+they deserve then.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from gdm.runs.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ensemble; made if absent.")
 _WEIGHTS = flags.DEFINE_enum("weights", "valid", ["valid", "uniform"], "Fitted on the validation split, or all equal.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 0, "Importance samples of the bounds that the weights are fitted on; "
+                                    "0: as many as the run with the most.")
 _MIN_WEIGHT = flags.DEFINE_float("min_weight", 1e-3, "Runs of a smaller weight are left out.")
 
 
@@ -42,7 +45,10 @@ def main(argv: Sequence[str]) -> None:
   runs = load_runs(paths)
   require_same_data(paths, runs)
   require_same_given(paths, runs)
+  if _NUM_SAMPLES.value < 0:
+    raise ConfigError(f"--num_samples is {_NUM_SAMPLES.value}; it must be at least 1, or 0 for what the runs have.")
   settings = evaluation_settings(paths, runs)
+  settings.num_samples = _NUM_SAMPLES.value or settings.num_samples
   build_mixture(paths, runs, settings, ())  # which says whether there can be such a model
   scores = [score_validation(run, settings, run.model, run.params, run.carry) for run in runs]
   nats = np.stack([score.nats for score in scores])
