@@ -27,8 +27,8 @@ from gdm.runs.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ensemble; made if absent.")
 _WEIGHTS = flags.DEFINE_enum("weights", "valid", ["valid", "uniform"], "Fitted on the validation split, or all equal.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 0, "Importance samples of the bounds that the weights are fitted on; "
-                                    "0: as many as the run with the most.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 0, "Importance samples of the bounds that weights are fitted on; 0 "
+                                    "for as many as the run with the most.")
 _MIN_WEIGHT = flags.DEFINE_float("min_weight", 1e-3, "Runs of a smaller weight are left out.")
 
 
