@@ -2,8 +2,9 @@
 arXiv:2306.17775, algorithm 1). It needs measurements with noise.
 
 The potential of a state is G_t(x) = N(y; A D(x), r_t^2 A A^T + sigma_y^2 I), which knows more of y than that of
-gdm/inverse/samplers/particles.py, so that fewer particles are lost; at the data both are p(y | x_0). The price is a
-gradient in each step.
+gdm/inverse/samplers/particles.py; at the data both are p(y | x_0). Fewer particles are lost where r_t^2 is about the
+variance of x_0 given x_t, as on normal priors; on digits more are (docs/results/inverse.md). The price is a gradient in
+each step.
 """
 
 from typing import NamedTuple
