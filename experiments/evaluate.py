@@ -41,8 +41,8 @@ from gdm.evaluation.recording import OverCells, Recording
 from gdm.evaluation.report import build_report, one_line, recording_report, text_report, write_report
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
-from gdm.evaluation.text_scores import TextWay, score_text, text_digest, text_of
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
+from gdm.runs.text_scores import TextWay, score_text, text_digest, text_of
 from gdm.runs.trained import TrainedRun
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key

@@ -11,11 +11,11 @@ from gdm.data.sources.request import Request
 from gdm.data.tokens import CHARACTERS, WORDS, Tokenizer
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.evaluation import text_scores
 from gdm.evaluation.comparability import compare_reports
 from gdm.evaluation.report import build_report, one_line, text_report
-from gdm.evaluation.text_scores import TextWay, character_ends, score_text, text_digest, text_of
+from gdm.runs import text_scores
 from gdm.runs.registry import build_model
+from gdm.runs.text_scores import TextWay, character_ends, score_text, text_digest, text_of
 
 KEY = jax.random.key(0)
 CONTEXT, LEVELS = 4, 3
