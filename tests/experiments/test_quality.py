@@ -107,8 +107,8 @@ def test_a_setting_that_a_model_lacks_is_named(model, setting, message):
 
 def test_a_field_beyond_the_base_is_an_option_too():
   run = run_of()
-  run.config.sampling.grid = "uniform"
-  with pytest.raises(ConfigError, match=r"sampling\.grid is 'uniform', but formula has none; leave it out"):
+  run.config.sampling.lattice = "uniform"
+  with pytest.raises(ConfigError, match=r"sampling\.lattice is 'uniform', but formula has none; leave it out"):
     sampling_options(run)
 
 
