@@ -81,6 +81,7 @@ def test_batches_of_ones_own_resume(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_conditional_flow_recovers_the_posterior(capsys):
   """Of a linear model with normal noise, whose posterior is known; within 0.02 nats."""
   found, said = run("posterior", capsys)

@@ -27,6 +27,7 @@ def test_areas_are_those_of_scikit_learn(ties):
   assert found.fpr95.value == false[true >= 0.95].min()
 
 
+@pytest.mark.fast_cases("auroc")
 @pytest.mark.parametrize("measure", ["auroc", "aupr_inside", "aupr_outside", "fpr95"])
 def test_intervals_are_as_wide_as_samples_of_that_size_differ(measure):
   """Of 60 pairs of samples, the intervals cover the number of large samples in 95 % of cases, but for chance."""

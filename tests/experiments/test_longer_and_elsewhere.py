@@ -51,6 +51,7 @@ def test_a_schedule_that_is_stretched_says_what_changes(commands, tmp_path):
   assert "at step 12 the learning rate is 0.005 where it would have been 0." in said
 
 
+@pytest.mark.slow
 def test_weights_are_taken_where_they_fit(commands, unbroken, tmp_path):
   args = (f"{TINY}:digits", STEPS.format(3), "--config.training.eval_every=3", "--config.optimizer.learning_rate=1e-12")
   said = commands.good("train", *args, f"--workdir={tmp_path}/run", f"--init_from={unbroken('digits')}")

@@ -185,6 +185,7 @@ def test_new_text_is_scored_by_the_runs_vocabulary(commands, tmp_path):
   assert result.status == 2 and "does not occur in the training part" in result.err
 
 
+@pytest.mark.slow
 def test_a_model_given_a_context_by_every_command(commands, tmp_path):
   rng = np.random.default_rng(0)
   dose, weight = rng.uniform(size=400), rng.normal(size=400)

@@ -29,6 +29,7 @@ FLOW = f"{TINY}:flow"
 LONG = "--config.evaluation.num_draws=1000000"  # of a validation that would take minutes
 
 
+@pytest.mark.slow
 def test_a_validation_is_cut_at_once_and_done_on_resume(commands, unbroken, tmp_path):
   workdir, good = tmp_path / "run", unbroken("flow")
   running = commands.start("train", FLOW, f"--workdir={workdir}", LONG)

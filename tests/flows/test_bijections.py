@@ -26,7 +26,7 @@ NUM = 6
 each = pytest.mark.parametrize("name", CASES)
 # Cases that differ from another in a flag alone; the fast tier inverts the others.
 VARIANTS = ("linear_vector", "lu_linear_vector", "act_norm_inverse", "batch_norm_plain", "affine_halves_flip",
-            "affine_alternate_flip", "checkerboard_flip", "maf_context", "maf_residual", "maf_additive")
+            "affine_alternate_flip", "checkerboard_flip", "maf_context", "maf_residual", "maf_additive", "continuous")
 each_slowly_variants = pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.slow if name in VARIANTS else ()) for name in CASES])
 

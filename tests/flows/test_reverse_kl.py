@@ -47,6 +47,7 @@ def test_a_known_density_and_its_normalizer_are_recovered():
   np.testing.assert_allclose(metrics["reverse_kl"].value, -draws.log_z, atol=0.1)  # KL is 0 then
 
 
+@pytest.mark.slow
 def test_the_density_of_draws_is_the_flows():
   model = ReverseKL(flow(), target)
   params, carry = model.init(KEY, {"x": jnp.ones((8, 2)) * jnp.arange(8.0)[:, None]})

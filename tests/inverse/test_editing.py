@@ -53,6 +53,7 @@ def test_sdedit_goes_from_the_guide_to_the_prior():
     sdedit(denoiser, guide, KEY, strength=1.5)
 
 
+@pytest.mark.slow
 def test_interpolation_ends_at_its_ends_and_variations_begin_at_theirs():
   denoiser = TWO.denoiser()
   x, other = (jnp.asarray(TWO.sample(seed, 4), jnp.float32) for seed in (0, 1))

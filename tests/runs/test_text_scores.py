@@ -42,6 +42,7 @@ def last(name, row):
   return whole(name, [row])[0] - (whole(name, [row[:-1]])[0] if len(row) > 1 else 0.0)
 
 
+@pytest.mark.fast_cases("3-transformer")
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("stride", [1, 3, 4])
 def test_each_token_is_given_what_its_window_shows(name, stride):
