@@ -8,10 +8,9 @@ from gdm.errors import SpecError
 from gdm.inverse.operators.operator import Leaf, LinearOperator, Operator, registered
 
 
-@registered("inner", "outer", static=())
 @dataclasses.dataclass(frozen=True)
-class Composition:
-  """An operator of what another one measures.
+class _After:
+  """What is measured of what another operator measures.
 
   Attributes:
     inner: what acts on the example.
@@ -35,27 +34,14 @@ class Composition:
 
 @registered("inner", "outer", static=())
 @dataclasses.dataclass(frozen=True)
-class LinearComposition:
-  """A linear operator of what another linear one measures.
+class Composition(_After):
+  """An operator of what another one measures; one of them is not linear."""
 
-  Attributes:
-    inner: what acts on the example.
-    outer: what acts on the measurement of `inner`.
-  """
 
-  inner: Leaf  # LinearOperator
-  outer: Leaf  # LinearOperator
-
-  @property
-  def event(self) -> tuple[int, ...]:
-    return self.inner.event
-
-  @property
-  def measured(self) -> tuple[int, ...]:
-    return self.outer.measured
-
-  def forward(self, x: Float[Array, "batch *event"]) -> Float[Array, "batch *measured"]:
-    return self.outer.forward(self.inner.forward(x))
+@registered("inner", "outer", static=())
+@dataclasses.dataclass(frozen=True)
+class LinearComposition(_After):
+  """A linear operator of what another linear one measures."""
 
   def adjoint(self, y: Float[Array, "batch *measured"]) -> Float[Array, "batch *event"]:
     return self.inner.adjoint(self.outer.adjoint(y))
