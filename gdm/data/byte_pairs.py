@@ -7,7 +7,7 @@ table, in which a space is "Ġ" and a line break "Ċ".
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gdm.errors import ConfigError
@@ -27,7 +27,7 @@ class BytePairs:
   definition: str
 
   @classmethod
-  def train(cls, texts: Sequence[str], vocabulary: int) -> "BytePairs":
+  def train(cls, texts: Iterable[str], vocabulary: int) -> "BytePairs":
     """Return the rule learned from texts, with at most so many tokens. Raise ConfigError for fewer than the bytes."""
     if vocabulary < NUM_BYTES:
       raise ConfigError(f"data.name: option vocabulary={vocabulary} with tokens=bpe must be at least {NUM_BYTES}, the "
@@ -61,6 +61,10 @@ class BytePairs:
     """Return a text's tokens in order, with the index of the character in which each begins."""
     found = self._model.encode(text, add_special_tokens=False)
     return zip(found.tokens, (start for start, _ in found.offsets), strict=True)
+
+  def encode(self, text: str) -> list[int]:
+    """Return the ids of a text's tokens, places in `vocabulary`."""
+    return self._model.encode(text, add_special_tokens=False).ids
 
   def join(self, tokens: Sequence[str]) -> str:
     """Return the text of tokens; bytes that are no UTF-8 become U+FFFD."""

@@ -2,13 +2,29 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from gdm.data import partition
 from gdm.data.dataset import Dataset, as_served, check
 from gdm.data.description import Description
-from gdm.data.sources import arrays, audio, delimited, digits, folder, hdf5, hub, npy, npz, parquet, text, tfds, toy2d
+from gdm.data.sources import (
+  arrays,
+  audio,
+  delimited,
+  digits,
+  folder,
+  hdf5,
+  hub,
+  npy,
+  npz,
+  parquet,
+  text,
+  tfds,
+  tokens,
+  toy2d,
+)
 from gdm.data.sources.request import Request
+from gdm.data.token_files import is_prepared
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, DataError, nearest
 from gdm.paths import local_path
@@ -46,6 +62,7 @@ SOURCES: dict[str, Source] = {
     "hdf5": Source(hdf5.load, "a path", hdf5.OPTIONS),
     "hf": Source(hub.load, "a set or a folder", hub.OPTIONS),
     "text": Source(text.load, "a path", text.OPTIONS),
+    "tokens": Source(tokens.load, "a path", tokens.OPTIONS),
     "wav": Source(audio.load, "a path", audio.OPTIONS),
 }
 
@@ -98,6 +115,18 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
   return dataset
 
 
+def text_request(name: str, more: Mapping[str, str]) -> Request:
+  """Return the request for a text to prepare, with more options. Raise ConfigError where it is no text, or for an
+  option that `text:` lacks, or that is of reading and not of preparing."""
+  if name.partition("#")[0].partition(":")[0] != "text":
+    raise ConfigError(f"{name!r} is not text; name it as text:book.txt.")
+  request = _parse(name, "", "", 0)
+  if request.kind != "text" or "context" in request.options:
+    what = "a folder of tokens already" if request.kind != "text" else "given a context, which tokens: takes"
+    raise ConfigError(f"{name!r} is {what}; name a text file, or a folder of some.")
+  return dataclasses.replace(request, options={**request.options, **more})
+
+
 def source_of(name: str, path: str) -> str:
   """Return a `data.name` without the place of its file: what may not change in a run, beside the content.
 
@@ -140,6 +169,8 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
                       f"{' or by data.path' if source.argument == 'a path' else ''}.")
   if source.argument == "a path":
     argument = str(local_path(argument, "data.path" if path else "data.name"))
+    if kind == "text" and is_prepared(argument):  # as the variants `text` of configs name any
+      kind = "tokens"
     if kind == "npz":
       kind = _kind_of(pathlib.Path(argument))
   options = {}

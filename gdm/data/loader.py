@@ -6,7 +6,7 @@ batch (which may hold an example twice, once from each epoch). The position is (
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ Rows = Integer[np.ndarray, " rows"]
 # On disk, decoding takes the time: so many minibatches are read ahead, by so many threads.
 _DISK_THREADS = 16
 _DISK_AHEAD = 32
+_LARGE = 1 << 24  # examples whose order takes 128 MiB and a second to write out
 
 
 class Loader:
@@ -127,7 +128,8 @@ class Loader:
 
 
 class _Order:
-  """The line of examples: one permutation per epoch, each made when it is first read."""
+  """The line of examples: one permutation per epoch, each made when it is first read; of more than `_LARGE` examples
+  never written out."""
 
   def __init__(self, seed: int, num_examples: int):
     self._seed = seed
@@ -139,8 +141,13 @@ class _Order:
     while start < stop:
       epoch, index = divmod(start, self._num)
       num = min(stop - start, self._num - index)
-      yield epoch, start, self._permutation(epoch)[index:index + num]
+      yield epoch, start, self._places(epoch, index, num)
       start += num
+
+  def _places(self, epoch: int, index: int, num: int) -> Indices:
+    if self._num > _LARGE:
+      return draws.permuted(self._seed, epoch, self._num, np.arange(index, index + num))
+    return self._permutation(epoch)[index:index + num]
 
   def _permutation(self, epoch: int) -> Integer[np.ndarray, " num"]:
     cached_epoch, order = self._cached  # one read, so that threads cannot see half of a change
@@ -157,10 +164,13 @@ def eval_batches(dataset: Dataset, split: str, batch_size: int, *, rows: Rows | 
   `rows` are those of every batch to serve, as in `Loader`.
   """
   examples, rows = dataset.split(split), _rows(batch_size, rows)
-  for start in range(0, examples.num_examples, batch_size):
-    places = start + rows
-    batch = examples.rows(np.minimum(places, examples.num_examples - 1))
-    yield {**batch, "mask": (places < examples.num_examples).astype(np.float32)}
+  last = examples.num_examples - 1
+
+  def read(number: int) -> HostBatch:
+    places = number * batch_size + rows
+    return {**examples.rows(np.minimum(places, last)), "mask": (places <= last).astype(np.float32)}
+
+  return _in_order(read, -(-examples.num_examples // batch_size), examples)
 
 
 class Passes:
@@ -177,8 +187,11 @@ class Passes:
     return -(-self._split.num_examples // self._batch_size)
 
   def __iter__(self) -> Iterator[HostBatch]:
-    for start in range(0, self._split.num_examples, self._batch_size):
-      yield self._split.rows(slice(start, start + self._batch_size))
+    def read(number: int) -> HostBatch:
+      start = number * self._batch_size
+      return self._split.rows(slice(start, min(start + self._batch_size, self._split.num_examples)))
+
+    return _in_order(read, len(self), self._split)
 
 
 def _rows(batch_size: int, rows: Rows | None) -> Rows:
@@ -190,10 +203,15 @@ def _rows(batch_size: int, rows: Rows | None) -> Rows:
   return rows
 
 
-def _read_ahead(read_one, first: int) -> Iterator[HostBatch]:
+def _in_order(read: Callable[[int], HostBatch], num: int, split: Split) -> Iterator[HostBatch]:
+  """Return read(0), ..., read(num - 1); of a split on disk, read ahead by Grain's threads."""
+  return map(read, range(num)) if split.in_memory or num < 2 else _read_ahead(read, 0, num)
+
+
+def _read_ahead(read_one: Callable[[int], HostBatch], first: int, stop: int = 2**62) -> Iterator[HostBatch]:
   """read_one(first), read_one(first + 1), ... in order, read ahead by Grain's threads."""
   import grain  # here, since importing it takes half a second and data in memory does without
 
-  numbers = grain.MapDataset.range(first, 2**62)
+  numbers = grain.MapDataset.range(first, stop)
   options = grain.ReadOptions(num_threads=_DISK_THREADS, prefetch_buffer_size=_DISK_AHEAD)
   return iter(numbers.map(read_one).to_iter_dataset(options))

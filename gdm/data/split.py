@@ -160,10 +160,12 @@ class DiskSplit(Split):
   in_memory = False
 
   def __init__(self, name: str, num_examples: int, keys: tuple[str, ...],
-               read: Callable[[Indices], Rows], ops: tuple[Op, ...] = (), content: str = ""):
+               read: Callable[[Indices], Rows], ops: tuple[Op, ...] = (), content: str = "",
+               fresh: Callable[[Indices, int], Rows] | None = None):
     """`read(examples) -> rows` must be safe to call from several threads.
 
     `content` tells the stored bytes that this split is read from, and which part of them, from all others.
+    `fresh(examples, epoch) -> rows` is what training reads instead, where epochs differ.
     """
     self.name = name
     self._content = content
@@ -171,6 +173,7 @@ class DiskSplit(Split):
     self._keys = keys
     self._read = read
     self._ops = ops
+    self._fresh = fresh
     self._where = ""
 
   def promising(self, spec: DataSpec, where: str) -> "DiskSplit":
@@ -196,10 +199,12 @@ class DiskSplit(Split):
   def rows(self, examples: Indices | slice) -> dict[str, np.ndarray]:
     if isinstance(examples, slice):
       examples = np.arange(*examples.indices(self._num_examples))
-    return self.draw(examples, 0)
+    return self._served(self._read(examples), examples, 0)
 
   def draw(self, examples: Indices, epoch: int) -> dict[str, np.ndarray]:
-    rows = self._read(examples)
+    return self._served(self._fresh(examples, epoch) if self._fresh else self._read(examples), examples, epoch)
+
+  def _served(self, rows: Rows, examples: Indices, epoch: int) -> dict[str, np.ndarray]:
     for op in self._ops:
       rows = op(rows, examples, epoch)
     if self.promise is not None:
@@ -208,7 +213,8 @@ class DiskSplit(Split):
 
   def map(self, op: Op, fresh: bool = False) -> "DiskSplit":
     del fresh  # every read is fresh
-    return DiskSplit(self.name, self._num_examples, self._keys, self._read, (*self._ops, op), self._content)
+    return DiskSplit(self.name, self._num_examples, self._keys, self._read, (*self._ops, op), self._content,
+                     self._fresh)
 
   @property
   def identity(self) -> str:

@@ -36,18 +36,41 @@ def at_random_offsets(pieces: Pieces, context: int, seed: int) -> Op:
   A piece shorter than the context has one place, and gives a shorter window.
   """
   tokens = np.concatenate(pieces)
-  sizes = np.array([len(piece) for piece in pieces])
-  ends = np.cumsum(sizes)
-  places = np.where(sizes > 0, np.maximum(sizes - context, 0) + 1, 0)
-  stops = np.cumsum(places)
+  place = RandomPlaces(np.cumsum([len(piece) for piece in pieces]), context, seed)
 
   def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
-    place = (draws.uniforms(seed, epoch, examples, 1)[:, 0] * stops[-1]).astype(np.int64)
-    piece = np.searchsorted(stops, place, side="right")
-    offset = ends[piece] - sizes[piece] + place - (stops[piece] - places[piece])
-    length = np.minimum(ends[piece] - offset, context).astype(np.int32)
+    offset, length = place(examples, epoch)
     step = np.arange(context)
     inside = step < length[:, None]
     return {**rows, "x": np.where(inside, tokens[np.where(inside, offset[:, None] + step, 0)], 0).astype(tokens.dtype),
             "length": length}
   return op
+
+
+class RandomPlaces:
+  """Places of windows at random: `place(examples, epoch)` returns the first token and the length of each.
+
+  Args:
+    ends: number of tokens up to the end of each piece.
+    context: tokens of a window.
+    seed: of the draws.
+  """
+
+  def __init__(self, ends: Integer[np.ndarray, " pieces"], context: int, seed: int):
+    self._ends = ends.astype(np.int64)
+    self._sizes = np.diff(self._ends, prepend=0)
+    self._places = np.where(self._sizes > 0, np.maximum(self._sizes - context, 0) + 1, 0)
+    self._stops = np.cumsum(self._places)
+    self._context, self._seed = context, seed
+
+  def __call__(self, examples: Integer[np.ndarray, " batch"], epoch: int
+               ) -> tuple[Integer[np.ndarray, " batch"], Integer[np.ndarray, " batch"]]:
+    num = int(self._stops[-1])
+    if num <= 1 << 32:
+      place = (draws.uniforms(self._seed, epoch, examples, 1)[:, 0] * num).astype(np.int64)
+    else:  # 32 bits would miss places
+      high, low = draws.words(self._seed, epoch, examples, 2).astype(np.uint64).T
+      place = (((high << np.uint64(21)) | (low >> np.uint64(11))) * 2.0**-53 * num).astype(np.int64)
+    piece = np.searchsorted(self._stops, place, side="right")
+    offset = self._ends[piece] - self._sizes[piece] + place - (self._stops[piece] - self._places[piece])
+    return offset, np.minimum(self._ends[piece] - offset, self._context).astype(np.int32)

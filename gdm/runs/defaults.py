@@ -33,7 +33,7 @@ def _sections() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict({
       "seed": 0,
       "data": {
-          "name": "digits",  # digits | toy2d:<shape> | tfds:<set> | npz:<path> | text:<path> | wav:<path>
+          "name": "digits",  # digits | toy2d:<shape> | tfds:<set> | npz:<path> | text:<path> | ...: gdm/data/load.py
           "path": "",  # the file of npz and text
           "data_dir": "",  # where TFDS data lies; "" is TFDS's own place
           "transforms": (),  # names, in order; see gdm/data/transforms.py

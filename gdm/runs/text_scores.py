@@ -31,6 +31,7 @@ from gdm.model import HasContext, Params, PyTree
 from gdm.precision import highest_precision
 
 BLOCK = 1000  # characters of an example
+MOST_TOKENS = 1 << 27  # of a text on disk, since a whole text is scored in memory
 WAYS = ("windows", "stride", "carried")
 _AT_ONCE = 4096  # tokens of a compiled call, where the state is carried
 _TOKENS = 1 << 16  # tokens of a batch of windows, at most
@@ -73,6 +74,10 @@ def text_of(dataset: Dataset, split: str) -> Integer[np.ndarray, " tokens"]:
   if dataset.tokenizer is None or dataset.info.get("unit") != "stream" or dataset.transforms:
     raise ConfigError(f"--text is given, but {dataset.name} is not one text; take data of `text:` with unit=stream, "
                       "without transforms.")
+  if not dataset.split(split).in_memory and dataset.units[split]["tokens"] > MOST_TOKENS:
+    raise ConfigError(f"--text is given, but split {split} of {dataset.name} has {dataset.units[split]['tokens']:,} "
+                      f"tokens, and at most {MOST_TOKENS:,} are scored as one text; leave --text out, which scores "
+                      "windows of the context.")
   rows = dataset.split(split).rows(slice(None))
   real = np.arange(rows["x"].shape[1]) < np.asarray(rows["length"])[:, None]
   return np.asarray(rows["x"])[real]

@@ -1,6 +1,7 @@
 """Draws that belong to an example."""
 
 import numpy as np
+import pytest
 import scipy.stats
 
 from gdm.data import draws
@@ -36,3 +37,22 @@ def test_a_permutation_is_a_function_of_seed_and_epoch():
     np.testing.assert_array_equal(np.sort(order), np.arange(100))
   assert len({tuple(order) for order in orders}) == 4
   np.testing.assert_array_equal(orders[1], draws.permutation(0, 1, 100))
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 16, 17, 1000, 5000])
+def test_an_order_that_is_never_written_out_is_a_permutation(num):
+  orders = [draws.permuted(seed, epoch, num, np.arange(num)) for seed, epoch in ((0, 0), (0, 1), (1, 0), (-1, 0))]
+  for order in orders:
+    np.testing.assert_array_equal(np.sort(order), np.arange(num))
+  assert num < 100 or len({tuple(order) for order in orders}) == 4
+  np.testing.assert_array_equal(draws.permuted(0, 1, num, np.array([num - 1, 0])), orders[1][[-1, 0]])
+
+
+def test_an_order_that_is_never_written_out_is_random():
+  """Of many orders every example stands everywhere alike, and neighbours are as far apart as they come."""
+  orders = np.array([draws.permuted(3, epoch, 10, np.arange(10)) for epoch in range(4000)])
+  counts = np.array([np.bincount(column, minlength=10) for column in orders.T])
+  assert scipy.stats.chi2.sf(((counts - 400) ** 2 / 400).sum(), 81) > 1e-3
+  large = draws.permuted(0, 0, 1 << 40, np.arange(20000)).astype(float) / 2.0**40
+  assert scipy.stats.kstest(large, "uniform").pvalue > 1e-3
+  assert abs(np.corrcoef(large[1:], large[:-1])[0, 1]) < 4 / np.sqrt(20000)

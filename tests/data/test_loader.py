@@ -147,3 +147,23 @@ def test_passes_can_be_made_again_and_again(disk):
 def test_small_types_are_kept():
   x = np.zeros((10, 4), np.uint8)
   assert Loader(Dataset("u", DataSpec((4,), 2), {"train": {"x": x}}), 5, seed=0).next_batches()["x"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_an_order_too_long_to_write_out_is_a_permutation_of_each_epoch(disk, monkeypatch):
+  monkeypatch.setattr("gdm.data.loader._LARGE", 10)
+  order = line(Loader(counting(disk=disk), 5, seed=0), 23).reshape(5, 23)
+  np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(23), (5, 1)))
+  assert len({tuple(epoch) for epoch in order}) == 5
+  resumed, loader = (Loader(counting(disk=disk), 5, seed=0) for _ in range(2))
+  line(loader, 7)
+  resumed.set_state(loader.get_state())
+  np.testing.assert_array_equal(line(loader, 9), line(resumed, 9))
+
+
+def test_passes_over_a_split_on_disk_are_read_ahead_and_equal_those_in_memory():
+  disk, memory = counting(disk=True), counting()
+  for ours, theirs in ((Passes(disk, 5), Passes(memory, 5)),
+                       (eval_batches(disk, "train", 5), eval_batches(memory, "train", 5))):
+    for one, other in zip(ours, theirs, strict=True):
+      assert one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
