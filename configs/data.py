@@ -24,6 +24,7 @@ SETS: dict[str, dict[str, Any]] = {
     "stacked_mnist": {"name": "tfds:mnist", "transforms": ("stack",)},  # 1,000 modes
     "cifar10": {"name": "tfds:cifar10"},
     "images": {"name": "npz"},  # any: with --config.data.path=FILE
+    "captions": {"name": "npz"},  # any images with captions: with --config.data.path=FILE#prefix=caption
     # Tables.
     "npz": {"name": "npz", "transforms": TABLE},  # any: with --config.data.path=FILE
     "red_wine": {"name": "npz", "transforms": TABLE},  # with --config.data.path=FILE#fold=1

@@ -1,4 +1,4 @@
-"""Continues text, or sound, by a trained model of sequences.
+"""Continues text, or sound, by a trained model of sequences; or makes what captions ask for.
 
   python -m experiments.generate --workdir=runs/transformer [--prompt="ROMEO:" ...] [--prompt_file=FILE] [--num=4]
       [--length=500] [--temperature=0.8] [--top_k=20] [--top_p=0.9] [--seed=0]
@@ -13,6 +13,13 @@ goes on from the last half of it (see gdm/runs/continuation.py).
 each drawn token its log-probability in nats under the model itself (before temperature, top_k and top_p), and the
 likeliest alternatives.
 
+Of a model of pictures given captions:
+
+  python -m experiments.generate --workdir=runs/emoji --prompt="red heart" [--prompt=...] [--num=4] [--seed=0]
+      [--config.sampling.guidance=3]
+
+writes `generated.npz` and `generated.png`, `--num` pictures of each prompt, a row for each.
+
 A model of sound writes 16-bit WAV files into the folder `--out`, by default `generated` in the workdir; `--length`
 counts samples, and `--prompt_file` is a WAV file.
 """
@@ -25,15 +32,18 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from gdm.batches import given
 from gdm.data.mu_law import mu_law_decode, mu_law_encode
 from gdm.data.sources.audio import read_sound, write_wav
 from gdm.data.tokens import Tokenizer
 from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.inference.generation import TokenChoice
 from gdm.model import HasGenerate
+from gdm.paths import write_whole
 from gdm.runs.continuation import Continuation, continue_prompts, require_generator
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import write_json
+from gdm.visualization.images import save_grid
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "How the text begins; may be given several times.")
 _PROMPT_FILE = flags.DEFINE_string("prompt_file", None, "A file that the text, or the sound, begins with.")
@@ -46,7 +56,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Another seed draws other texts.")
 _PROBS = flags.DEFINE_boolean("probs", False, "Tell the log-probability of each drawn token.")
 _ALTERNATIVES = flags.DEFINE_integer("alternatives", 0, "Tell so many likeliest tokens at each place.")
 _OUT = flags.DEFINE_string("out", None, "JSON file of texts, or folder of WAV files.")
-cli.define_run("data", "evaluation")
+cli.define_run("sampling", "data", "evaluation")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,6 +72,9 @@ def main(argv: Sequence[str]) -> None:
     if flags.FLAGS[name].value:
       cli.require_path(name)  # before the run is loaded
   run = cli.open_run()
+  if "prefix" in given(run.model) and run.data.prefix_tokenizer is not None:
+    _generate_examples(run)
+    return
   model = require_generator(run.config.model.name, run.model, run.data)
   if run.data.tokenizer is not None:
     _generate_text(run, model, run.data.tokenizer)
@@ -81,6 +94,22 @@ def _generate_text(run: TrainedRun, model: HasGenerate, tokenizer: Tokenizer) ->
         "temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value,
         "texts": [_described(item, tokenizer) for item in found]})
     print(f"--- written to {path} ---")
+
+
+def _generate_examples(run: TrainedRun) -> None:
+  """Draw examples given captions, and write them."""
+  prompts = _PROMPT.value
+  if not prompts or _PROMPT_FILE.value or _PROBS.value or _ALTERNATIVES.value:
+    raise ConfigError(f"{run.name} makes examples of captions: it takes --prompt, and neither --prompt_file, --probs "
+                      "nor --alternatives.")
+  captions = [prompt for prompt in prompts for _ in range(_NUM.value)]
+  x = run.sample(len(captions), seed=_SEED.value, prefix=captions)
+  write_whole(run.folder / "generated.npz", lambda file: np.savez_compressed(
+      file, allow_pickle=False, x=x, caption=np.asarray(captions)))
+  if run.spec.is_image:
+    save_grid(run.folder / "generated.png", x, levels=run.spec.levels, columns=_NUM.value)
+  print(f"{_NUM.value} of each of {len(prompts)} prompts in {run.folder / 'generated'}.npz"
+        + (" and generated.png, a row for each" if run.spec.is_image else ""))
 
 
 def _text_prompts(tokenizer: Tokenizer) -> list[np.ndarray]:

@@ -40,7 +40,8 @@ def are_valid(spec: DataSpec, batch: Batch, given: Sequence[str] = ()) -> Bool[A
   """Return which examples are what the spec promises.
 
   Real dimensions are integers in [0, levels), or finite; lengths lie between 1 and the context; the label, where "y" is
-  among `given`, is an integer in [0, num_classes). What padding holds is of no account.
+  among `given`, is an integer in [0, num_classes), and the prefix, likewise, of integers in [0, prefix_levels). What
+  padding holds is of no account.
   """
   x = _flat(batch["x"])
   valid = _are_finite(x) if spec.levels is None else _are_below(x, spec.levels)
@@ -52,6 +53,8 @@ def are_valid(spec: DataSpec, batch: Batch, given: Sequence[str] = ()) -> Bool[A
     valid = jnp.all(valid, axis=1)
   if "y" in given and "y" in batch and spec.num_classes is not None:
     valid = valid & jnp.all(_are_below(_flat(batch["y"]), spec.num_classes), axis=1)
+  if "prefix" in given and "prefix" in batch:
+    valid = valid & jnp.all(_are_below(_flat(batch["prefix"]), spec.prefix_levels), axis=1)
   return valid
 
 
@@ -89,28 +92,34 @@ def require_labels(spec: DataSpec, labels: Shaped[Array | np.ndarray, "..."]) ->
 
 
 def given(model: Any) -> tuple[str, ...]:
-  """Return the batch entries that a model is conditional on, in order: "context" where it takes a real-valued one, "y"
-  where it is class-conditional."""
-  return (*("context",) * _takes_context(model), *("y",) * getattr(model, "class_conditional", False))
+  """Return the batch entries that a model is conditional on, in order: "context" where it takes a real-valued one,
+  "prefix" where it takes tokens, "y" where it is class-conditional."""
+  return (*("context",) * _takes_context(model), *("prefix",) * _takes_prefix(model),
+          *("y",) * getattr(model, "class_conditional", False))
 
 
 def context_width(model: Any) -> int:
-  """Return the width of what a model's networks are given beside the data: context and one-hot labels."""
+  """Return the width of what a model's networks are given beside the data: tokens, context and one-hot labels."""
   labels = (model.spec.num_classes or 0) if getattr(model, "class_conditional", False) else 0
-  return labels + (model.spec.context_dims if _takes_context(model) else 0)
+  return (labels + (model.spec.context_dims if _takes_context(model) else 0)
+          + (model.spec.prefix_steps if _takes_prefix(model) else 0))
 
 
 def given_context(model: Any, batch: Batch) -> Float[Array, "batch width"] | None:
-  """Return what a model's networks are given beside the data: the batch's context, and its labels as one-hot vectors.
+  """Return what a model's networks are given beside the data: the tokens of the batch's prefix, as numbers, its
+  context, and its labels as one-hot vectors. Zeros in place of tokens and labels are none of them.
 
   Args:
-    model: a model with `spec`; class-conditional, given a context (`context_conditional`), both or neither.
-    batch: one with "y" and "context" as the model needs them, or a SpecError says what is missing.
+    model: a model with `spec`; class-conditional, given a context (`context_conditional`), a prefix
+      (`prefix_conditional`), several of them or none.
+    batch: one with "y", "context" and "prefix" as the model needs them, or a SpecError says what is missing.
 
   Returns:
-    None where the model takes neither.
+    None where the model takes none of them.
   """
   parts = []
+  if _takes_prefix(model):
+    parts.append(prefix_of(batch, model).astype(jnp.float32))
   if _takes_context(model):
     parts.append(_context_of(batch, model))
   if getattr(model, "class_conditional", False):
@@ -131,8 +140,8 @@ def condition_context(model: Any, condition: Condition | None, num: int) -> Floa
 
   Args:
     model: as for `given_context`.
-    condition: labels [num] or one for all, contexts [num, width] or one for all, or both by name:
-      {"y": ..., "context": ...}.
+    condition: labels [num] or one for all, contexts [num, width] or one for all, prefixes [num, steps] or one for all,
+      or several by name: {"y": ..., "context": ..., "prefix": ...}.
     num: how many draws.
 
   Raise SpecError for a condition where there must be none, or none where there must be some, or unknown labels.
@@ -155,6 +164,8 @@ def condition_context(model: Any, condition: Condition | None, num: int) -> Floa
     rows["y"] = jnp.broadcast_to(labels, (num,))
   if "context" in names:
     rows["context"] = jnp.broadcast_to(jnp.asarray(found["context"]), (num, model.spec.context_dims))
+  if "prefix" in names:
+    rows["prefix"] = condition_prefix(model.spec, found["prefix"], num)
   return given_context(model, rows)
 
 
@@ -168,11 +179,39 @@ def _context_of(batch: Batch, model: Any) -> Float[Array, "batch width"]:
   return context
 
 
-_CONDITIONS = {"y": "labels", "context": "contexts"}
+def condition_prefix(spec: DataSpec, tokens: Any, num: int) -> Int[Array, "num steps"]:
+  """Return the prefix of each of `num` draws, from tokens [num, steps] or [steps] for all.
+
+  Raise SpecError for another length, or tokens that are not in [0, prefix_levels); nothing is known of traced ones.
+  """
+  if np.ndim(tokens) < 1 or np.shape(tokens)[-1] != spec.prefix_steps:
+    raise SpecError(f"the prefix has shape {np.shape(tokens)}; it must be [{num}, {spec.prefix_steps}], or "
+                    f"[{spec.prefix_steps}] for all, as spec.prefix_steps says.")
+  if not isinstance(tokens, Tracer):
+    for token in np.setdiff1d(np.asarray(tokens), np.arange(spec.prefix_levels))[:1]:
+      raise SpecError(f"the prefix has token {token}; tokens must be in [0, {spec.prefix_levels}).")
+  return jnp.broadcast_to(jnp.asarray(tokens, jnp.int32), (num, spec.prefix_steps))
+
+
+def prefix_of(batch: Batch, model: Any) -> Int[Array, "batch steps"]:
+  """Return a batch's prefix. Raise SpecError where it is missing or of another length."""
+  if "prefix" not in batch:
+    raise SpecError(f"{type(model).__name__} is conditional on a prefix of tokens, but the batch has no 'prefix'.")
+  prefix, steps = jnp.asarray(batch["prefix"]), model.spec.prefix_steps
+  if prefix.ndim != 2 or prefix.shape[1] != steps:
+    raise SpecError(f"the prefix has shape {prefix.shape}; it must be [batch, {steps}], as spec.prefix_steps says.")
+  return prefix.astype(jnp.int32)
+
+
+_CONDITIONS = {"y": "labels", "context": "contexts", "prefix": "prefixes"}
 
 
 def _takes_context(model: Any) -> bool:
   return getattr(model, "context_conditional", False)
+
+
+def _takes_prefix(model: Any) -> bool:
+  return getattr(model, "prefix_conditional", False)
 
 
 def dims_per_step(spec: DataSpec) -> int:
@@ -189,7 +228,7 @@ def check_rows(spec: DataSpec, rows: Mapping[str, np.ndarray], where: str,
 
   Args:
     spec: the data.
-    rows: "x" [batch, *event], and "length", "y", "context" where there are any.
+    rows: "x" [batch, *event], and "length", "y", "context", "prefix" where there are any.
     where: what the rows are of, for the message.
     examples: their numbers, for the message; by default they count from 0.
   """
@@ -211,6 +250,8 @@ def check_rows(spec: DataSpec, rows: Mapping[str, np.ndarray], where: str,
     check_range(np.asarray(rows["y"]), spec.num_classes, "num_classes", f"{where}, labels", examples=examples)
   if spec.context_dims:
     _check_context(rows, spec.context_dims, where, examples)
+  if spec.prefix_steps:
+    _check_prefix(rows, spec, where, examples)
 
 
 def _check_context(rows: Mapping[str, np.ndarray], dims: int, where: str,
@@ -222,6 +263,17 @@ def _check_context(rows: Mapping[str, np.ndarray], dims: int, where: str,
     raise DataError(f"{where}: the context has shape {context.shape}, but {len(rows['x'])} examples and "
                     f"spec.context_dims make it {(len(rows['x']), dims)}.")
   check_finite(context, f"{where}, context", examples=examples)
+
+
+def _check_prefix(rows: Mapping[str, np.ndarray], spec: DataSpec, where: str,
+                  examples: Integer[np.ndarray, " batch"] | None) -> None:
+  if "prefix" not in rows:
+    raise DataError(f"{where} has no prefix, but spec.prefix_steps is {spec.prefix_steps}; every split needs it.")
+  prefix = np.asarray(rows["prefix"])
+  if prefix.shape != (len(rows["x"]), spec.prefix_steps):
+    raise DataError(f"{where}: the prefix has shape {prefix.shape}, but {len(rows['x'])} examples and "
+                    f"spec.prefix_steps make it {(len(rows['x']), spec.prefix_steps)}.")
+  check_range(prefix, spec.prefix_levels, "prefix_levels", f"{where}, prefix", examples=examples)
 
 
 def check_lengths(length: Integer[np.ndarray, " batch"], context: int, where: str,

@@ -26,6 +26,10 @@ class DataSpec:
       counts the real dimensions as its `num_dims`; any other refuses the spec.
     context_dims: width of the real-valued condition that batches have in their entry "context", [batch, context_dims];
       0 where there is none. Models that are not conditional leave it alone, as they do labels.
+    prefix_steps: length of the tokens that batches have in their entry "prefix", [batch, prefix_steps], as a condition:
+      a caption, or a sentence to translate; 0 where there is none.
+    prefix_levels: number of values of such a token, so that it is an integer in [0, prefix_levels); 0 is no token, and
+      fills up shorter ones.
   """
 
   event: tuple[int, ...]
@@ -34,6 +38,8 @@ class DataSpec:
   blocks: tuple[tuple[int, ...], ...] = ()
   has_lengths: bool = False
   context_dims: int = 0
+  prefix_steps: int = 0
+  prefix_levels: int = 0
 
   def __post_init__(self) -> None:
     if any(size < 1 for size in self.event):
@@ -42,6 +48,9 @@ class DataSpec:
       raise SpecError(f"spec.levels is {self.levels}; discrete data needs at least 2 levels (None means continuous).")
     if self.context_dims < 0:
       raise SpecError(f"spec.context_dims is {self.context_dims}; it must be at least 1, or 0 for no context.")
+    if (self.prefix_steps, self.prefix_levels) != (0, 0) and (self.prefix_steps < 1 or self.prefix_levels < 2):
+      raise SpecError(f"spec.prefix_steps is {self.prefix_steps} and spec.prefix_levels {self.prefix_levels}; a prefix "
+                      "has at least 1 step and 2 levels, one of which is no token.")
     members = sorted(i for block in self.blocks for i in block)
     if self.blocks and (self.levels != 2 or members != list(range(self.num_dims))):
       raise SpecError(f"spec.blocks must partition the {self.num_dims} dimensions of binary data; levels is "

@@ -17,10 +17,12 @@ from gdm.dataspec import DataSpec
 from gdm.likelihood import LogLikelihood, LogNormalizer
 
 PyTree = Any
-# "x": [batch, *event]; "y": [batch, ...] labels; "context": [batch, context_dims] a real-valued condition; "length":
-# [batch] of sequences; "mask": [batch], 1 for a real example, in evaluation only (training batches are full).
+# "x": [batch, *event]; "y": [batch, ...] labels; "context": [batch, context_dims] a real-valued condition; "prefix":
+# [batch, prefix_steps] tokens as a condition; "length": [batch] of sequences; "mask": [batch], 1 for a real example, in
+# evaluation only (training batches are full).
 Batch = Mapping[str, Array | np.ndarray]
-# What is drawn given: labels [num] or one, contexts [num, width] or one, or both by name, {"y": ..., "context": ...}.
+# What is drawn given: labels [num] or one, contexts [num, width] or one, prefixes [num, steps] or one, or several by
+# name, {"y": ..., "context": ..., "prefix": ...}.
 Condition = Array | np.ndarray | int | Mapping[str, Any]
 # Parameter group -> parameters: {"generator": ..., "critic": ...}; most models have the one group "model".
 Params = Mapping[str, PyTree]
@@ -202,6 +204,19 @@ class HasContextCondition(Protocol):
 
   @property
   def context_conditional(self) -> bool: ...
+
+
+@runtime_checkable
+class HasPrefixCondition(Protocol):
+  """May be a model of examples given tokens: where it is, `sample` takes prefixes as its condition."""
+
+  @property
+  def prefix_conditional(self) -> bool: ...
+
+  @property
+  def prefix_optional(self) -> bool:
+    """Whether it is a model of examples without a prefix too, given zeros: training withheld some."""
+    ...
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """Settings of all diffusion configs: the data sets, and how models are trained on them.
 
 Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
-images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator.
+images of integers (with --config.data.path=...); captions, such images given captions (with
+--config.data.path=FILE#prefix=caption); digits; mnist and cifar10, for an accelerator.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,11 @@ VARIANTS = {
                "evaluation": {"num_samples": 16}},
     # Any images of integers: with --config.data.path=FILE.
     "images": {**_images(), "training": {"num_steps": 20_000, "eval_every": 1000}},
+    # Any images with captions: with --config.data.path=FILE#prefix=caption. Pixels attend to words.
+    "captions": {"model": {"network": {"name": "unet", "dropout": 0.1, "multipliers": (1, 2, 2), "attention": (16, 8)},
+                           "label_dropout": 0.1},
+                 "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200},
+                 "training": {"num_steps": 10_000, "eval_every": 500}, "sampling": {"guidance": 3.0}},
     # For an accelerator.
     "mnist": {**_images(width=64, multipliers=(1, 2, 2), attention=(7,)), "data": {"batch_size": 128},
               "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9999}},

@@ -37,12 +37,13 @@ class Dataset:
     name: what the set is called in results; transforms that change the data are part of it.
     spec: the kind of one example, as served. It has lengths where a split has them.
     splits: "train", "valid", "test" (text has no "test"), each a mapping to "x" [N, *event], "y" [N] where there are
-      labels, "context" [N, context_dims] where there is a condition, "length" [N] for sequences. Plain mappings of
-      arrays become splits in memory.
+      labels, "context" [N, context_dims] and "prefix" [N, prefix_steps] where there is such a condition, "length" [N]
+      for sequences. Plain mappings of arrays become splits in memory.
     info: plain facts for a record: where it came from, by which rule it was split, by what it was standardized.
     log_prob: the true log density in nats, [N, *event] -> [N], where it is known (toy densities).
     modes: the parts of the true density, where it is a mixture whose modes can be counted.
     tokenizer: turns text into x and back, where x is text.
+    prefix_tokenizer: turns text into the prefix and back, where that is text; see gdm/data/captions.py.
     sample_rate: samples per second, where x is sound in 8-bit mu-law (see gdm/data/mu_law.py).
     units: of text, by split, how many "tokens", "characters" and "unknown" tokens it has: what likelihood is per.
     transforms: names of those that were done to it, in order.
@@ -60,6 +61,7 @@ class Dataset:
   units: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
   transforms: tuple[str, ...] = ()
   raw_spec: DataSpec | None = None
+  prefix_tokenizer: Tokenizer | None = None
 
   def __post_init__(self) -> None:
     splits = {name: as_split(split) for name, split in self.splits.items()}
@@ -87,9 +89,9 @@ class Dataset:
   def identity(self) -> dict[str, str]:
     """Fingerprints of this set: 16 hex digits for every split, and for the vocabulary where there is one."""
     identity = {name: self.split(name).identity for name in self.splits}
-    if self.tokenizer is not None:
-      words = repr(tuple(self.tokenizer.vocabulary)).encode()
-      identity["vocabulary"] = hashlib.sha256(words).hexdigest()[:16]
+    for name, tokenizer in (("vocabulary", self.tokenizer), ("prefix_vocabulary", self.prefix_tokenizer)):
+      if tokenizer is not None:
+        identity[name] = hashlib.sha256(repr(tuple(tokenizer.vocabulary)).encode()).hexdigest()[:16]
     return identity
 
   def map(self, op: Op, fresh: bool = False, **changes: Any) -> "Dataset":

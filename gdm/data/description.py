@@ -38,6 +38,7 @@ class Description:
     class_counts: how often the training split has each label; () without labels, or where it is on disk.
     tokenizer: turns text into x and back, where x is text.
     sample_rate: samples per second, where x is sound.
+    prefix_tokenizer: turns text into the prefix and back, where the prefix is text.
   """
 
   name: str
@@ -51,6 +52,7 @@ class Description:
   class_counts: tuple[int, ...] = ()
   tokenizer: Tokenizer | None = None
   sample_rate: int | None = None
+  prefix_tokenizer: Tokenizer | None = None
 
   @classmethod
   def of(cls, dataset: Dataset) -> "Description":
@@ -60,7 +62,7 @@ class Description:
     return cls(dataset.name, dataset.spec, dataset.raw_spec or dataset.spec, dataset.transforms, dict(dataset.info),
                {name: dataset.num_examples(name) for name in dataset.splits}, dataset.identity,
                {name: (array.shape[1:], array.dtype.str) for name, array in first.items()},
-               _class_counts(dataset), dataset.tokenizer, dataset.sample_rate)
+               _class_counts(dataset), dataset.tokenizer, dataset.sample_rate, dataset.prefix_tokenizer)
 
   def shapes(self, num: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a batch of `num` examples."""
@@ -84,6 +86,8 @@ class Description:
       raise DataError(f"{missing[0]} has {len(rows[missing[0]])} rows, but x has {len(x)}.")
     if "context" not in rows:  # what needs one says so
       spec = dataclasses.replace(spec, context_dims=0)
+    if "prefix" not in rows:
+      spec = dataclasses.replace(spec, prefix_steps=0, prefix_levels=0)
     dataset = Dataset(self.name, spec, {GIVEN: MemorySplit(rows)})
     return self.transformed(dataset, 0) if raw else dataset
 
@@ -101,6 +105,8 @@ class Description:
       raise DataError(f"examples of {dataset.name} are {_words(theirs)}, but the run was trained on {self.name}, whose "
                       f"examples are {_words(ours)}; bring data of that kind.")
     width = {"context_dims": theirs.context_dims}
+    if not theirs.prefix_steps:  # what needs one says so
+      width |= {"prefix_steps": 0, "prefix_levels": 0}
     dataset = dataclasses.replace(dataset, spec=dataclasses.replace(ours, **width))
     check(dataset)
     dataset = as_served(apply_transforms(dataset, self.transforms, seed, self.info))
@@ -110,16 +116,18 @@ class Description:
     """Return the description as numbers, strings, lists and dicts."""
     fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
     return {**fields, "spec": dataclasses.asdict(self.spec), "raw_spec": dataclasses.asdict(self.raw_spec),
-            "tokenizer": self.tokenizer and self.tokenizer.to_json()}
+            "tokenizer": self.tokenizer and self.tokenizer.to_json(),
+            "prefix_tokenizer": self.prefix_tokenizer and self.prefix_tokenizer.to_json()}
 
   @classmethod
   def from_json(cls, record: Mapping[str, Any]) -> "Description":
     """Return the description that `to_json` wrote."""
-    tokenizer = record["tokenizer"]
+    tokenizer, of_prefix = record["tokenizer"], record.get("prefix_tokenizer")
     return cls(**{**record, "spec": _spec(record["spec"]), "raw_spec": _spec(record["raw_spec"]),
                   "transforms": tuple(record["transforms"]), "class_counts": tuple(record["class_counts"]),
                   "arrays": {name: (tuple(shape), dtype) for name, (shape, dtype) in record["arrays"].items()},
-                  "tokenizer": tokenizer and Tokenizer.from_json(tokenizer)})
+                  "tokenizer": tokenizer and Tokenizer.from_json(tokenizer),
+                  "prefix_tokenizer": of_prefix and Tokenizer.from_json(of_prefix)})
 
 
 def _words(spec: DataSpec) -> str:

@@ -108,7 +108,8 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
   if request.kind == like.info.get("kind") and not request.options:
     kept = {key: value for key, value in like.info["options"].items() if key not in OF_SPLITS}
     request = dataclasses.replace(request, options=kept)
-  found = _load_source(dataclasses.replace(request, tokenizer=like.tokenizer))
+  found = _load_source(dataclasses.replace(request, tokenizer=like.tokenizer, prefix_tokenizer=like.prefix_tokenizer,
+                                           prefix_steps=like.spec.prefix_steps))
   _require_same_codes(found, like)
   dataset = like.transformed(found, seed)
   check(dataset)

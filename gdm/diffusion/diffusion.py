@@ -92,7 +92,7 @@ class Diffusion:
     matching: of the objective error, denoising or sliced score matching.
     coupling: noise that goes with the data: independent, or optimal within each batch, whose lines cross less.
     class_conditional: whether the network is given the labels "y".
-    label_dropout: share of training examples whose label is withheld, for guidance.
+    label_dropout: share of training examples whose label and prefix are withheld, for guidance.
     likelihood: bound (variational) or ode (probability flow); see gdm/diffusion/likelihoods.py.
     num_probes: directions that estimate the ode's divergence; 0 is exact, with as many derivatives as dimensions.
     tolerance: of the ode, relative and absolute.
@@ -124,7 +124,7 @@ class Diffusion:
     self.spec.require_whole("a diffusion model")
     checks.classes(self.spec, self.class_conditional)
     checks.rate("label_dropout", self.label_dropout)
-    if self.label_dropout and not self.class_conditional:
+    if self.label_dropout and not self._droppable:
       raise ConfigError(f"label_dropout is {self.label_dropout}, but class_conditional is False: there are no labels "
                         "to drop; set one of them.")
     for name, known in (("likelihood", likelihoods.LIKELIHOODS), ("objective", OBJECTIVES), ("matching", MATCHINGS),
@@ -201,7 +201,25 @@ class Diffusion:
                       f"{self.spec.event}; use 'mlp'.")
     outputs = 1 if self.parametrization is None else self.parametrization.outputs(self.spec)
     outputs *= 1 if self.variance is None else 2
-    return network.clone(outputs=outputs * self.spec.event[-1], context=self.context_width)
+    more: dict[str, Any] = {"outputs": outputs * self.spec.event[-1], "context": self.context_width}
+    if self.prefix_conditional:
+      more["prefix"] = (self.spec.prefix_steps, self.spec.prefix_levels)
+    return network.clone(**more)
+
+  @property
+  def prefix_conditional(self) -> bool:
+    """Whether the density is conditional on a prefix, as it is where the data have one and the network takes it."""
+    network = UNet() if self.network is None and self.spec.is_image else self.network
+    return self.spec.prefix_steps > 0 and getattr(network, "takes_prefix", False)
+
+  @property
+  def prefix_optional(self) -> bool:
+    return self.prefix_conditional and self.label_dropout > 0.0
+
+  @property
+  def _droppable(self) -> tuple[str, ...]:
+    """Entries of a batch that training may withhold."""
+    return tuple(name for name in given(self) if name != "context")
 
   @property
   def context_conditional(self) -> bool:
@@ -352,7 +370,7 @@ class Diffusion:
               guidance: float) -> Denoise:
     denoise = self.denoiser(params, path, context)
     if guidance != 1.0 and context is not None:
-      return Guided(denoise, self.denoiser(params, path, self._with_labels(context, 0.0)), guidance)
+      return Guided(denoise, self.denoiser(params, path, self._with(context, 0.0, 0.0)), guidance)
     return denoise
 
   def denoising(self, params: Params, carry: Carry, num: int = 1, condition: Condition | None = None,
@@ -364,7 +382,7 @@ class Diffusion:
     Args:
       params, carry: the model's.
       num: how many conditions there are.
-      condition: labels, contexts or both, as `sample` takes them.
+      condition: labels, contexts, prefixes or several, as `sample` takes them.
       guidance: 1 is none, above 1 moves further from no label to the label (classifier-free).
 
     Raises:
@@ -484,8 +502,8 @@ class Diffusion:
       params, carry: the model's.
       key: of the draws.
       num: how many.
-      condition: labels, contexts or both, see `gdm.batches.condition_context`; labels may be missing where the model
-        drops them in training.
+      condition: labels, contexts, prefixes or several, see `gdm.batches.condition_context`; labels and prefixes may be
+        missing where the model drops them in training.
       sampler: a name, see gdm/diffusion/samplers/named.py, or a sampler with its times; "" is the model's default.
       num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default.
       eta: of ddim alone, the share of fresh noise.
@@ -593,28 +611,33 @@ class Diffusion:
     return x if self.spec.levels is None else jnp.clip(jnp.round(x), 0, self.spec.levels - 1).astype(jnp.int32)
 
   def _dropped(self, context: Array | None, key: Key[Array, ""]) -> Array | None:
-    """Return the context, labels withheld from some examples."""
+    """Return the context, labels withheld from some examples, and prefixes from some."""
     if context is None or self.label_dropout == 0.0:
       return context
-    return self._with_labels(context, jax.random.bernoulli(key, 1.0 - self.label_dropout, (len(context), 1)))
+    rows, kept = (len(context), 1), 1.0 - self.label_dropout
+    prefix_key = jax.random.fold_in(key, 1)
+    return self._with(context, jax.random.bernoulli(key, kept, rows), jax.random.bernoulli(prefix_key, kept, rows))
 
-  def _with_labels(self, context: Array, share: Array | float) -> Array:
-    """Return the context with its labels, which come last, multiplied; a row of zeros is none."""
-    real = context.shape[1] - (self.spec.num_classes or 0) * self.class_conditional
-    return jnp.concatenate([context[:, :real], context[:, real:] * share], axis=1)
+  def _with(self, context: Array, labels: Array | float, prefix: Array | float) -> Array:
+    """Return the context, its labels, which come last, and prefix, which comes first, multiplied; zeros are none."""
+    place, width = np.arange(context.shape[1]), context.shape[1]
+    of_prefix = place < self.spec.prefix_steps * self.prefix_conditional
+    of_labels = place >= width - (self.spec.num_classes or 0) * self.class_conditional
+    return context * jnp.where(of_prefix, prefix, jnp.where(of_labels, labels, 1.0))
 
   def _condition(self, condition: Condition | None, num: int, guidance: float) -> Float[Array, "num width"] | None:
-    """Return a condition as the network takes it; labels may be missing where some were dropped in training."""
+    """Return a condition as the network takes it; labels and prefix may be missing where training dropped them."""
     found = by_name(self, condition)
-    lacks_labels = self.class_conditional and "y" not in found
-    if guidance != 1.0 and (lacks_labels or self.label_dropout == 0.0):
+    missing = [name for name in self._droppable if name not in found]
+    if guidance != 1.0 and (missing or not self._droppable or self.label_dropout == 0.0):
       raise ConfigError(f"guidance is {guidance}, which needs labels and a model that was trained with and without "
                         f"them (label_dropout is {self.label_dropout}, labels are "
-                        f"{'missing' if lacks_labels or not self.class_conditional else 'given'}); set guidance to 1.")
-    if not (lacks_labels and self.label_dropout):
+                        f"{'missing' if missing or not self._droppable else 'given'}); set guidance to 1.")
+    if not (missing and self.label_dropout):
       return condition_context(self, condition, num)
-    context = condition_context(self, {**found, "y": np.zeros(num, np.int32)}, num)
-    return None if context is None else self._with_labels(context, 0.0)
+    nothing = {"y": np.zeros(num, np.int32), "prefix": np.zeros(self.spec.prefix_steps, np.int32)}
+    context = condition_context(self, {**found, **{name: nothing[name] for name in missing}}, num)
+    return None if context is None else self._with(context, "y" not in missing, "prefix" not in missing)
 
   def _choice(self, sampler: str | TimedSampler, eta: float) -> TimedSampler:
     name = sampler or self.sampler

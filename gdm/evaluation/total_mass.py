@@ -150,4 +150,6 @@ def _examples(spec: DataSpec, num: int) -> dict[str, Array]:
 
 def _conditions(spec: DataSpec, num: int) -> dict[str, Array]:
   labels = {"y": jnp.zeros(num, jnp.int32)} if spec.num_classes else {}
-  return labels | ({"context": jnp.zeros((num, spec.context_dims))} if spec.context_dims else {})
+  context = {"context": jnp.zeros((num, spec.context_dims))} if spec.context_dims else {}
+  prefix = {"prefix": jnp.ones((num, spec.prefix_steps), jnp.int32)} if spec.prefix_steps else {}
+  return {**labels, **context, **prefix}

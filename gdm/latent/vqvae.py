@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
 from gdm import checks
-from gdm.batches import checked
+from gdm.batches import checked, given
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.latent import codebook as codebooks
@@ -25,7 +25,9 @@ from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import (
   Batch,
   Carry,
+  Condition,
   HasLogLikelihood,
+  HasPrefixCondition,
   HasSample,
   LossOutput,
   Mean,
@@ -47,7 +49,8 @@ def codes_spec(encoder: Any, num_codes: int, spec: DataSpec) -> DataSpec:
   if not spec.is_image:
     raise SpecError(f"codes at places need images of (height, width, channels), but events have shape {spec.event}; "
                     "choose another model, such as vae.")
-  return DataSpec((*encoder.grid(spec.event), 1), num_codes)
+  return DataSpec((*encoder.grid(spec.event), 1), num_codes, prefix_steps=spec.prefix_steps,
+                  prefix_levels=spec.prefix_levels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,8 @@ class VQVAE:
   """An autoencoder with discrete codes; its prior is trained beside it, on the codes of the current encoder.
 
   The prior's parameter group "g" is "prior_g" here; its objectives come last, each on a minibatch of its own, and move
-  nothing of the autoencoder.
+  nothing of the autoencoder. Where the data have a prefix and the prior is conditional on it, so is the whole: a model
+  of images given captions.
 
   Attributes:
     spec: the data, images.
@@ -113,6 +117,15 @@ class VQVAE:
     return output_for(self.output, self.spec)
 
   @property
+  def prefix_conditional(self) -> bool:
+    """Whether the likelihood is conditional on a prefix, as that of the prior's codes is."""
+    return "prefix" in given(self.prior)
+
+  @property
+  def prefix_optional(self) -> bool:
+    return isinstance(self.prior, HasPrefixCondition) and self.prior.prefix_optional
+
+  @property
   def objectives(self) -> tuple[Objective, ...]:
     own = Objective(groups=("encoder", "decoder"), loss=self.loss, unit="nats")
     return (own, *(self._of_prior(each) for each in (self.prior.objectives if self.prior else ())))
@@ -131,7 +144,7 @@ class VQVAE:
     carry: Carry = {STATISTICS: {CODEBOOK: codebook}}
     if self.prior is None:
       return params, carry
-    own, own_carry = self.prior.init(prior_key, {"x": rounded.codes[..., None]})
+    own, own_carry = self.prior.init(prior_key, {**batch, "x": rounded.codes[..., None]})
     if others := sorted(set(own_carry) - {STATISTICS}):
       raise ConfigError(f"model.prior is {type(self.prior).__name__}, which carries {', '.join(others)} from step to "
                         f"step; a prior may carry {STATISTICS} only.")
@@ -164,26 +177,29 @@ class VQVAE:
     code_nats = jnp.full(x.shape[0], -math.prod(rounded.codes.shape[1:]) * math.log(self.num_codes))
     if self.prior is not None:
       scored = cast(HasLogLikelihood, self.prior).log_likelihood(
-          params_of(params, OF_PRIOR), carry_of(carry, PRIOR), {"x": rounded.codes[..., None]}, key, num_samples)
+          params_of(params, OF_PRIOR), carry_of(carry, PRIOR), {**batch, "x": rounded.codes[..., None]}, key,
+          num_samples)
       code_nats, kind, unbiased = scored.nats, scored.kind, scored.is_mixable
     return checked(self.spec, batch, LogLikelihood.of(
-        reconstruction + code_nats, self.spec.num_dims, kind + Kind.LOWER_BOUND, (),
+        reconstruction + code_nats, self.spec.num_dims, kind + Kind.LOWER_BOUND, given(self),
         {"reconstruction": reconstruction, "codes": code_nats}, unbiased))
 
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0) -> Samples:
-    """Draw codes from the prior and x [num, *event] given them; `temperature` is of the output alone.
+    """Draw codes from the prior and x [num, *event] given them; `temperature` is of the output alone. The condition is
+    the prior's.
 
     Returns:
       The samples; the codes [num, rows, columns, 1] are in their `info`.
     """
-    checks.unconditional(self, condition)
+    if not self.prefix_conditional:
+      checks.unconditional(self, condition)
     prior_key, output_key = jax.random.split(key)
     if self.prior is None:
       codes = jax.random.randint(prior_key, (num, *self.codes_spec.event), 0, self.num_codes)
     else:
       codes = cast(HasSample, self.prior).sample(
-          params_of(params, OF_PRIOR), carry_of(carry, PRIOR), prior_key, num).x
+          params_of(params, OF_PRIOR), carry_of(carry, PRIOR), prior_key, num, condition).x
     x = self.output_distribution.sample(self.spec, params["decoder"]["output"], self._numbers(params, carry, codes),
                                         output_key, temperature)
     return Samples(x, {"codes": codes})

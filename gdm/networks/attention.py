@@ -1,9 +1,9 @@
-"""Self-attention of every position to every other one, without a mask."""
+"""Attention without a causal mask: of every position to every other one, and of positions to words."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gdm.networks.linear import Linear
 from gdm.networks.rotary import rotary
@@ -34,6 +34,37 @@ class FullAttention(nn.Module):
       query, key = (rotary(each, jnp.arange(positions)) for each in (query, key))
     attended = full_attention(query, key, value).reshape(x.shape)
     return Linear(width, stddev if self.out_stddev is None else self.out_stddev, use_bias=True, name="out")(attended)
+
+
+class CrossAttention(nn.Module):
+  """Attention of positions to words, with several heads (Vaswani et al., arXiv:1706.03762, section 3.2.3).
+
+  Beside the words there is one vector of its own, whose value starts at zero: what is looked at where there are none.
+
+  Attributes:
+    num_heads: they divide the width of the positions.
+    out_stddev: initial standard deviation of the output's weights.
+  """
+
+  num_heads: int = 1
+  out_stddev: float = 0.0
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "batch positions width"], words: Float[Array, "batch words size"],
+               is_word: Bool[Array, "batch words"]) -> Float[Array, "batch positions width"]:
+    width, size = x.shape[-1], words.shape[-1]
+    nothing = self.param("nothing", jax.nn.initializers.zeros, (size,))
+    words = jnp.concatenate([jnp.broadcast_to(nothing, (len(words), 1, size)), words], axis=1)
+    seen = jnp.pad(is_word, ((0, 0), (1, 0)), constant_values=True)
+
+    def heads(name: str, values: Float[Array, "batch _ _"]) -> Float[Array, "batch heads _ size"]:
+      made = Linear(width, values.shape[-1] ** -0.5, name=name)(values)
+      return made.reshape(*values.shape[:2], self.num_heads, -1).swapaxes(1, 2)
+
+    query, key, value = heads("query", x), heads("key", words), heads("value", words)
+    scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)
+    attended = jax.nn.softmax(jnp.where(seen[:, None, None], scores, -jnp.inf)) @ value
+    return Linear(width, self.out_stddev, use_bias=True, name="out")(attended.swapaxes(1, 2).reshape(x.shape))
 
 
 def full_attention(query: Float[Array, "batch positions heads size"], key: Float[Array, "batch positions heads size"],

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdm.batches import given
 from gdm.errors import DataError, UserError
 from gdm.evaluation.coding.chains import chain_of
 from gdm.evaluation.coding.files import Coding, Examples, encode
@@ -148,8 +149,7 @@ def _bijection(run: TrainedRun, split: str) -> tuple[Verdict, str]:
   if not isinstance(run.model, HasBijection):
     return Verdict.NOT_TRIED, "not a bijection"
   rows = run.dataset.split(split).rows(slice(FEW_EXAMPLES))
-  more = {name: rows[name] for name in ("y", "context") if name in rows and getattr(
-      run.model, {"y": "class_conditional", "context": "context_conditional"}[name], False)}
+  more = {name: rows[name] for name in given(run.model)}
   back = run.decode(run.encode(rows["x"], **more), **more)
   off = float(np.max(np.abs(np.asarray(back, np.float64) - rows["x"])))
   limit = 0.0 if run.spec.is_discrete else COMES_BACK * max(1.0, float(np.max(np.abs(rows["x"]))))

@@ -96,8 +96,9 @@ def annealing_options(run: "TrainedRun", method: Callable[..., Samples]) -> dict
 def draw(run: "TrainedRun", num_frames: int = 0, condition: Mapping[str, Array | np.ndarray] | None = None) -> Samples:
   """`sampling.num` samples by the settings of the config's `sampling` section.
 
-  Samples of a conditional model are given `condition`, {"y": [num], "context": [num, width]} as it needs them. Without
-  it classes take turns, and contexts are those of examples of the test split, spread over it.
+  Samples of a conditional model are given `condition`, {"y": [num], "context": [num, width], "prefix": [num, steps]} as
+  it needs them. Without it classes take turns, and contexts and prefixes are those of examples of the test split,
+  spread over it.
 
   With frames the info has "trajectory" [num_frames, num, *event], in the data's scale: as many states on the way, the
   last of which are the samples.
@@ -164,9 +165,10 @@ def conditions(run: "TrainedRun", condition: Mapping[str, Array | np.ndarray] | 
       raise ConfigError(f"{name} has {len(rows)} rows, but {num} samples are asked for; there must be one for each.")
   if "y" in needed and "y" not in found:
     found["y"] = np.arange(num) % (run.spec.num_classes or 1)
-  if "context" in needed and "context" not in found:
+  if missing := [name for name in needed if name not in found]:
     split = run.dataset.split("test" if "test" in run.dataset.splits else "valid")
-    found["context"] = split.rows(np.linspace(0, split.num_examples - 1, num).astype(int))["context"]
+    rows = split.rows(np.linspace(0, split.num_examples - 1, num).astype(int))
+    found |= {name: rows[name] for name in missing}
   return {name: np.asarray(rows) for name, rows in found.items()}
 
 
@@ -178,7 +180,7 @@ def _as_condition(found: Mapping[str, Any]) -> Any:
 def _conditions_of_data(run: "TrainedRun", shape: tuple[int, int]) -> Any:
   """Draw conditions [batches, batch, ...] as the training split has them."""
   rng, needed = np.random.default_rng(run.config.sampling.seed), given(run.model)
-  if "context" not in needed:
+  if set(needed) <= {"y"}:
     return rng.choice(run.train_labels, shape).astype(np.int32) if needed else None
   train = run.dataset.split("train")
   rows = train.rows(rng.integers(0, train.num_examples, shape[0] * shape[1]))

@@ -7,7 +7,7 @@ reads them where they are asked for.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
+from gdm.data import captions
 from gdm.data.dataset import Dataset
 from gdm.data.description import GIVEN, Description
 from gdm.data.loader import eval_batches
@@ -34,6 +35,7 @@ from gdm.runs.settings import check_settings
 from gdm.training.streams import stream_key
 
 Examples = Num[Array | np.ndarray, "num *event"]
+Prefixes = Sequence[str] | Int[Array | np.ndarray, "num steps"]  # captions, or tokens
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,8 +118,9 @@ class TrainedRun:
 
   def log_likelihood(self, x: Examples, *, y: Shaped[Array | np.ndarray, " num"] | None = None,
                      length: Int[Array | np.ndarray, " num"] | None = None,
-                     context: Float[Array | np.ndarray, "num width"] | None = None, raw: bool = False, seed: int = 0,
-                     likelihood: str | None = None, **settings: int) -> SplitLikelihood:
+                     context: Float[Array | np.ndarray, "num width"] | None = None, prefix: Prefixes | None = None,
+                     raw: bool = False, seed: int = 0, likelihood: str | None = None,
+                     **settings: int) -> SplitLikelihood:
     """Score examples, compiled once for any number of them.
 
     Args:
@@ -125,6 +128,7 @@ class TrainedRun:
       y: their labels [num], for models of x given y.
       length: of sequences, how many steps of each are real.
       context: real-valued condition of each, for models of x given a context.
+      prefix: caption or tokens of each, for models of x given them.
       raw: whether x is as in the data's file.
       seed: of what is random in the score.
       likelihood: which one, of models with several, as "ode,tolerance=1e-5".
@@ -142,8 +146,8 @@ class TrainedRun:
     chosen = self.config.copy_and_resolve_references()
     chosen.evaluation.update(settings)
     check_settings(chosen)
-    more = {name: np.asarray(value) for name, value in (("y", y), ("length", length), ("context", context))
-            if value is not None}
+    more = {name: np.asarray(value) for name, value in (("y", y), ("length", length), ("context", context),
+                                                        ("prefix", self.prefixes(prefix))) if value is not None}
     served = self.data.serve(np.asarray(x), raw, **more)
     model = self.model if likelihood in (None, own.likelihood) else scored_by(self.model, likelihood)
     evaluation = chosen.evaluation
@@ -154,7 +158,8 @@ class TrainedRun:
 
   @highest_precision()
   def sample(self, num: int, *, seed: int = 0, labels: Int[Array | np.ndarray, " num"] | None = None,
-             context: Float[Array | np.ndarray, "num width"] | None = None, **options: Any) -> np.ndarray:
+             context: Float[Array | np.ndarray, "num width"] | None = None, prefix: Prefixes | None = None,
+             **options: Any) -> np.ndarray:
     """Draw samples [num, *event], the same ones for the same seed.
 
     Args:
@@ -162,12 +167,25 @@ class TrainedRun:
       seed: of the draws.
       labels: of models given labels, one for each; by default the classes take turns.
       context: of models given a real-valued context, one for each; by default those of test examples.
+      prefix: of models given captions or other tokens, likewise: texts, or numbers [num, steps].
       options: fields of the config's `sampling` section, as temperature, sampler, num_steps or guidance.
 
     Raise ConfigError where the model cannot sample, or has no such option.
     """
-    condition = {name: rows for name, rows in (("y", labels), ("context", context)) if rows is not None}
+    condition = {name: rows for name, rows in (("y", labels), ("context", context), ("prefix", self.prefixes(prefix)))
+                 if rows is not None}
     return np.asarray(sampling.draw(self._with_sampling({**options, "num": num, "seed": seed}), condition=condition).x)
+
+  def prefixes(self, prefix: Prefixes | None) -> np.ndarray | None:
+    """Return captions as the model's tokens [num, steps]; tokens, and None, as they are.
+
+    Raise ConfigError where the model takes no captions, and DataError for one that has words it does not know.
+    """
+    if prefix is None or not isinstance(next(iter(prefix), None), str):
+      return None if prefix is None else np.asarray(prefix)
+    if self.data.prefix_tokenizer is None:
+      raise ConfigError(f"{self.name} was trained on {self.data.name}, which has no captions; leave them out.")
+    return captions.encode_prompts(self.data.prefix_tokenizer, [str(text) for text in prefix], self.spec.prefix_steps)
 
   @highest_precision()
   def complete(self, x: Examples, known: Bool[Array | np.ndarray, "*event"], *, seed: int = 0) -> np.ndarray:

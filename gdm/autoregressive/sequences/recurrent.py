@@ -183,14 +183,15 @@ class Recurrent(SequenceNetwork):
     return self.logits(x), tuple(states)
 
 
-def recurrent(spec: DataSpec, network: Recurrent = Recurrent()) -> SequenceModel:
+def recurrent(spec: DataSpec, network: Recurrent = Recurrent(), prefix_dropout: float = 0.0) -> SequenceModel:
   """Return a recurrent network over tokens.
 
   Args:
     spec: the data.
     network: its layers and their sizes.
+    prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
   """
-  return SequenceModel(spec, network)
+  return SequenceModel(spec, network, prefix_dropout)
 
 
 def _end_of_layer(x: Float[Array, "steps batch width"]) -> Float[Array, "steps batch width"]:

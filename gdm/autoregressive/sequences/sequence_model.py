@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
+from gdm import checks
 from gdm.autoregressive.token_model import TokenModel, token_log_prob
-from gdm.errors import SpecError
+from gdm.batches import by_name, condition_prefix, prefix_of
+from gdm.errors import ConfigError, SpecError
 from gdm.inference.generation import TokenChoice
-from gdm.model import Params, Samples
+from gdm.model import Condition, Params, Samples
 from gdm.networks.from_data import from_data
 
 
@@ -53,6 +55,18 @@ class SequenceNetwork(nn.Module, abc.ABC):
     """Return the cache that steps at positions 0 to num - 1 leave; a pure function, to be marked `nn.nowrap`."""
 
 
+class PrefixCache(NamedTuple):
+  """The state of `SequenceModel.conditional_step` of a model given a prefix.
+
+  Attributes:
+    network: of the network, for the tokens before the present one, those of the prefix among them.
+    prefix: tokens of the prefix, as numbers in the vocabulary of the network.
+  """
+
+  network: PyTree
+  prefix: Int[Array, "batch steps"]
+
+
 @dataclasses.dataclass(frozen=True)
 class SequenceModel(TokenModel):
   """A model of sequences of tokens.
@@ -60,9 +74,14 @@ class SequenceModel(TokenModel):
   Data: "x" [batch, *event] of integers in [0, levels), flattened to [batch, num_dims]; with "length" [batch], only the
   first `length` tokens are real (along the event's first axis), the likelihood is theirs, and padding changes nothing.
 
+  Where the data have a prefix, "prefix" [batch, prefix_steps], the model is one of x given it: a caption, or a sentence
+  to translate. The network reads its tokens, which follow those of x in the vocabulary, before the first of x. A prefix
+  of zeros is none.
+
   Attributes:
     spec: the data; levels is the size of the vocabulary.
     network: maps previous tokens to logits.
+    prefix_dropout: share of training examples whose prefix is withheld, so that the model is one of x without it too.
 
   Raises:
     ConfigError: a field of the network is out of range for such sequences.
@@ -75,23 +94,38 @@ class SequenceModel(TokenModel):
   """
 
   network: SequenceNetwork
+  prefix_dropout: float = 0.0
 
   def __post_init__(self) -> None:
     levels = self.spec.require_discrete(type(self.network).__name__)
-    object.__setattr__(self, "network", self.network.clone(levels=levels, num_steps=self.spec.num_dims))
+    checks.rate("prefix_dropout", self.prefix_dropout)
+    if self.prefix_dropout and not self.prefix_conditional:
+      raise ConfigError(f"prefix_dropout is {self.prefix_dropout}, but the data have no prefix; set it to 0, or name "
+                        "one in data.name (#prefix=caption).")
+    object.__setattr__(self, "network", self.network.clone(
+        levels=levels + self.spec.prefix_levels, num_steps=self.spec.num_dims + self.spec.prefix_steps))
 
   @property
   def context(self) -> int | None:
     return self.num_steps if self.network.has_limit else None
 
   @property
+  def prefix_conditional(self) -> bool:
+    """Whether the likelihood is conditional on a prefix, as it is where the data have one."""
+    return self.spec.prefix_steps > 0
+
+  @property
+  def prefix_optional(self) -> bool:
+    return self.prefix_dropout > 0.0
+
+  @property
   def given(self) -> tuple[str, ...]:
-    return ()
+    return ("prefix",) * self.prefix_conditional
 
   @property
   def start(self) -> int:
     """The token that networks take for the one before the first."""
-    return self.levels
+    return self.levels + self.spec.prefix_levels
 
   def previous(self, x: Num[Array, "batch steps"]) -> Int[Array, "batch steps"]:
     """Return each position's previous token: `x` moved one to the right, `start` in front."""
@@ -99,40 +133,82 @@ class SequenceModel(TokenModel):
 
   def init(self, key, batch):
     del batch  # initialization needs no data
-    variables = self.network.init(key, jnp.full((1, self.num_steps), self.start, jnp.int32), None)
+    variables = self.network.init(key, jnp.full((1, self.network.num_steps), self.start, jnp.int32), None)
     return {"model": variables["params"]}, {}
 
-  def logits(self, params, x, key=None, y=None):
-    logits: Any = self.network.apply({"params": params["model"]}, self.previous(x), key)
-    return logits
+  def logits(self, params, x, key=None, y=None, prefix=None):
+    """As in the base; a model of x given a prefix needs it, [batch, prefix_steps]."""
+    if self.prefix_conditional and prefix is None:
+      raise SpecError(f"{type(self.network).__name__} is conditional on a prefix; give it, [batch, prefix_steps].")
+    first = self.spec.prefix_steps
+    tokens = x if prefix is None else self._with_prefix(prefix, x)
+    logits: Any = self.network.apply({"params": params["model"]}, self.previous(tokens), key)
+    return logits[:, first:, :self.levels] if first else logits
 
   def log_probs(self, params, batch, key=None):
     real, x = self.real_tokens(batch)
-    return jnp.where(real, token_log_prob(self.logits(params, x, key), x), 0.0)
+    prefix = prefix_of(batch, self) if self.prefix_conditional else None
+    if prefix is not None and key is not None and self.prefix_dropout:
+      key, drop_key = jax.random.split(key)
+      prefix = prefix * jax.random.bernoulli(drop_key, 1.0 - self.prefix_dropout, (len(prefix), 1))
+    return jnp.where(real, token_log_prob(self.logits(params, x, key, prefix=prefix), x), 0.0)
 
-  def init_cache(self, params, num):
+  def init_cache(self, params, num, prefix=None):
+    """Return the state before the first token; a model of x given a prefix needs it, [num, prefix_steps]."""
     dtype = jax.tree.leaves(params["model"])[0].dtype
-    return self.network.apply({"params": params["model"]}, num, dtype, method="init_cache")
+    cache = self.network.apply({"params": params["model"]}, num, dtype, method="init_cache")
+    if not self.prefix_conditional:
+      return cache
+    if prefix is None:
+      raise SpecError(f"{type(self.network).__name__} is conditional on a prefix: steps need it, which only `sample` "
+                      "takes. Leave #prefix out of data.name to complete, generate or code.")
+    tokens = self._with_prefix(prefix, jnp.zeros((num, 0), jnp.int32))
+    return PrefixCache(self.network.prefill({"params": params["model"]}, cache, self.previous(tokens),
+                                            jnp.asarray(self.spec.prefix_steps)), tokens)
 
   def conditional_step(self, params, cache, x_previous, index):
-    previous = jnp.where(index == 0, self.start, x_previous.astype(jnp.int32))
-    logits, cache = self.network.apply({"params": params["model"]}, cache, previous, index, method="step")
-    return cache, logits
+    previous, first = x_previous.astype(jnp.int32), self.spec.prefix_steps
+    state, before = (cache.network, cache.prefix[:, -1]) if first else (cache, self.start)
+    logits, state = self.network.apply({"params": params["model"]}, state, jnp.where(index == 0, before, previous),
+                                       index + first, method="step")
+    return (PrefixCache(state, cache.prefix), logits[:, :self.levels]) if first else (state, logits)
 
   def prefill(self, params: Params, cache: PyTree, x: Int[Array, "batch prompt"], num: Int[Array, ""]) -> PyTree:
     """Return the cache that `conditional_step` at indices 0 to num - 1 leaves, of prompts x; see `HasPrefill`."""
-    return self.network.prefill({"params": params["model"]}, cache, self.previous(x), num)
+    variables, first = {"params": params["model"]}, self.spec.prefix_steps
+    if not first:
+      return self.network.prefill(variables, cache, self.previous(x), num)
+    tokens = jnp.concatenate([cache.prefix, x.astype(jnp.int32)], axis=1)
+    return PrefixCache(self.network.prefill(variables, cache.network, self.previous(tokens), num + first), cache.prefix)
 
-  def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Array | None = None,
+  def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
     """Draw x [num, *event], all of full length; options as in `gdm.inference.generation.TokenChoice`.
 
+    The condition of a model given a prefix is [num, prefix_steps], or one for all; None is no prefix, where training
+    withheld some.
+
     Raises:
       ConfigError: an option outside its range.
-      SpecError: a condition is given; these models have none.
+      SpecError: a condition is given or missing against the model's data, or has tokens that these have not.
     """
-    if condition is not None:
-      raise SpecError(f"{type(self.network).__name__} is not conditional; condition must be None (`generate` takes "
-                      "prompts).")
+    prefix = self._condition(condition, num)
     forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
-    return self.draw(params, self.init_cache(params, num), key, forced, known, TokenChoice(temperature, top_k, top_p))
+    return self.draw(params, self.init_cache(params, num, prefix), key, forced, known,
+                     TokenChoice(temperature, top_k, top_p))
+
+  def _condition(self, condition: Condition | None, num: int) -> Int[Array, "num steps"] | None:
+    name = type(self.network).__name__
+    if not self.prefix_conditional:
+      if condition is not None:
+        raise SpecError(f"{name} is not conditional; condition must be None (`generate` takes prompts).")
+      return None
+    tokens = by_name(self, condition).get("prefix")
+    if tokens is None and not self.prefix_dropout:
+      raise SpecError(f"{name} is conditional on a prefix; condition must be prefixes "
+                      f"[{num}, {self.spec.prefix_steps}].")
+    return condition_prefix(self.spec, np.zeros(self.spec.prefix_steps, np.int32) if tokens is None else tokens, num)
+
+  def _with_prefix(self, prefix: Int[Array, "batch prefix"], x: Num[Array, "batch steps"]) -> Int[Array, "batch _"]:
+    """Return the tokens of the prefix, which follow those of x in the vocabulary, and then x."""
+    return jnp.concatenate([prefix + self.levels, x.astype(jnp.int32)], axis=1)

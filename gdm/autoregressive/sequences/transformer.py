@@ -170,11 +170,12 @@ def norm() -> nn.LayerNorm:
   return nn.LayerNorm(epsilon=1e-5, use_bias=False)
 
 
-def transformer(spec: DataSpec, network: Transformer = Transformer()) -> SequenceModel:
+def transformer(spec: DataSpec, network: Transformer = Transformer(), prefix_dropout: float = 0.0) -> SequenceModel:
   """Return a transformer decoder over tokens, or over an image's pixels in raster order.
 
   Args:
     spec: the data.
     network: its layers and their sizes.
+    prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
   """
-  return SequenceModel(spec, network)
+  return SequenceModel(spec, network, prefix_dropout)

@@ -134,11 +134,12 @@ class WaveNet(SequenceNetwork):
     return self.logits(total), tuple(rings)
 
 
-def wavenet(spec: DataSpec, network: WaveNet = WaveNet()) -> SequenceModel:
+def wavenet(spec: DataSpec, network: WaveNet = WaveNet(), prefix_dropout: float = 0.0) -> SequenceModel:
   """Return a WaveNet over tokens, of sound say.
 
   Args:
     spec: the data.
     network: its layers and their sizes.
+    prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
   """
-  return SequenceModel(spec, network)
+  return SequenceModel(spec, network, prefix_dropout)

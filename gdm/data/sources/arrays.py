@@ -18,6 +18,9 @@ takes every shape as it is. Arrays of other names are left alone, but one whose 
 Sequences of different lengths are padded to one, and train_length, valid_length and test_length (with x: length)
 count what is real along the first axis of each example; padding is served as 0, whatever it is in the file.
 
+"#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
+are taken (gdm/data/captions.py), or integers [N, steps], of which 0 is no token. It needs a file with its own splits.
+
 With folds, fold k is the test split of run k; a tenth of the other rows, drawn by `VALID_SEED`, is the validation
 split.
 """
@@ -25,22 +28,23 @@ split.
 import difflib
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gdm.batches import check_finite, check_lengths, check_range
-from gdm.data import partition
+from gdm.data import captions, partition
 from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
+from gdm.data.tokens import Tokenizer
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError
 
 VALID_SEED = 20240603  # which rows outside the test fold validate, whatever the config's seed
 VALID_FRACTION = 0.1
 
-OPTIONS = ("fold", "layout", *partition.OPTIONS)
+OPTIONS = ("fold", "layout", "prefix", *partition.OPTIONS)
 LEAST_SIDE = 8  # of what looks like an image
 
 Arrays = Mapping[str, np.ndarray]
@@ -82,14 +86,56 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   xs = {name: _without_padding(xs[name], length) for name, length in lengths.items()} or xs
   levels, why = _levels(arrays, xs, basis, where)
   num_classes = _num_classes(arrays, ys, basis, where)
-  more = {key: values for key, values in (("y", ys), ("length", lengths)) if values}
+  prefix = _prefix(arrays, xs, bool(names) or fold is not None, request, where)
+  more = {key: values for key, values in (("y", ys), ("length", lengths), ("prefix", prefix.tokens)) if values}
   # Not cast yet: transforms work on the file's own values.
   splits = {name: MemorySplit({"x": xs[name], **{key: values[name].astype(np.int32) for key, values in more.items()}})
             for name in xs}
   path = pathlib.Path(request.argument)
-  spec = DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes, has_lengths=bool(lengths))
+  spec = DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes, has_lengths=bool(lengths),
+                  prefix_steps=prefix.steps, prefix_levels=prefix.levels)
   return Dataset(f"{request.kind}:{path.stem}" + ("" if fold is None else f"#fold={fold}"), spec, splits,
-                 {"source": str(path), "levels": why, **rule})
+                 {"source": str(path), "levels": why, **rule}, prefix_tokenizer=prefix.tokenizer)
+
+
+class _Prefix(NamedTuple):
+  """What examples are conditional on: tokens [N, steps] of each split, below `levels`; texts have a tokenizer."""
+
+  tokens: Arrays
+  steps: int
+  levels: int
+  tokenizer: Tokenizer | None = None
+
+
+def _prefix(arrays: Arrays, xs: Arrays, is_split_by_us: bool, request: Request, where: str) -> _Prefix:
+  """Return the prefixes that option `prefix` asks for. Raise DataError where they are missing or cannot be used."""
+  name = request.options.get("prefix", "")
+  if not name:
+    return _Prefix({}, 0, 0)
+  if is_split_by_us:
+    raise ConfigError(f"data.name: option prefix={name!r} needs a file with its own splits, arrays train, valid and "
+                      f"test, but {where} is split by a rule.")
+  found = _of_all_splits(arrays, name, list(xs), where)
+  if not found:
+    raise DataError(f"{where} has no array 'train_{name}', which #prefix={name} asks for; it has: "
+                    f"{', '.join(sorted(arrays))}.")
+  for split, array in found.items():
+    if len(array) != len(xs[split]) or (array.dtype.kind, array.ndim) not in {("U", 1), ("u", 2), ("i", 2)}:
+      raise DataError(f"{where}, array '{split}_{name}' has dtype {array.dtype} and shape {array.shape}; it must hold "
+                      f"{len(xs[split])} texts, or integers [{len(xs[split])}, steps].")
+  if found["train"].dtype.kind == "U":
+    return _texts({split: [str(text) for text in array] for split, array in found.items()}, name, request, where)
+  steps, levels = found["train"].shape[1], max(2, int(found["train"].max()) + 1)
+  return _Prefix(found, request.prefix_steps or steps, levels)
+
+
+def _texts(texts: Mapping[str, list[str]], name: str, request: Request, where: str) -> _Prefix:
+  """Return texts as tokens, by the words of the training split, or of a model that knows its words already."""
+  tokenizer = request.prefix_tokenizer or captions.tokenizer_of(texts["train"])
+  steps = request.prefix_steps or max(map(captions.longest, texts.values()))
+  tokens = {split: captions.encode(tokenizer, rows, steps, f"{where}, array '{split}_{name}'")
+            for split, rows in texts.items()}
+  return _Prefix(tokens, steps, len(tokenizer), tokenizer)
 
 
 def _names_to_split(arrays: Arrays) -> Mapping[str, str] | None:

@@ -19,6 +19,8 @@ class Request:
     data_dir: `data.data_dir`, where TFDS data lies; "" is TFDS's own place.
     seed: the seed of what the source draws anew in every epoch; never of what evaluation sees.
     tokenizer: of text for a model that knows its vocabulary already; None where the text's own is to be found.
+    prefix_tokenizer: likewise, of texts that examples are conditional on.
+    prefix_steps: words that such a model takes of them; 0 where the longest text decides.
   """
 
   kind: str
@@ -27,6 +29,8 @@ class Request:
   data_dir: str = ""
   seed: int = 0
   tokenizer: Tokenizer | None = None
+  prefix_tokenizer: Tokenizer | None = None
+  prefix_steps: int = 0
 
   def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
     """Return the option as an integer. Raise ConfigError where it is not one or below `minimum`."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -89,7 +90,9 @@ class DenoisingNetwork(nn.Module):
 
   Attributes:
     outputs: size of the output's last axis; the model sets it.
-    context: width of the one-hot context, 0 for none; the model sets it.
+    context: width of the context, 0 for none; the model sets it.
+    prefix: how many columns of the context, the first ones, are numbers of tokens, and how many values a token has;
+      networks with `takes_prefix` alone have any. The model sets it.
     embedding: of the time: "sinusoidal" or "fourier".
     dropout: rate in the hidden layers, where an rng named "dropout" is given.
   """
@@ -97,8 +100,11 @@ class DenoisingNetwork(nn.Module):
   outputs: int = from_data(1)
   _: dataclasses.KW_ONLY
   context: int = from_data(0)
+  prefix: tuple[int, int] = from_data((0, 0))
   embedding: str = "sinusoidal"
   dropout: float = 0.0
+
+  takes_prefix: ClassVar[bool] = False  # whether tokens are read one by one
 
   def __post_init__(self) -> None:
     checks.at_least("outputs", self.outputs, 1)
@@ -109,7 +115,8 @@ class DenoisingNetwork(nn.Module):
   def condition(self, time: Float[Array, " batch"], context: Float[Array, "batch classes"] | None, width: int,
                 features: int) -> Float[Array, "batch width"]:
     """Return the embedding of time and class, of this width, from as many features of the time."""
-    return jax.nn.silu(TimeEmbedding(width, features, self.context, self.embedding, name="embedding")(time, context))
+    own = self.context - self.prefix[0]
+    return jax.nn.silu(TimeEmbedding(width, features, own, self.embedding, name="embedding")(time, context))
 
 
 def drop(module: nn.Module, x: Float[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 from gdm import checks
 from gdm.diffusion.networks.layers import DenoisingNetwork, drop
+from gdm.diffusion.networks.words import Found, Words, split_prefix
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.attention import FullAttention
+from gdm.networks.attention import CrossAttention, FullAttention
 from gdm.networks.convolution import Convolution
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
@@ -37,6 +38,8 @@ class UNet(DenoisingNetwork):
     attention: sides of the image, the longer one, at which each block is followed by self-attention. The lowest
       resolution has one between its middle blocks in any case.
     num_heads: of each attention; they divide the channels there.
+    word_width: of the vectors of words, where the data have a prefix: pixels attend to them wherever they attend to
+      each other, and their mean is part of what all blocks are conditioned on.
   """
 
   width: int = 32
@@ -44,8 +47,10 @@ class UNet(DenoisingNetwork):
   num_blocks: int = 2
   attention: tuple[int, ...] = ()
   num_heads: int = 1
+  word_width: int = 64
 
   takes_images: ClassVar[bool] = True
+  takes_prefix: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
     checks.at_least("network.num_blocks", self.num_blocks, 1)
@@ -61,11 +66,19 @@ class UNet(DenoisingNetwork):
   def __call__(self, x: Float[Array, "batch height width inputs"], time: Float[Array, " batch"],
                context: Float[Array, "batch classes"] | None = None) -> Float[Array, "batch height width outputs"]:
     self._require_sides(*x.shape[1:3])
+    prefix, context = split_prefix(context, self.prefix[0])
     condition = self.condition(time, context, EXPANSION * self.width, self.width)
+    words = Words(self.word_width, *self.prefix, name="words")(prefix, len(x)) if self.prefix[0] else None
+    if words is not None:
+      condition = condition + Linear(condition.shape[-1], 0.0, name="of_words")(words.mean)
+
+    def attend(h, name):
+      h = ImageAttention(self.num_heads, name=name)(h)
+      return h if words is None else WordAttention(self.num_heads, name=f"{name}_to_words")(h, words)
 
     def block(h, name, multiplier):
       h = UNetBlock(multiplier * self.width, self.dropout, name=name)(h, condition)
-      return ImageAttention(self.num_heads, name=f"{name}_attention")(h) if max(h.shape[1:3]) in self.attention else h
+      return attend(h, f"{name}_attention") if max(h.shape[1:3]) in self.attention else h
 
     h = Convolution(self.width, name="first")(x)
     skips, last = [h], len(self.multipliers) - 1
@@ -77,7 +90,7 @@ class UNet(DenoisingNetwork):
         h = Convolution(multiplier * self.width, stride=2, name=f"smaller_{level}")(h)
         skips.append(h)
     h = UNetBlock(h.shape[-1], self.dropout, name="middle_0")(h, condition)
-    h = ImageAttention(self.num_heads, name="middle_attention")(h)
+    h = attend(h, "middle_attention")
     h = UNetBlock(h.shape[-1], self.dropout, name="middle_1")(h, condition)
     for level in range(last, -1, -1):
       for i in range(self.num_blocks + 1):
@@ -166,6 +179,23 @@ class ImageAttention(nn.Module):
   def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
     pixels = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
     return end_of_stage(x + FullAttention(self.num_heads, 0.0, name="attention")(pixels).reshape(x.shape))
+
+
+class WordAttention(nn.Module):
+  """x + attention of all pixels to words, after group normalization; at first x (arXiv:2112.10752, section 3.3).
+
+  Attributes:
+    num_heads: they divide the channels.
+  """
+
+  num_heads: int = 1
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "batch height width channels"],
+               words: Found) -> Float[Array, "batch height width channels"]:
+    pixels = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
+    attended = CrossAttention(self.num_heads, name="attention")(pixels, words.vectors, words.is_word)
+    return end_of_stage(x + attended.reshape(x.shape))
 
 
 def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch channels"]:
