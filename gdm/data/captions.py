@@ -59,7 +59,7 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], steps: int) -> In
 
 def decode(tokenizer: Tokenizer, prefix: Integer[np.ndarray, " steps"]) -> str:
   """Return the text of a prefix."""
-  return tokenizer.decode([token for token in prefix if token])
+  return tokenizer.decode(prefix[prefix > 0])
 
 
 def _words(text: str) -> list[str]:

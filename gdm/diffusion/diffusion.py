@@ -637,7 +637,7 @@ class Diffusion:
       return condition_context(self, condition, num)
     nothing = {"y": np.zeros(num, np.int32), "prefix": np.zeros(self.spec.prefix_steps, np.int32)}
     context = condition_context(self, {**found, **{name: nothing[name] for name in missing}}, num)
-    return None if context is None else self._with(context, "y" not in missing, "prefix" not in missing)
+    return None if context is None else self._with(context, float("y" not in missing), float("prefix" not in missing))
 
   def _choice(self, sampler: str | TimedSampler, eta: float) -> TimedSampler:
     name = sampler or self.sampler

@@ -81,12 +81,16 @@ def blocks(order: Int[np.ndarray, " num"], size: int) -> list[tuple[np.ndarray, 
 
 
 def hits_of(nats: Float[np.ndarray, "examples captions"]) -> Float[np.ndarray, "2 examples"]:
-  """Return whether each example finds its own caption, and each caption its own example; equal captions all count."""
+  """Return whether each example finds its own caption, and each caption its own example; of n that are equally likely,
+  as where captions are the same, each counts as a share of 1 / n."""
   posterior = log_softmax(nats, axis=1)
-  own = np.diagonal(nats)
-  by_example = own >= nats.max(axis=1)
-  by_caption = np.diagonal(posterior) >= posterior.max(axis=0)
-  return np.stack([by_example, by_caption]).astype(np.float64)
+  return np.stack([_share(nats), _share(posterior.T)])
+
+
+def _share(scores: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, " rows"]:
+  """Return the share of the diagonal among the largest of each row."""
+  is_best = scores >= scores.max(axis=1, keepdims=True)
+  return np.diagonal(is_best) / is_best.sum(axis=1)
 
 
 def _mean(values: Float[np.ndarray, " num"]) -> tuple[float, float]:

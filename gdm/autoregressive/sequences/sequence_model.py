@@ -155,8 +155,7 @@ class SequenceModel(TokenModel):
 
   def init_cache(self, params, num, prefix=None):
     """Return the state before the first token; a model of x given a prefix needs it, [num, prefix_steps]."""
-    dtype = jax.tree.leaves(params["model"])[0].dtype
-    cache = self.network.apply({"params": params["model"]}, num, dtype, method="init_cache")
+    cache = self._empty_cache(params, num)
     if not self.prefix_conditional:
       return cache
     if prefix is None:
@@ -178,8 +177,10 @@ class SequenceModel(TokenModel):
     variables, first = {"params": params["model"]}, self.spec.prefix_steps
     if not first:
       return self.network.prefill(variables, cache, self.previous(x), num)
+    # From the start again: a recurrent state knows the prefix already.
     tokens = jnp.concatenate([cache.prefix, x.astype(jnp.int32)], axis=1)
-    return PrefixCache(self.network.prefill(variables, cache.network, self.previous(tokens), num + first), cache.prefix)
+    state = self.network.prefill(variables, self._empty_cache(params, len(x)), self.previous(tokens), num + first)
+    return PrefixCache(state, cache.prefix)
 
   def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
@@ -196,6 +197,10 @@ class SequenceModel(TokenModel):
     forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
     return self.draw(params, self.init_cache(params, num, prefix), key, forced, known,
                      TokenChoice(temperature, top_k, top_p))
+
+  def _empty_cache(self, params: Params, num: int) -> PyTree:
+    dtype = jax.tree.leaves(params["model"])[0].dtype
+    return self.network.apply({"params": params["model"]}, num, dtype, method="init_cache")
 
   def _condition(self, condition: Condition | None, num: int) -> Int[Array, "num steps"] | None:
     name = type(self.network).__name__
