@@ -59,6 +59,7 @@ SPECS = {
     "binarized_mnist": DataSpec((28, 28, 1), 2), "mnist": DataSpec((28, 28, 1), 256, num_classes=10),
     "stacked_mnist": DataSpec((28, 28, 3), 256, num_classes=1000),
     **dict.fromkeys(("cifar10", "images"), DataSpec((32, 32, 3), 256, num_classes=10)),
+    "captions": DataSpec((32, 32, 3), 256, prefix_steps=5, prefix_levels=100),
     **dict.fromkeys(("adult", "dna", "mushrooms", "adult_blocks", "dna_blocks"), BITS),
     **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),
 }

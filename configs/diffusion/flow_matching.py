@@ -6,4 +6,4 @@ from configs.diffusion import shared
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  return shared.get_config(variant, "flow_matching")
+  return shared.get_config(variant, "flow_matching", shared.CAPTIONS)

@@ -1,8 +1,8 @@
 """Settings of all diffusion configs: the data sets, and how models are trained on them.
 
 Variants: two_moons, eight_gaussians and rings, densities in the plane; npz, tables of real numbers, and images, any
-images of integers (with --config.data.path=...); captions, such images given captions (with
---config.data.path=FILE#prefix=caption); digits; mnist and cifar10, for an accelerator.
+images of integers (with --config.data.path=...); digits; mnist and cifar10, for an accelerator. Some have captions too,
+such images given captions (with --config.data.path=FILE#prefix=caption).
 """
 
 from collections.abc import Mapping
@@ -32,11 +32,6 @@ VARIANTS = {
                "evaluation": {"num_samples": 16}},
     # Any images of integers: with --config.data.path=FILE.
     "images": {**_images(), "training": {"num_steps": 20_000, "eval_every": 1000}},
-    # Any images with captions: with --config.data.path=FILE#prefix=caption. Pixels attend to words.
-    "captions": {"model": {"network": {"name": "unet", "dropout": 0.1, "multipliers": (1, 2, 2), "attention": (16, 8)},
-                           "label_dropout": 0.1},
-                 "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200},
-                 "training": {"num_steps": 10_000, "eval_every": 500}, "sampling": {"guidance": 3.0}},
     # For an accelerator.
     "mnist": {**_images(width=64, multipliers=(1, 2, 2), attention=(7,)), "data": {"batch_size": 128},
               "training": {"num_steps": 100_000, "eval_every": 5000, "checkpoint_every": 5000, "ema_decay": 0.9999}},
@@ -48,11 +43,20 @@ VARIANTS = {
 }
 
 
+# Pixels attend to words, a tenth of which training withholds, so that sampling can be guided.
+CAPTIONS = {"captions": {
+    "model": {"network": {"name": "unet", "dropout": 0.1, "multipliers": (1, 2, 2), "attention": (16, 8)},
+              "label_dropout": 0.1},
+    "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200}, "data": {"batch_size": 64},
+    "training": {"num_steps": 10_000, "eval_every": 500}, "sampling": {"guidance": 3.0}}}
+
+
 def get_config(variant: str, name: str, changes: Mapping[str, dict] | None = None) -> ml_collections.ConfigDict:
-  """Return the config of the model `name`, with `changes` to some variants."""
+  """Return the config of the model `name`, with `changes` to some variants, or new ones."""
+  changes = changes or {}
   return defaults.get_config(name, {
       "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "clip_norm": 1.0},
       "training": {"num_steps": 5000, "steps_per_call": 10, "ema_decay": 0.999, "log_every": 100, "eval_every": 500,
                    "checkpoint_every": 1000},
       "evaluation": {"num_samples": 4},
-  }, data.choose(variant, VARIANTS), (changes or {}).get(variant, {}))
+  }, data.choose(variant, {**{name: {} for name in changes}, **VARIANTS}), changes.get(variant, {}))

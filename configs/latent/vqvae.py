@@ -12,7 +12,7 @@ from gdm.runs import defaults
 
 # Of codes after the words of a caption, which a tenth of training goes without.
 _OF_CAPTIONS = {"name": "transformer", "prefix_dropout": 0.1,
-                "network": {"num_layers": 3, "num_heads": 4, "width": 128, "dropout": 0.2}}
+                "network": {"num_layers": 2, "num_heads": 4, "width": 64, "dropout": 0.2}}
 _PRIOR = {"name": "gated_pixelcnn", "network": {"width": 64, "num_layers": 4, "first_size": 5, "skip_width": 64}}
 # Steps of convolutions are written out: a CPU takes their gradients in loops many times as long.
 _LONG = {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 1000, "steps_per_call": 1, "unroll_call": False}
@@ -20,7 +20,8 @@ _LONG = {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 1000, "ste
 VARIANTS = {
     "digits": {"model": {"num_codes": 32, "encoder": {"widths": (32, 64)}, "decoder": {"widths": (64, 32)}}},
     **{name: {"training": _LONG} for name in ("binarized_mnist", "mnist", "images")},
-    "captions": {"model": {"num_codes": 64}, "training": {**_LONG, "num_steps": 6000, "eval_every": 500}},
+    "captions": {"model": {"num_codes": 64, "encoder": {"widths": (16, 32, 64)}, "decoder": {"widths": (64, 32, 16)}},
+                 "data": {"batch_size": 32}, "training": {**_LONG, "num_steps": 3000, "eval_every": 250}},
 }
 
 

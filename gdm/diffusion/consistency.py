@@ -79,6 +79,15 @@ class Consistency:
     return self.spec.context_dims > 0
 
   @property
+  def prefix_conditional(self) -> bool:
+    """Whether the model is given a prefix, as it is where the data have one and the network takes it."""
+    return self.denoiser.prefix_conditional
+
+  @property
+  def prefix_optional(self) -> bool:
+    return False
+
+  @property
   def objectives(self) -> tuple[Objective, ...]:
     return (Objective(("model",), self.loss, unit="pseudo-Huber distance"),)
 
