@@ -18,8 +18,9 @@ from absl import flags
 
 from experiments import cli
 from gdm.errors import ConfigError, WorkdirError
-from gdm.paths import local_path, write_whole
+from gdm.paths import write_whole
 from gdm.runs.audit_page import audit_runs, markdown, save_audit_page, text_lines
+from gdm.storage import local_copy
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _AGAINST = flags.DEFINE_string("against", "", "A model or a run that all are compared with; the best one by default.")
@@ -30,7 +31,7 @@ _MARKDOWN = flags.DEFINE_string("markdown", "audit.md", "The same in markdown.")
 def main(argv: Sequence[str]) -> None:
   if len(argv) < 2:
     raise ConfigError("no folder given; usage: python -m experiments.audit DIR... [--split=test] [--out=audit.html].")
-  folders = [local_path(text, "argument") for text in argv[1:]]
+  folders = [local_copy(text, "argument") for text in argv[1:]]
   for folder in folders:
     if not folder.is_dir():
       raise WorkdirError(f"{folder} is not a folder; experiments.audit takes workdirs, or folders of them.")

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import jax
 import ml_collections
@@ -18,12 +19,12 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from gdm.errors import ConfigError, UserError
-from gdm.paths import local_path
 from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
-from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, ended
+from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, at_end, ended
 from gdm.runs.overrides import check_overrides, chosen_names, packaged_config
 from gdm.runs.trained import TrainedRun
+from gdm.storage import clean, in_words, local_copy, push_all
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
 # folder in the place of a file.
@@ -36,11 +37,28 @@ _HELP = ("help", "helpshort", "helpfull", "h", "?")
 WIDTH = 80  # columns of a terminal
 
 
+class _InWords(io.TextIOBase):
+  """A stream in which local copies of what is in a bucket are named by their URLs."""
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def write(self, text: str, /) -> int:
+    self._stream.write(in_words(text))
+    return len(text)
+
+  def flush(self) -> None:
+    self._stream.flush()
+
+  def isatty(self) -> bool:
+    return self._stream.isatty()
+
+
 class _TqdmHandler(python_logging.Handler):
   """Writes log lines above a progress bar instead of through it."""
 
   def emit(self, record: python_logging.LogRecord) -> None:
-    text = self.format(record)
+    text = in_words(self.format(record))
     if record.name == "absl" and (record.exc_info or ".orbax-checkpoint-tmp" in text):
       return  # orbax tells each of its threads' tracebacks, and then raises the error; a save under way is its affair
     tqdm.write(text, file=sys.stderr)
@@ -66,9 +84,13 @@ def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
     sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each line when it is printed
   _route_logs()
   use_compilation_cache()
+  if any("://" in argument for argument in sys.argv):
+    sys.stdout = _InWords(sys.stdout)
+  at_end(lambda code, message: clean())
   code, message = EXIT_BUG, ""
   try:
     code = main(argv) or 0
+    push_all()
   except UserError as error:
     code, message = _fail(error), str(error)
   except OSError as error:
@@ -131,8 +153,11 @@ def require_flag(name: str):
 
 
 def require_path(name: str) -> Path:
-  """Return the path that a flag names. Raise ConfigError where it is missing, or no path of this machine."""
-  return local_path(require_flag(name), f"--{name}")
+  """Return the path that a flag names; of a URL, that of its local copy, which is sent when the command ends.
+
+  Raise ConfigError where it is missing, or neither a path of this machine nor a URL that is known.
+  """
+  return local_copy(require_flag(name), f"--{name}")
 
 
 def define_run(*sections: str, with_data: bool = False) -> None:
@@ -156,7 +181,7 @@ def open_run(more: dict | None = None) -> TrainedRun:
   fields = {**overrides(), **(more or {})}
   if "data" in flags.FLAGS and flags.FLAGS.data:
     fields |= {"data.name": flags.FLAGS.data, "data.path": ""}
-  run = load(require_path("workdir"), flags.FLAGS.checkpoint, fields)
+  run = load(require_flag("workdir"), flags.FLAGS.checkpoint, fields)
   run.folder.mkdir(parents=True, exist_ok=True)  # beside an exported file there is none yet
   return run
 
@@ -221,5 +246,5 @@ def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _fail(message: object) -> int:
-  print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+  print(f"error: {in_words(' '.join(str(message).split()))}", file=sys.stderr)
   return EXIT_BAD_INPUT

@@ -18,7 +18,7 @@ from gdm.evaluation.comparability import compare_reports
 from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.report import Report, one_line, read_report
 from gdm.evaluation.scores import paired_difference, read_scores, scores_path
-from gdm.paths import local_path
+from gdm.storage import local_copy
 
 _SPLIT = flags.DEFINE_string("split", "test", "The split, where a folder is given.")
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _report_path(text: str) -> Path:
-  path = local_path(text, "argument")
+  path = local_copy(text, "argument")
   path = path / f"likelihood_{_SPLIT.value}.json" if path.is_dir() else path
   if not path.is_file():
     raise WorkdirError(f"{path} does not exist; name a workdir that experiments.evaluate scored, or its report.")

@@ -23,8 +23,8 @@ from absl import flags, logging
 from experiments.cli import run
 from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation import label_leaderboard, leaderboard, leaderboard_tables, quality_leaderboard
-from gdm.paths import local_path
 from gdm.runs.workdir import Workdir, training_fields
+from gdm.storage import local_copy
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")
@@ -37,8 +37,7 @@ def main(argv: Sequence[str]) -> None:
   if not workdirs:
     raise ConfigError("no folder given; usage: python -m experiments.leaderboard DIR... "
                       "[--format=text|markdown|latex|csv].")
-  for folder in workdirs:
-    local_path(folder, "argument")
+  workdirs = [str(local_copy(folder, "argument")) for folder in workdirs]
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
   labels = label_leaderboard.collect(workdirs, _SPLIT.value)
   quality = quality_leaderboard.collect(workdirs, _SPLIT.value) if _FORMAT.value != "csv" else []

@@ -14,8 +14,8 @@ from absl import flags
 
 from experiments import cli
 from gdm.errors import ConfigError, WorkdirError
-from gdm.paths import local_path
 from gdm.runs.report_page import save_report_page
+from gdm.storage import local_copy
 
 _OUT = flags.DEFINE_string("out", "report.html", "The page to write.")
 _TITLE = flags.DEFINE_string("title", "Runs", "Heading of the page.")
@@ -24,7 +24,7 @@ _TITLE = flags.DEFINE_string("title", "Runs", "Heading of the page.")
 def main(argv: Sequence[str]) -> None:
   if len(argv) < 2:
     raise ConfigError("no folder given; usage: python -m experiments.report DIR... [--out=report.html].")
-  folders = [local_path(text, "argument") for text in argv[1:]]
+  folders = [local_copy(text, "argument") for text in argv[1:]]
   for folder in folders:
     if not folder.is_dir():
       raise WorkdirError(f"{folder} is not a folder; experiments.report takes workdirs, or folders of them.")

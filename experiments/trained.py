@@ -19,7 +19,7 @@ cli.define_run("evaluation")
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   run = cli.open_run()
-  print(model_card(run, str(cli.require_path("workdir"))))
+  print(model_card(run, cli.require_flag("workdir")))
 
 
 if __name__ == "__main__":

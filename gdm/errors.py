@@ -32,6 +32,10 @@ class CheckpointError(UserError):
   """A checkpoint that is missing, damaged, or of another model."""
 
 
+class StorageError(UserError):
+  """A bucket that cannot be used, or a place in one that cannot be named."""
+
+
 class NotFiniteError(UserError):
   """A loss, likelihood or parameter became NaN or infinite."""
 

@@ -16,6 +16,7 @@ from gdm.errors import ConfigError, WorkdirError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 _PATTERN = "[]*?\\"
+_BUCKETS = ("gs", "s3")
 
 
 def local_path(path: str | os.PathLike, what: str) -> Path:
@@ -73,8 +74,10 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
 
 def _fault_of_text(text: str) -> str | None:
   if found := _SCHEME.match(text):
-    return (f"but places behind {found[1]}:// are not supported; give a path of this machine, that of a mounted bucket "
-            "say.")
+    if found[1] in _BUCKETS:  # elsewhere they are known: gdm/storage
+      return f"but it cannot lie at {found[1]}://; give a path of this machine, that of a mounted bucket say."
+    return (f"but places behind {found[1]}:// are not supported; give a path of this machine, or one in a bucket at "
+            "gs:// or s3://.")
   if found := next((character for character in text if unicodedata.category(character) in ("Cc", "Cs")), None):
     return f"which has the character {found!r}; name a path without it."
   return None

@@ -27,7 +27,7 @@ from gdm.data.sources.request import Request
 from gdm.data.token_files import is_prepared
 from gdm.data.transforms import apply_transforms
 from gdm.errors import ConfigError, DataError, nearest
-from gdm.paths import local_path
+from gdm.storage import local_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
     raise ConfigError(f"data.name is {name!r}, but {kind} {needs}"
                       f"{' or by data.path' if source.argument == 'a path' else ''}.")
   if source.argument == "a path":
-    argument = str(local_path(argument, "data.path" if path else "data.name"))
+    argument = str(local_data(argument, "data.path" if path else "data.name"))
     if kind == "text" and is_prepared(argument):  # as the variants `text` of configs name any
       kind = "tokens"
     if kind == "npz":

@@ -39,3 +39,12 @@ def stop(line: str = "interrupted; the same command resumes from the last checkp
   os.write(1, line.encode() + b"\n")
   ended(EXIT_RESUME_ME, line)
   os._exit(EXIT_RESUME_ME)
+
+
+def fail(line: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+  """End the process here and now, from any thread, with an error in one line."""
+  with contextlib.suppress(RuntimeError):
+    sys.stdout.flush()
+  os.write(2, f"error: {line}\n".encode())
+  ended(code, line)
+  os._exit(code)

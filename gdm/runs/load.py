@@ -12,11 +12,11 @@ from gdm.data.dataset import Dataset
 from gdm.data.description import Description
 from gdm.errors import CheckpointError
 from gdm.model import Carry, Model, Params
-from gdm.paths import local_path
 from gdm.runs.exported import read_export
 from gdm.runs.recorded import built, load_data, read_again, require_same_data, shapes_of, with_overrides
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import Workdir, read_json
+from gdm.storage import Store, is_url, local_copy, parse_url
 from gdm.training import checkpoint, hosts
 from gdm.training.state import averages_of
 
@@ -27,7 +27,7 @@ def open_run(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None
   """Open a trained run.
 
   Args:
-    path: its workdir, or a file that `experiments.export` wrote.
+    path: its workdir, or a file that `experiments.export` wrote; a path or a URL.
     overrides: dotted config fields to change: of evaluation, sampling, or where data lie.
     which: of a workdir, "best" by validation ("last" where there is no best), "last", or a step.
 
@@ -41,7 +41,9 @@ def open_run(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None
     run = gdm.load("runs/made")
     print(run.log_likelihood(run.sample(100)).bits_per_dim)
   """
-  place = local_path(path, "the run")
+  if is_url(path) and not Store(parse_url(path, "the run")).is_object():
+    return load_run(Workdir(os.fspath(path)), overrides or {}, which)
+  place = local_copy(path, "the run")
   if place.is_file():
     return read_export(place, overrides or {}, which)
   return load_run(Workdir(place), overrides or {}, which)
@@ -60,6 +62,8 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
   recorded = workdir.read_config()
   with_overrides(recorded, overrides)  # says what is wrong before checkpoints are looked at
   for attempt in range(1, _ATTEMPTS + 1):
+    if dataset is None:  # else it is the run of this process, whose copy is newer than its bucket
+      _fetch_checkpoint(workdir, which)
     place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))
     directory = workdir.path / place
     try:
@@ -69,6 +73,21 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
       if (directory / str(step)).exists() or attempt == _ATTEMPTS:
         raise
   raise AssertionError("unreachable")
+
+
+def _fetch_checkpoint(workdir: Workdir, which: str) -> None:
+  """Fetch the checkpoint that --checkpoint names, where the workdir is in a bucket."""
+  if workdir.mirror is None:
+    return
+  def is_good(folder: Path) -> bool:
+    return checkpoint.find_fault(folder) is None
+
+  for place in (workdir.best.name, workdir.checkpoints.name):
+    if which.isdigit():
+      if int(which) in workdir.mirror.steps(place):
+        workdir.mirror.fetch_step(place, int(which))
+    elif (place == workdir.checkpoints.name or which == "best") and workdir.mirror.fetch_newest(place, is_good):
+      return
 
 
 def _read_checkpoint(workdir: Workdir, recorded: ml_collections.ConfigDict, overrides: Mapping[str, Any],
@@ -102,7 +121,7 @@ def choose_checkpoint(workdir: Workdir, which: str) -> tuple[str, int]:
   if which in ("best", "last"):
     if (step := checkpoint.newest_good_step(workdir.checkpoints)) is not None:
       return workdir.checkpoints.name, step
-    raise CheckpointError(f"workdir {workdir.path} has no whole checkpoint.")
+    raise CheckpointError(f"workdir {workdir.name} has no whole checkpoint.")
   for directory in (workdir.checkpoints, workdir.best):
     if which.isdigit() and int(which) in checkpoint.list_steps(directory):
       checkpoint.require_whole(directory, int(which))

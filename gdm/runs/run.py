@@ -74,9 +74,10 @@ class Run:
     self.mesh = mesh
     self.data = Description.of(dataset).to_json()
     self.progress = Progress()
-    self.best = checkpoint.Checkpointer(workdir.best)
+    self.best = checkpoint.Checkpointer(workdir.best, mirror=workdir.mirror)
     # A checkpoint names the best so far, which must then be there.
-    self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep, after=self.best)
+    self.checkpoints = checkpoint.Checkpointer(workdir.checkpoints, keep=config.training.keep, after=self.best,
+                                               mirror=workdir.mirror)
     self.window = MetricsWindow(config.training.log_every, self.log_training)
     self.last_loss = float("nan")
     self._files: tuple[MetricsFile, Events] | None = None
@@ -185,6 +186,8 @@ class Run:
     self._log(step, {f"train/{name}": value for name, value in row.items()})
     self.best.poll()
     self.checkpoints.poll()
+    if self.workdir.mirror is not None and hosts.is_first():
+      self.workdir.mirror.push_logs()
 
   def last_good_step(self) -> int | None:
     """Return the step of the newest checkpoint, once the save under way is sealed."""

@@ -13,6 +13,7 @@ from gdm.errors import ConfigError
 from gdm.evaluation.recording import NUM_SIDES
 from gdm.paths import is_local
 from gdm.runs import defaults
+from gdm.storage import is_url
 from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
 
@@ -24,11 +25,12 @@ def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
 _POSITIVE = (lambda value: 0 < value < float("inf"), "finite and above 0")
 _NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "finite and at least 0")
 _LOCAL = (is_local, "a path of this machine, that of a mounted bucket say; URLs as gs:// are not supported")
+_PLACE = (lambda path: is_local(path) or is_url(path), "a path of this machine, or one in a bucket at gs:// or s3://")
 _SEED = (lambda value: 0 <= value < 2**32, "in [0, 2**32)")
 
 RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _SEED,
-    "data.path": _LOCAL,
+    "data.path": _PLACE,
     "data.data_dir": _LOCAL,
     "data.batch_size": _at_least(1),
     "data.init_examples": _at_least(1),
@@ -43,7 +45,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "mesh.fsdp": _at_least(1),
     "training.num_steps": _at_least(1),
-    "training.init_from": _LOCAL,
+    "training.init_from": _PLACE,
     "training.steps_per_call": _at_least(1),
     "training.accumulate": _at_least(1),
     "training.precision": (lambda value: value in PRECISIONS, " or ".join(PRECISIONS)),

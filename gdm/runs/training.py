@@ -95,7 +95,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   if step is not None and not (grown == step and _reached_its_end(workdir)):
     if moved:
       _require_recorded_data(workdir, load_data(config))
-    print(f"{workdir.path} is finished already, at step {step}.")
+    print(f"{workdir.name} is finished already, at step {step}.")
     return 0
   dataset = load_data(config)
   if grown is not None or moved:  # before anything of the run is changed
@@ -105,7 +105,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   require_tracker(config.training.track)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = make_plan(config, dataset, model, profile, interruption)
-  hosts.from_first(lambda: _begin(workdir, as_given))
+  hosts.from_first(lambda: workdir.begin(as_given))
   if grown is not None:
     print(_growth(config, grown))
   name = config.training.track if hosts.is_first() else ""
@@ -148,12 +148,6 @@ def _reached_its_end(workdir: Workdir) -> bool:
   """Return whether a finished run ended by its number of steps, not by early stopping or because it was solved."""
   record = read_json(workdir.finished)
   return record.get("ended") == str(Ended.FINISHED) and record["step"] == workdir.read_config().training.num_steps
-
-
-def _begin(workdir: Workdir, config: ml_collections.ConfigDict) -> None:
-  """Record the config; a run that goes on is no longer finished."""
-  workdir.record(config)
-  workdir.finished.unlink(missing_ok=True)
 
 
 def _growth(config: ml_collections.ConfigDict, before: int) -> str:

@@ -1,9 +1,7 @@
 """A workdir: one run's config, checkpoints, metrics and results, and nothing of any other run."""
 
 import contextlib
-import fcntl
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ import ml_collections
 from gdm.data.load import source_of
 from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder, local_path, write_whole
+from gdm.runs.claims import CONFIG, LEASES, LOCK, leased_bucket, locked_folder
 from gdm.runs.registry import complete
 from gdm.runs.settings import flatten_fields, with_defaults
+from gdm.storage import mirror_of
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
 FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
@@ -24,23 +24,29 @@ PICTURES = ("curves.png", "samples.png", "density.png", "landscape.png", "scores
 
 NUM_STEPS = "training.num_steps"
 
-_logger = logging.getLogger("gdm")  # whose messages the binaries show
-
 
 class Workdir:
   """The places of a workdir.
 
-  Raise WorkdirError for a path in which nothing could be saved and read back.
+  Attributes:
+    path: the folder; of a workdir in a bucket its local copy.
+    name: the folder or URL, for messages.
+    mirror: what sends the copy to its bucket; None of a folder of this machine.
+
+  Raise WorkdirError for a path in which nothing could be saved and read back, and StorageError for such a URL.
   """
 
   def __init__(self, path: str | Path):
+    self.mirror = mirror_of(path, "workdir")
+    self._fetched = False
     try:
-      self.path = local_path(path, "workdir").absolute()
+      self.path = local_path(path, "workdir").absolute() if self.mirror is None else self.mirror.path
     except ConfigError as error:
       raise WorkdirError(str(error)) from error
     if fault := fault_of_folder(self.path):
       raise WorkdirError(f"workdir is {str(path)!r}, {fault}")
-    self.config = self.path / "config.json"
+    self.name = str(self.path if self.mirror is None else self.mirror.url)
+    self.config = self.path / CONFIG
     self.metrics = self.path / "metrics.jsonl"
     self.tensorboard = self.path / "tensorboard"
     self.checkpoints = self.path / "checkpoints"
@@ -55,34 +61,34 @@ class Workdir:
       WorkdirError: it is a file, not writable, in use, foreign, belongs to a run with another config, or holds a folder
         where training writes a file, or the reverse.
     """
+    if self.mirror is not None:
+      with leased_bucket(self.mirror):
+        self._fetched = True
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._require_same(config)
+        yield
+      return
     if self.path.exists() and not self.path.is_dir():
       raise WorkdirError(f"workdir {self.path} is a file; name a folder.")
     self._require_kinds()
-    made = not self.path.exists()
-    lock_file = self.path / ".lock"
-    try:
-      self.path.mkdir(parents=True, exist_ok=True)
-      lock = lock_file.open("a")
-    except OSError as error:
-      raise WorkdirError(f"workdir {self.path} cannot be written: {error.strerror}; name another folder.") from error
-    with lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise WorkdirError(f"workdir {self.path} is in use by another process; wait for it, or name another "
-                           "folder.") from error
-      except OSError as error:  # as some network file systems answer
-        _logger.warning("Workdir %s cannot be locked (%s): see to it that no second process trains in it.", self.path,
-                        error.strerror)
-      try:
-        self._require_same(config)
-        yield
-      finally:
-        if not self.config.exists():  # nothing came of it: leave no trace
-          lock_file.unlink(missing_ok=True)
-          if made:
-            with contextlib.suppress(OSError):
-              self.path.rmdir()
+    with locked_folder(self.path):
+      self._require_same(config)
+      yield
+
+  def fetch(self) -> None:
+    """Fetch what a workdir in a bucket holds, but for checkpoints; once. Raise StorageError where it cannot be."""
+    if self.mirror is not None and not self._fetched:
+      self.mirror.fetch_files()
+      self._fetched = True
+
+  def begin(self, config: ml_collections.ConfigDict) -> None:
+    """Record the config, and that the run is not finished."""
+    self.record(config)
+    if self.mirror is None:
+      self.finished.unlink(missing_ok=True)
+    else:
+      self.mirror.delete(self.finished.name)
+      self.mirror.push_files()
 
   def record(self, config: ml_collections.ConfigDict) -> None:
     """Write `config.json`: from here on the workdir belongs to this config."""
@@ -106,10 +112,11 @@ class Workdir:
     Raises:
       WorkdirError: there is none, or it is damaged.
     """
+    self.fetch()
     if not self.config.is_file():
       have = ("has a folder config.json where a file must be" if self.config.is_dir() else
               "has no config.json" if self.path.is_dir() else "is a file" if self.path.exists() else "does not exist")
-      raise WorkdirError(f"workdir {self.path} {have}; name a folder that experiments.train made.")
+      raise WorkdirError(f"workdir {self.name} {have}; name a folder that experiments.train made.")
     try:
       return with_defaults(tuples(read_json(self.config)))
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # what ConfigDict raises for a field's type
@@ -118,6 +125,7 @@ class Workdir:
   def finished_step(self) -> int | None:
     """Return the step at which the run ended, None where it has not. Raise WorkdirError where its record is
     damaged."""
+    self.fetch()
     if not self.finished.exists():
       return None
     record = read_json(self.finished)
@@ -127,7 +135,7 @@ class Workdir:
 
   def _require_kinds(self) -> None:
     """Raise WorkdirError where a folder lies in the place of a file that training writes, or the reverse."""
-    files = [self.config, self.metrics, self.finished, self.path / ".lock", *(self.path / name for name in PICTURES)]
+    files = [self.config, self.metrics, self.finished, self.path / LOCK, *(self.path / name for name in PICTURES)]
     for place in files:
       if place.exists() and not place.is_file():
         raise WorkdirError(f"{place} is a folder, where training writes a file; move it away, or name another workdir.")
@@ -138,8 +146,8 @@ class Workdir:
   def _require_same(self, config: ml_collections.ConfigDict) -> None:
     """Raise WorkdirError unless the workdir is fresh, or was made with the same training fields."""
     if not self.config.exists():
-      if foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
-        raise WorkdirError(f"workdir {self.path} holds {', '.join(foreign[:3])} but no config.json; name an empty "
+      if foreign := sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, LEASES)):
+        raise WorkdirError(f"workdir {self.name} holds {', '.join(foreign[:3])} but no config.json; name an empty "
                            "folder or one of gdm's.")
       return
     old, new = training_fields(self.read_config()), training_fields(config)
@@ -151,7 +159,7 @@ class Workdir:
               if _show(old, name) != _show(new, name) and not (name == NUM_STEPS and old[name] < new[name])]
     if differ:
       hint = " The number of steps may only grow." if differ[0].startswith(NUM_STEPS) and len(differ) == 1 else ""
-      raise WorkdirError(f"workdir {self.path} belongs to another config ({'; '.join(differ)}); name another "
+      raise WorkdirError(f"workdir {self.name} belongs to another config ({'; '.join(differ)}); name another "
                          f"workdir.{hint}")
 
 

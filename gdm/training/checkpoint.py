@@ -30,6 +30,7 @@ import orbax.checkpoint as ocp
 from gdm.errors import CheckpointError, NotFiniteError
 from gdm.model import PyTree
 from gdm.paths import fault_of_folder
+from gdm.storage import Mirror
 from gdm.training import hosts
 from gdm.version import version
 
@@ -51,13 +52,16 @@ class Restored(NamedTuple):
 class Checkpointer:
   """Saves and restores states under one directory, one folder per step."""
 
-  def __init__(self, directory: Path, keep: int | None = None, after: "Checkpointer | None" = None):
+  def __init__(self, directory: Path, keep: int | None = None, after: "Checkpointer | None" = None,
+               mirror: Mirror | None = None):
     """Open `directory` for writing, clearing saves that died.
 
     Args:
       directory: where the steps are.
       keep: how many of the newest steps are kept; all by default.
       after: another whose save under way must be whole before one of these counts, since these refer to it.
+      mirror: the bucket that `directory` is a local copy of: a save is then sealed there too, and deletions are done
+        there too.
 
     Raise CheckpointError where checkpoints in such a folder could not be read back.
     """
@@ -72,7 +76,7 @@ class Checkpointer:
     options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True,
                                            multiprocessing_options=names)
     self._manager = ocp.CheckpointManager(self._directory, options=options)
-    self._keep, self._after = keep, after
+    self._keep, self._after, self._mirror = keep, after, mirror
     self._unverified: int | None = None
     self._sealing: Future[None] | None = None
     # Digests and deletions take as long as the files are large, and must not hold up the loop.
@@ -135,6 +139,8 @@ class Checkpointer:
     if hosts.is_first():
       require_readable(self._directory, step)
       write_manifest(self._directory / str(step))
+      if self._mirror is not None:
+        self._mirror.push_step(self._directory / str(step))
 
   def steps(self) -> list[int]:
     return list_steps(self._directory)
@@ -164,6 +170,8 @@ class Checkpointer:
         doomed = folder.rename(self._directory / f"{_DELETING}{step}")
       # What it cannot delete, the next run will.
       self._aside.submit(shutil.rmtree, doomed, ignore_errors=True)
+    if self._mirror is not None and hosts.is_first():  # also what a save that died has left there
+      self._aside.submit(self._mirror.keep_steps, self._directory.name, [step for step in steps if step in wanted])
     hosts.barrier("steps retained")
     if unwanted and steps[-1] in unwanted:  # Orbax refuses steps before the last one it knows
       with _storage_errors(self._directory / str(unwanted[0])):
