@@ -19,12 +19,13 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from gdm.errors import ConfigError, UserError
+from gdm.paths import local_path
 from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, at_end, ended
 from gdm.runs.overrides import check_overrides, chosen_names, packaged_config
 from gdm.runs.trained import TrainedRun
-from gdm.storage import clean, in_words, local_copy, push_all
+from gdm.storage import clean, in_words, is_url, local_copy, push_all
 
 # What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
 # folder in the place of a file.
@@ -181,7 +182,8 @@ def open_run(more: dict | None = None) -> TrainedRun:
   fields = {**overrides(), **(more or {})}
   if "data" in flags.FLAGS and flags.FLAGS.data:
     fields |= {"data.name": flags.FLAGS.data, "data.path": ""}
-  run = load(require_flag("workdir"), flags.FLAGS.checkpoint, fields)
+  place = require_flag("workdir")
+  run = load(place if is_url(place) else local_path(place, "--workdir"), flags.FLAGS.checkpoint, fields)
   run.folder.mkdir(parents=True, exist_ok=True)  # beside an exported file there is none yet
   return run
 

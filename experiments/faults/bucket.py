@@ -83,7 +83,7 @@ def main(switch: str) -> None:
   import threading
 
   import boto3
-  from moto.server import DomainDispatcherApplication, create_backend_app
+  from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
   from werkzeug.serving import make_server
 
   application = _refusing(DomainDispatcherApplication(create_backend_app), Path(switch))

@@ -123,7 +123,7 @@ def test_a_command_that_cannot_be_is_explained(commands, tmp_path, args):
 
 
 PLACES = {
-    ("evaluate", "--workdir=s3://b/run"): "workdir is 's3://b/run', but places behind s3://",
+    ("evaluate", "--workdir=hdfs://b/run"): "workdir is 'hdfs://b/run', but places behind hdfs://",
     ("sample", "--workdir=runs/a[1]"): r"workdir is 'runs/a\[1\]', whose path has",
     ("export", "--workdir={}", "--out=ftp://b/w.safetensors"): "--out is 'ftp://b/w.safetensors', but places behind ftp://",
     ("compress", "--workdir={}", "--out=ftp://b/x.gdm"): "--out is 'ftp://b/x.gdm', but places",

@@ -85,6 +85,7 @@ def test_a_run_in_a_bucket_is_that_in_a_folder_also_when_it_was_interrupted(tmp_
   np.testing.assert_array_equal(here.sample(4, seed=1), there.sample(4, seed=1))
 
 
+@pytest.mark.slow
 def test_a_step_without_its_manifest_or_with_other_bytes_does_not_count(url):
   assert run(url, num_steps=8) == 0
   mirror = Mirror.of(parse_url(url, "workdir"))
