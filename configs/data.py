@@ -40,6 +40,12 @@ SETS: dict[str, dict[str, Any]] = {
     "text": {"name": "text"},  # any: with --config.data.path=FILE, or FILE#context=128
     "shakespeare": {"name": f"{SHAKESPEARE}#context=64"},
     "shakespeare_long": {"name": f"{SHAKESPEARE}#context=128"},
+    # Music: the published split of the JSB chorales, as piano rolls, whole; training in all keys.
+    "jsb": {"name": "npz:../shared/data/jsb_chorales.npz#music=roll:1", "transforms": ("transpose:6",)},
+    # The same as four voices at sixteenth notes, windows of 4 bars.
+    "jsb_voices": {"name": "npz:../shared/data/jsb_satb16.npz#music=voices:4&context=64",
+                   "transforms": ("transpose:6",)},
+    "midi": {"name": "midi", "transforms": ("transpose:6",)},  # any: with --config.data.path=FOLDER
     "audio": {"name": "wav"},  # any: with --config.data.path=FILE.wav, or a folder of WAV files
 }
 

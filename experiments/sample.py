@@ -6,7 +6,8 @@
   python -m experiments.sample --workdir=runs/ddpm --frames=10 [--config.sampling.sampler=ddim
       --config.sampling.num_steps=20 --config.sampling.guidance=2]
 
-Writes `samples.npz` (or `completions.npz`, `denoised.npz`) into the workdir, and for images the same as PNG. With
+Writes `samples.npz` (or `completions.npz`, `denoised.npz`) into the workdir, for images the same as PNG, and for music
+MIDI files and a picture of the score. With
 `--frames`, of models that go from noise to samples, `trajectory.png` and `trajectory.gif` show the way of some of them.
 """
 
@@ -21,6 +22,7 @@ from gdm.data.columns import as_table, to_csv
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
+from gdm.runs.music import save_music
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
 from gdm.runs.sampling import annealing_options, complete, conditions, draw, in_batches, mixing
 from gdm.runs.trained import TrainedRun
@@ -34,6 +36,8 @@ _DENOISE = flags.DEFINE_float("denoise", 0.0, "Deviation, in the data's units, o
 _FRAMES = flags.DEFINE_integer("frames", 0, "How many states on the way from noise to samples to show, the samples "
                                "included; 0 for none.")
 cli.define_run("sampling", "data", "evaluation", with_data=True)
+
+_MUSIC = 16  # pieces at most that are written as MIDI
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,11 +62,15 @@ def main(argv: Sequence[str]) -> None:
   arrays, panels = make(run)
   write_whole(run.folder / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   save_panels(run, name, panels)
+  is_music = "music" in run.data.info
+  if is_music:
+    save_music(run, name, arrays["x"][:_MUSIC])
   if rows := as_table(run.data.info, run.spec, arrays["x"], arrays.get("y")):
     write_whole(run.folder / f"{name}.csv", lambda file: file.write(to_csv(rows)))
   print(f"{len(arrays['x'])} {name} in {run.folder / name}.npz"
         + (f" and {name}.png" if run.spec.is_image else "")
         + (f" and {name}.csv" if rows else "")
+        + (f", {name}_000.mid and so on, and {name}_score.png" if is_music else "")
         + (", the way there in trajectory.png and trajectory.gif" if _FRAMES.value else ""))
 
 

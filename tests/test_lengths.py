@@ -19,10 +19,13 @@ from gdm.runs.registry import MODELS, build_model
 
 KEY = jax.random.key(0)
 SETTINGS = {**SMALL, **SOLVED, **COMPOSED}
-HEEDING = ("independent", "markov", "ngram", "ensemble", "recurrent", "transformer", "wavenet", "masked", "ardm")
+HEEDING = ("independent", "markov", "ngram", "ensemble", "recurrent", "recurrent_frames", "transformer", "wavenet",
+           "masked", "ardm")
 # Settings of those whose small instance is of images, or scored by a bound.
 OF_SEQUENCES = {name: {"network": {"name": "mlp", "hidden": (6,)}, "likelihood": "exact"}
                 for name in ("masked", "ardm")}
+SLOWLY = ("transformer", "recurrent_frames", "wavenet", "ardm")
+OF_SEQUENCES["recurrent_frames"] = {"frame": {"name": "nade", "hidden": 4}, "network": {"width": 5}}
 # Of every kind that some model takes, beside the one that its small instance has.
 KINDS = [DataSpec((4,), 3), DataSpec((4,), 2), DataSpec((4,), None, num_classes=2),
          DataSpec((4, 4, 1), 3, num_classes=2)]
@@ -65,7 +68,7 @@ def score(model, params, carry, batch):
 
 @pytest.mark.fast_cases("markov")
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("transformer", "wavenet", "ardm"))) for name in HEEDING])
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOWLY)) for name in HEEDING])
 def test_the_others_score_what_is_real(name):
   model, (params, carry) = built(name)
   states = [states_of(DataSpec((length,), 3)) for length in range(1, 5)]

@@ -57,6 +57,8 @@ CASES = {
     "made": ("made", {"network": {"hidden": (6, 6)}}, TERNARY),
     "made_orderings": ("made", {"network": {"hidden": (6, 6)}, "num_orderings": 3, "ordering": "random"}, BITS),
     "recurrent": ("recurrent", {"network": {"cell": "lstm", "width": 4}}, TERNARY),
+    "recurrent_frames": ("recurrent_frames", {"network": {"width": 4}, "frame": {"name": "nade", "hidden": 3}},
+                         DataSpec((3, 2), 2)),
     "transformer": ("transformer", {"network": {"num_layers": 1, "num_heads": 2, "width": 4}}, TERNARY),
     "wavenet": ("wavenet", {"network": {"num_layers": 2, "num_stacks": 1, "width": 4, "skip_width": 4}}, TERNARY),
     "pixelcnn": ("pixelcnn", {"network": {**PIXELS, "num_blocks": 1}}, IMAGE),
@@ -115,7 +117,8 @@ CASES = {
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),
 }
 NO_DENSITIES = {"autoencoder", "gan", "dcgan", "wgan", "wgan_gp", "conditional_gan", "logistic_regression",
-                "mlp_classifier", "cnn_classifier", "consistency"}
+                "mlp_classifier", "cnn_classifier", "consistency",
+                "conditional_rbm"}  # of which tests/energy/test_conditional_rbm.py knows
 CONDITIONAL = [case for case, (name, _, _) in CASES.items() if "class_conditional" in complete({"name": name})]
 EVERY = tuple(CASES)
 NOISY = ("diffusion", "ncsn", "ddpm", "improved_ddpm", "vdm", "score_sde", "edm", "flow_matching", "masked",

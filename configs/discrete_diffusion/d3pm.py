@@ -12,4 +12,4 @@ OWN = {"digits": {"model": {"transitions": "gaussian", "auxiliary": 0.001}}, "im
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  return shared.get_config(variant, "d3pm", OWN, with_texts=False)
+  return shared.get_config(variant, "d3pm", OWN, with_sequences=False)

@@ -1,7 +1,8 @@
 """Settings of all configs of discrete diffusion: the data sets, and how models are trained on them.
 
 Variants: digits; images, any images of integers, npz, any table of integers (each with --config.data.path=...);
-adult and dna, binary tables; shakespeare_long, windows of 128 characters, and text, any text.
+adult and dna, binary tables; jsb_voices, chorales in four voices; shakespeare_long, windows of 128 characters, and
+text, any text.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,13 @@ VARIANTS = {
     "npz": {"model": {"network": {"name": "mlp"}}},
     "adult": {"model": {"network": {"name": "mlp", "dropout": 0.1}}},
     "dna": {"model": {"network": {"name": "mlp", "dropout": 0.3}}},
+    "jsb_voices": {
+        "data": {"batch_size": 24},
+        "model": {"network": {"name": "transformer", "tokens_of": "steps", "positions_by": "rotary", "dropout": 0.1}},
+        "optimizer": {"learning_rate": 2e-3, "b2": 0.99, "weight_decay": 0.1},
+        "training": {"num_steps": 3000, "eval_every": 500, "steps_per_call": 1},
+        "evaluation": {"batch_size": 100, "num_samples": 4},
+    },
     "shakespeare_long": {
         "data": {"batch_size": 16},
         "model": _TRANSFORMER,
@@ -36,13 +44,14 @@ VARIANTS = {
 }
 
 
-TEXTS = ("shakespeare_long", "text")
+SEQUENCES = ("shakespeare_long", "text", "jsb_voices")
 
 
 def get_config(variant: str, name: str, own: Mapping[str, dict] | None = None,
-               with_texts: bool = True) -> ml_collections.ConfigDict:
-  """Return the config of the model `name`, and for some variants its `own` settings; texts only where it takes them."""
-  known = {each: settings for each, settings in VARIANTS.items() if with_texts or each not in TEXTS}
+               with_sequences: bool = True) -> ml_collections.ConfigDict:
+  """Return the config of the model `name`, and for some variants its `own` settings; sequences only where it takes
+  them."""
+  known = {each: settings for each, settings in VARIANTS.items() if with_sequences or each not in SEQUENCES}
   return defaults.get_config(name, {
       "optimizer": {"name": "adamw", "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100,
                     "clip_norm": 1.0, "weight_decay": 0.01},

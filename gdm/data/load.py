@@ -15,6 +15,7 @@ from gdm.data.sources import (
   folder,
   hdf5,
   hub,
+  midi,
   npy,
   npz,
   parquet,
@@ -63,6 +64,7 @@ SOURCES: dict[str, Source] = {
     "hf": Source(hub.load, "a set or a folder", hub.OPTIONS),
     "text": Source(text.load, "a path", text.OPTIONS),
     "tokens": Source(tokens.load, "a path", tokens.OPTIONS),
+    "midi": Source(midi.load, "a path", midi.OPTIONS),
     "wav": Source(audio.load, "a path", audio.OPTIONS),
 }
 

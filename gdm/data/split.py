@@ -153,6 +153,10 @@ class MemorySplit(Split):
       return MemorySplit(arrays, self._source, (*self._fresh_ops, op))
     return MemorySplit(arrays)
 
+  def augmented(self, op: Op) -> "MemorySplit":
+    """Return the split that does `op` to what it draws in training; its fixed form stays as it is."""
+    return MemorySplit(self._arrays, self._source, (*self._fresh_ops, op))
+
 
 class DiskSplit(Split):
   """A split too large for memory: each read decodes its rows anew, operations included."""

@@ -17,6 +17,7 @@ With a question mark at its end ("standardize?") one is left out where it does n
   standardize       continuous data to mean 0 and deviation 1 of each dimension over the training split
   standardize_context the same of a real-valued context, whatever kind the data are
   mutate:<n>        n per cent of the values replaced by random levels, in training afresh in every epoch
+  transpose:<n>     music up to n semitones higher or lower, in training alone and afresh in every epoch
   blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
                     other data pass unchanged
 """
@@ -33,6 +34,7 @@ from gdm.data.blocks import find_blocks
 from gdm.data.dataset import MOST_ROUNDING, Dataset, Modes, column_moments, smallest_dtype
 from gdm.data.mutation import mutate
 from gdm.data.split import Rows, Split, chunks
+from gdm.data.transposition import transpose
 from gdm.errors import ConfigError, DataError, SpecError, nearest
 
 FIXED_SEED = 20240604  # of binarize_fixed, whatever the config's seed
@@ -211,6 +213,7 @@ TRANSFORMS: dict[str, Transform] = {
     "standardize_context": Transform(standardize_context),
     "blocks": Transform(blocks),
     "mutate": Transform(mutate, "per cent"),
+    "transpose": Transform(transpose, "semitones"),
 }
 
 

@@ -7,33 +7,42 @@ window of a piece is shorter: padded with 0, which is a token like any other, so
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Shaped
 
 from gdm.data import draws
 from gdm.data.split import Op, Rows
 
-Pieces = Sequence[Integer[np.ndarray, " _tokens"]]
+Pieces = Sequence[Shaped[np.ndarray, "_steps ..."]]
 
 
 def cut(pieces: Pieces, context: int) -> dict[str, np.ndarray]:
-  """Every token once, in order: "x" [N, context], and "length" [N] from 1 to the context; pieces without tokens fall
-  out."""
+  """Every step once, in order: "x" [N, context, *step], and "length" [N] from 1 to the context; pieces without steps
+  fall out."""
   pieces = [piece for piece in pieces if len(piece)]
   nums = [-(-len(piece) // context) for piece in pieces]
-  x = np.zeros((sum(nums), context), pieces[0].dtype if pieces else np.uint8)
+  step = pieces[0].shape[1:] if pieces else ()
+  x = np.zeros((sum(nums), context, *step), pieces[0].dtype if pieces else np.uint8)
   length = np.full(sum(nums), context, np.int32)
   stop = 0
   for piece, num in zip(pieces, nums, strict=True):
     start, stop = stop, stop + num
-    x[start:stop].reshape(-1)[:len(piece)] = piece
+    x[start:stop].reshape(-1, *step)[:len(piece)] = piece
     length[stop - 1] = len(piece) - (num - 1) * context
   return {"x": x, "length": length}
 
 
-def at_random_offsets(pieces: Pieces, context: int, seed: int) -> Op:
+def labels_of_windows(pieces: Pieces, context: int, labels: Shaped[np.ndarray, " pieces"]
+                      ) -> Shaped[np.ndarray, " windows"]:
+  """Return the label of each window of `cut`, that of its piece."""
+  return np.repeat(labels, [-(-len(piece) // context) for piece in pieces])
+
+
+def at_random_offsets(pieces: Pieces, context: int, seed: int,
+                      labels: Shaped[np.ndarray, " pieces"] | None = None) -> Op:
   """Return an operation that puts windows from anywhere in place of the given rows; each place is as likely as another.
 
-  A piece shorter than the context has one place, and gives a shorter window.
+  A piece shorter than the context has one place, and gives a shorter window. With labels of the pieces, "y" is that of
+  the window's.
   """
   tokens = np.concatenate(pieces)
   place = RandomPlaces(np.cumsum([len(piece) for piece in pieces]), context, seed)
@@ -42,8 +51,10 @@ def at_random_offsets(pieces: Pieces, context: int, seed: int) -> Op:
     offset, length = place(examples, epoch)
     step = np.arange(context)
     inside = step < length[:, None]
-    return {**rows, "x": np.where(inside, tokens[np.where(inside, offset[:, None] + step, 0)], 0).astype(tokens.dtype),
-            "length": length}
+    x = tokens[np.where(inside, offset[:, None] + step, 0)]
+    inside = inside.reshape(*inside.shape, *(1,) * (tokens.ndim - 1))
+    label = {} if labels is None else {"y": labels[piece]}
+    return {**rows, "x": np.where(inside, x, 0).astype(tokens.dtype), "length": length, **label}
   return op
 
 

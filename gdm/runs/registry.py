@@ -44,6 +44,7 @@ MODELS = {
     "rnade": ("gdm.autoregressive.vectors.rnade", "RNADE"),
     "made": ("gdm.autoregressive.vectors.made", "MADE"),
     "recurrent": ("gdm.autoregressive.sequences.recurrent", "recurrent"),
+    "recurrent_frames": ("gdm.autoregressive.sequences.recurrent_frames", "RecurrentFrames"),
     "transformer": ("gdm.autoregressive.sequences.transformer", "transformer"),
     "wavenet": ("gdm.autoregressive.sequences.wavenet", "wavenet"),
     "pixelcnn": ("gdm.autoregressive.images.pixelcnn", "pixelcnn"),
@@ -80,6 +81,7 @@ MODELS = {
     "d3pm": ("gdm.discrete_diffusion.d3pm", "d3pm"),
     # energy
     "rbm": ("gdm.energy.discrete.rbm", "RBM"),
+    "conditional_rbm": ("gdm.energy.discrete.conditional_rbm", "ConditionalRBM"),
     "gaussian_rbm": ("gdm.energy.continuous.gaussian_rbm", "GaussianRBM"),
     "ising": ("gdm.energy.discrete.ising", "Ising"),
     "ebm": ("gdm.energy.continuous.ebm", "EBM"),

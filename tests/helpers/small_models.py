@@ -21,6 +21,8 @@ SMALL = {
     "made": ({"network": {"hidden": (16, 16)}}, BITS),
     "rnade": ({"hidden": 6, "mixture": {"size": 2}}, DataSpec((5,), None)),
     "recurrent": ({"network": {"cell": "lstm", "num_layers": 2, "width": 8}}, DataSpec((12,), 5)),
+    "recurrent_frames": ({"network": {"cell": "gru", "num_layers": 2, "width": 6, "dropout": 0.2},
+                          "frame": {"name": "nade", "hidden": 5}}, DataSpec((3, 4), 2)),
     "transformer": ({"network": {"num_layers": 2, "num_heads": 2, "width": 8}}, DataSpec((12,), 5)),
     "wavenet": ({"network": {"num_layers": 2, "num_stacks": 2, "width": 8, "skip_width": 6}}, DataSpec((12,), 5)),
     "pixelcnn": ({"network": {"width": 6, "num_blocks": 2, "first_size": 3, "head_width": 6}}, DataSpec((3, 2, 3), 4)),
@@ -59,6 +61,7 @@ SMALL = {
                        "coupling": "optimal"}, DataSpec((2, 2, 1), 3)),
     "autoencoder": ({"latent_dims": 2, "encoder": PERCEPTRON, "decoder": PERCEPTRON, "drop": 0.2}, BITS),
     "rbm": ({"num_hidden": 6}, BITS),
+    "conditional_rbm": ({"num_hidden": 4}, DataSpec((6,), 2, context_dims=3)),
     "gaussian_rbm": ({"num_hidden": 4}, DataSpec((3,), None)),
     "ising": ({"objective": "cd"}, DataSpec((5,), 2)),
     "ebm": ({"network": PERCEPTRON, "num_steps": 2, "chains_per_shard": 3, "kl_weight": 0.1}, DataSpec((3,), None)),
@@ -157,4 +160,6 @@ def small_batch(model, lead=(), seed=0):
   batch = {"x": x if spec.is_discrete else x.astype(np.float32)}
   if spec.num_classes:
     batch["y"] = rng.integers(0, spec.num_classes, (*lead, BATCH)).astype(np.int32)
+  if getattr(model, "context_conditional", False):
+    batch["context"] = rng.normal(size=(*lead, BATCH, spec.context_dims)).astype(np.float32)
   return batch

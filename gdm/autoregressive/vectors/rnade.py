@@ -15,7 +15,7 @@ import numpy as np
 from gdm import checks
 from gdm.autoregressive.vectors.heads import MixtureSettings
 from gdm.autoregressive.vectors.nade_recursion import blocked, recursion
-from gdm.autoregressive.vectors.vector_model import OneOrderModel, data_units, require_no_context
+from gdm.autoregressive.vectors.vector_model import OneOrderModel, data_units, output_shift, require_no_context
 from gdm.batches import context_width
 from gdm.networks.activations import activation, initializer
 from gdm.networks.dropout import dropout_scale
@@ -97,7 +97,7 @@ class RNADE(OneOrderModel):
       start = jnp.concatenate([start, jnp.full((*start.shape[:-1], 1), rho[0])], axis=-1)
     arguments = (self._activate, columns, weights, self.layout.pad(params["V"]), start, scale)
     outputs = recursion(*arguments) if self.block == 1 else blocked(*arguments, self.block)
-    return self.layout.flatten(jnp.moveaxis(outputs, 2, 1)).T + params["bias"] + _output_shift(params, context)
+    return self.layout.flatten(jnp.moveaxis(outputs, 2, 1)).T + params["bias"] + output_shift(params, context)
 
   def _activate(self, state):
     """Return hidden units h [..., d] from the recursion's state: a [..., d], and rho [..., 1] behind it."""
@@ -110,7 +110,7 @@ class RNADE(OneOrderModel):
       require_no_context(self)
     model = params["model"]
     hidden = jnp.broadcast_to(model["c"] + self._hidden_shift(model, context), (num, self.hidden))
-    return hidden, _output_shift(model, context)
+    return hidden, output_shift(model, context)
 
   def _hidden_shift(self, params, context):
     """Return what a context adds to the first state, [batch, hidden]; 0 without one."""
@@ -128,8 +128,3 @@ class RNADE(OneOrderModel):
     h = activation(self.activation)(state * model["rho"][index] if self.rescale else state)
     logits = h @ model["V"][slots].T + model["bias"][slots] + shift[:, slots]
     return (state, shift), head.in_units(data_units(params), logits, order[index])
-
-
-def _output_shift(params, context):
-  """Return what a context adds to the outputs by slot, [batch, columns]; zeros without one."""
-  return jnp.zeros((1, params["bias"].shape[0])) if context is None else context @ params["context_outputs"]

@@ -321,3 +321,8 @@ def require_no_context(model: Any) -> None:
 def data_units(params: Params) -> PyTree:
   """Return the constants of real data; {} for discrete data, which has none."""
   return params.get("units", {})
+
+
+def output_shift(params: PyTree, context: Float[Array, "batch width"] | None) -> Float[Array, "_ columns"]:
+  """Return what a context adds to the outputs by slot, [batch, columns]; zeros [1, columns] without one."""
+  return jnp.zeros((1, params["bias"].shape[0])) if context is None else context @ params["context_outputs"]

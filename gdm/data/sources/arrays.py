@@ -16,7 +16,8 @@ that says what to do; "#layout=images" makes images (height, width, channels) of
 takes every shape as it is. Arrays of other names are left alone, but one whose name is nearly one of ours is an error.
 
 Sequences of different lengths are padded to one, and train_length, valid_length and test_length (with x: length)
-count what is real along the first axis of each example; padding is served as 0, whatever it is in the file.
+count what is real along the first axis of each example; padding is served as 0, whatever it is in the file. They may
+also be joined, and are cut into windows by "#context=64"; see joined.py.
 
 "#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
 are taken (gdm/data/captions.py), or integers [N, steps], of which 0 is no token. It needs a file with its own splits.
@@ -35,6 +36,7 @@ import numpy as np
 from gdm.batches import check_finite, check_lengths, check_range
 from gdm.data import captions, partition
 from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset
+from gdm.data.sources import joined
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
 from gdm.data.tokens import Tokenizer
@@ -44,7 +46,7 @@ from gdm.errors import ConfigError, DataError
 VALID_SEED = 20240603  # which rows outside the test fold validate, whatever the config's seed
 VALID_FRACTION = 0.1
 
-OPTIONS = ("fold", "layout", "prefix", *partition.OPTIONS)
+OPTIONS = ("fold", "layout", "prefix", *joined.OPTIONS, *partition.OPTIONS)
 LEAST_SIDE = 8  # of what looks like an image
 
 Arrays = Mapping[str, np.ndarray]
@@ -68,12 +70,12 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   """
   fold = request.integer("fold") if "fold" in request.options else None
   layout = request.choice("layout", tuple(LAYOUTS), "auto")
+  arrays, rule = joined.separated(arrays, request, where)
   names = None if fold is not None or "train" in arrays or "fold" in arrays else _names_to_split(arrays)
-  rule: dict[str, Any] = {}
   basis = ("train",)
-  if not names:
+  if not names and not rule:
     _refuse_shares(request, where)
-  else:
+  elif names:
     arrays, rule = _split_by_rule(arrays, names, request, where)
     basis = tuple(name for name in SPLITS if name in arrays)
   _refuse_near_misses(arrays, where)
@@ -82,7 +84,8 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   else:
     xs, ys, lengths = _splits(arrays, basis if names else SPLITS, request, where)
   shown = {name: "x" if fold is not None else name for name in xs}
-  xs = {name: LAYOUTS[layout](x, f"{where}, array {shown[name]!r}") for name, x in xs.items()}
+  if not lengths:  # sequences are no images
+    xs = {name: LAYOUTS[layout](x, f"{where}, array {shown[name]!r}") for name, x in xs.items()}
   xs = {name: _without_padding(xs[name], length) for name, length in lengths.items()} or xs
   levels, why = _levels(arrays, xs, basis, where)
   num_classes = _num_classes(arrays, ys, basis, where)
@@ -94,8 +97,10 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   path = pathlib.Path(request.argument)
   spec = DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes, has_lengths=bool(lengths),
                   prefix_steps=prefix.steps, prefix_levels=prefix.levels)
-  return Dataset(f"{request.kind}:{path.stem}" + ("" if fold is None else f"#fold={fold}"), spec, splits,
-                 {"source": str(path), "levels": why, **rule}, prefix_tokenizer=prefix.tokenizer)
+  name = f"{request.kind}:{path.stem}" + ("" if fold is None else f"#fold={fold}")
+  dataset = Dataset(name, spec, splits, {"source": str(path), "levels": why, **rule},
+                    prefix_tokenizer=prefix.tokenizer)
+  return joined.in_windows(dataset, request, where)
 
 
 class _Prefix(NamedTuple):

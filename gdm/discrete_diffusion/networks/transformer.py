@@ -16,17 +16,21 @@ from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
 
 POSITIONS = ("learned", "rotary")
+TOKENS = ("dims", "steps")
 STDDEV = 0.02
 
 
 class Transformer(LogitsNetwork):
   """Positions as tokens; the channels of a pixel share one. See `LogitsNetwork` for the other attributes.
 
+  With tokens of steps it is as in Coconet (Huang et al., ISMIR 2017), which saw voices as channels of a time step.
+
   Attributes:
     num_layers: blocks.
     num_heads: heads of each block; they divide the width.
     width: size of the activations.
     mlp_ratio: units of each block's two-layer network, in widths.
+    tokens_of: "dims", or "steps": all values of a step along the event's first axis share a token, as voices of music.
     positions_by: "learned" vectors, added to the inputs, or "rotary", in each product of a query and a key.
   """
 
@@ -34,12 +38,14 @@ class Transformer(LogitsNetwork):
   num_heads: int = 4
   width: int = 128
   mlp_ratio: int = 4
+  tokens_of: str = "dims"
   positions_by: str = "learned"
 
   def __post_init__(self) -> None:
     for name in ("num_layers", "num_heads", "width", "mlp_ratio"):
       checks.at_least(f"network.{name}", getattr(self, name), 1)
     checks.multiple_of("network.width", self.width, self.num_heads, "num_heads")
+    checks.one_of("network.tokens_of", self.tokens_of, TOKENS)
     checks.one_of("network.positions_by", self.positions_by, POSITIONS)
     if self.positions_by == "rotary" and self.width // self.num_heads % 2:
       raise ConfigError(f"network.width / num_heads is {self.width // self.num_heads}; rotary positions turn pairs, so "
@@ -48,10 +54,13 @@ class Transformer(LogitsNetwork):
 
   @nn.compact
   def __call__(self, x, time=None):
-    tokens = x.reshape(x.shape[0], self.positions, self.channels)
-    h = Linear(self.width, self.channels**-0.5, use_bias=True, name="inputs")(features(tokens, self.levels))
+    num, channels = self.positions, self.channels
+    if self.tokens_of == "steps":
+      num, channels = self.event[0], math.prod(self.event[1:])
+    tokens = x.reshape(x.shape[0], num, channels)
+    h = Linear(self.width, channels**-0.5, use_bias=True, name="inputs")(features(tokens, self.levels))
     if self.positions_by == "learned":
-      h = h + self.param("positions", jax.nn.initializers.normal(1.0), (self.positions, self.width))
+      h = h + self.param("positions", jax.nn.initializers.normal(1.0), (num, self.width))
     if time is not None:
       h = h + TimeVector(self.width, name="time")(time)[:, None]
     h = drop(self, h, self.dropout)
@@ -60,7 +69,7 @@ class Transformer(LogitsNetwork):
       h = Block(self.num_heads, self.mlp_ratio, out_stddev, self.positions_by == "rotary", self.dropout,
                 name=f"block_{layer}")(h)
     h = nn.LayerNorm(epsilon=1e-5, name="last_norm")(h)
-    logits = Linear(self.channels * self.levels, STDDEV, use_bias=True, name="last")(h)
+    logits = Linear(channels * self.levels, STDDEV, use_bias=True, name="last")(h)
     return logits.reshape(*x.shape, self.levels)
 
 
