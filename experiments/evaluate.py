@@ -32,6 +32,7 @@ from absl import flags
 
 from experiments import cli, hosts
 from gdm import mesh as meshes
+from gdm.batches import dims_per_step
 from gdm.data.loader import HostBatch, eval_batches
 from gdm.evaluation.classification import SplitClassification, evaluate_labels
 from gdm.evaluation.label_report import build_label_report, label_line
@@ -139,7 +140,8 @@ def _report(run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
       data_fingerprint=fingerprint or run.dataset.fingerprint(split), parameters=run.parameters,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
       units=None if text else run.dataset.units.get(split), labels=labels, recording=recording,
-      transforms=run.data.transforms, text=text)
+      transforms=run.data.transforms, text=text,
+      frame_dims=dims_per_step(run.spec) if run.spec.has_lengths and len(run.spec.event) > 1 else 0)
   if run.config.searched:  # settings were chosen on the validation split before training
     report["search"] = run.config.searched.to_dict()
   path = run.folder / f"likelihood_{name}.json"

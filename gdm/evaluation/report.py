@@ -31,7 +31,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
                  data_fingerprint: str, parameters: str, num_params: int, train_seconds: float,
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
                  labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None,
-                 transforms: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> Report:
+                 transforms: Sequence[str] = (), text: Mapping[str, Any] | None = None,
+                 frame_dims: int = 0) -> Report:
   """Return the content of `likelihood_<split>.json`.
 
   Args:
@@ -50,6 +51,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     recording: of real numbers whose values repeat, what `recording_report` says.
     transforms: names of those that were done to the data, in order.
     text: of a text scored as a whole, what `text_report` says.
+    frame_dims: of sequences of frames, dimensions of each; 0 for other data.
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
@@ -81,6 +83,9 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["units"] = _per_unit(likelihood, units)
   if likelihood.details:  # means over examples: a bound's parts in nats, a solver's evaluations
     report["details"] = dict(likelihood.details)
+  if frame_dims:
+    num_frames = int(likelihood.num_dims.sum()) // frame_dims
+    report["frames"] = {"frames": num_frames, "nats_per_frame": -float(likelihood.nats.sum()) / num_frames}
   if labels:
     report["labels"] = dict(labels)
   if recording:
@@ -237,7 +242,8 @@ def one_line(report: Report) -> str:
     number = f"{nats_text(report)} nats"
   else:
     number = f"{bits_text(report)} {bits_unit(report)}"
-    details[:0] = [f"{report['nats_mean']:.4f} nats", *_units_text(report.get("units"))]
+    details[:0] = [f"{report['nats_mean']:.4f} nats", *_units_text(report.get("units")),
+                    *_frames_text(report.get("frames"))]
   if "text" in report:
     details[:1] = [report["text"]["way"], f"{report['text']['nats_per_character']:.4f} nats/character"]
   if "labels" in report:
@@ -293,6 +299,11 @@ def _units_text(units: Mapping[str, Any] | None) -> list[str]:
   longer = units["tokens"] != units["characters"]
   return [*[f"{units['nats_per_token']:.4f} nats/token"] * longer, f"{units['nats_per_character']:.4f} nats/character",
           *[f"{units['unknown']:,} of {units['tokens']:,} tokens [UNK]"] * (units["unknown"] > 0)]
+
+
+def _frames_text(frames: Mapping[str, Any] | None) -> list[str]:
+  """[`5.8012 nats/frame over 4,725 frames`]."""
+  return [f"{frames['nats_per_frame']:.4f} nats/frame over {frames['frames']:,} frames"] if frames else []
 
 
 def _labels_text(labels: Mapping[str, Any]) -> str:

@@ -185,10 +185,7 @@ class RecurrentFrames:
     x = jnp.asarray(batch["x"])
     inputs = self.inputs(x[:1], _first(given_context(self, batch)))
     params = self.network.init(network_key, inputs)["params"]
-    if "length" in batch:  # padding is no data: the real frames come again in its place
-      again = jnp.arange(self.num_steps) % jnp.asarray(batch["length"])[:, None]
-      x = jax.vmap(lambda row, index: row[index])(x, again)
-    frames = self._frames(x)
+    frames = self._frames(_again(x, batch))
     context = jnp.zeros((frames.shape[0], self.network.width))
     own, own_carry = self.frame.init(frame_key, {"x": frames, "context": context})
     return {"model": params, **named_params(own, FRAME)}, merged_carry({}, "frame", own_carry)
@@ -218,35 +215,29 @@ class RecurrentFrames:
     return found
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-    """Return the mean loss of a frame: over the real ones of the batch, times their share of the steps.
+    """Return the mean loss of a frame.
 
-    So each real frame weighs the same in every batch and micro-batch. Of "likelihood" it is in nats; metrics are "nll"
-    in nats per example, "nats_per_frame" per real frame and "bits_per_dim". Of "own" it is the frame model's loss, and
-    so are the metrics.
+    Of "likelihood" it is in nats, over the constant number of steps, so that each real frame weighs the same in every
+    batch and micro-batch; metrics are "nll" in nats per example, "nats_per_frame" per real frame and "bits_per_dim". Of
+    "own" it is the frame model's loss, with its metrics, where the real frames of an example come again in the place of
+    its padding, so that each example weighs the same.
     """
     state_key, frame_key = jax.random.split(key)
     real, x = self._real(batch)
     states = self.states(params, x, given_context(self, batch), state_key)
-    weights = real.reshape(-1).astype(states.dtype)
-    frames, contexts = self._frames(x), states.reshape(-1, self.network.width)
     own, own_carry = params_of(params, FRAME), carry_of(carry, "frame")
-    if self.objective == "likelihood":
-      nats = self.frame.log_likelihood(own, own_carry, {"x": frames, "context": contexts}, frame_key).nats
-      nll = jnp.where(weights > 0, -nats, 0.0)
-      total, count = jnp.sum(nll), jnp.sum(weights)
-      dims = count * (self.spec.num_dims // self.num_steps)
-      metrics = {"nll": Mean.of(jnp.sum(nll.reshape(real.shape), axis=1)), "nats_per_frame": Mean(total, count),
-                 "bits_per_dim": Mean(total / jnp.log(2.0), dims)}
-      return LossOutput(jnp.mean(nll), metrics, carry)
-
-    def one(x: Array, context: Array, key: Key[Array, ""]) -> LossOutput:
-      found = self.frame.objectives[0].loss(own, own_carry, {"x": x[None], "context": context[None]}, key, step)
-      return LossOutput(found.loss, found.metrics, {})  # each frame alone: no state is kept between them
-
-    found = jax.vmap(one)(frames, contexts, jax.random.split(frame_key, len(frames)))
-    metrics = {name: Mean(jnp.sum(mean.total * weights), jnp.sum(mean.weight * weights))
-               for name, mean in found.metrics.items()}
-    return LossOutput(jnp.mean(jnp.where(weights > 0, found.loss, 0.0)), metrics, carry)
+    if self.objective == "own":
+      x, states = (_again(each, batch) for each in (x, states))
+    frames = {"x": self._frames(x), "context": states.reshape(-1, self.network.width)}
+    if self.objective == "own":
+      found = self.frame.objectives[0].loss(own, own_carry, frames, frame_key, step)
+      return LossOutput(found.loss, found.metrics, merged_carry(carry, "frame", found.carry))
+    nats = self.frame.log_likelihood(own, own_carry, frames, frame_key).nats
+    nll = jnp.where(real, -nats.reshape(real.shape), 0.0)
+    total, count = jnp.sum(nll), jnp.sum(real, dtype=nll.dtype)
+    metrics = {"nll": Mean.of(jnp.sum(nll, axis=1)), "nats_per_frame": Mean(total, count),
+               "bits_per_dim": Mean(total / jnp.log(2.0), count * (self.spec.num_dims // self.num_steps))}
+    return LossOutput(jnp.mean(nll), metrics, carry)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
@@ -315,6 +306,14 @@ class RecurrentFrames:
 
   def _frames(self, x: Num[Array, "batch steps *frame"]) -> Num[Array, "frames *frame"]:
     return x.reshape(-1, *self.spec.event[1:])
+
+
+def _again(rows: Num[Array, "batch steps ..."], batch: Batch) -> Num[Array, "batch steps ..."]:
+  """Return what is of each step, with that of real steps again, in order, in the place of padding."""
+  if "length" not in batch:
+    return rows
+  again = jnp.arange(rows.shape[1]) % jnp.maximum(jnp.asarray(batch["length"]), 1)[:, None]
+  return jax.vmap(lambda row, index: row[index])(rows, again)
 
 
 def _first(context: Float[Array, "batch given"] | None) -> Float[Array, "1 given"] | None:

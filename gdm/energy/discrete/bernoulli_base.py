@@ -62,7 +62,7 @@ class BinaryEnergy(GibbsEnergy):
   def fit_base(self, params, x, weights):
     return fit_weighted(x, weights)
 
-  def bias_at(self, params: Params, bias: Float[Array, " dims"],
-              beta: Float[Array, ""] | float) -> Float[Array, " dims"]:
+  def bias_at(self, params: Params, bias: Float[Array, "*batch dims"],
+              beta: Float[Array, ""] | float) -> Float[Array, "*batch dims"]:
     """Return the units' bias on the path: the base's logits turn into the model's own `bias`."""
     return (1.0 - beta) * self.start_of(params)["logits"] + beta * bias

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from gdm import checks
-from gdm.batches import checked, condition_context, given, given_context
+from gdm import batches, checks
+from gdm.batches import checked, condition_context, given_context
 from gdm.dataspec import DataSpec
 from gdm.docstrings import DocumentsFields
 from gdm.energy.discrete.rbm import HIDDEN_OFFSET, RBM, check_hidden
 from gdm.errors import SpecError
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
+from gdm.model import Batch, Carry, Condition, LossOutput, Objective, Params, Samples
 
 NORMALIZERS = ("auto", "exact", "ais")
 
@@ -84,33 +84,31 @@ class ConditionalRBM(DocumentsFields):
              "context_hidden": jnp.zeros((width, self.num_hidden))}
     return {**params, "model": model}, carry
 
-  def given_one(self, params: Params, context: Float[Array, " width"]) -> Params:
-    """Return parameters of `rbm` given one context; annealing starts from "start", which mean-field theory places."""
+  def given(self, params: Params, context: Float[Array, "*batch width"]) -> Params:
+    """Return parameters of `rbm` given a context, or with biases of each example given theirs; annealing starts from
+    "start", which mean-field theory places."""
     model = params["model"]
     visible = model["visible_bias"] + context @ model["context_visible"]
     hidden = model["hidden_bias"] + context @ model["context_hidden"]
-    near = visible + model["weights"] @ (jax.nn.sigmoid(hidden) - HIDDEN_OFFSET)
+    near = visible + (jax.nn.sigmoid(hidden) - HIDDEN_OFFSET) @ model["weights"].T
     return {"model": {"weights": model["weights"], "visible_bias": visible, "hidden_bias": hidden},
             "base": params["base"], "start": {"logits": jax.lax.stop_gradient(near)}}
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """Return the energy gap between the data and the chains that start there, in nats; see `GibbsEnergy.loss`."""
-    def one(x: Array, context: Array, key: Key[Array, ""]) -> LossOutput:
-      return self.rbm.loss(self.given_one(params, context), {}, {"x": x[None]}, key, step)
-
-    found = self._each(one, batch["x"], given_context(self, batch), key)
-    metrics = {name: Mean(jnp.sum(mean.total), jnp.sum(mean.weight)) for name, mean in found.metrics.items()}
-    return LossOutput(jnp.mean(found.loss), metrics, carry)
+    context: Any = given_context(self, batch)
+    return self.rbm.loss(self.given(params, context), carry, {"x": batch["x"]}, key, step)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Return log p(x | context): exact, or a lower bound of the annealed sampler's, as for `GibbsEnergy`."""
     def one(x: Array, context: Array, key: Key[Array, ""]) -> Array:
-      return self.rbm.log_likelihood(self.given_one(params, context), {}, {"x": x[None]}, key, num_samples).nats[0]
+      return self.rbm.log_likelihood(self.given(params, context), {}, {"x": x[None]}, key, num_samples).nats[0]
 
     nats = self._each(one, batch["x"], given_context(self, batch), key)
     kind = Kind.EXACT if self.rbm.normalizer == "exact" else Kind.SAMPLER_BOUND
-    return checked(self.spec, batch, LogLikelihood.of(nats, self.spec.num_dims, kind, given(self), unbiased=True))
+    found = LogLikelihood.of(nats, self.spec.num_dims, kind, batches.given(self), unbiased=True)
+    return checked(self.spec, batch, found)
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              num_steps: int = 0) -> Samples:
@@ -119,7 +117,7 @@ class ConditionalRBM(DocumentsFields):
     Raise SpecError for a condition that is missing or of another width.
     """
     def one(context: Array, key: Key[Array, ""]) -> Array:
-      return self.rbm.sample(self.given_one(params, context), {}, key, 1, num_steps=num_steps).x[0]
+      return self.rbm.sample(self.given(params, context), {}, key, 1, num_steps=num_steps).x[0]
 
     context: Any = condition_context(self, condition, num)
     x = jax.vmap(one)(context, jax.random.split(key, num))

@@ -54,7 +54,8 @@ class RBM(BinaryEnergy):
     Salakhutdinov and Murray, 2008, whose base has hidden units without weights)."""
     fields = beta * self._fields(params, x)
     bias = self.bias_at(params, params["model"]["visible_bias"], beta)
-    return x @ bias + jnp.sum(jax.nn.softplus(fields) - HIDDEN_OFFSET * fields, axis=-1)
+    # As a sum, so that biases may be of each example: ConditionalRBM's are.
+    return jnp.sum(x * bias, axis=-1) + jnp.sum(jax.nn.softplus(fields) - HIDDEN_OFFSET * fields, axis=-1)
 
   def transition(self, params, key, x, beta, known=None):
     """Block Gibbs: hidden units given the visible ones, and back."""

@@ -136,18 +136,19 @@ def test_what_is_given_at_a_step_changes_no_frame_before_it():
 def test_a_mixture_density_network_recovers_a_known_system():
   """s' = 0.8 s + a + noise, and with one chance in four the noise pushes 3 further: two modes given an action."""
   rng = np.random.default_rng(0)
-  num, steps, stddev = 512, 8, 0.3
+  num, steps, stddev = 3072, 8, 0.3
   actions = rng.normal(size=(num, steps))
   noise = stddev * rng.normal(size=(num, steps)) + 3.0 * (rng.random((num, steps)) < 0.25)
   x = np.zeros((num, steps, 1), np.float32)
   for step in range(steps):
     x[:, step, 0] = 0.8 * (x[:, step - 1, 0] if step else 0.0) + actions[:, step] + noise[:, step]
   spec = DataSpec((steps, 1), None, context_dims=steps)
-  mixture = RNADE(DataSpec((1,), None, context_dims=32), hidden=32, mixture=MixtureSettings(3))
-  model = RecurrentFrames(spec, FrameNetwork("gru", 1, 32), mixture)
-  batch = {"x": x, "context": actions.astype(np.float32)}
+  mixture = RNADE(DataSpec((1,), None, context_dims=16), hidden=8, mixture=MixtureSettings(3))
+  model = RecurrentFrames(spec, FrameNetwork("gru", 1, 16), mixture)
+  held, batch = ({"x": x[part], "context": actions[part].astype(np.float32)}
+                 for part in (slice(1024), slice(1024, None)))
   params, carry = model.init(KEY, batch)
-  optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1200))
+  optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 700))
 
   @jax.jit
   def train(params, state, key):
@@ -157,15 +158,15 @@ def test_a_mixture_density_network_recovers_a_known_system():
     return {**moved, "frame_units": params["frame_units"]}, state
 
   state = optimizer.init(params)
-  for index in range(1200):
+  for index in range(700):
     params, state = train(params, state, jax.random.fold_in(KEY, index))
   # The entropy of the noise is what no model can go below; a single Gaussian is far above it.
   grid = np.linspace(-3, 6, 20_001)
   density = (0.75 * np.exp(-0.5 * (grid / stddev) ** 2) + 0.25 * np.exp(-0.5 * ((grid - 3) / stddev) ** 2)) / (
       stddev * np.sqrt(2 * np.pi))
   entropy = -np.trapezoid(density * np.log(density), grid)
-  nats = -float(model.log_likelihood(params, carry, batch, KEY).nats.mean()) / steps
-  assert abs(nats - entropy) < 0.08, (nats, entropy)
+  nats = -float(model.log_likelihood(params, carry, held, KEY).nats.mean()) / steps
+  assert abs(nats - entropy) < 0.12, (nats, entropy)
   given = np.zeros((4000, steps), np.float32)
   drawn = np.asarray(model.sample(params, carry, KEY, 4000, given).x)
   pushed = drawn[:, 1:, 0] - 0.8 * drawn[:, :-1, 0]

@@ -1,4 +1,4 @@
-"""MADE and RNADE conditional on real vectors: probabilities sum to one, steps equal passes, posteriors are met."""
+"""MADE, NADE and RNADE conditional on real vectors: probabilities sum to one, steps are passes, posteriors are met."""
 
 import itertools
 
@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from gdm.autoregressive.vectors.made import MADE, MaskedMLP
+from gdm.autoregressive.vectors.nade import NADE
 from gdm.autoregressive.vectors.rnade import RNADE
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
@@ -29,9 +30,12 @@ def scrambled(model, batch):
   return {**params, "model": jax.tree.unflatten(tree, moved)}, carry
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_orderings": 2}])
-def test_probabilities_given_a_context_sum_to_one_and_depend_on_it(settings):
-  model = MADE(BITS, network=MaskedMLP(hidden=(8, 8), direct=True), **settings)
+NETWORK = MaskedMLP(hidden=(8, 8), direct=True)
+
+
+@pytest.mark.parametrize("model", [MADE(BITS, network=NETWORK), MADE(BITS, network=NETWORK, num_orderings=2),
+                                   NADE(BITS, hidden=8), NADE(BITS, hidden=8, block=2, ordering="random")])
+def test_probabilities_given_a_context_sum_to_one_and_depend_on_it(model):
   states = np.array(list(itertools.product((0, 1), repeat=4)), np.uint8)
   params, carry = scrambled(model, {"x": states, "context": np.zeros((16, 3), np.float32)})
   tables = []
