@@ -7,7 +7,7 @@ window of a piece is shorter: padded with 0, which is a token like any other, so
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Integer, Shaped
 
 from gdm.data import draws
 from gdm.data.split import Op, Rows
@@ -45,7 +45,8 @@ def at_random_offsets(pieces: Pieces, context: int, seed: int,
   the window's.
   """
   tokens = np.concatenate(pieces)
-  place = RandomPlaces(np.cumsum([len(piece) for piece in pieces]), context, seed)
+  ends = np.cumsum([len(piece) for piece in pieces])
+  place = RandomPlaces(ends, context, seed)
 
   def op(rows: Rows, examples: np.ndarray, epoch: int) -> Rows:
     offset, length = place(examples, epoch)
@@ -53,7 +54,7 @@ def at_random_offsets(pieces: Pieces, context: int, seed: int,
     inside = step < length[:, None]
     x = tokens[np.where(inside, offset[:, None] + step, 0)]
     inside = inside.reshape(*inside.shape, *(1,) * (tokens.ndim - 1))
-    label = {} if labels is None else {"y": labels[piece]}
+    label = {} if labels is None else {"y": labels[np.searchsorted(ends, offset, side="right")]}
     return {**rows, "x": np.where(inside, x, 0).astype(tokens.dtype), "length": length, **label}
   return op
 

@@ -193,3 +193,11 @@ def test_wrong_fields_are_named_with_their_value(tmp_path, field, value):
   path.write_text(json.dumps(report_of() | {field: value}))
   with pytest.raises(DataError, match=f"{field} is .*must be"):
     read_report(path)
+
+
+def test_a_report_of_frames_says_nats_per_frame():
+  likelihood = split_likelihood()
+  found = report_of(likelihood, frame_dims=2)
+  frames = int(likelihood.num_dims.sum()) // 2
+  assert found["frames"] == {"frames": frames, "nats_per_frame": pytest.approx(-likelihood.nats.sum() / frames)}
+  assert f"nats/frame over {frames:,} frames" in one_line(found) and "frames" not in report_of(likelihood)
