@@ -20,6 +20,10 @@ import gdm  # noqa: E402
 install_import_hook([f"gdm.{module.name}" for module in pkgutil.iter_modules(gdm.__path__) if module.name != "runs"],
                     "beartype.beartype")
 
+import gdm.mesh  # noqa: E402
+
+gdm.mesh.MIN_SPLIT = 1  # models of tests are tiny: they are split like large ones
+
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from helpers.commands import TINY, Commands  # noqa: E402

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from gdm import platforms
 from gdm.networks.linear import Linear
 from gdm.networks.rotary import rotary
 
@@ -70,7 +71,7 @@ class CrossAttention(nn.Module):
 def full_attention(query: Float[Array, "batch positions heads size"], key: Float[Array, "batch positions heads size"],
                    value: Float[Array, "batch positions heads size"]) -> Float[Array, "batch positions heads size"]:
   """Return the mean of the values under the softmax of the scaled products of a position's query with all keys."""
-  if jax.default_backend() != "cpu":
+  if platforms.backend() != "cpu":
     return jax.nn.dot_product_attention(query, key, value)
   query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))  # heads in front of positions: faster there
   scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from gdm import platforms
 from gdm.errors import ConfigError
 
 FEW = 4  # channels; with so few, patches or each tap's part take little memory, and products are faster on a CPU
@@ -23,7 +24,7 @@ def convolution(x: Float[Array, "batch height width inputs"], kernel: Float[Arra
   right than up and left, as XLA's "SAME" does. What is computed is the same on every device, as near as rounding, but
   in what order is the device's.
   """
-  if jax.default_backend() != "cpu":
+  if platforms.backend() != "cpu":
     return _plain(x, kernel, stride)
   # XLA's CPU backend takes ten times as long for a convolution of what is smaller than the kernel; the gradient by the
   # image is a convolution of what was made.
@@ -44,7 +45,7 @@ def twice_as_large(x: Float[Array, "batch height width inputs"], kernel: Float[A
   A pixel at row 2 s - 1 + u, counted from 0, gets the sum over s of kernel[u] x[s]; columns alike. So each sees 2 x 2
   of the smaller image's pixels.
   """
-  if jax.default_backend() != "cpu":
+  if platforms.backend() != "cpu":
     return jax.lax.conv_general_dilated(x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2),
                                         dimension_numbers=PLAIN)
   return _twice_on_cpu(x, kernel)

@@ -56,6 +56,7 @@ def _sections() -> ml_collections.ConfigDict:
       },
       "mesh": {
           "fsdp": 1,  # devices that share the parameters; it must divide the number of devices
+          "tensor": 1,  # devices that share the heads and hidden units of transformers, and each batch
       },
       "training": {
           "num_steps": 1000,

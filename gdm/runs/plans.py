@@ -26,7 +26,7 @@ from gdm.training.loop import Ended, Hook, fit, lower_step
 from gdm.training.optimizer import make_optimizers
 from gdm.training.preemption import Interruption
 from gdm.training.stall import StallGuard
-from gdm.training.state import TrainState, init_state, state_shapes
+from gdm.training.state import TrainState, init_state, leaf_shapes, state_shapes
 from gdm.training.step import make_train_step
 from gdm.training.streams import stream_key
 from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
@@ -61,7 +61,8 @@ def make_plan(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
 def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model, profile: Profile | None,
               interruption: Interruption) -> Plan:
   """Training by gradient steps."""
-  training, key, mesh = config.training, jax.random.key(config.seed), meshes.make_mesh(config.mesh.fsdp)
+  training, key = config.training, jax.random.key(config.seed)
+  mesh = meshes.make_mesh(config.mesh.fsdp, tensor=config.mesh.tensor)
   meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
   minibatches = sum(objective.repeats for objective in model.objectives)
   loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
@@ -73,6 +74,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
                          unroll=training.unroll, precision=training.precision, remat=training.remat)
 
   shapes = state_shapes(model, optimizers, example, ema=ema, mesh=mesh)
+  meshes.require_use(mesh, leaf_shapes(shapes.params))
   # Before the workdir is recorded: a model may find fault with the batch only when it is traced.
   lowered = lower_step(step, shapes, loader.batch_shapes(training.steps_per_call), mesh, training.steps_per_call,
                        training.unroll_call)

@@ -44,6 +44,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.b1": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "optimizer.b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "mesh.fsdp": _at_least(1),
+    "mesh.tensor": _at_least(1),
     "training.num_steps": _at_least(1),
     "training.init_from": _PLACE,
     "training.steps_per_call": _at_least(1),

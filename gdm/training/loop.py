@@ -207,7 +207,8 @@ def lower_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mes
   jitted = jax.jit(call, donate_argnums=0, out_shardings=(sharding, whole, whole),
                    in_shardings=(sharding, meshes.batch_sharding(mesh, leading_axes=2), None, _Ballot(mesh).sharding))
   with jax.set_mesh(mesh):
-    return LoweredStep(jitted.lower(state, shapes, jax.random.key(0), votes), steps_per_call, mesh, unroll)
+    key = jax.eval_shape(lambda: jax.random.key(0))  # its shape: the devices of the mesh need not be here
+    return LoweredStep(jitted.lower(state, shapes, key, votes), steps_per_call, mesh, unroll)
 
 
 def compile_step(step: TrainStep, state: TrainState, batch: Mapping[str, Any], mesh: Mesh, steps_per_call: int = 1,
@@ -224,8 +225,8 @@ class _Ballot:
 
   def __init__(self, mesh: Mesh):
     self.sharding = meshes.batch_sharding(mesh, leading_axes=0)
-    self.shape = jax.ShapeDtypeStruct((mesh.size,), jnp.int32)
-    self._local = len(mesh.local_devices)
+    self.shape = jax.ShapeDtypeStruct((meshes.batch_shards(mesh),), jnp.int32)
+    self._local = meshes.local_shards(mesh)
     self._previous: Any = None
 
   def cast(self, stop: Callable[[], bool]) -> jax.Array:

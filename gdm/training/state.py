@@ -135,7 +135,8 @@ def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
   Raise ConfigError where the devices cannot share the chains evenly.
   """
   def by_parameter_rule(tree):
-    return jax.tree.map(lambda leaf: meshes.parameter_sharding(mesh, leaf.shape), tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: meshes.parameter_sharding(mesh, leaf.shape, names_of(path)), tree)
 
   def everywhere(sharding, tree):
     return jax.tree.map(lambda _: sharding, tree)
@@ -149,6 +150,16 @@ def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
   ema = {name: by_parameter_rule(tree) if name == "params" else everywhere(whole, tree)
          for name, tree in state.ema.items()}
   return TrainState(whole, by_parameter_rule(state.params), carry, by_parameter_rule(state.opt_state), ema)
+
+
+def names_of(path: tuple[Any, ...]) -> tuple[str, ...]:
+  """Return the names along a path of a tree: keys of dicts, attributes, places in sequences."""
+  return tuple(jax.tree_util.keystr((each,), simple=True) for each in path)
+
+
+def leaf_shapes(params: Params) -> dict[tuple[str, ...], tuple[int, ...]]:
+  """Return the shape of every parameter, by its path."""
+  return {names_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
 def count_parameters(params: Params) -> int:

@@ -15,6 +15,7 @@ import optax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float, Key
 
+from gdm import platforms
 from gdm.errors import ConfigError, nearest
 from gdm.mesh import constrain_batch
 from gdm.model import Batch, Carry, Mean, Model, Objective, PyTree
@@ -240,7 +241,7 @@ def _accumulated(micro_step: Callable, moved: PyTree, start: Carry, batch: Batch
 
   def add_next(state, part):
     state, part = jax.lax.optimization_barrier((state, part))
-    if not unroll or jax.default_backend() != "cpu":
+    if not unroll or platforms.backend() != "cpu":
       return add(*state, part), None
     # XLA's CPU compiler drops barriers before it fuses, and would add all parts in one fusion; calls it leaves apart.
     with set_xla_metadata(inlineable="false"):

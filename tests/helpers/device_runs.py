@@ -7,12 +7,15 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 
-from gdm.mesh import batch_sharding, local_rows, make_mesh, put_batch
+import gdm.mesh
+from gdm.mesh import batch_sharding, batch_shards, local_rows, make_mesh, put_batch
 from gdm.training.loop import compile_step
 from gdm.training.state import init_state, optimizers_for, state_shapes
 from gdm.training.step import make_train_step
 from helpers.small_models import BATCH, SMALL, small_batch, small_model
 from helpers.toy_models import toy_batches
+
+gdm.mesh.MIN_SPLIT = 1  # in processes of its own too
 
 KEY = jax.random.key(0)
 # What two processes compute: names, and the axis fsdp of their mesh.
@@ -45,7 +48,7 @@ def run_steps(name, mesh, num_steps, dtype):
     batch = {key: x[i:i + 1] for key, x in batches.items()}
     if jax.process_count() > 1:
       batch = put_batch(batch, batch_sharding(mesh, leading_axes=2))
-      votes = _place(np.zeros(mesh.size, np.int32), batch_sharding(mesh, leading_axes=0))
+      votes = _place(np.zeros(batch_shards(mesh), np.int32), batch_sharding(mesh, leading_axes=0))
     state, _, _ = compiled.call(state, batch, KEY, votes)
     jax.block_until_ready(state)  # eight devices on two cores: steps that overlap can starve each other's sums
   return multihost_utils.process_allgather(state, tiled=True) if jax.process_count() > 1 else jax.device_get(state)

@@ -103,6 +103,9 @@ def run_two(*arguments):
   return printed
 
 
+meshes.MIN_SPLIT = 1  # in processes of its own too
+
+
 def free_port():
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
@@ -121,7 +124,7 @@ def run_binary(name):
   """Runs a binary of experiments on a permuted mesh, with the flags of the command line."""
   jax.config.update("jax_num_cpu_devices", 2)
   make_mesh = meshes.make_mesh
-  meshes.make_mesh = lambda fsdp=1, devices=None: make_mesh(fsdp, devices or permuted(jax.devices()))
+  meshes.make_mesh = lambda fsdp=1, devices=None, tensor=1: make_mesh(fsdp, devices or permuted(jax.devices()), tensor)
   module = importlib.import_module(f"experiments.{name}")
   importlib.import_module("experiments.cli").run(functools.partial(module.main))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from gdm import platforms
 from gdm.networks.dropout import dropout
 from gdm.networks.linear import Linear
 from gdm.networks.rotary import rotary
@@ -25,7 +26,7 @@ def causal_attention(query: Float[Array, "batch steps heads size"], key: Float[A
                      value: Float[Array, "batch steps heads size"],
                      fused: bool = False) -> Float[Array, "batch steps heads size"]:
   """Return attention of each position to itself and those before; `fused` uses the device's bfloat16 kernel, if any."""
-  backend = jax.default_backend()
+  backend = platforms.backend()
   if backend == "cpu":
     return attention_by_heads(query, key, value)
   if fused and backend == "gpu" and query.shape[-1] % 8 == 0 and query.shape[1] % 2 == 0:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from gdm import checks
 from gdm.errors import ConfigError, SpecError
+from gdm.mesh import constrain_batch
 from gdm.networks.dropout import dropout
 from gdm.networks.from_data import from_data
 from gdm.networks.linear import Linear
@@ -78,7 +79,7 @@ class TimeEmbedding(nn.Module):
                       "None for no label.")
     h = EMBEDDINGS[self.kind](time, self.features)
     h = Linear(self.width, self.features**-0.5, use_bias=True, name="first")(h)
-    h = Linear(self.width, self.width**-0.5, use_bias=True, name="second")(jax.nn.silu(h))
+    h = Linear(self.width, self.width**-0.5, use_bias=True, name="second")(constrain_batch(jax.nn.silu(h)))
     if not self.context:
       return h
     given = jnp.zeros((time.shape[0], self.context)) if context is None else context

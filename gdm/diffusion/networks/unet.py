@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gdm import checks
+from gdm import checks, platforms
 from gdm.diffusion.networks.layers import DenoisingNetwork, drop
 from gdm.diffusion.networks.words import Found, Words, split_prefix
 from gdm.errors import ConfigError, SpecError
+from gdm.mesh import constrain_batch
 from gdm.networks.attention import CrossAttention, FullAttention
 from gdm.networks.convolution import Convolution
 from gdm.networks.linear import Linear
@@ -157,7 +158,9 @@ class UNetBlock(nn.Module):
   def __call__(self, x: Float[Array, "batch height width inputs"],
                condition: Float[Array, "batch embedding"]) -> Float[Array, "batch height width outputs"]:
     h = Convolution(self.outputs, name="first")(jax.nn.silu(GroupNorm(name="first_norm")(x)))
-    modulation = Linear(2 * self.outputs, condition.shape[-1] ** -0.5, use_bias=True, name="modulation")(condition)
+    # Constrained: else the gradient of each stage's condition goes from device to device where parameters are split.
+    modulation = Linear(2 * self.outputs, condition.shape[-1] ** -0.5, use_bias=True,
+                        name="modulation")(constrain_batch(condition))
     scale, shift = jnp.split(modulation, 2, axis=-1)
     h = jax.nn.silu(GroupNorm(name="second_norm")(h, 1.0 + scale, shift))
     h = Convolution(self.outputs, scale=0.0, name="second")(drop(self, h, self.dropout))
@@ -203,14 +206,14 @@ def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch
 
   On CPUs by a product: XLA's CPU backend sums over many pixels in two passes, of which the first is slow.
   """
-  if jax.default_backend() != "cpu":
+  if platforms.backend() != "cpu":
     return jnp.sum(x, axis=1)
   return (jnp.ones((x.shape[0], 1, x.shape[1]), x.dtype) @ x)[:, 0]
 
 
 def to_pixels(values: Float[Array, "batch channels"], pixels: int) -> Float[Array, "batch rows channels"]:
   """Return the values at each pixel; on CPUs by a product too, so that the gradient is one (see `over_pixels`)."""
-  if jax.default_backend() != "cpu":
+  if platforms.backend() != "cpu":
     return values[:, None]
   return jnp.ones((values.shape[0], pixels, 1), values.dtype) @ values[:, None]
 
