@@ -63,6 +63,7 @@ SPECS = {
     **dict.fromkeys(("adult", "dna", "mushrooms", "adult_blocks", "dna_blocks"), BITS),
     **dict.fromkeys(("jsb", "midi"), DataSpec((12, 88), 2)), "jsb_voices": DataSpec((64, 4), 82),
     **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),
+    "spoken_digits": DataSpec((2048,), 256, num_classes=10),
 }
 FILES = (BITS, REALS, TOKENS, SPECS["digits"])
 

@@ -117,7 +117,7 @@ class Recurrent(SequenceNetwork):
   def setup(self) -> None:
     # The first layer reads vectors of unit variance; tied to logits they must be small.
     stddev = self.width ** -0.5 if self.tie_embeddings else 1.0
-    self.embedding = Embedding(self.levels, self.vector_width, stddev)
+    self.embedding = Embedding(self.levels, self.vector_width, stddev, self.num_classes)
     inputs = [self.vector_width] + [self.width] * (self.num_layers - 1)
     self.layers = [RecurrentLayer(self.cell, size, self.width) for size in inputs]
     if not self.tie_embeddings:
@@ -136,7 +136,7 @@ class Recurrent(SequenceNetwork):
     A small vocabulary is projected whole and its rows are chosen by a product, which is less work than to project each
     token's vector, and has a gradient without a scatter.
     """
-    if self.levels + 1 > min(self.vector_width, previous.size):
+    if self.num_classes or self.levels + 1 > min(self.vector_width, previous.size):
       return self.layers[0].project(self.embedding(previous))
     every = self.layers[0].project(self.embedding(jnp.arange(self.levels + 1)))
     chosen = jax.nn.one_hot(previous.reshape(-1), self.levels + 1, dtype=every.dtype) @ every
@@ -183,15 +183,17 @@ class Recurrent(SequenceNetwork):
     return self.logits(x), tuple(states)
 
 
-def recurrent(spec: DataSpec, network: Recurrent = Recurrent(), prefix_dropout: float = 0.0) -> SequenceModel:
+def recurrent(spec: DataSpec, network: Recurrent = Recurrent(), prefix_dropout: float = 0.0,
+              class_conditional: bool = False) -> SequenceModel:
   """Return a recurrent network over tokens.
 
   Args:
     spec: the data.
     network: its layers and their sizes.
     prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
+    class_conditional: whether it is a model of sequences given their labels.
   """
-  return SequenceModel(spec, network, prefix_dropout)
+  return SequenceModel(spec, network, prefix_dropout, class_conditional)
 
 
 def _end_of_layer(x: Float[Array, "steps batch width"]) -> Float[Array, "steps batch width"]:

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from gdm import checks
 from gdm.autoregressive.token_model import TokenModel, token_log_prob
-from gdm.batches import by_name, condition_prefix, prefix_of
+from gdm.batches import by_name, condition_prefix, prefix_of, require_labels
 from gdm.errors import ConfigError, SpecError
 from gdm.inference.generation import TokenChoice
-from gdm.model import Condition, Params, Samples
+from gdm.model import Batch, Condition, Params, Samples
 from gdm.networks.from_data import from_data
 
 
@@ -28,10 +28,12 @@ class SequenceNetwork(nn.Module, abc.ABC):
   Attributes:
     levels: size of the vocabulary.
     num_steps: tokens of an example.
+    num_classes: labels that tokens carry, see `Embedding`; 0 for none.
   """
 
   levels: int = from_data(0)
   num_steps: int = from_data(0)
+  num_classes: int = from_data(0)
 
   has_limit: ClassVar[bool] = False  # whether sequences may be no longer than num_steps
 
@@ -55,16 +57,18 @@ class SequenceNetwork(nn.Module, abc.ABC):
     """Return the cache that steps at positions 0 to num - 1 leave; a pure function, to be marked `nn.nowrap`."""
 
 
-class PrefixCache(NamedTuple):
-  """The state of `SequenceModel.conditional_step` of a model given a prefix.
+class ConditionCache(NamedTuple):
+  """The state of `SequenceModel.conditional_step` of a model given a prefix or labels.
 
   Attributes:
     network: of the network, for the tokens before the present one, those of the prefix among them.
-    prefix: tokens of the prefix, as numbers in the vocabulary of the network.
+    prefix: tokens of the prefix, as numbers in the vocabulary of the network; of no steps without one.
+    y: labels; None without.
   """
 
   network: PyTree
   prefix: Int[Array, "batch steps"]
+  y: Int[Array, " batch"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +80,13 @@ class SequenceModel(TokenModel):
 
   Where the data have a prefix, "prefix" [batch, prefix_steps], the model is one of x given it: a caption, or a sentence
   to translate. The network reads its tokens, which follow those of x in the vocabulary, before the first of x. A prefix
-  of zeros is none.
+  of zeros is none. With `class_conditional` it is a model of x given labels, "y" [batch].
 
   Attributes:
     spec: the data; levels is the size of the vocabulary.
     network: maps previous tokens to logits.
     prefix_dropout: share of training examples whose prefix is withheld, so that the model is one of x without it too.
+    class_conditional: whether the model is conditional on the labels "y".
 
   Raises:
     ConfigError: a field of the network is out of range for such sequences.
@@ -95,6 +100,7 @@ class SequenceModel(TokenModel):
 
   network: SequenceNetwork
   prefix_dropout: float = 0.0
+  class_conditional: bool = False
 
   def __post_init__(self) -> None:
     levels = self.spec.require_discrete(type(self.network).__name__)
@@ -102,8 +108,10 @@ class SequenceModel(TokenModel):
     if self.prefix_dropout and not self.prefix_conditional:
       raise ConfigError(f"prefix_dropout is {self.prefix_dropout}, but the data have no prefix; set it to 0, or name "
                         "one in data.name (#prefix=caption).")
+    checks.classes(self.spec, self.class_conditional)
     object.__setattr__(self, "network", self.network.clone(
-        levels=levels + self.spec.prefix_levels, num_steps=self.spec.num_dims + self.spec.prefix_steps))
+        levels=levels + self.spec.prefix_levels, num_steps=self.spec.num_dims + self.spec.prefix_steps,
+        num_classes=(self.spec.num_classes or 0) if self.class_conditional else 0))
 
   @property
   def context(self) -> int | None:
@@ -120,16 +128,20 @@ class SequenceModel(TokenModel):
 
   @property
   def given(self) -> tuple[str, ...]:
-    return ("prefix",) * self.prefix_conditional
+    return ("prefix",) * self.prefix_conditional + ("y",) * self.class_conditional
 
   @property
   def start(self) -> int:
     """The token that networks take for the one before the first."""
     return self.levels + self.spec.prefix_levels
 
-  def previous(self, x: Num[Array, "batch steps"]) -> Int[Array, "batch steps"]:
-    """Return each position's previous token: `x` moved one to the right, `start` in front."""
-    return jnp.pad(x.astype(jnp.int32), ((0, 0), (1, 0)), constant_values=self.start)[:, :-1]
+  def previous(self, x: Num[Array, "batch steps"], y: Int[Array, " batch"] | None = None) -> Int[Array, "batch steps"]:
+    """Return each position's previous token: `x` moved one to the right, `start` in front; they carry the labels y."""
+    tokens = jnp.pad(x.astype(jnp.int32), ((0, 0), (1, 0)), constant_values=self.start)[:, :-1]
+    return tokens if y is None else self._labelled(tokens, y[:, None])
+
+  def _labelled(self, tokens: Int[Array, "*shape"], y: Int[Array, "..."] | None) -> Int[Array, "*shape"]:
+    return tokens if y is None else tokens + (self.start + 1) * y
 
   def init(self, key, batch):
     del batch  # initialization needs no data
@@ -140,9 +152,11 @@ class SequenceModel(TokenModel):
     """As in the base; a model of x given a prefix needs it, [batch, prefix_steps]."""
     if self.prefix_conditional and prefix is None:
       raise SpecError(f"{type(self.network).__name__} is conditional on a prefix; give it, [batch, prefix_steps].")
+    if self.class_conditional and y is None:
+      raise SpecError(f"{type(self.network).__name__} is class-conditional; give labels y, [batch].")
     first = self.spec.prefix_steps
     tokens = x if prefix is None else self._with_prefix(prefix, x)
-    logits: Any = self.network.apply({"params": params["model"]}, self.previous(tokens), key)
+    logits: Any = self.network.apply({"params": params["model"]}, self.previous(tokens, y), key)
     return logits[:, first:, :self.levels] if first else logits
 
   def log_probs(self, params, batch, key=None):
@@ -151,51 +165,60 @@ class SequenceModel(TokenModel):
     if prefix is not None and key is not None and self.prefix_dropout:
       key, drop_key = jax.random.split(key)
       prefix = prefix * jax.random.bernoulli(drop_key, 1.0 - self.prefix_dropout, (len(prefix), 1))
-    return jnp.where(real, token_log_prob(self.logits(params, x, key, prefix=prefix), x), 0.0)
+    return jnp.where(real, token_log_prob(self.logits(params, x, key, self._labels(batch), prefix), x), 0.0)
 
-  def init_cache(self, params, num, prefix=None):
-    """Return the state before the first token; a model of x given a prefix needs it, [num, prefix_steps]."""
+  def init_cache(self, params, num, prefix=None, y=None):
+    """Return the state before the first token; a model of x given a prefix needs it, [num, prefix_steps], and one given
+    labels y [num]."""
     cache = self._empty_cache(params, num)
-    if not self.prefix_conditional:
+    if not self.given:
       return cache
+    if self.class_conditional and y is None:
+      raise SpecError(f"{type(self.network).__name__} is class-conditional: steps need labels, which only `sample` "
+                      "takes. Set class_conditional to False to complete, generate or code.")
+    if not self.prefix_conditional:
+      return ConditionCache(cache, jnp.zeros((num, 0), jnp.int32), y)
     if prefix is None:
       raise SpecError(f"{type(self.network).__name__} is conditional on a prefix: steps need it, which only `sample` "
                       "takes. Leave #prefix out of data.name to complete, generate or code.")
     tokens = self._with_prefix(prefix, jnp.zeros((num, 0), jnp.int32))
-    return PrefixCache(self.network.prefill({"params": params["model"]}, cache, self.previous(tokens),
-                                            jnp.asarray(self.spec.prefix_steps)), tokens)
+    return ConditionCache(self.network.prefill({"params": params["model"]}, cache, self.previous(tokens, y),
+                                               jnp.asarray(self.spec.prefix_steps)), tokens, y)
 
   def conditional_step(self, params, cache, x_previous, index):
-    previous, first = x_previous.astype(jnp.int32), self.spec.prefix_steps
-    state, before = (cache.network, cache.prefix[:, -1]) if first else (cache, self.start)
-    logits, state = self.network.apply({"params": params["model"]}, state, jnp.where(index == 0, before, previous),
+    first, is_given = self.spec.prefix_steps, bool(self.given)
+    state, y = (cache.network, cache.y) if is_given else (cache, None)
+    previous = jnp.where(index == 0, cache.prefix[:, -1] if first else self.start, x_previous.astype(jnp.int32))
+    logits, state = self.network.apply({"params": params["model"]}, state, self._labelled(previous, y),
                                        index + first, method="step")
-    return (PrefixCache(state, cache.prefix), logits[:, :self.levels]) if first else (state, logits)
+    return (ConditionCache(state, cache.prefix, y), logits[:, :self.levels]) if is_given else (state, logits)
 
   def prefill(self, params: Params, cache: PyTree, x: Int[Array, "batch prompt"], num: Int[Array, ""]) -> PyTree:
     """Return the cache that `conditional_step` at indices 0 to num - 1 leaves, of prompts x; see `HasPrefill`."""
     variables, first = {"params": params["model"]}, self.spec.prefix_steps
-    if not first:
+    if not self.given:
       return self.network.prefill(variables, cache, self.previous(x), num)
     # From the start again: a recurrent state knows the prefix already.
     tokens = jnp.concatenate([cache.prefix, x.astype(jnp.int32)], axis=1)
-    state = self.network.prefill(variables, self._empty_cache(params, len(x)), self.previous(tokens), num + first)
-    return PrefixCache(state, cache.prefix)
+    state = self.network.prefill(variables, self._empty_cache(params, len(x)), self.previous(tokens, cache.y),
+                                 num + first)
+    return ConditionCache(state, cache.prefix, cache.y)
 
   def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Condition | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
     """Draw x [num, *event], all of full length; options as in `gdm.inference.generation.TokenChoice`.
 
     The condition of a model given a prefix is [num, prefix_steps], or one for all; None is no prefix, where training
-    withheld some.
+    withheld some. That of a class-conditional model is labels [num], or one for all; of one given both, both by name,
+    {"prefix": ..., "y": ...}.
 
     Raises:
       ConfigError: an option outside its range.
       SpecError: a condition is given or missing against the model's data, or has tokens that these have not.
     """
-    prefix = self._condition(condition, num)
+    prefix, y = self._condition(condition, num), self._asked_labels(condition, num)
     forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
-    return self.draw(params, self.init_cache(params, num, prefix), key, forced, known,
+    return self.draw(params, self.init_cache(params, num, prefix, y), key, forced, known,
                      TokenChoice(temperature, top_k, top_p))
 
   def _empty_cache(self, params: Params, num: int) -> PyTree:
@@ -205,7 +228,7 @@ class SequenceModel(TokenModel):
   def _condition(self, condition: Condition | None, num: int) -> Int[Array, "num steps"] | None:
     name = type(self.network).__name__
     if not self.prefix_conditional:
-      if condition is not None:
+      if condition is not None and not self.class_conditional:
         raise SpecError(f"{name} is not conditional; condition must be None (`generate` takes prompts).")
       return None
     tokens = by_name(self, condition).get("prefix")
@@ -213,6 +236,22 @@ class SequenceModel(TokenModel):
       raise SpecError(f"{name} is conditional on a prefix; condition must be prefixes "
                       f"[{num}, {self.spec.prefix_steps}].")
     return condition_prefix(self.spec, np.zeros(self.spec.prefix_steps, np.int32) if tokens is None else tokens, num)
+
+  def _asked_labels(self, condition: Condition | None, num: int) -> Int[Array, " num"] | None:
+    """Return the labels of `num` draws; None of a model without. Raise SpecError where they are missing or unknown."""
+    if not self.class_conditional:
+      return None
+    labels = by_name(self, condition).get("y")
+    if labels is None:
+      raise SpecError(f"{type(self.network).__name__} is class-conditional; condition must be labels [{num}].")
+    require_labels(self.spec, labels)
+    return jnp.broadcast_to(jnp.asarray(labels, jnp.int32), (num,))
+
+  def _labels(self, batch: Batch) -> Int[Array, " batch"] | None:
+    if not self.class_conditional:
+      return None
+    checks.has_labels(batch, self)
+    return jnp.asarray(batch["y"]).astype(jnp.int32)
 
   def _with_prefix(self, prefix: Int[Array, "batch prefix"], x: Num[Array, "batch steps"]) -> Int[Array, "batch _"]:
     """Return the tokens of the prefix, which follow those of x in the vocabulary, and then x."""

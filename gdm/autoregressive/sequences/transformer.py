@@ -108,7 +108,7 @@ class Transformer(SequenceNetwork):
     return self.width // self.num_heads
 
   def setup(self) -> None:
-    self.embedding = Embedding(self.levels, self.width, STDDEV)
+    self.embedding = Embedding(self.levels, self.width, STDDEV, self.num_classes)
     if self.positions == "learned":
       shape = (self.num_steps, self.width)
       self.position_vectors = self.param("positions", jax.nn.initializers.normal(STDDEV), shape)
@@ -170,12 +170,14 @@ def norm() -> nn.LayerNorm:
   return nn.LayerNorm(epsilon=1e-5, use_bias=False)
 
 
-def transformer(spec: DataSpec, network: Transformer = Transformer(), prefix_dropout: float = 0.0) -> SequenceModel:
+def transformer(spec: DataSpec, network: Transformer = Transformer(), prefix_dropout: float = 0.0,
+                class_conditional: bool = False) -> SequenceModel:
   """Return a transformer decoder over tokens, or over an image's pixels in raster order.
 
   Args:
     spec: the data.
     network: its layers and their sizes.
     prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
+    class_conditional: whether it is a model of sequences given their labels.
   """
-  return SequenceModel(spec, network, prefix_dropout)
+  return SequenceModel(spec, network, prefix_dropout, class_conditional)

@@ -75,7 +75,8 @@ class WaveNet(SequenceNetwork):
     return 1 + sum(self.reaches)
 
   def setup(self) -> None:
-    self.embedding = Embedding(self.levels, self.width, 1.0 / math.sqrt(self.width) if self.tie_embeddings else 1.0)
+    stddev = 1.0 / math.sqrt(self.width) if self.tie_embeddings else 1.0
+    self.embedding = Embedding(self.levels, self.width, stddev, self.num_classes)
     last = len(self.dilations) - 1
     self.blocks = [DilatedBlock(self.width, self.skip_width, self.kernel_size, dilation, len(self.dilations), i < last,
                               self.dropout) for i, dilation in enumerate(self.dilations)]
@@ -134,12 +135,14 @@ class WaveNet(SequenceNetwork):
     return self.logits(total), tuple(rings)
 
 
-def wavenet(spec: DataSpec, network: WaveNet = WaveNet(), prefix_dropout: float = 0.0) -> SequenceModel:
+def wavenet(spec: DataSpec, network: WaveNet = WaveNet(), prefix_dropout: float = 0.0,
+            class_conditional: bool = False) -> SequenceModel:
   """Return a WaveNet over tokens, of sound say.
 
   Args:
     spec: the data.
     network: its layers and their sizes.
     prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
+    class_conditional: whether it is a model of sequences given their labels.
   """
-  return SequenceModel(spec, network, prefix_dropout)
+  return SequenceModel(spec, network, prefix_dropout, class_conditional)
