@@ -6,9 +6,9 @@
   python -m experiments.sample --workdir=runs/ddpm --frames=10 [--config.sampling.sampler=ddim
       --config.sampling.num_steps=20 --config.sampling.guidance=2]
 
-Writes `samples.npz` (or `completions.npz`, `denoised.npz`) into the workdir, for images the same as PNG, and for music
-MIDI files and a picture of the score. With
-`--frames`, of models that go from noise to samples, `trajectory.png` and `trajectory.gif` show the way of some of them.
+Writes `samples.npz` (or `completions.npz`, `denoised.npz`) into the workdir, for images the same as PNG, for sound WAV
+files, and for music MIDI files and a picture of the score. With `--frames`, of models that go from noise to samples,
+`trajectory.png` and `trajectory.gif` show the way of some of them.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,8 @@ from absl import flags
 
 from experiments import cli
 from gdm.data.columns import as_table, to_csv
+from gdm.data.mu_law import mu_law_decode
+from gdm.data.sources.audio import write_wav
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
@@ -37,7 +39,7 @@ _FRAMES = flags.DEFINE_integer("frames", 0, "How many states on the way from noi
                                "included; 0 for none.")
 cli.define_run("sampling", "data", "evaluation", with_data=True)
 
-_MUSIC = 16  # pieces at most that are written as MIDI
+_HEARD = 64  # at most so many are written as MIDI files, or as sound
 
 Arrays = dict[str, np.ndarray]
 
@@ -64,12 +66,15 @@ def main(argv: Sequence[str]) -> None:
   save_panels(run, name, panels)
   is_music = "music" in run.data.info
   if is_music:
-    save_music(run, name, arrays["x"][:_MUSIC])
+    save_music(run, name, arrays["x"][:_HEARD])
+  for number, x in enumerate(arrays["x"][:_HEARD] if run.data.sample_rate else ()):
+    write_wav(run.folder / f"{name}_{number:03}.wav", mu_law_decode(x), run.data.sample_rate or 1)
   if rows := as_table(run.data.info, run.spec, arrays["x"], arrays.get("y")):
     write_whole(run.folder / f"{name}.csv", lambda file: file.write(to_csv(rows)))
   print(f"{len(arrays['x'])} {name} in {run.folder / name}.npz"
         + (f" and {name}.png" if run.spec.is_image else "")
         + (f" and {name}.csv" if rows else "")
+        + (f" and {name}_000.wav and so on" if run.data.sample_rate else "")
         + (f", {name}_000.mid and so on, and {name}_score.png" if is_music else "")
         + (", the way there in trajectory.png and trajectory.gif" if _FRAMES.value else ""))
 

@@ -1,7 +1,8 @@
 """WaveNet.
 
 Variants: digits (pixels in raster order); shakespeare, nanoGPT's CPU setting; text for any text (with
---config.data.path=...); spoken_digits, given the digit; audio for any sound (with --config.data.path=FILE.wav, or a folder of WAV files).
+--config.data.path=...); spoken_digits, given the digit; audio for any sound (with --config.data.path=FILE.wav, or a
+folder of WAV files).
 """
 
 import ml_collections

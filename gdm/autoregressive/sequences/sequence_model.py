@@ -244,8 +244,9 @@ class SequenceModel(TokenModel):
     labels = by_name(self, condition).get("y")
     if labels is None:
       raise SpecError(f"{type(self.network).__name__} is class-conditional; condition must be labels [{num}].")
+    labels = jnp.asarray(labels)
     require_labels(self.spec, labels)
-    return jnp.broadcast_to(jnp.asarray(labels, jnp.int32), (num,))
+    return jnp.broadcast_to(labels.astype(jnp.int32), (num,))
 
   def _labels(self, batch: Batch) -> Int[Array, " batch"] | None:
     if not self.class_conditional:
