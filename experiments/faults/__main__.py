@@ -11,6 +11,7 @@ is given until it ends. It counts as
   lost       anything else: a traceback, other numbers, no end, a good checkpoint gone.
 
 "Refused first" counts the identical ones of which a process had to say in one line why it stopped: a full disk, NaN.
+Faults called "bucket: ..." are done to runs in a bucket that a server on this machine holds (the extra `dev`).
 It needs Linux, and for a full disk the right to mount.
 Exit codes: 0 nothing lost, 1 something lost (its workdir stays), 2 bad input.
 """

@@ -3,11 +3,14 @@
 import contextlib
 import random
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.faults.bucket import Bucket, served
+from experiments.faults.bucket_scene import BucketScene
 from experiments.faults.commands import Commands
 from experiments.faults.kinds import KINDS, FaultKind
 from experiments.faults.scene import Lost, Refused, Scene, Unbroken
@@ -60,10 +63,12 @@ def run_unbroken(commands: Commands, config: str, folder: Path) -> Unbroken:
   return Unbroken(config, workdir.path, seconds, step, rows, training.get("stall_seconds", 0.0))
 
 
-def play(kind: FaultKind, number: int, commands: Commands, unbroken: Unbroken, root: Path, seed: int) -> Outcome:
+def play(kind: FaultKind, number: int, commands: Commands, unbroken: Unbroken, root: Path, seed: int,
+         bucket: Bucket | None = None) -> Outcome:
   """Does one fault; the workdir stays where the run was lost."""
-  folder = root / f"{kind.name.replace(' ', '-')}-{number}"
-  scene = Scene(commands, unbroken, folder, random.Random(f"{seed}/{kind.name}/{number}"))
+  folder = root / f"{kind.name.replace(' ', '-').replace(':', '')}-{number}"
+  given = (commands, unbroken, folder, random.Random(f"{seed}/{kind.name}/{number}"))
+  scene = BucketScene(*given, bucket) if kind.in_bucket and bucket is not None else Scene(*given)
   start = time.monotonic()
   verdict, why = _judge(kind, scene)
   if verdict != LOST:
@@ -99,9 +104,13 @@ def number_of_faults(kills: int, kinds: Sequence[str], root: Path) -> dict[str, 
 def campaign(commands: Commands, unbroken: Unbroken, root: Path, numbers: Mapping[str, int], seed: int
              ) -> Iterator[Outcome]:
   """Does the faults, kind by kind."""
-  for name, number in numbers.items():
-    for i in range(number):
-      yield play(KINDS[name], i, commands, unbroken, root, seed)
+  with contextlib.ExitStack() as stack:
+    needed = any(number and KINDS[name].in_bucket for name, number in numbers.items())
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gdm-bucket-")))
+    bucket = stack.enter_context(served(folder)) if needed else None
+    for name, number in numbers.items():
+      for i in range(number):
+        yield play(KINDS[name], i, commands, unbroken, root, seed, bucket)
 
 
 def render(outcomes: Sequence[Outcome], numbers: Mapping[str, int]) -> str:

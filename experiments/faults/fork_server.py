@@ -7,6 +7,7 @@ one JSON object per line. A child runs the module as `python -m` would, in a ses
 where its threads are to stderr when it gets SIGUSR1.
 """
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -86,6 +87,8 @@ def main() -> None:
 
   import gdm.runs.plotting
   import gdm.runs.run  # noqa: F401
+  with contextlib.suppress(ImportError):
+    import s3fs  # noqa: F401
   for line in sys.stdin:
     order = json.loads(line)
     if "wait" in order:

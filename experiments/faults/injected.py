@@ -3,8 +3,9 @@
   python -m experiments.faults.injected --inject=nan@37 -- --config=... --workdir=...
 
 nan@STEP: the parameters become NaN before that step. bug@STEP: the data source raises an error of Python's there.
-stall@STEP: the data source never gives that step's batch, and says "stalled." first. Everything after the two dashes
-are flags of `experiments.train`.
+stall@STEP: the data source never gives that step's batch, and says "stalled." first. validate@STEP: the first
+validation from that step on says "validating." and takes seconds. Everything after the two dashes are flags of
+`experiments.train`.
 """
 
 import runpy
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 
 from gdm.runs.exits import EXIT_BAD_INPUT
 
-STALLED = "stalled."
+STALLED, VALIDATING = "stalled.", "validating."
+_VALIDATION_SECONDS = 5.0
 
 
 def poison(step: int) -> None:
@@ -75,7 +77,26 @@ def bug(step: int) -> None:
   Loader.next_batches = next_or_error
 
 
-INJECTORS: dict[str, Callable[[int], None]] = {"nan": poison, "bug": bug, "stall": stall}
+def validate(step: int) -> None:
+  """Lets the first validation from `step` on take seconds, which change no number."""
+  from gdm.runs.run import Run
+
+  score, done = Run.score, False
+
+  first = step
+
+  def score_slowly(self, state, step):
+    nonlocal done
+    if step >= first and not done:
+      done = True
+      print(VALIDATING, flush=True)
+      time.sleep(_VALIDATION_SECONDS)
+    return score(self, state, step)
+
+  Run.score = score_slowly
+
+
+INJECTORS: dict[str, Callable[[int], None]] = {"nan": poison, "bug": bug, "stall": stall, "validate": validate}
 
 
 def main(argv: Sequence[str]) -> None:

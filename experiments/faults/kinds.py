@@ -1,6 +1,7 @@
 """The kinds of faults. Each does its fault to a scene and leaves a run that the same command must finish."""
 
 import contextlib
+import importlib.util
 import math
 import os
 import signal
@@ -8,9 +9,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from experiments.faults.injected import STALLED
+from experiments.faults import bucket_kinds
+from experiments.faults.injected import STALLED, VALIDATING
 from experiments.faults.scene import Lost, Scene
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_RESUME_ME
 from gdm.training import checkpoint
@@ -49,6 +51,21 @@ def terminate(scene: Scene) -> None:
   running = scene.start()
   scene.sleep()
   scene.end(running.kill(signal.SIGTERM), {EXIT_RESUME_ME, TERMINATED, 0})
+
+
+def terminate_in_validation(scene: Scene) -> None:
+  """SIGTERM inside a validation of seconds: the run ends within the grace period, and has saved that step."""
+  running = scene.start(inject=f"validate@{scene.chance.randint(1, scene.unbroken.num_steps)}")
+  if not scene.until(running, lambda: VALIDATING in running.out):
+    scene.end(running, {0})  # there was none from that step on
+    return
+  time.sleep(scene.chance.uniform(0.0, 0.5))
+  running.kill(signal.SIGTERM)
+  if not running.ends_within(_GRACE_SECONDS):
+    scene.end(running.kill(), ())
+  result = scene.end(running, {EXIT_RESUME_ME})
+  if "interrupted and saved at step" not in result.out:
+    raise Lost(f"it ended with {result.out.splitlines()[-1:]}")
 
 
 def flip(scene: Scene) -> None:
@@ -164,9 +181,10 @@ class FaultKind(NamedTuple):
 
   name: str
   share: float  # faults of this kind per kill asked for
-  play: Callable[[Scene], contextlib.AbstractContextManager[None] | None]
+  play: Callable[[Any], contextlib.AbstractContextManager[None] | None]
   damages: bool = False  # whether it can leave nothing to resume from, which the run must then say
   needs: Callable[[Path], bool] = lambda root: True  # whether this machine lets it be done
+  in_bucket: bool = False  # whether the run is in a bucket
 
 
 def _can_mount(root: Path) -> bool:
@@ -197,11 +215,22 @@ def _can_protect(root: Path) -> bool:
   return True
 
 
+def _can_serve(root: Path) -> bool:
+  """Return whether the packages for a bucket on this machine are installed."""
+  del root
+  return all(importlib.util.find_spec(name) is not None for name in ("moto", "s3fs", "boto3", "flask"))
+
+
+def _in_bucket(name: str, share: float, play: Callable[[Any], None], damages: bool = False) -> FaultKind:
+  return FaultKind(f"bucket: {name}", share, play, damages, _can_serve, in_bucket=True)
+
+
 KINDS = {kind.name: kind for kind in (
     FaultKind("kill", 0.5, kill),
     FaultKind("kills in a row", 0.1, kill_again_and_again),
     FaultKind("kill in a save", 0.4, kill_in_save),
     FaultKind("SIGTERM", 0.2, terminate),
+    FaultKind("SIGTERM in valid.", 0.1, terminate_in_validation),
     FaultKind("flipped bit", 0.3, flip, damages=True),
     FaultKind("truncated file", 0.1, truncate, damages=True),
     FaultKind("file size limit", 0.1, limit_files),
@@ -211,6 +240,12 @@ KINDS = {kind.name: kind for kind in (
     FaultKind("two at once", 0.1, two_at_once),
     FaultKind("renamed workdir", 0.1, rename),
     FaultKind("read-only workdir", 0.1, make_read_only, needs=_can_protect),
+    _in_bucket("kill", 0.1, bucket_kinds.kill),
+    _in_bucket("kill in save", 0.1, bucket_kinds.kill_in_save),
+    _in_bucket("SIGTERM", 0.1, bucket_kinds.terminate),
+    _in_bucket("refuses", 0.15, bucket_kinds.refuse),
+    _in_bucket("lease", 0.1, bucket_kinds.expire),
+    _in_bucket("bit", 0.1, bucket_kinds.change, damages=True),
 )}
 
 

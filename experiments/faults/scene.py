@@ -46,14 +46,16 @@ class Scene:
   def __init__(self, commands: Commands, unbroken: Unbroken, folder: Path, chance: random.Random):
     self._commands, self.unbroken, self.chance = commands, unbroken, chance
     self.workdir = Workdir(folder)
+    self.place = str(self.workdir.path)  # the value of --workdir
+    self.environment: dict[str, str] = {}  # of the command, beside that of all
     self.history: list[str] = []  # how each process ended
     self._running: list[Running] = []
 
   def start(self, inject: str | None = None, limit: int | None = None) -> Running:
     """Start the training command, which resumes where there is something to resume."""
-    flags = (f"--config={self.unbroken.config}", f"--workdir={self.workdir.path}")
+    flags = (f"--config={self.unbroken.config}", f"--workdir={self.place}")
     command = ("train",) if inject is None else ("faults.injected", f"--inject={inject}", "--")
-    running = self._commands.start(*command, *flags, limit=limit)
+    running = self._commands.start(*command, *flags, limit=limit, **self.environment)
     self._running.append(running)
     return running
 
@@ -92,6 +94,7 @@ class Scene:
 
   def require_identical(self) -> None:
     """Raise Lost unless the finished run is the unbroken one."""
+    self.look()
     if not self.workdir.finished.exists():
       raise Lost("it ended with 0, but has no record of its end")
     try:
@@ -100,6 +103,9 @@ class Scene:
       raise Lost(f"what it left cannot be read: {error}") from error
     if found is not None:
       raise Lost(f"other numbers than unbroken: {found}")
+
+  def look(self) -> None:
+    """Bring `workdir` up to date, where it is a copy."""
 
   # Moments.
 

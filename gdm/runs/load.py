@@ -65,6 +65,7 @@ def load_run(workdir: Workdir, overrides: Mapping[str, Any], which: str = "best"
     if dataset is None:  # else it is the run of this process, whose copy is newer than its bucket
       _fetch_checkpoint(workdir, which)
     place, step = hosts.from_first(lambda: choose_checkpoint(workdir, which))
+    workdir.fetch_step(place, step)
     directory = workdir.path / place
     try:
       return _read_checkpoint(workdir, recorded, overrides, dataset, directory, step)

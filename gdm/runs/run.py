@@ -119,6 +119,7 @@ class Run:
     if step is None:
       state = begin()
     else:
+      self.workdir.fetch_step(place, step)
       restored = checkpoint.restore(self.workdir.path / place, step, like)
       require_same_data(self.workdir.path, self.dataset, restored.meta["data_identity"],
                         (*self.dataset.splits, "vocabulary"))
@@ -202,8 +203,10 @@ class Run:
 
   def _drop_old_bests(self) -> None:
     """Drop the bests that no kept checkpoint goes back to; one under way goes back to the best so far."""
-    metas = [checkpoint.read_meta(self.workdir.checkpoints, kept) for kept in self.checkpoints.steps()]
-    self.best.retain({self.progress.best_step, *(meta["progress"]["best_step"] for meta in metas)})
+    kept = self.checkpoints.steps()
+    bests = hosts.from_first(lambda: [checkpoint.read_meta(self.workdir.checkpoints, step)["progress"]["best_step"]
+                                      for step in kept])
+    self.best.retain({self.progress.best_step, *bests})
 
   def meta(self, state: TrainState) -> dict[str, Any]:
     """Return the record stored beside the state."""

@@ -92,7 +92,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
            finish: Finish) -> int:
   step, grown, moved = hosts.from_first(lambda: (workdir.finished_step(), workdir.grown_from(config),
                                                  workdir.has_moved_data(config)))
-  if step is not None and not (grown == step and _reached_its_end(workdir)):
+  if step is not None and not (grown == step and hosts.from_first(lambda: _reached_its_end(workdir))):
     if moved:
       _require_recorded_data(workdir, load_data(config))
     print(f"{workdir.name} is finished already, at step {step}.")
@@ -140,7 +140,7 @@ def _require_recorded_data(workdir: Workdir, dataset: Dataset) -> None:
   """Raise WorkdirError where the data are not those of the newest checkpoint; without one nothing is known."""
   step = hosts.from_first(lambda: checkpoint.newest_good_step(workdir.checkpoints))
   if step is not None:
-    then = checkpoint.read_meta(workdir.checkpoints, step)["data_identity"]
+    then = hosts.from_first(lambda: checkpoint.read_meta(workdir.checkpoints, step)["data_identity"])
     require_same_data(workdir.path, dataset, then, (*dataset.splits, "vocabulary"))
 
 

@@ -15,6 +15,7 @@ from gdm.runs.claims import CONFIG, LEASES, LOCK, leased_bucket, locked_folder
 from gdm.runs.registry import complete
 from gdm.runs.settings import flatten_fields, with_defaults
 from gdm.storage import mirror_of
+from gdm.training.checkpoint import MANIFEST
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
 FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
@@ -80,6 +81,11 @@ class Workdir:
     if self.mirror is not None and not self._fetched:
       self.mirror.fetch_files()
       self._fetched = True
+
+  def fetch_step(self, place: str, step: int) -> None:
+    """Fetch a checkpoint, where the workdir is in a bucket and this process does not have it yet."""
+    if self.mirror is not None and not (self.path / place / str(step) / MANIFEST).exists():
+      self.mirror.fetch_step(place, step)
 
   def begin(self, config: ml_collections.ConfigDict) -> None:
     """Record the config, and that the run is not finished."""

@@ -121,7 +121,7 @@ class Mirror:
   def _send(self, folder: Path, base: str, digests: Mapping[str, str]) -> list[str]:
     """Send a step's files and read them back; return the names of those that came back with other bytes."""
     _together(lambda name: self.store.upload(folder / name, f"{base}/{name}"), digests)
-    found = _together(lambda name: self.store.digest(f"{base}/{name}"), digests)
+    found = _together(lambda name: self.store.digest(f"{base}/{name}", (folder / name).stat().st_size), digests)
     return [name for name, digest in zip(digests, found, strict=True) if digest != digests[name]]
 
   def keep_steps(self, place: str, steps: Collection[int]) -> None:
@@ -181,9 +181,10 @@ class Mirror:
     _together(fetch, list(names))
 
   def _delete_step(self, base: str) -> None:
-    names = self.store.list(base)
-    # The manifest first: a kill among the rest must not leave half a step that counts.
-    self.store.delete(sorted(names, key=lambda name: not name.endswith("/" + MANIFEST)))
+    names = set(self.store.list(base))
+    manifest = {f"{base}/{MANIFEST}"} & names
+    self.store.delete(manifest)  # first: a kill among the rest must not leave half a step that counts
+    _together(lambda name: self.store.delete([name]), names - manifest)
 
 
 def mirror_of(path: str | os.PathLike, what: str) -> Mirror | None:

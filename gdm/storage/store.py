@@ -133,9 +133,14 @@ class Store:
     finally:
       partial.unlink(missing_ok=True)
 
-  def digest(self, name: str) -> str | None:
-    """Return the sha256 of an object's content as the bucket now gives it, None where it does not exist."""
+  def digest(self, name: str, size: int = _CHUNK) -> str | None:
+    """Return the sha256 of an object's content as the bucket now gives it, None where it does not exist.
+
+    One of `size` bytes that is small is read at once, else piece by piece.
+    """
     def hashed() -> str:
+      if size < _CHUNK:
+        return hashlib.sha256(self._system.cat_file(self._root + name)).hexdigest()
       digest = hashlib.sha256()
       with self._system.open(self._root + name, "rb", block_size=_CHUNK, cache_type="readahead") as file:
         while data := file.read(_CHUNK):

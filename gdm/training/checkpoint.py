@@ -67,20 +67,29 @@ class Checkpointer:
     """
     require_usable(directory)
     self._directory = directory.absolute()
-    if hosts.is_first():
-      for leftover in self._directory.glob(_DELETING + "*"):
-        shutil.rmtree(leftover)
-    # Orbax would delete the oldest step when the newest is committed, which is before it has its manifest.
-    # Barriers of two managers that save at the same time need names of their own.
-    names = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._directory.name)
-    options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True, cleanup_tmp_directories=True,
-                                           multiprocessing_options=names)
-    self._manager = ocp.CheckpointManager(self._directory, options=options)
+    # A bucket's local copy is the first process's alone, which then saves what it gathers from all.
+    self._apart = mirror is not None and jax.process_count() > 1
+    self._manager = self._open_manager() if hosts.is_first() or not self._apart else None
     self._keep, self._after, self._mirror = keep, after, mirror
     self._unverified: int | None = None
     self._sealing: Future[None] | None = None
     # Digests and deletions take as long as the files are large, and must not hold up the loop.
     self._aside = ThreadPoolExecutor(1, "checkpoint")
+
+  def _open_manager(self) -> ocp.CheckpointManager:
+    """Return Orbax's manager, after deleting what a kill left half deleted."""
+    if hosts.is_first():
+      for leftover in self._directory.glob(_DELETING + "*"):
+        shutil.rmtree(leftover)
+    # Barriers of two managers that save at the same time need names of their own.
+    names = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._directory.name,
+                                               active_processes={0} if self._apart else None)
+    if self._apart:  # Orbax makes folders for all processes only
+      self._directory.mkdir(parents=True, exist_ok=True)
+    # Orbax would delete the oldest step when the newest is committed, which is before it has its manifest.
+    options = ocp.CheckpointManagerOptions(max_to_keep=None, create=not self._apart, cleanup_tmp_directories=True,
+                                           multiprocessing_options=names)
+    return ocp.CheckpointManager(self._directory, options=options)
 
   def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
     """Save in the background; `poll`, `finish` or the next `save` seals it with its manifest.
@@ -98,9 +107,12 @@ class Checkpointer:
     require_finite_state(leaves, step)
     record = {**meta, "format": FORMAT, "step": step, "versions": versions(),
               "leaves": {name: describe(leaf) for name, leaf in leaves.items()}}
+    if self._apart:
+      leaves = {name: hosts.gathered(leaf) for name, leaf in leaves.items()}
     with _storage_errors(self._directory / str(step)):
-      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves),
-                                                       meta=ocp.args.JsonSave(record)))
+      if self._manager is not None:
+        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves),
+                                                         meta=ocp.args.JsonSave(record)))
     self._unverified = step
 
   @property
@@ -110,7 +122,7 @@ class Checkpointer:
 
   def poll(self) -> None:
     """Seal in the background a save that has ended meanwhile; a kill from then on loses nothing before it."""
-    if self._unverified is None or self._manager.is_saving_in_progress():
+    if self._unverified is None or (self._manager is not None and self._manager.is_saving_in_progress()):
       return
     if self._sealing is None and not (self._after is not None and self._after.is_busy):
       self._sealing = self._aside.submit(self._seal, self._unverified)
@@ -128,7 +140,8 @@ class Checkpointer:
     if self._after is not None and step is not None:
       self._after.finish()
     with _storage_errors(self._directory / str(step)):
-      self._manager.wait_until_finished()
+      if self._manager is not None:
+        self._manager.wait_until_finished()
       if step is not None:
         (sealing or self._aside.submit(self._seal, step)).result()
         hosts.barrier(f"sealed {step}")
@@ -143,11 +156,15 @@ class Checkpointer:
         self._mirror.push_step(self._directory / str(step))
 
   def steps(self) -> list[int]:
+    """Return the committed steps, ascending; all processes must ask."""
+    return hosts.from_first(self._list) if self._apart else self._list()
+
+  def _list(self) -> list[int]:
     return list_steps(self._directory)
 
   def set_aside_damaged(self) -> None:
     """Move steps that do not match their manifest out of the way, into a folder `damaged` beside this one."""
-    for step in self.steps() if hosts.is_first() else ():
+    for step in self._list() if hosts.is_first() else ():
       if find_fault(self._directory / str(step)) is not None:
         target = self._directory.parent / "damaged" / f"{self._directory.name}-{step}"
         while target.exists():
@@ -155,7 +172,11 @@ class Checkpointer:
         target.parent.mkdir(exist_ok=True)
         (self._directory / str(step)).rename(target)
     hosts.barrier("damaged set aside")
-    self._manager.reload()
+    self._reload()
+
+  def _reload(self) -> None:
+    if self._manager is not None:
+      self._manager.reload()
 
   def retain(self, wanted: Collection[int]) -> None:
     """Delete the steps that are not in `wanted`. Raise CheckpointError where it cannot."""
@@ -175,14 +196,15 @@ class Checkpointer:
     hosts.barrier("steps retained")
     if unwanted and steps[-1] in unwanted:  # Orbax refuses steps before the last one it knows
       with _storage_errors(self._directory / str(unwanted[0])):
-        self._manager.reload()
+        self._reload()
 
   def close(self) -> None:
     try:
       self.finish()
     finally:
       self._aside.shutdown()
-    self._manager.close()
+    if self._manager is not None:
+      self._manager.close()
 
 
 @contextlib.contextmanager

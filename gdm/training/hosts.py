@@ -48,6 +48,18 @@ def from_first(call: Callable[[], T]) -> T:
   return answer["value"]
 
 
+def gathered(leaf: jax.Array) -> np.ndarray | jax.Array:
+  """Return the whole of an array that lies on the devices of all processes, on each of them; all must ask.
+
+  A copy of it is in each machine's memory for as long as the result is used.
+  """
+  if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+    return leaf
+  if leaf.is_fully_replicated:
+    return np.asarray(leaf.addressable_data(0))
+  return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+
 def _broadcast(value: Any) -> Any:
   """Return the first process's value, as JSON."""
   data = np.frombuffer(json.dumps(value).encode(), np.uint8) if is_first() else np.empty(0, np.uint8)

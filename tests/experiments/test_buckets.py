@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from helpers.commands import TINY, assert_same_runs
+from helpers.commands import TINY, assert_near, assert_same_runs, flags, free_port
 
 from experiments.faults.bucket import served
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_RESUME_ME
@@ -150,3 +150,27 @@ def test_a_bucket_that_refuses_for_a_while_loses_nothing(commands, tmp_path, mon
     assert result.status == 0 and "it is tried again for" in result.err, result
     monkeypatch.setattr(os, "environ", {**os.environ, **bucket.environment})
     assert_same_runs(fetched(f"{bucket.url}/run", tmp_path, monkeypatch).path, tmp_path / "unbroken")
+
+
+def test_two_processes_without_a_shared_disk_share_a_run(bucket, commands, tmp_path, monkeypatch):
+  """Parameters lie half on each: interrupted, resumed by two, scored by two; equal to a run of one in a folder."""
+  url, environment = bucket[0] + "/pair", bucket[1]
+  apart = [{**environment, "GDM_STAGING_DIR": str(tmp_path / f"host_{index}")} for index in (0, 1)]
+
+  def pair(binary, *args):
+    port = free_port()
+    return [commands.start(binary, *args, f"--workdir={url}", *flags(port, index), **apart[index]) for index in (0, 1)]
+
+  config = (*CONFIG, "--config.mesh.fsdp=2")
+  processes = pair("train", *config)
+  processes[0].until(lambda: "step 50/" in processes[0].out)
+  processes[1].kill(signal.SIGTERM)
+  assert [process.wait().status for process in processes] == [EXIT_RESUME_ME] * 2
+  results = [process.wait() for process in pair("train", *config)]
+  assert [result.status for result in results] == [0, 0], results
+  assert "resuming from step" in results[0].out
+  commands.good("train", *CONFIG, f"--workdir={tmp_path / 'unbroken'}")
+  assert_near(fetched(url, tmp_path, monkeypatch).path, tmp_path / "unbroken")
+  results = [process.wait() for process in pair("evaluate")]
+  assert [result.status for result in results] == [0, 0], results
+  assert "likelihood_test.json" in fetched(url, tmp_path, monkeypatch).names()

@@ -11,6 +11,7 @@ from experiments.faults.campaign import (
   LOST,
   REFUSED,
   Outcome,
+  campaign,
   number_of_faults,
   play,
   render,
@@ -31,7 +32,7 @@ def reference(commands, tmp_path_factory):
 def do(name, commands, reference, root):
   if not number_of_faults(1, [name], root)[name]:
     pytest.skip("this machine does not allow this fault: it takes root, or a user who is not")
-  outcome = play(KINDS[name], 0, commands, reference, root, seed=0)
+  (outcome,) = campaign(commands, reference, root, {name: 1}, seed=0)
   assert outcome.verdict in (IDENTICAL, REFUSED), outcome
   assert not list(root.iterdir())
 

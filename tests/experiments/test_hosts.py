@@ -3,12 +3,11 @@
 import json
 import re
 import signal
-import socket
 import time
 
 import numpy as np
 import pytest
-from helpers.commands import TINY, arrays
+from helpers.commands import TINY, assert_near, flags, free_port
 from helpers.permuted import run_two
 
 from experiments.hosts import in_cluster
@@ -19,17 +18,6 @@ DIGITS = f"{TINY}:digits"
 RESUME_ME = 75
 
 
-def flags(port, index, count=2, timeout=60):
-  return (f"--coordinator=localhost:{port}", f"--num_processes={count}", f"--process_id={index}",
-          f"--coordinator_timeout={timeout}")
-
-
-def free_port():
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    return probe.getsockname()[1]
-
-
 @pytest.fixture
 def pair(commands):
   """Starts a binary as two processes."""
@@ -38,21 +26,6 @@ def pair(commands):
     return [commands.start(binary, *args, *different[index], *flags(port, index)) for index in (0, 1)]
 
   return start
-
-
-def assert_near(workdir, other):
-  """The same rows and the same last state, but for rounding: sums over two processes are added in another order."""
-  ours, theirs = read_metrics(workdir / "metrics.jsonl"), read_metrics(other / "metrics.jsonl")
-  assert [row.keys() for row in ours] == [row.keys() for row in theirs]
-  for row, expected in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-5)
-  (step, *_), (last, *_) = (checkpoint.list_steps(folder / "checkpoints")[::-1] for folder in (workdir, other))
-  assert step == last
-  one, two = (arrays(folder / "checkpoints", step) for folder in (workdir, other))
-  for name, leaf in one.items():
-    np.testing.assert_allclose(leaf, two[name], rtol=1e-4, atol=1e-5, err_msg=name)
-  loaders = [checkpoint.read_meta(folder / "checkpoints", step)["loader"] for folder in (workdir, other)]
-  assert loaders[0] == loaders[1]
 
 
 def test_two_processes_train_and_score_as_one(commands, pair, unbroken, tmp_path):

@@ -1,6 +1,7 @@
 """Runs the binaries as processes of their own, and compares what they left."""
 
 import os
+import socket
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from experiments.faults import commands
 from experiments.faults.commands import ROOT
 from gdm.training import checkpoint
+from gdm.training.metrics import read_metrics
 
 HERE = ROOT / "tests" / "helpers"
 TINY = f"--config={HERE / 'tiny.py'}"  # then ":" and a variant
@@ -59,3 +61,31 @@ def assert_same_runs(workdir, other):
       assert leaves.keys() == other_leaves.keys()
       for name, leaf in leaves.items():
         assert leaf.dtype == other_leaves[name].dtype and leaf.tobytes() == other_leaves[name].tobytes(), (step, name)
+
+
+def flags(port, index, count=2, timeout=60):
+  """Of one process of several."""
+  return (f"--coordinator=localhost:{port}", f"--num_processes={count}", f"--process_id={index}",
+          f"--coordinator_timeout={timeout}")
+
+
+def free_port():
+  """A port that nobody listens at."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    return probe.getsockname()[1]
+
+
+def assert_near(workdir, other):
+  """The same rows and the same last state, but for rounding: sums over two processes are added in another order."""
+  ours, theirs = read_metrics(workdir / "metrics.jsonl"), read_metrics(other / "metrics.jsonl")
+  assert [row.keys() for row in ours] == [row.keys() for row in theirs]
+  for row, expected in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-5)
+  (step, *_), (last, *_) = (checkpoint.list_steps(folder / "checkpoints")[::-1] for folder in (workdir, other))
+  assert step == last
+  one, two = (arrays(folder / "checkpoints", step) for folder in (workdir, other))
+  for name, leaf in one.items():
+    np.testing.assert_allclose(leaf, two[name], rtol=1e-4, atol=1e-5, err_msg=name)
+  loaders = [checkpoint.read_meta(folder / "checkpoints", step)["loader"] for folder in (workdir, other)]
+  assert loaders[0] == loaders[1]

@@ -109,7 +109,7 @@ def test_a_bucket_that_gives_other_bytes_fails_the_save(url, monkeypatch):
   folder.mkdir(parents=True)
   (folder / "state").write_bytes(b"right")
   gdm.training.checkpoint.write_manifest(folder)
-  monkeypatch.setattr(type(mirror.store), "digest", lambda self, name: "0" * 64)
+  monkeypatch.setattr(type(mirror.store), "digest", lambda self, name, size: "0" * 64)
   with pytest.raises(StorageError, match="checkpoints/5/state was written twice, and each time read back with other"):
     mirror.push_step(folder)
   assert mirror.steps("checkpoints") == []
