@@ -13,9 +13,9 @@ _REFUSED_SECONDS = (0.5, 8.0)
 
 
 def kill(scene: BucketScene) -> None:
-  """SIGKILL at a moment drawn evenly from twice what an unbroken run in a folder takes."""
+  """SIGKILL at a moment drawn evenly from 1.5 times what an unbroken run in a folder takes."""
   running = scene.start()
-  scene.sleep(2.0)
+  scene.sleep(1.5)
   scene.end(running.kill(), {_KILLED, 0})
 
 
@@ -31,7 +31,7 @@ def kill_in_save(scene: BucketScene) -> None:
 def terminate(scene: BucketScene) -> None:
   """SIGTERM at such a moment."""
   running = scene.start()
-  scene.sleep(2.0)
+  scene.sleep(1.5)
   scene.end(running.kill(signal.SIGTERM), {EXIT_RESUME_ME, _TERMINATED, 0})
 
 
@@ -39,7 +39,7 @@ def refuse(scene: BucketScene) -> None:
   """The bucket refuses every write for some seconds; the run waits for it and ends as ever, or is killed meanwhile."""
   running = scene.start()
   scene.until(running, scene.in_bucket)
-  scene.sleep(2.0)
+  scene.sleep(1.5)
   killed = scene.chance.random() < 0.3
   with scene.bucket.refusing(scene.chance.choice(_STATUSES)):
     time.sleep(scene.chance.uniform(*_REFUSED_SECONDS))
@@ -72,7 +72,7 @@ def change(scene: BucketScene) -> None:
   """A flipped bit in any object of any checkpoint, after a kill."""
   running = scene.start()
   scene.until(running, scene.in_bucket)
-  scene.sleep(2.0)
+  scene.sleep(1.5)
   scene.end(running.kill(), {_KILLED, 0})
   scene.store.delete(["finished.json"])
   names = sorted(name for name, size in scene.store.list().items()

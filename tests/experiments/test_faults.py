@@ -135,7 +135,7 @@ def test_bad_input_is_one_line(commands, tmp_path, args, message):
 @pytest.mark.parametrize("args", [[], ["--inject=nan@x", "--"], ["--inject=fire@3", "--"], ["--inject=nan@3"]])
 def test_an_unknown_injection_is_one_line(commands, args):
   result = commands.run("faults.injected", *args)
-  assert result == Result(2, "", "error: usage: --inject=nan|bug|stall@STEP -- <flags of experiments.train>\n")
+  assert result == Result(2, "", "error: usage: --inject=nan|bug|stall|validate@STEP -- <flags of experiments.train>\n")
 
 
 @pytest.mark.slow
