@@ -101,6 +101,12 @@ def test_a_conditional_flow_recovers_the_posterior(capsys):
   np.testing.assert_allclose([float(number) for number in re.findall(r"-?\d+\.\d+", said)], expected, atol=0.03)
 
 
+@pytest.mark.slow
+def test_a_transformer_sorts_unseen_sequences(capsys):
+  _, said = run("translation", capsys)
+  assert float(said.split("%")[0]) > 95.0
+
+
 def test_the_guide_shows_them_all():
   guide = Path(ROOT / "docs" / "guides" / "own_code.md").read_text()
   for path in PROGRAMS:
