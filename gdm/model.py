@@ -605,6 +605,24 @@ class HasIntegerSteps(Protocol):
 
 
 @runtime_checkable
+class HasNormalBijection(Protocol):
+  """Takes integers plus uniform noise in [0, 1) to independent standard normals, by a bijection: what lossless coding
+  by local bits back runs on."""
+
+  def require_normal_bijection(self) -> None:
+    """Raise a ConfigError or a SpecError that says which setting or data make it something else."""
+    ...
+
+  def to_normal(self, params: Params, carry: Carry, x: Float[Array, "batch *event"]) -> Float[Array, "batch *latent"]:
+    """Return the normals that dequantized examples become."""
+    ...
+
+  def from_normal(self, params: Params, carry: Carry, z: Float[Array, "batch dims"]) -> Float[Array, "batch *event"]:
+    """Return the dequantized examples that flattened normals come from."""
+    ...
+
+
+@runtime_checkable
 class HasSolve(Protocol):
   """Is fitted in closed form or by EM instead of gradient steps."""
 

@@ -20,7 +20,7 @@ from gdm.batches import checked, condition_context, context_width, given, given_
 from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
 from gdm.docstrings import DocumentsFields
-from gdm.errors import SpecError
+from gdm.errors import ConfigError, SpecError
 from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed, is_estimated
 from gdm.flows.bijections.elementwise import Logit, Standardize
@@ -239,6 +239,27 @@ class FlowModel(DocumentsFields, abc.ABC):
     del key  # nothing is random
     context = condition_context(self, condition, latent.shape[0])
     return self._served(self.inverse(params, carry, latent, context).value)
+
+  # Lossless coding.
+
+  def require_normal_bijection(self) -> None:
+    self.spec.require_discrete("local bits back")
+    if given(self):
+      raise ConfigError(f"{type(self).__name__} is conditional on {' and '.join(given(self))}, which a payload does "
+                        "not hold; train it without.")
+    for name, value, right in (("base", self.base, "normal"), ("dequantization", self.dequantization, "uniform")):
+      if value != right:
+        raise ConfigError(f"model.{name} is {value!r}; local bits back codes flows with {name}={right!r} alone.")
+    if is_estimated(self.bijection):
+      raise ConfigError(f"{type(self).__name__} is inverted by iteration and has an estimated density; local bits back "
+                        "needs a flow of couplings, or an autoregressive one.")
+
+  def to_normal(self, params: Params, carry: Carry, x: Float[Array, "batch *event"]) -> Float[Array, "batch *latent"]:
+    return self.forward(params, carry, x).value
+
+  def from_normal(self, params: Params, carry: Carry, z: Float[Array, "batch dims"]) -> Float[Array, "batch *event"]:
+    shape = jax.eval_shape(self.to_normal, params, carry, jnp.zeros((len(z), *self.spec.event))).shape
+    return self.inverse(params, carry, z.reshape(shape)).value
 
   def _scaled(self, x: Array) -> Float[Array, "batch *event"]:
     """Return discrete data as values in [-1, 1], the input of the dequantizer's networks."""

@@ -13,7 +13,8 @@ from gdm.evaluation.coding.chains import SymbolChain, chain_of
 from gdm.evaluation.coding.coder import Coder, coding_batch_size
 from gdm.evaluation.coding.codes import CodesCoder, chain_of_codes, codes_batch_size
 from gdm.evaluation.coding.integers import IntegerCoder, integers_batch_size
-from gdm.model import Carry, HasBitsBack, HasCodes, HasIntegerSteps, HasOrders, Model, Params
+from gdm.evaluation.coding.local_bits_back import LocalBitsBackCoder, local_bits_back_batch_size
+from gdm.model import Carry, HasBitsBack, HasCodes, HasIntegerSteps, HasNormalBijection, HasOrders, Model, Params
 
 
 @runtime_checkable
@@ -130,6 +131,31 @@ class ByIntegers(Way):
     return IntegerCoder(self.model, params, carry, batch_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class ByLocalBitsBack(Way):
+  """By the normals that a flow makes of integers and noise."""
+
+  model: HasNormalBijection
+
+  @property
+  def num_steps(self) -> int:
+    return cast(Any, self.model).spec.num_dims
+
+  @property
+  def by_latents(self) -> bool:
+    return True
+
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    return local_bits_back_batch_size(self.model, num_examples, at_most)
+
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    return LocalBitsBackCoder(self.model, params, carry, batch_size)
+
+  def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
+    made = cast(LocalBitsBackCoder, coder)
+    return made.num_initial_bits, made.parts
+
+
 def claimed_model(model: Model, num_samples: int = 1) -> Model:
   """Return the model whose likelihood the coded bits should come to: of one that is agnostic to the order of its
   dimensions the mixture of its chains in `num_samples` fixed orders, else the model itself."""
@@ -155,8 +181,11 @@ def way_of(model: Model, num_samples: int = 1) -> Way:
     return ByBitsBack(model, num_samples)
   if isinstance(model, HasOrders):
     return ByConditionals(chain_of(claimed_model(model, num_samples)))
+  if isinstance(model, HasNormalBijection):
+    model.require_normal_bijection()
   way = (ByCodes(model) if isinstance(model, HasCodes) else
-         ByIntegers(model) if isinstance(model, HasIntegerSteps) else ByConditionals(chain_of(model)))
+         ByIntegers(model) if isinstance(model, HasIntegerSteps) else
+         ByLocalBitsBack(model) if isinstance(model, HasNormalBijection) else ByConditionals(chain_of(model)))
   if num_samples > 1:
     raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded without any draw; leave it "
                       "at 1.")
