@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNS ?= runs/demo
 DEMO := baselines/independent baselines/chow_liu autoregressive/made
 
-.PHONY: demo test test-all lint speed docs clean
+.PHONY: demo test test-all lint speed check-accelerators docs clean
 
 demo: .venv/.installed
 	@set -e; for model in $(DEMO); do \
@@ -28,6 +28,12 @@ lint: .venv/.installed
 
 speed: .venv/.installed
 	$(BIN)/python -m experiments.speed
+
+# libtpu lies in a folder of its own: where it is installed, JAX looks for TPUs.
+check-accelerators: .venv/.installed
+	$(BIN)/python -m pytest -n 2 tests/runs/test_accelerators.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target=build/libtpu 'libtpu>=0.0.40'
+	TPU_LIBRARY_PATH=build/libtpu/libtpu/libtpu.so $(BIN)/python -m experiments.accelerators --out=build/accelerators.json --programs
 
 docs: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'

@@ -70,6 +70,12 @@ def solve(function: Callable[[Array, Any], Any], y: Any, start: Float[Array, ""]
     tolerance: of each step.
     save: times in the ODE's direction at which to return the state, instead of the last alone.
   """
+  if any(isinstance(time, jax.core.Tracer) for time in (start, end)):
+    # From 0 to 1: diffrax compares times that are traced by a call to the host, which no export can have.
+    first, span, original = start, end - start, function
+    function = lambda t, y: jax.tree.map(lambda a: a * span, original(first + t * span, y))  # noqa: E731
+    save = None if save is None else jnp.clip((save - first) / span, 0.0, 1.0)
+    start, end = 0.0, 1.0
   saveat = diffrax.SaveAt(t1=save is None, ts=save, controller_state=True)
   controller = _Counting(diffrax.PIDController(rtol=tolerance.rtol, atol=tolerance.atol, norm=_worst))
   solution = diffrax.diffeqsolve(

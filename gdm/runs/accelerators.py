@@ -42,6 +42,9 @@ from gdm.training.state import Optimizers, names_of, state_shapes
 from gdm.training.step import make_train_step
 
 PLATFORMS = ("cuda", "tpu")
+# What a model may have; see `programs`.
+PROGRAMS = ("init", "step", "log_likelihood", "unnormalized_log_prob", "validate", "anomaly_score", "log_label_probs",
+            "sample", "complete", "conditional_step")
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -215,6 +218,15 @@ def count_collectives(text: str) -> dict[str, int]:
   one."""
   found = collections.Counter(re.findall(rf"= \S.*? ({'|'.join(_COLLECTIVES)})(?:-start)?\(", text))
   return {kind: found[kind] for kind in _COLLECTIVES if found[kind]}
+
+
+def table_line(row: Mapping[str, Any]) -> str:
+  """Return what was found of a program as a line of a markdown table: names, batch, bytes, FLOPs, collectives."""
+  sent = ", ".join(f"{num} {kind}" for kind, num in row["collectives"].items()) or "none"
+  sizes = " | ".join(f"{row[name] / 1e6:,.2f}" for name in ("arguments", "temporary"))
+  flops = "" if row["flops"] is None else f"{row['flops'] / 1e9:,.3f}"
+  names = " | ".join(str(row[name]) for name in ("model", "program", "topology", "mesh", "batch"))
+  return f"| {names} | {sizes} | {flops} | {sent} |"
 
 
 def _kinds(program: Program) -> tuple[str, ...]:

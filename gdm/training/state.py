@@ -106,7 +106,7 @@ def init_state(model: Model, optimizers: Optimizers, key: Key[Array, ""], batch:
   return jax.jit(_initializer(model, optimizers, ema), out_shardings=sharding)(key, batch)
 
 
-def state_shapes(model: Model, optimizers: Optimizers, batch: Batch, *, ema: bool = False,
+def state_shapes(model: Model, optimizers: Optimizers, batch: Mapping[str, Any], *, ema: bool = False,
                  mesh: Mesh | None = None) -> TrainState:
   """Return the result of `init_state` as shapes with dtypes and shardings: where to restore a checkpoint to."""
   check_optimizers(model, optimizers)
