@@ -69,6 +69,13 @@ class Loader:
     lead = lead if k is None else (k, *lead)
     return {key: value.reshape(lead + value.shape[1:]) for key, value in rows.items()}
 
+  def next_places(self, k: int) -> Integer[np.ndarray, "k minibatches rows"]:
+    """Return which examples of the split `next_batches(k)` would give, and move on as it does."""
+    num = self._minibatches * k
+    places = np.concatenate([examples for _, examples in self._examples(self._next, num)])
+    self._next += num
+    return places.reshape(k, self._minibatches, len(self._rows)).astype(np.int32)
+
   def batch_shapes(self, k: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of what `next_batches(k)` gives."""
     rows, lead = self._split.draw(np.arange(1), 0), (k, self._minibatches, len(self._rows))

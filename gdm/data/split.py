@@ -120,6 +120,11 @@ class MemorySplit(Split):
   def num_examples(self) -> int:
     return len(self._arrays["x"])
 
+  @property
+  def is_fixed(self) -> bool:
+    """Whether all epochs are alike, so that `draw` gives what `rows` gives."""
+    return not self._fresh_ops
+
   def promising(self, spec: DataSpec, where: str) -> "MemorySplit":
     split = copy.copy(self)
     split.promise, split._where, split._is_checked = spec, where, False

@@ -8,6 +8,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from gdm import checks
@@ -70,7 +71,7 @@ def solve(function: Callable[[Array, Any], Any], y: Any, start: Float[Array, ""]
     tolerance: of each step.
     save: times in the ODE's direction at which to return the state, instead of the last alone.
   """
-  if any(isinstance(time, jax.core.Tracer) for time in (start, end)):
+  if any(isinstance(time, Tracer) for time in (start, end)):
     # From 0 to 1: diffrax compares times that are traced by a call to the host, which no export can have.
     first, span, original = start, end - start, function
     function = lambda t, y: jax.tree.map(lambda a: a * span, original(first + t * span, y))  # noqa: E731

@@ -38,6 +38,7 @@ def _sections() -> ml_collections.ConfigDict:
           "data_dir": "",  # where TFDS data lies; "" is TFDS's own place
           "transforms": (),  # names, in order; see gdm/data/transforms.py
           "batch_size": 100,
+          "feed": "auto",  # auto | host | device | ahead: how batches come to the devices; see gdm/runs/feeding.py
           "init_examples": 2000,  # training examples, drawn at random, that data-dependent initialization sees
       },
       "model": {"name": ""},

@@ -17,6 +17,7 @@ from gdm.errors import ConfigError, UserError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, HasValidation, Model
 from gdm.precision import highest_precision
 from gdm.runs.exits import stop
+from gdm.runs.feeding import Feed
 from gdm.runs.load import open_run
 from gdm.runs.profile import Profile
 from gdm.runs.progress import Display
@@ -48,7 +49,7 @@ class Plan:
   mesh: Mesh
   like: TrainState
   begin: Callable[[], TrainState]
-  loader: Loader | None
+  loader: Feed | None
   train: Callable[[Run, TrainState], tuple[TrainState, Ended]]
 
 
@@ -67,6 +68,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   minibatches = sum(objective.repeats for objective in model.objectives)
   loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
                   rows=meshes.local_rows(mesh, config.data.batch_size))
+  loader = Feed(loader, dataset.split("train"), mesh, config.data.feed)
   optimizers = make_optimizers(config.optimizer.to_dict(), training.num_steps, model)
   ema = training.ema_decay > 0
   example = initial_batch(dataset, config.data.init_examples)
@@ -111,7 +113,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
       profile.start(int(state.step))
       hooks.append(profile.hook)
     # Within the loop, signals let the step end, and the state be saved.
-    with display, interruption.deferred(), StallGuard(loader, training.stall_seconds, _stalled) as batches:
+    with display, interruption.deferred(), loader, StallGuard(loader, training.stall_seconds, _stalled) as batches:
       if begin < training.num_steps:
         interruption.start_clock()
       state, ended = fit(compiled, state, batches, key=key, num_steps=training.num_steps, window=run.window,

@@ -12,12 +12,13 @@ from jax.sharding import Mesh
 from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.description import Description
-from gdm.data.loader import Loader, eval_batches
+from gdm.data.loader import eval_batches
 from gdm.errors import CheckpointError, NotFiniteError, WorkdirError
 from gdm.evaluation.criteria import evaluate_criteria
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.model import HasLogLikelihood, HasValidation, KeepsNewest, Model
 from gdm.runs.events import Events
+from gdm.runs.feeding import Feed
 from gdm.runs.recorded import require_same_data
 from gdm.runs.settings import flatten_fields
 from gdm.runs.trackers import NO_TRACKER, Tracker
@@ -69,7 +70,7 @@ class Run:
   """
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, dataset: Dataset, model: Model,
-               loader: Loader | None, mesh: Mesh, tracker: Tracker = NO_TRACKER):
+               loader: Feed | None, mesh: Mesh, tracker: Tracker = NO_TRACKER):
     self.config, self.workdir, self.dataset, self.model, self.loader = config, workdir, dataset, model, loader
     self.mesh = mesh
     self.data = Description.of(dataset).to_json()

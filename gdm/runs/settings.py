@@ -13,6 +13,7 @@ from gdm.errors import ConfigError
 from gdm.evaluation.recording import NUM_SIDES
 from gdm.paths import is_local
 from gdm.runs import defaults
+from gdm.runs.feeding import WAYS
 from gdm.storage import is_url
 from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
@@ -33,6 +34,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data.path": _PLACE,
     "data.data_dir": _LOCAL,
     "data.batch_size": _at_least(1),
+    "data.feed": (lambda value: value in WAYS, " or ".join(WAYS)),
     "data.init_examples": _at_least(1),
     "data.transforms": (lambda names: all(isinstance(name, str) and name for name in names),
                         "a tuple of names, as ('binarize',), or () for none"),

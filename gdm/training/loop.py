@@ -118,7 +118,8 @@ def fit(step: TrainStep | CompiledStep, state: TrainState, batches: BatchSource,
       batch = batches.next_batches(steps_per_call)
       if not isinstance(step, CompiledStep):
         step = compile_step(step, state, batch, mesh, steps_per_call, unroll)
-      if several:  # of one process, the compiled call places host arrays itself, and faster
+      # Of one process, the compiled call places host arrays itself, and on a CPU faster.
+      if several and not all(isinstance(x, jax.Array) for x in batch.values()):
         batch = meshes.put_batch(batch, sharding)
       state, metrics, stop = step.call(state, batch, key, ballot.cast(interrupted) if several else None)
       done += steps_per_call
