@@ -13,10 +13,10 @@ rows still does not matter, but equal rows stand in several splits.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from gdm.data.dataset import SPLITS, Dataset
 from gdm.data.sources.request import Request
@@ -58,9 +58,22 @@ def split_rows(rows: Rows, request: Request, where: str) -> tuple[dict[str, dict
 
   Raise ConfigError for shares that cannot be, DataError where all examples are equal.
   """
+  names, rule = names_of(lambda by: digests_of(rows["x"]) if by == "distinct" else _row_digests(rows), request, where)
+  asked = [name for name in SPLITS if name != "test" or (names == "test").any()]
+  return {name: {key: values[names == name] for key, values in rows.items()} for name in asked}, rule
+
+
+def names_of(digests: Callable[[str], Sequence[bytes]], request: Request, where: str) -> tuple[np.ndarray, str]:
+  """Return the split of each example, and the rule in words; raise as `split_rows` does.
+
+  Args:
+    digests: the hash of each example, by "distinct" examples or by "rows" with the numbers of their copies.
+    request: for its shares.
+    where: the subject of messages.
+  """
   by = request.choice("split", ("distinct", "rows"), "distinct")
   fractions = fractions_of(request)
-  places = _places(_digests(rows["x"]) if by == "distinct" else _row_digests(rows))
+  places = _places(digests(by))
   distinct, rank = np.unique(places, return_inverse=True)
   num = len(distinct)
   if num < 2:
@@ -76,8 +89,35 @@ def split_rows(rows: Rows, request: Request, where: str) -> tuple[dict[str, dict
     rule += "; no test split, since only two examples are different"
   if by == "distinct" and num < MANY_REPEATS * len(places):
     rule += f"; only {num} of {len(places)} examples are different, and none of them is in two splits (#split=rows)"
-  asked = [name for name in SPLITS if name != "test" or has_test]
-  return {name: {key: values[names == name] for key, values in rows.items()} for name in asked}, rule
+  return names, rule
+
+
+def complete_names(of_split: Shaped[np.ndarray, " examples"], digests: list[bytes], request: Request, where: str
+                   ) -> tuple[np.ndarray, str]:
+  """Return what `complete` returns for examples that are on disk: the split of each, and the rule in words.
+
+  Args:
+    of_split: the split that each example is brought in, "train" where there are no splits.
+    digests: of `digests_of`, of each example.
+    request, where: as for `complete`; option split=rows is refused.
+  """
+  if request.choice("split", ("distinct", "rows"), "distinct") == "rows":
+    raise ConfigError(f"data.name: option split=rows of {request.kind}, but {where} is left on disk, where only "
+                      "distinct examples are told apart; take it away.")
+  rows = {name: {"x": np.flatnonzero(of_split == name)} for name in SPLITS if (of_split == name).any()}
+  if "valid" in rows:
+    return of_split, complete(rows, request, where)[1]
+  train = rows["train"]["x"]
+  asked = request
+  if "test" in rows:
+    if "test" in request.options:
+      raise ConfigError(f"data.name: option test of {request.kind} says how to split a set, but {where} brings its "
+                        "own splits; take it away.")
+    asked = dataclasses.replace(request, options={**request.options, "test": "0"})
+  names, rule = names_of(lambda by: [digests[int(row)] for row in train], asked, where)
+  found = of_split.copy()
+  found[train] = names
+  return found, f"test as it is brought; of the training part {rule}" if "test" in rows else rule
 
 
 def complete(parts: Mapping[str, Rows], request: Request, where: str) -> tuple[dict[str, dict[str, np.ndarray]], str]:
@@ -112,8 +152,8 @@ def repeated(dataset: Dataset) -> dict[str, int]:
     return {}
   if not all(dataset.split(name).in_memory for name in dataset.splits):
     return {}
-  seen = set(_digests(dataset.split("train")["x"]))
-  counts = {name: sum(digest in seen for digest in _digests(dataset.split(name)["x"])) for name in names}
+  seen = set(digests_of(dataset.split("train")["x"]))
+  counts = {name: sum(digest in seen for digest in digests_of(dataset.split(name)["x"])) for name in names}
   return {name: count for name, count in counts.items() if count}
 
 
@@ -135,14 +175,14 @@ def _row_digests(rows: Rows) -> list[bytes]:
   """Return a hash of each row, all its entries and the number of its copy among equal rows."""
   seen: collections.Counter[bytes] = collections.Counter()
   found = []
-  for parts in zip(*(_digests(rows[key]) for key in sorted(rows)), strict=True):
+  for parts in zip(*(digests_of(rows[key]) for key in sorted(rows)), strict=True):
     row = b"".join(parts)
     seen[row] += 1
     found.append(hashlib.sha256(row + str(seen[row]).encode()).digest())
   return found
 
 
-def _digests(x: np.ndarray) -> list[bytes]:
+def digests_of(x: np.ndarray) -> list[bytes]:
   """Return the sha256 of each example's bytes; numbers that are equal have equal bytes."""
   rows = np.ascontiguousarray(x).reshape(len(x), -1)
   if rows.dtype.kind == "f":

@@ -24,24 +24,24 @@ import functools
 import hashlib
 import io
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
 from gdm.data import cache, partition
 from gdm.data.dataset import SPLITS, Dataset
 from gdm.data.sources.request import Request
-from gdm.data.split import MemorySplit
+from gdm.data.split import DiskSplit, Indices, MemorySplit, Rows, Split
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError
 
 OPTIONS = ("resize", "crop", "channels", *partition.OPTIONS)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
-MEMORY_LIMIT = 4 << 30  # bytes of all decoded images
+MEMORY_LIMIT = 4 << 30  # bytes of all decoded images; more are left on disk, and decoded as they are read
 CACHED_FROM = 2000  # files from which on decoded images are kept between runs
 
 _DECODER = 1  # raise it where a change below makes other pixels of the same files: cached ones are then not read
@@ -88,7 +88,7 @@ class Form:
 
 
 def load(request: Request) -> Dataset:
-  """Return the images of the folder in memory, with labels where there are sub-folders.
+  """Return the images of the folder, in memory or on disk, with labels where there are sub-folders.
 
   Raise DataError for a folder without images, a file that cannot be read, images of several sizes, files that are in no
   class or no split; each names the files.
@@ -114,26 +114,67 @@ def from_pictures(pictures: Sequence[Picture], labels: Sequence[str], request: R
   Raise DataError naming an image that cannot be read, or two of different sizes.
   """
   form, event, why = _form(pictures, request, where)
-  num_bytes = len(pictures) * int(np.prod(event))
-  if num_bytes > MEMORY_LIMIT:
-    raise DataError(f"{where}: {len(pictures)} images of {event} are {num_bytes / 2**30:.1f} GiB, and "
-                    f"{MEMORY_LIMIT >> 30} fit; ask for smaller ones by #resize=64, or prepare a TFDS set.")
-  x = _pixels(pictures, form, event)
   is_binary = all(picture.mode == "1" for picture in pictures) and not form.resize
-  rows = {"x": x // 255 if is_binary else x}
+  in_memory = len(pictures) * int(np.prod(event)) <= MEMORY_LIMIT
   info: dict[str, Any] = {"source": request.argument, "files": len(pictures),
                           "levels": "images of 1 bit" if is_binary else why}
+  y = {}
   if len(labels) > 1:
     places = {label: i for i, label in enumerate(labels)}
-    rows["y"] = np.array([places[str(picture.label)] for picture in pictures], np.int32)
+    y["y"] = np.array([places[str(picture.label)] for picture in pictures], np.int32)
     info["labels"] = list(labels)
   of_split = np.array([picture.split for picture in pictures])
-  parts = {split: {entry: values[of_split == split] for entry, values in rows.items()}
-           for split in SPLITS if split in of_split}
-  splits, info["split"] = partition.complete(parts, request, where)
+  if in_memory:
+    x = _pixels(pictures, form, event)
+    rows = {"x": x // 255 if is_binary else x, **y}
+    parts = {split: {entry: values[of_split == split] for entry, values in rows.items()}
+             for split in SPLITS if split in of_split}
+    found, info["split"] = partition.complete(parts, request, where)
+    splits: Mapping[str, Split] = {split: MemorySplit(rows) for split, rows in found.items()}
+  else:
+    splits, info["split"] = _on_disk(pictures, functools.partial(_read, form=form, event=event, divisor=254 * is_binary
+                                                                 + 1), of_split, y, request, where)
   spec = DataSpec(event, 2 if is_binary else 256, num_classes=len(labels) if len(labels) > 1 else None)
-  return Dataset(f"{request.kind}:{name}{request.shown}", spec,
-                 {split: MemorySplit(rows) for split, rows in splits.items()}, info)
+  return Dataset(f"{request.kind}:{name}{request.shown}", spec, splits, info)
+
+
+def _on_disk(pictures: Sequence[Picture], read: Callable[[Sequence[Picture]], np.ndarray],
+             of_split: Shaped[np.ndarray, " pictures"], y: Mapping[str, np.ndarray], request: Request,
+             where: str) -> tuple[dict[str, Split], str]:
+  """Return splits that decode their images as they are read, and the rule by which they were made.
+
+  All are decoded once for their hashes, which say the split of each; the hashes are kept between runs.
+  """
+  def hashes() -> dict[str, np.ndarray]:
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+      found = pool.map(lambda picture: partition.digests_of(read([picture]))[0], pictures)
+      return {"sha256": np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)}
+
+  facts = repr((_DECODER, read.keywords if isinstance(read, functools.partial) else "",
+                [_facts(picture) for picture in pictures]))
+  digests = cache.cached(f"hashes-{hashlib.sha256(facts.encode()).hexdigest()[:32]}", hashes)["sha256"]
+  names, rule = partition.complete_names(of_split, [row.tobytes() for row in digests], request, where)
+  splits: dict[str, Split] = {}
+  for split in (split for split in SPLITS if (names == split).any()):
+    rows = np.flatnonzero(names == split)
+
+    def serve(examples: Indices, rows: np.ndarray = rows) -> Rows:
+      mine = rows[examples]
+      return {"x": read([pictures[i] for i in mine]), **{key: values[mine] for key, values in y.items()}}
+
+    content = hashlib.sha256(digests[rows].tobytes()).hexdigest()
+    splits[split] = DiskSplit(f"{where}, split {split}", len(rows), ("x", *y), serve, content=content)
+  return splits, rule
+
+
+def _read(pictures: Sequence[Picture], form: Form, event: tuple[int, int, int],
+          divisor: int) -> UInt8[np.ndarray, "pictures height width channels"]:
+  """Return images, decoded; pixels of 1 bit are divided by 255."""
+  x = np.empty((len(pictures), *event), np.uint8)
+  for i, picture in enumerate(pictures):
+    with _opened(picture.name, picture.content) as image:
+      x[i] = to_pixels(image, form)
+  return x // divisor if divisor > 1 else x
 
 
 def to_pixels(image: Image.Image, form: Form) -> UInt8[np.ndarray, "height width channels"]:

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from gdm.data.dataset import Dataset
+from gdm.data.sources import mapped
 from gdm.data.sources.arrays import from_arrays
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
@@ -15,6 +16,8 @@ def load(request: Request) -> Dataset:
   path = pathlib.Path(request.argument)
   if not path.is_file():
     raise DataError(f"npy file {str(path)!r} does not exist; name it by data.path or npy:<path>.")
+  if mapped.is_mapped(path):
+    return mapped.load(request)
   try:
     with path.open("rb") as file:
       x = np.lib.format.read_array(file, allow_pickle=False)

@@ -7,6 +7,7 @@ import numpy as np
 
 from gdm.data.archive import DAMAGE, PickledError, read_npz
 from gdm.data.dataset import Dataset
+from gdm.data.sources import mapped
 from gdm.data.sources.arrays import from_arrays
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
@@ -15,6 +16,8 @@ from gdm.errors import DataError
 def load(request: Request) -> Dataset:
   """Return the set in the file. Raise DataError for a file, an array or a value that cannot be used, saying which."""
   path = pathlib.Path(request.argument)
+  if mapped.is_mapped(path):
+    return mapped.load(request)
   return from_arrays(read(path), request, f"npz file {path}")
 
 
