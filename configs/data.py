@@ -48,6 +48,8 @@ SETS: dict[str, dict[str, Any]] = {
     "midi": {"name": "midi", "transforms": ("transpose:6",)},  # any: with --config.data.path=FOLDER
     # Ten digits by six speakers at 8 kHz, in windows of a quarter of a second; a tenth of the training part validates.
     "spoken_digits": {"name": "npz:../shared/data/spoken_digits.npz#context=2048&rate=8000"},
+    # What experiments.record writes: with --config.data.path=FILE.npz
+    "worlds": {"name": "npz"},
     "audio": {"name": "wav"},  # any: with --config.data.path=FILE.wav, or a folder of WAV files
 }
 

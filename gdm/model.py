@@ -249,6 +249,20 @@ class HasLabelLogits(HasLabelProbs, Protocol):
 
 
 @runtime_checkable
+class HasClosedLoop(Protocol):
+  """Is a model of sequences of frames given what is done at each step, and can be lived in: a dream."""
+
+  def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+                  act: Callable[[Float[Array, "num frame"], Array], Float[Array, "num action"]]
+                  ) -> tuple[Float[Array, "num steps frame"], Float[Array, "num steps action"]]:
+    """Draw frames, each given an action that follows from the frame before it.
+
+    `act(frame, step)` returns actions [num, width]. Nothing is done before the first frame: actions are zeros there.
+    """
+    ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
   """Can describe examples by numbers that samples and data are compared on."""
 

@@ -62,6 +62,7 @@ SPECS = {
     "captions": DataSpec((32, 32, 3), 256, prefix_steps=5, prefix_levels=100),
     **dict.fromkeys(("adult", "dna", "mushrooms", "adult_blocks", "dna_blocks"), BITS),
     **dict.fromkeys(("jsb", "midi"), DataSpec((12, 88), 2)), "jsb_voices": DataSpec((64, 4), 82),
+    "worlds": DataSpec((5, 3), None, context_dims=10),
     **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),
     "spoken_digits": DataSpec((2048,), 256, num_classes=10),
 }

@@ -1,8 +1,9 @@
 """A recurrent network over frames, and a model of a frame by --config.model.frame.name=nade | made | conditional_rbm,
-the last with --config.model.objective=own.
+the last with --config.model.objective=own; of real numbers, rnade.
 
-Variants: jsb, the JSB chorales as piano rolls; midi for any music (with --config.data.path=FOLDER of MIDI files). Both
-are the recurrent NADE.
+Variants: jsb, the JSB chorales as piano rolls, and midi, any music (with --config.data.path=FOLDER of MIDI files), are
+the recurrent NADE; worlds, what experiments.record writes (with --config.data.path=FILE.npz), is a mixture-density
+network.
 """
 
 import ml_collections
@@ -15,7 +16,19 @@ _NADE = {
     "model": {"network": {"width": 256, "input_dropout": 0.2, "dropout": 0.3},
               "frame": {"name": "nade", "hidden": 150}},
 }
-VARIANTS = {"jsb": _NADE, "midi": _NADE}
+VARIANTS = {
+    "jsb": _NADE,
+    "midi": _NADE,
+    "worlds": {
+        "data": {"batch_size": 64},
+        "model": {"network": {"cell": "gru", "width": 64},
+                  "frame": {"name": "rnade", "hidden": 32, "mixture": {"size": 5}}},
+        "optimizer": {"learning_rate": 3e-3},
+        "training": {"num_steps": 1500, "steps_per_call": 10, "ema_decay": 0.99, "log_every": 100, "eval_every": 250,
+                     "patience": 0},
+        "evaluation": {"batch_size": 100},
+    },
+}
 
 
 def get_config(variant: str = "jsb") -> ml_collections.ConfigDict:

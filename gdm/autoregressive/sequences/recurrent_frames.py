@@ -10,6 +10,7 @@ a picture. Its distribution is any model of frames given a context, which here i
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -275,6 +276,34 @@ class RecurrentFrames:
                       "but something at it or after it is.")
     checks.unconditional(self, given(self) or None)
     return self._drawn(params, carry, key, jnp.asarray(x), whole, None, {})
+
+  def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+                  act: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+    """Draw frames, each given an action that follows from the frame before it; see `HasClosedLoop`.
+
+    Raise SpecError where the data have no context, or their frames are not flat.
+    """
+    if not self.spec.context_dims or len(self.spec.event) != 2:
+      raise SpecError(f"closed_loop needs frames [steps, dims] given an action at each step, but spec.event is "
+                      f"{self.spec.event} and spec.context_dims {self.spec.context_dims}.")
+    own, own_carry = params_of(params, FRAME), carry_of(carry, "frame")
+    width = self.spec.context_dims // self.num_steps
+    kind = jnp.int32 if self.spec.is_discrete else jnp.float32
+
+    def step(before, index):
+      states, previous = before
+      action = jnp.where(index == 0, 0.0, act(previous, index))
+      read = jnp.where(index == 0, 0.0, self.encode(previous[:, None])[:, 0])
+      state, states = self.network.apply({"params": params["model"]}, jnp.concatenate([read, action], axis=1), states,
+                                         method="step")
+      frame = self.frame.sample(own, own_carry, jax.random.fold_in(key, index), num, state).x.astype(kind)
+      return (states, frame), (frame, action)
+
+    first = jnp.zeros((num, *self.spec.event[1:]), kind)
+    read = self.encode(first[:, None]).shape[-1]
+    start = self.network.apply({"params": params["model"]}, read + width, num, method="initial_state")
+    _, (frames, actions) = jax.lax.scan(step, (start, first), jnp.arange(self.num_steps))
+    return jnp.swapaxes(frames, 0, 1), jnp.swapaxes(actions, 0, 1)
 
   def _drawn(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "num *event"],
              known: Bool[np.ndarray, " steps"], context: Float[Array, "num given"] | None,

@@ -19,6 +19,8 @@ Sequences of different lengths are padded to one, and train_length, valid_length
 count what is real along the first axis of each example; padding is served as 0, whatever it is in the file. They may
 also be joined, and are cut into windows by "#context=64"; see joined.py.
 
+Arrays train_context, valid_context and test_context, [N, width], are a real-valued condition of each example.
+
 "#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
 are taken (gdm/data/captions.py), or integers [N, steps], of which 0 is no token. It needs a file with its own splits.
 
@@ -89,18 +91,30 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   xs = {name: _without_padding(xs[name], length) for name, length in lengths.items()} or xs
   levels, why = _levels(arrays, xs, basis, where)
   num_classes = _num_classes(arrays, ys, basis, where)
+  contexts = {} if names or fold is not None else _contexts(arrays, xs, where)
   prefix = _prefix(arrays, xs, bool(names) or fold is not None, request, where)
   more = {key: values for key, values in (("y", ys), ("length", lengths), ("prefix", prefix.tokens)) if values}
   # Not cast yet: transforms work on the file's own values.
-  splits = {name: MemorySplit({"x": xs[name], **{key: values[name].astype(np.int32) for key, values in more.items()}})
-            for name in xs}
+  splits = {name: MemorySplit({"x": xs[name], **{key: values[name].astype(np.int32) for key, values in more.items()},
+                               **({"context": contexts[name]} if contexts else {})}) for name in xs}
   path = pathlib.Path(request.argument)
   spec = DataSpec(event=xs["train"].shape[1:], levels=levels, num_classes=num_classes, has_lengths=bool(lengths),
-                  prefix_steps=prefix.steps, prefix_levels=prefix.levels)
+                  context_dims=contexts["train"].shape[1] if contexts else 0, prefix_steps=prefix.steps,
+                  prefix_levels=prefix.levels)
   name = f"{request.kind}:{path.stem}" + ("" if fold is None else f"#fold={fold}")
   dataset = Dataset(name, spec, splits, {"source": str(path), "levels": why, **rule},
                     prefix_tokenizer=prefix.tokenizer)
   return joined.in_windows(dataset, request, where)
+
+
+def _contexts(arrays: Arrays, xs: Arrays, where: str) -> dict[str, np.ndarray]:
+  """Return the condition of each split in float32; {} without any. Raise DataError where one is of another shape."""
+  found = _of_all_splits(arrays, "context", list(xs), where)
+  for name, context in found.items():
+    if context.dtype.kind not in "uif" or context.ndim != 2 or len(context) != len(xs[name]):
+      raise DataError(f"{where}, array '{name}_context' has dtype {context.dtype} and shape {context.shape}; it must "
+                      f"hold numbers [{len(xs[name])}, width].")
+  return {name: context.astype(np.float32) for name, context in found.items()}
 
 
 class _Prefix(NamedTuple):
@@ -175,8 +189,8 @@ def _refuse_shares(request: Request, where: str) -> None:
 
 def _refuse_near_misses(arrays: Arrays, where: str) -> None:
   """Raise a DataError for an array that nothing reads and whose name is nearly one that is read."""
-  known = [*SPLITS, *(f"{name}_{part}" for name in SPLITS for part in ("label", "length")), "x", "fold", "levels",
-           "num_classes", "length"]
+  known = [*SPLITS, *(f"{name}_{part}" for name in SPLITS for part in ("label", "length", "context")), "x", "fold",
+           "levels", "num_classes", "length"]
   # The usual names of labels, of which no spelling is near ours.
   aliases = {f"{name}{gap}{word}": f"{name}_label" for name in SPLITS for gap in ("_", "")
              for word in ("y", "labels", "target", "targets", "class", "classes")}
