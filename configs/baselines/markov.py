@@ -1,7 +1,7 @@
 """Markov chain along the flattened dimensions, with a table per position.
 
-Variants: digits, binarized_mnist, npz and text (with --config.data.path=...), shakespeare; text has one table for all
-positions.
+Variants: digits, binarized_mnist, npz and text (with --config.data.path=...), shakespeare, spoken_digits; text and
+sound have one table for all positions.
 """
 
 import ml_collections
@@ -16,6 +16,7 @@ VARIANTS = {
     "npz": {"model": {"order": 5}},
     "text": {"model": {"order": 3, "homogeneous": True}},
     "shakespeare": {"model": {"order": 3, "homogeneous": True}},
+    "spoken_digits": {"model": {"order": 2, "homogeneous": True}, "evaluation": {"batch_size": 100}},
 }
 
 

@@ -240,6 +240,7 @@ def one_line(report: Report) -> str:
                   *_recording_text(report.get("recording"))]
   if report["bits_per_dim"] is None:
     number = f"{nats_text(report)} nats"
+    details[:0] = _frames_text(report.get("frames"))
   else:
     number = f"{bits_text(report)} {bits_unit(report)}"
     details[:0] = [f"{report['nats_mean']:.4f} nats", *_units_text(report.get("units")),
