@@ -39,7 +39,7 @@ MODELS = {
     "mixture": ("baselines.mixture", "binarized_mnist", DataSpec((28, 28, 1), 2)),
     "transformer": ("autoregressive.transformer", "shakespeare", DataSpec((64,), 65, has_lengths=True)),
     "glow": ("flows.glow", "digits", DataSpec((8, 8, 1), 17)),
-    "ddpm": ("diffusion.ddpm", "mnist", DataSpec((28, 28, 1), 256)),
+    "ddpm": ("diffusion.ddpm", "digits", DataSpec((8, 8, 1), 17)),
     "masked": ("discrete_diffusion.masked", "shakespeare_long", DataSpec((128,), 65)),
     "ebm": ("energy.ebm", "digits", DataSpec((8, 8, 1), 17)),
     "vae": ("latent.vae", "mnist", DataSpec((28, 28, 1), 256)),

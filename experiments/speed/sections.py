@@ -15,6 +15,7 @@ SECTIONS = {
     "loops": "experiments.speed.loops",
     "sharding": "experiments.speed.sharding",
     "devices": "experiments.speed.devices",
+    "feeding": "experiments.speed.feeding",
     "precision": "experiments.speed.precision",
     "sequences": "experiments.speed.sequences",
     "images": "experiments.speed.images",

@@ -46,6 +46,8 @@ PLATFORMS = ("cuda", "tpu")
 PROGRAMS = ("init", "step", "log_likelihood", "unnormalized_log_prob", "validate", "anomaly_score", "log_label_probs",
             "sample", "complete", "conditional_step")
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_COLLECTIVE = re.compile(rf"= \S.*? ({'|'.join(_COLLECTIVES)})(?:-start)?\(")
+_CHANNEL = re.compile(r"channel_id=\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,9 +216,17 @@ def facts(lowered: Any, mesh: Mesh) -> Compiled:
 
 
 def count_collectives(text: str) -> dict[str, int]:
-  """Return how many operations between devices a compiled program has, by kind; a started and a finished one count as
-  one."""
-  found = collections.Counter(re.findall(rf"= \S.*? ({'|'.join(_COLLECTIVES)})(?:-start)?\(", text))
+  """Return how many operations between devices a compiled program has, by kind.
+
+  A started and a finished one count as one, and so do those of one channel, which the TPU's compiler writes once for
+  each computation that it overlaps with them.
+  """
+  found: collections.Counter[str] = collections.Counter()
+  seen = set()
+  for line in text.splitlines():
+    if (kind := _COLLECTIVE.search(line)) and (channel := _CHANNEL.search(line) or [line.strip()])[0] not in seen:
+      seen.add(channel[0])
+      found[kind[1]] += 1
   return {kind: found[kind] for kind in _COLLECTIVES if found[kind]}
 
 

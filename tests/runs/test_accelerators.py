@@ -71,9 +71,11 @@ def test_collectives_are_counted_once():
   %a = f32[8]{0} all-gather(f32[1]{0} %x), dimensions={0}
   %b = (f32[1]{0}, f32[8]{0}) all-gather-start(f32[1]{0} %x), dimensions={0}
   %c = f32[8]{0} all-gather-done((f32[1]{0}, f32[8]{0}) %b)
+  %e = f32[8]{0} all-gather(f32[1]{0} %x), channel_id=3, dimensions={0}
+  %f = f32[8]{0} all-gather(f32[1]{0} %x), channel_id=3, dimensions={0}
   %d = f32[] all-reduce(f32[] %c), to_apply=%sum, metadata={op_name="all-reduce(x)"}
   """
-  assert count_collectives(text) == {"all-gather": 2, "all-reduce": 1}
+  assert count_collectives(text) == {"all-gather": 3, "all-reduce": 1}
 
 
 def test_without_libtpu_it_is_named(monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ weights of GPT-2: normal with standard deviation 0.02, those that add to the res
 Nothing has a bias.
 """
 
+import functools
 import math
 from typing import ClassVar
 
@@ -79,6 +80,8 @@ class Transformer(SequenceNetwork):
     dropout: rate on embeddings and on what blocks add, in [0, 1).
     tie_embeddings: whether logits are products with the embeddings.
     fused_attention: attend in bfloat16 by the device's fused kernel, where it has one (cuDNN's on a GPU).
+    scan_layers: compile one block and loop over all, which compiles deep networks sooner; their parameters are stacked
+      in every step, which costs a copy of them.
   """
 
   num_layers: int = 4
@@ -89,6 +92,7 @@ class Transformer(SequenceNetwork):
   dropout: float = 0.0
   tie_embeddings: bool = True
   fused_attention: bool = False
+  scan_layers: bool = False
 
   has_limit: ClassVar[bool] = True
 
@@ -113,9 +117,10 @@ class Transformer(SequenceNetwork):
       shape = (self.num_steps, self.width)
       self.position_vectors = self.param("positions", jax.nn.initializers.normal(STDDEV), shape)
     out_stddev = STDDEV / math.sqrt(2 * self.num_layers)
-    self.blocks = [TransformerBlock(self.num_heads, self.width, self.mlp_ratio * self.width, out_stddev,
-                         self.positions == "rotary", self.dropout, self.fused_attention)
-                   for _ in range(self.num_layers)]
+    block = functools.partial(TransformerBlock, self.num_heads, self.width, self.mlp_ratio * self.width, out_stddev,
+                              self.positions == "rotary", self.dropout, self.fused_attention)
+    self.blocks = [block() for _ in range(self.num_layers)]
+    self.any_block = block(parent=None)
     self.final_norm = norm()
     if not self.tie_embeddings:
       self.readout = Linear(self.levels, STDDEV)
@@ -133,10 +138,19 @@ class Transformer(SequenceNetwork):
     """Return the last block's output, and each block's keys and values, from embedded tokens."""
     first, *keys = [None] * (self.num_layers + 1) if key is None else jax.random.split(key, self.num_layers + 1)
     x, key_values = dropout(first, x, self.dropout), []
+    if self.scan_layers and not self.is_initializing():
+      return self.scan(x, None if key is None else jax.random.split(key, self.num_layers + 1)[1:])
     for block, block_key in zip(self.blocks, keys, strict=True):
       x, new = block(x, block_key)
       key_values.append(new)
     return x, tuple(key_values)
+
+  def scan(self, x: Float[Array, "batch steps width"], keys: Key[Array, " layers"] | None
+           ) -> tuple[Float[Array, "batch steps width"], tuple[KeyValue, ...]]:
+    """Return what `run` returns, by a loop over blocks."""
+    params = jax.tree.map(lambda *each: jnp.stack(each), *[block.variables["params"] for block in self.blocks])
+    x, found = jax.lax.scan(lambda x, layer: self.any_block.apply({"params": layer[0]}, x, layer[1]), x, (params, keys))
+    return x, tuple(jax.tree.map(lambda a, i=i: a[i], found) for i in range(self.num_layers))
 
   def __call__(self, previous, key=None):
     return self.logits(self.run(self.embed(previous, jnp.arange(previous.shape[1])), key)[0])

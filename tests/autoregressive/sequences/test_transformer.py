@@ -8,7 +8,9 @@ from helpers.sequence_models import LONGER, build, dependence_on_vectors
 from helpers.token_models import some, train
 
 from gdm.autoregressive.sequences.attention import causal_attention
+from gdm.dataspec import DataSpec
 from gdm.networks.rotary import rotary
+from gdm.runs.registry import build_model
 
 KEY = jax.random.key(0)
 
@@ -44,3 +46,23 @@ def test_rotary_products_depend_on_the_distance_alone():
     diagonal = np.diagonal(products, distance)
     np.testing.assert_allclose(diagonal, diagonal[0], rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(jnp.linalg.norm(turned_q, axis=1), jnp.linalg.norm(q), rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"positions": "rotary", "dropout": 0.3}, {}])
+def test_a_loop_over_blocks_computes_what_blocks_written_out_do(settings):
+  """Scores, gradients with the draws of dropout, and the cache of a prompt; from the same parameters."""
+  spec = DataSpec((6,), 5)
+  plain, looped = (build_model({"name": "transformer", "network": {"num_layers": 3, "num_heads": 2, "width": 8,
+                                                                   "scan_layers": scan, **settings}}, spec)
+                   for scan in (False, True))
+  batch, key = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 5, (4, 6)))}, jax.random.key(1)
+  params, carry = plain.init(key, batch)
+  assert jax.tree.structure(looped.init(key, batch)) == jax.tree.structure((params, carry))
+
+  def gradients(model):
+    loss = model.objectives[0].loss
+    return jax.jit(jax.grad(lambda params: loss(params, carry, batch, key, jnp.int32(0)).loss))(params)
+
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *map(gradients, (plain, looped)))
+  caches = [model.prefill(params, model.init_cache(params, 4), batch["x"], jnp.int32(4)) for model in (plain, looped)]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *caches)
