@@ -5,7 +5,9 @@ of it. So every batch is full, and no example is ever dropped: what an epoch lea
 batch (which may hold an example twice, once from each epoch). The position is (seed, epoch, index) and nothing else.
 """
 
+import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -25,7 +27,8 @@ Rows = Integer[np.ndarray, " rows"]
 # On disk, decoding takes the time: so many minibatches are read ahead, by so many threads.
 _DISK_THREADS = 16
 _DISK_AHEAD = 32
-_LARGE = 1 << 24  # examples whose order takes 128 MiB and a second to write out
+_LARGE = 1 << 22  # examples whose order takes 32 MiB, and the third of a second to write out
+_BLOCK = 1 << 12  # places of a larger order that are computed together
 
 
 class Loader:
@@ -142,6 +145,8 @@ class _Order:
     self._seed = seed
     self._num = num_examples
     self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+    self._lock = threading.Lock()
+    self._blocks = functools.lru_cache(maxsize=64)(self._block)
 
   def stretch(self, start: int, stop: int) -> Iterator[tuple[int, int, Indices]]:
     """(epoch, offset from the start of the line, examples) of places [start, stop) of the line."""
@@ -152,16 +157,24 @@ class _Order:
       start += num
 
   def _places(self, epoch: int, index: int, num: int) -> Indices:
-    if self._num > _LARGE:
-      return draws.permuted(self._seed, epoch, self._num, np.arange(index, index + num))
-    return self._permutation(epoch)[index:index + num]
+    if self._num <= _LARGE:
+      return self._permutation(epoch)[index:index + num]
+    first, last = index // _BLOCK, (index + num - 1) // _BLOCK
+    found = np.concatenate([self._blocks(epoch, number) for number in range(first, last + 1)])
+    return found[index - first * _BLOCK:][:num]
+
+  def _block(self, epoch: int, number: int) -> Indices:
+    """Return `_BLOCK` places of an order, since many at once are computed as fast as a few."""
+    stop = min((number + 1) * _BLOCK, self._num)
+    return draws.permuted(self._seed, epoch, self._num, np.arange(number * _BLOCK, stop))
 
   def _permutation(self, epoch: int) -> Integer[np.ndarray, " num"]:
-    cached_epoch, order = self._cached  # one read, so that threads cannot see half of a change
-    if cached_epoch != epoch:
-      order = draws.permutation(self._seed, epoch, self._num)
-      self._cached = (epoch, order)
-    return order
+    with self._lock:  # or each of the threads that read ahead would make one of its own
+      cached_epoch, order = self._cached
+      if cached_epoch != epoch:
+        order = draws.permutation(self._seed, epoch, self._num)
+        self._cached = (epoch, order)
+      return order
 
 
 def eval_batches(dataset: Dataset, split: str, batch_size: int, *, rows: Rows | None = None) -> Iterator[HostBatch]:

@@ -152,6 +152,7 @@ def test_small_types_are_kept():
 @pytest.mark.parametrize("disk", [False, True])
 def test_an_order_too_long_to_write_out_is_a_permutation_of_each_epoch(disk, monkeypatch):
   monkeypatch.setattr("gdm.data.loader._LARGE", 10)
+  monkeypatch.setattr("gdm.data.loader._BLOCK", 7)
   order = line(Loader(counting(disk=disk), 5, seed=0), 23).reshape(5, 23)
   np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(23), (5, 1)))
   assert len({tuple(epoch) for epoch in order}) == 5
