@@ -94,6 +94,8 @@ def _model(name: str, shards: int) -> tuple[Any, Any, dict[str, Any]]:
   """Return a model, its optimizers, and the shapes of a batch that so many devices can share."""
   config_name, variant, spec = MODELS[name]
   config = importlib.import_module(f"configs.{config_name}").get_config(variant)
+  if "chain_shards" in config.model:  # each device keeps chains of its own
+    config.model.chain_shards = max(config.model.chain_shards, shards)
   model = build_model(config.model.to_dict(), spec)
   num = -(-config.data.batch_size // shards) * shards
   batch: dict[str, Any] = {"x": jax.ShapeDtypeStruct((num, *spec.event), np.uint8 if spec.is_discrete else np.float32)}

@@ -102,8 +102,8 @@ def programs(model: Model, optimizers: Optimizers, batch: Mapping[str, Any], *,
     found.append(Program("sample", lambda params, carry, key, condition: model.sample(
         params, carry, key, num, **condition).x, (params, carry, key, condition)))
   if isinstance(model, HasComplete):
-    size = model.spec.num_dims
-    known: Any = (np.arange(size) < size // 2).reshape(model.spec.event)
+    event = model.spec.event  # the first half of it, by its first axis, is known
+    known: Any = np.broadcast_to((np.arange(event[0]) < event[0] // 2).reshape(-1, *(1,) * (len(event) - 1)), event)
     found.append(Program("complete", lambda params, carry, key, x: model.complete(params, carry, key, x, known).x,
                          (params, carry, key, batch["x"])))
   if isinstance(model, HasConditionals):

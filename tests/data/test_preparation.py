@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from gdm.data import preparation
-from gdm.data.load import load_dataset
+from gdm.data.description import Description
+from gdm.data.load import load_dataset, load_like, text_request
 from gdm.data.loader import Loader, eval_batches
 from gdm.data.preparation import prepare
 from gdm.data.sources.request import Request
 from gdm.data.sources.text import Choices, choices_of
 from gdm.data.token_files import read_manifest, verify
-from gdm.errors import DataError
+from gdm.errors import ConfigError, DataError
+from gdm.runs.text_scores import text_of
 
 LINES = ["the cat sat on the mat, and the dog ate the cat's hat.", "", "a well-known 3.14 -- pi!", "  naïve «Ω» words",
          "\tthe end of it; the end", "of the cat", "", "", "and the hat (of the dog)..."]
@@ -176,3 +178,22 @@ def test_many_documents_are_found_by_blocks(tmp_path, monkeypatch):
   order = np.random.default_rng(0).permutation(theirs.num_examples("train"))
   for key in ("x", "length"):
     np.testing.assert_array_equal(theirs.split("train").rows(order)[key], ours.split("train").rows(order)[key])
+
+
+def test_tokens_for_a_model_of_the_text_and_of_another_one(path, tmp_path, monkeypatch):
+  """A run on `text:` scores the same text prepared, as windows or whole; a folder of another tokenizer is refused."""
+  prepare(path, tmp_path / "out", choices(), num_workers=1)
+  ours, theirs = both(path, tmp_path / "out", "")
+  like = Description.of(ours)
+  found = load_like(like, f"tokens:{tmp_path / 'out'}#context=16")
+  assert found.fingerprint("valid") == ours.fingerprint("valid")
+  np.testing.assert_array_equal(text_of(theirs, "valid"), text_of(ours, "valid"))
+  monkeypatch.setattr("gdm.runs.text_scores.MOST_TOKENS", 10)
+  with pytest.raises(ConfigError, match="at most 10 are scored as one text"):
+    text_of(theirs, "valid")
+  prepare(path, tmp_path / "words", choices("tokens=words"), num_workers=1)
+  with pytest.raises(DataError, match="has another vocabulary than text:story, which the run was trained on"):
+    load_like(like, f"tokens:{tmp_path / 'words'}#context=16")
+  assert load_dataset(f"text:{tmp_path / 'out'}#context=16").name == "tokens:story"  # where a variant says text
+  with pytest.raises(ConfigError, match="is a folder of tokens already"):
+    text_request(f"text:{tmp_path / 'out'}", {})
