@@ -3,7 +3,7 @@
   python -m experiments.sweep --config=configs/autoregressive/made.py:digits --root=runs/sweep
       --grid=optimizer.learning_rate=1e-3,3e-4 --grid=seed=0,1,2 [--grid='model.hidden=(100,),(200,200)']
       [--config.training.num_steps=500 ...] [--split=test] [--jobs=2] [--print]
-      [--random=20 | --optuna=20]
+      [--random=20 | --optuna=20] [--launcher=slurm --slurm=slurm_partition=gpu,timeout_min=240]
 
 Each --grid names a field of the config and its values; the runs are all combinations, and what --config.<field>=<value>
 fixes holds for all. The run of learning rate 0.001 and seed 0 is the workdir `<root>/learning_rate=0.001,seed=0`. The
@@ -21,8 +21,14 @@ With --print nothing is run: the commands that are left are printed, one line pe
   python -m experiments.sweep ... --print > runs.txt; sbatch --array=1-$(wc -l < runs.txt) \\
       --wrap='sh -c "$(sed -n ${SLURM_ARRAY_TASK_ID}p runs.txt)"'
 
-Exit codes: 0 all is finished, 1 a run failed, 2 bad input, found before anything starts, 75 interrupted (Ctrl-C,
-SIGTERM), and what was under way is saved: run it again to go on.
+With --launcher=slurm the runs become SLURM's jobs, one each, through submitit (an extra); --slurm has their parameters
+by submitit's names. A job whose time is up, or that is preempted, saves, is requeued and goes on. The same command
+submits what failed, leaves alone what is in the queue, and ends with the leaderboard once all is scored:
+
+  python -m experiments.sweep ... --launcher=slurm --slurm=slurm_partition=gpu,gpus_per_node=1,timeout_min=240
+
+Exit codes: 0 all is finished, or submitted, 1 a run failed, 2 bad input, found before anything starts, 75 interrupted
+(Ctrl-C, SIGTERM), and what was under way is saved: run it again to go on.
 """
 
 import sys
@@ -40,6 +46,7 @@ from gdm.runs.exits import EXIT_RESUME_ME
 from gdm.runs.overrides import check_overrides
 from gdm.runs.sweep.grid import GridPoint, make_point, make_points, read_axes
 from gdm.runs.sweep.jobs import Job, caught_signals, run_jobs
+from gdm.runs.sweep.slurm import parse_parameters, submit
 from gdm.runs.sweep.space import Proposals
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
@@ -49,6 +56,8 @@ _RANDOM = flags.DEFINE_integer("random", 0, "Draw so many points at random in pl
 _OPTUNA = flags.DEFINE_integer("optuna", 0, "Let Optuna propose so many points in place of all.", lower_bound=0)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split to score.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Runs at once.", lower_bound=1)
+_LAUNCHER = flags.DEFINE_enum("launcher", "here", ["here", "slurm"], "Who runs them: this command, or SLURM.")
+_SLURM = flags.DEFINE_string("slurm", "", "Parameters of SLURM's jobs: NAME=VALUE,NAME=VALUE, as submitit names them.")
 _PRINT = flags.DEFINE_boolean("print", False, "Print the commands, one line per run, and run nothing.")
 
 
@@ -61,6 +70,11 @@ def main(argv: Sequence[str]) -> int:
   if fault := fault_of_folder(root):
     raise WorkdirError(f"--root is {str(root)!r}, {fault}")
   source = config_flags.get_config_filename(flags.FLAGS["config"])
+  if _LAUNCHER.value == "slurm" and (_RANDOM.value or _OPTUNA.value or _PRINT.value):
+    raise ConfigError("--launcher=slurm is given with --random, --optuna or --print; it takes a --grid alone.")
+  if _SLURM.value and _LAUNCHER.value != "slurm":
+    raise ConfigError(f"--slurm is {_SLURM.value!r}, but --launcher is {_LAUNCHER.value}; add --launcher=slurm.")
+  parameters = parse_parameters(_SLURM.value)
   if _RANDOM.value and _OPTUNA.value:
     raise ConfigError("--random and --optuna are both given; drop one.")
   if _OPTUNA.value:
@@ -84,6 +98,9 @@ def main(argv: Sequence[str]) -> int:
       print(job.line)
     return 0
   make_root(root)
+  if jobs and _LAUNCHER.value == "slurm":
+    submit(jobs, root, parameters)
+    return 0
   return run_sweep(jobs, _JOBS.value, root, split)
 
 

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from experiments.faults.bucket_scene import LEASE_SECONDS, BucketScene
+from experiments.faults.bucket_scene import BucketScene
 from experiments.faults.scene import Lost
 from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_RESUME_ME
 
@@ -62,7 +62,7 @@ def expire(scene: BucketScene) -> None:
     return
   scene.sleep(0.3)
   first.kill(signal.SIGCONT)
-  result = scene.end(first, {EXIT_BAD_INPUT, 0}, seconds=20 * LEASE_SECONDS)
+  result = scene.end(first, {EXIT_BAD_INPUT, 0}, seconds=scene.limit_seconds)
   if result.status == EXIT_BAD_INPUT and "was taken over by another process" not in result.err:
     raise Lost(f"it lost its lease, and said {result.err!r}")
   scene.end(second, {0})

@@ -9,8 +9,8 @@ from experiments.faults.commands import Commands
 from experiments.faults.scene import Scene, Unbroken
 from gdm.training import checkpoint
 
-LEASE_SECONDS = 3.0
-_PATIENCE_SECONDS = 40.0
+_LEASE_SECONDS = 5.0
+_PATIENCE_SECONDS = 60.0
 
 
 class BucketScene(Scene):
@@ -22,7 +22,7 @@ class BucketScene(Scene):
     self.store = bucket.store(folder.name)
     self.place = str(self.store.url)
     self.environment = {**bucket.environment, "GDM_STAGING_DIR": str(bucket.switch.parent / "staging"),
-                        "GDM_LEASE_SECONDS": str(LEASE_SECONDS), "GDM_STORAGE_SECONDS": str(_PATIENCE_SECONDS)}
+                        "GDM_LEASE_SECONDS": str(_LEASE_SECONDS), "GDM_STORAGE_SECONDS": str(_PATIENCE_SECONDS)}
 
   def look(self) -> None:
     """Copy all that is in the bucket."""

@@ -16,6 +16,7 @@ from gdm.runs.workdir import Workdir
 from gdm.training import checkpoint
 
 LIMIT_SECONDS = 60.0  # longer than any end of a quick run takes on a busy machine; more counts as hanging
+_SHARE = 8.0  # of what an unbroken run takes, which may be more on a machine busier still
 _RESUMES = 5
 _MARKS = ("error: ", "WARNING: ", "ERROR: ", "INFO: ")  # the latter three are log lines
 
@@ -59,8 +60,14 @@ class Scene:
     self._running.append(running)
     return running
 
-  def end(self, running: Running, allowed: Collection[int], seconds: float = LIMIT_SECONDS) -> Result:
+  @property
+  def limit_seconds(self) -> float:
+    """Seconds after which a process counts as hanging."""
+    return max(LIMIT_SECONDS, _SHARE * self.unbroken.seconds)
+
+  def end(self, running: Running, allowed: Collection[int], seconds: float | None = None) -> Result:
     """Wait for a process. Raises Lost where it hangs, or ends otherwise than allowed or with a traceback."""
+    seconds = self.limit_seconds if seconds is None else seconds
     result = running.wait_for(seconds)
     if result is None:
       self._give_up(running, seconds)
@@ -115,12 +122,12 @@ class Scene:
 
   def until(self, running: Running, condition: Callable[[], object]) -> bool:
     """Wait for a condition; false where the process ended before. Raises Lost where neither comes."""
-    end = time.monotonic() + LIMIT_SECONDS
+    end = time.monotonic() + self.limit_seconds
     while not condition():
       if running.ended:
         return False
       if time.monotonic() > end:
-        self._give_up(running, LIMIT_SECONDS)
+        self._give_up(running, self.limit_seconds)
       time.sleep(0.0005)
     return True
 

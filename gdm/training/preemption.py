@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and a time limit: heard at any moment, and when a run stops for them."""
+"""Ctrl-C, SIGTERM, SIGUSR2 and a time limit: heard at any moment, and when a run stops for them.
+
+SIGTERM is what machines that are taken away send (Google's by way of their shutdown, Kubernetes, SLURM's preemption),
+SIGUSR2 what submitit has SLURM send before a job's time is up.
+"""
 
 import contextlib
 import math
@@ -10,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Interruption:
-  """Hears SIGINT, SIGTERM and a time limit within its `with` block, in a thread of its own.
+  """Hears SIGINT, SIGTERM, SIGUSR2 and a time limit within its `with` block, in a thread of its own.
 
   It calls `stop` at once, even while the main thread waits for a device or a compiler; that is right wherever all that
   was done is on disk. Within `deferred()` it only raises a flag, `interruption()`, so that a step can end and be saved;
