@@ -48,9 +48,10 @@ from gdm.runs.sweep.grid import GridPoint, make_point, make_points, read_axes
 from gdm.runs.sweep.jobs import Job, caught_signals, run_jobs
 from gdm.runs.sweep.slurm import parse_parameters, submit
 from gdm.runs.sweep.space import Proposals
+from gdm.storage import is_url, local_copy
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
-_ROOT = flags.DEFINE_string("root", None, "Folder of the workdirs; made if absent.")
+_ROOT = flags.DEFINE_string("root", None, "Folder of the workdirs, also in a bucket; made if absent.")
 _GRID = flags.DEFINE_multi_string("grid", [], "<field>=<value>,<value>,...; may be given several times.")
 _RANDOM = flags.DEFINE_integer("random", 0, "Draw so many points at random in place of all.", lower_bound=0)
 _OPTUNA = flags.DEFINE_integer("optuna", 0, "Let Optuna propose so many points in place of all.", lower_bound=0)
@@ -65,6 +66,9 @@ def main(argv: Sequence[str]) -> int:
   cli.refuse_arguments(argv)
   cli.require_flag("config")
   root, split = cli.require_path("root"), _SPLIT.value
+  if is_url(cli.require_flag("root")) and _LAUNCHER.value == "slurm":
+    raise ConfigError(f"--root is {_ROOT.value!r} with --launcher=slurm, which keeps jobs and logs below it; name a "
+                      "folder that all nodes share.")
   if root.exists() and not root.is_dir():
     raise WorkdirError(f"--root is {str(root)!r}, which is a file; name a folder.")
   if fault := fault_of_folder(root):
@@ -79,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
     raise ConfigError("--random and --optuna are both given; drop one.")
   if _OPTUNA.value:
     return run_proposals(source, root, split)
-  points = make_points(source, _CONFIG.value, cli.overrides(), _GRID.value, root, read_value, _RANDOM.value)
+  points = make_points(source, _CONFIG.value, cli.overrides(), _GRID.value, workdirs_at(root), read_value,
+                       _RANDOM.value)
   for point in points:
     point.require_own_workdir()
   if _RANDOM.value:
@@ -127,7 +132,7 @@ def run_proposals(source: str, root: Path, split: str) -> int:
   proposals, points, failed = Proposals(axes), [], 0
   while len(points) < _OPTUNA.value:
     asked = [proposals.next() for _ in range(min(_JOBS.value, _OPTUNA.value - len(points)))]
-    several = [make_point(source, config, fixed, chosen, root) for _, chosen in asked]
+    several = [make_point(source, config, fixed, chosen, workdirs_at(root)) for _, chosen in asked]
     for point in several:
       point.require_own_workdir()
     fresh = {point.name: _training(point, f"{point.name} ({len(points) + place}/{_OPTUNA.value})", root)
@@ -165,10 +170,11 @@ def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path, split: str) -> in
   """Run the jobs, and then the leaderboard of the root. Returns the exit code."""
   with caught_signals() as caught:
     code = run_jobs(jobs, at_once, caught)
-    reports = [*root.glob(f"*/likelihood_{split}.json"), *root.glob(f"*/labels_{split}.json")]
+    found = local_copy(workdirs_at(root), "--root")  # of a bucket, what is there by now
+    reports = [*found.glob(f"*/likelihood_{split}.json"), *found.glob(f"*/labels_{split}.json")]
     if code == EXIT_RESUME_ME or not reports:
       return code
-    ranking = (sys.executable, "-m", "experiments.leaderboard", str(root), f"--split={split}", "--seeds")
+    ranking = (sys.executable, "-m", "experiments.leaderboard", str(workdirs_at(root)), f"--split={split}", "--seeds")
     return max(code, run_jobs([Job("", (ranking,))], 1, caught))
 
 
@@ -186,6 +192,12 @@ def read_value(config: ConfigDict, field: str, text: str) -> Any:
     raise ConfigError(f"--grid={str(error).removeprefix('--config.')}") from error
   except flags.Error as error:
     raise ConfigError(f"--grid={field} holds {text!r}: {error}") from error
+
+
+def workdirs_at(root: Path) -> Path | str:
+  """Return the folder of the workdirs as runs are given it: of one in a bucket its URL, not the local copy."""
+  given = cli.require_flag("root").rstrip("/")
+  return given if is_url(given) else root
 
 
 def make_root(root: Path) -> None:

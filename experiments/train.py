@@ -42,7 +42,7 @@ from gdm.runs.workdir import Workdir
 from gdm.training.preemption import Interruption
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<family>/<model>.py:<dataset>", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if absent.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, also at gs:// or s3://; made if absent.")
 _MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Save and exit with 75 after so many seconds, for queue limits.")
 _THREADS = flags.DEFINE_integer("threads", None, "Of a CPU; one for each core by default. Small models are faster with "
                                 "1.")
@@ -85,6 +85,9 @@ def main(argv: Sequence[str]) -> int:
   training.require_same_config(config)
   with Interruption(exits.stop, _MAX_SECONDS.value, _START) as interruption:
     if budget is not None:
+      if workdir.mirror is not None:
+        raise ConfigError(f"--search is given with the workdir {workdir.name}; a search is kept in a folder beside the "
+                          "workdir, which must be of this machine.")
       if jax.process_count() > 1:
         raise ConfigError(f"--search is given to {jax.process_count()} processes; a search takes one.")
       config = searched(config, workdir, budget, functools.partial(training.trial, interruption))

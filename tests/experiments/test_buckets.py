@@ -174,3 +174,11 @@ def test_two_processes_without_a_shared_disk_share_a_run(bucket, commands, tmp_p
   results = [process.wait() for process in pair("evaluate")]
   assert [result.status for result in results] == [0, 0], results
   assert "likelihood_test.json" in fetched(url, tmp_path, monkeypatch).names()
+
+
+def test_a_sweep_in_a_bucket_is_made_ranked_and_gone_on_with(bucket, commands):
+  args = ("sweep", *CONFIG, "--config.training.num_steps=40", f"--root={bucket[0]}/sweep", "--grid=seed=0,1")
+  said = commands.good(*args, **bucket[1])
+  assert "2 seeds" in said or said.count("fvsbn") >= 2, said
+  again = commands.good(*args, **bucket[1])
+  assert again.count("finished and scored already.") == 2

@@ -20,6 +20,7 @@ from gdm.runs.settings import check_settings, with_defaults
 from gdm.runs.sizes import keep_settings
 from gdm.runs.sweep.space import Axis, Range, make_range, random_points, split_range
 from gdm.runs.workdir import Workdir, read_json, training_fields
+from gdm.storage import is_url
 
 _LONGEST_NAME = 200  # file systems allow 255 bytes
 
@@ -36,14 +37,14 @@ class GridPoint:
     source: --config.
     config: the whole config.
     overrides: the fields that differ from the config file, with their values.
-    folder: the workdir.
+    folder: the workdir, a path or a URL.
   """
 
   name: str
   source: str
   config: ConfigDict
   overrides: Mapping[str, Any]
-  folder: Path
+  folder: Path | str
 
   def commands_left(self, split: str) -> tuple[tuple[str, ...], ...]:
     """Return the commands still to run: train and evaluate, evaluate alone, or none."""
@@ -61,6 +62,7 @@ class GridPoint:
   def require_own_workdir(self) -> None:
     """Raise WorkdirError where the workdir belongs to a run with another config."""
     workdir = Workdir(self.folder)
+    workdir.fetch()
     if not workdir.config.exists():
       return
     there, now = training_fields(workdir.read_config()), training_fields(self.config)
@@ -91,7 +93,7 @@ class GridPoint:
                     for field, value in self._evaluation.items() if field.startswith("evaluation.")))
 
 
-def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str], root: Path,
+def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str], root: Path | str,
                 read: Reader, num_random: int = 0) -> list[GridPoint]:
   """Return the points of the grid, the last --grid changing fastest, or some drawn at random.
 
@@ -100,7 +102,7 @@ def make_points(source: str, config: ConfigDict, fixed: Mapping[str, Any], grid:
     config: its config, with `fixed` set.
     fixed: fields that the command line sets for all points.
     grid: the texts of --grid.
-    root: folder of the workdirs.
+    root: folder of the workdirs, a path or a URL.
     read: reads the text of a value.
     num_random: number of points drawn at random; 0 for all.
 
@@ -140,7 +142,7 @@ def read_axes(config: ConfigDict, fixed: Mapping[str, Any], grid: Sequence[str],
 
 
 def make_point(source: str, config: ConfigDict, fixed: Mapping[str, Any], chosen: Mapping[str, Any],
-               root: Path) -> GridPoint:
+               root: Path | str) -> GridPoint:
   """Return the point of these values; arguments as in `make_points`. Raise ConfigError where they cannot be."""
   point_config = config.copy_and_resolve_references()
   names = {field.removesuffix(".name"): value for field, value in chosen.items() if field.endswith(".name")}
@@ -150,7 +152,8 @@ def make_point(source: str, config: ConfigDict, fixed: Mapping[str, Any], chosen
   point_config = keep_settings(with_defaults(point_config), {**fixed, **chosen})
   check_settings(point_config)
   name = name_point(chosen)
-  return GridPoint(name, source, point_config, {**fixed, **chosen}, root / name)
+  return GridPoint(name, source, point_config, {**fixed, **chosen},
+                   f"{root}/{name}" if is_url(root) else Path(root) / name)
 
 
 def split_axis(text: str) -> tuple[str, list[str]]:
