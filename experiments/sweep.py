@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
   if jobs and _LAUNCHER.value == "slurm":
     submit(jobs, root, parameters)
     return 0
-  return run_sweep(jobs, _JOBS.value, root, split)
+  return run_sweep(jobs, _JOBS.value, workdirs_at(root), split)
 
 
 def run_random(points: Sequence[GridPoint], root: Path, split: str) -> int:
@@ -158,7 +158,7 @@ def score_best(points: Sequence[GridPoint], root: Path, split: str) -> int:
   best_nats, best = max(found, key=lambda each: each[0])
   print(f"chosen on the validation split, among {len(found)}: {best.name} ({best_nats:.4f} nats)", flush=True)
   commands = best.commands_left(split)
-  return run_sweep([Job(best.name, commands)] if commands else [], 1, root, split)
+  return run_sweep([Job(best.name, commands)] if commands else [], 1, workdirs_at(root), split)
 
 
 def _training(point: GridPoint, name: str, root: Path) -> Job:
@@ -166,15 +166,15 @@ def _training(point: GridPoint, name: str, root: Path) -> Job:
   return Job(name, (train,), root / f"{point.name}.log" if _JOBS.value > 1 else None)
 
 
-def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path, split: str) -> int:
-  """Run the jobs, and then the leaderboard of the root. Returns the exit code."""
+def run_sweep(jobs: Sequence["Job"], at_once: int, root: Path | str, split: str) -> int:
+  """Run the jobs, and then the leaderboard of the root, a folder or a URL. Returns the exit code."""
   with caught_signals() as caught:
     code = run_jobs(jobs, at_once, caught)
-    found = local_copy(workdirs_at(root), "--root")  # of a bucket, what is there by now
+    found = local_copy(root, "--root")  # of a bucket, what is there by now
     reports = [*found.glob(f"*/likelihood_{split}.json"), *found.glob(f"*/labels_{split}.json")]
     if code == EXIT_RESUME_ME or not reports:
       return code
-    ranking = (sys.executable, "-m", "experiments.leaderboard", str(workdirs_at(root)), f"--split={split}", "--seeds")
+    ranking = (sys.executable, "-m", "experiments.leaderboard", str(root), f"--split={split}", "--seeds")
     return max(code, run_jobs([Job("", (ranking,))], 1, caught))
 
 
@@ -196,7 +196,7 @@ def read_value(config: ConfigDict, field: str, text: str) -> Any:
 
 def workdirs_at(root: Path) -> Path | str:
   """Return the folder of the workdirs as runs are given it: of one in a bucket its URL, not the local copy."""
-  given = cli.require_flag("root").rstrip("/")
+  given = (_ROOT.value or "").rstrip("/")
   return given if is_url(given) else root
 
 
