@@ -27,6 +27,7 @@ _NUM = flags.DEFINE_integer("num", 1000, "Episodes, at least 3.")
 _STEPS = flags.DEFINE_integer("steps", 64, "Steps of an episode at most.")
 _DECISIONS = flags.DEFINE_boolean("decisions", False, "Write actions given observations, not frames given actions.")
 _ACTIONS = flags.DEFINE_boolean("actions", True, "Write the actions before frames as their contexts.")
+_NOISE = flags.DEFINE_float("noise", 0.0, "Deviation of normal noise on recorded observations of frames.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first episode; later ones follow.")
 _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 
@@ -34,14 +35,14 @@ _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   checks.one_of("--policy", _POLICY.value, POLICIES)
-  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("seed", _SEED.value, 0)):
+  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("seed", _SEED.value, 0), ("noise", _NOISE.value, 0.0)):
     checks.at_least(f"--{name}", value, least)
   path, env = cli.require_path("out"), Environment(_ENV.value)
   rollouts = record(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value)
   if _DECISIONS.value:
     arrays = decisions_of(rollouts, env.num_choices)
   else:
-    arrays = frames_of(rollouts, _STEPS.value, _SEED.value, _ACTIONS.value)
+    arrays = frames_of(rollouts, _STEPS.value, _SEED.value, _ACTIONS.value, _NOISE.value)
   write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   returns = np.array([rollout.rewards.sum() for rollout in rollouts])
   steps = sum(len(rollout.actions) for rollout in rollouts)

@@ -253,11 +253,12 @@ class HasClosedLoop(Protocol):
   """Is a model of sequences of frames given what is done at each step, and can be lived in: a dream."""
 
   def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                  act: Callable[[Float[Array, "num frame"], Array], Float[Array, "num action"]]
+                  act: Callable[[Float[Array, "num frame"], Array], Float[Array, "num action"]], num_steps: int = 0
                   ) -> tuple[Float[Array, "num steps frame"], Float[Array, "num steps action"]]:
     """Draw frames, each given an action that follows from the frame before it.
 
     `act(frame, step)` returns actions [num, width]. Nothing is done before the first frame: actions are zeros there.
+    `num_steps` is how many frames to draw, 0 for as many as examples have.
     """
     ...
 

@@ -46,7 +46,7 @@ def require_world(run: TrainedRun, env: Environment) -> HasClosedLoop:
 
 
 def dreamt_steps(run: TrainedRun, env: Environment, weights: Float[np.ndarray, "population parameters"],
-                 dreams: int, seed: int) -> Float[np.ndarray, " population"]:
+                 dreams: int, steps: int, seed: int) -> Float[np.ndarray, " population"]:
   """Return how many steps each linear controller lives in a dream before its mark says the end, on average.
 
   Args:
@@ -54,30 +54,31 @@ def dreamt_steps(run: TrainedRun, env: Environment, weights: Float[np.ndarray, "
     env: the environment that it models.
     weights: controllers, see `gdm.worlds.control.linear`.
     dreams: of each controller.
+    steps: frames of a dream; it may be longer than what was recorded.
     seed: another one dreams others.
   """
   model = require_world(run, env)
   return np.asarray(_steps(model, run.params, run.carry, stream_key(jax.random.key(seed), "dream", 0),
-                           jnp.asarray(weights, jnp.float32), env.dims, env.num_choices, dreams))
+                           jnp.asarray(weights, jnp.float32), env.dims, env.num_choices, dreams, steps))
 
 
-def dream(run: TrainedRun, env: Environment, weights: Float[np.ndarray, " parameters"], num: int, seed: int
+def dream(run: TrainedRun, env: Environment, weights: Float[np.ndarray, " parameters"], num: int, steps: int, seed: int
           ) -> tuple[np.ndarray, np.ndarray]:
-  """Return frames [num, steps, dims + 1] and actions of dreams in which a linear controller acts."""
+  """Return frames [num, steps, dims + 1], and actions, of dreams in which a linear controller acts."""
   model = require_world(run, env)
   rows = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), (num, len(weights)))
   frames, actions = model.closed_loop(run.params, run.carry, stream_key(jax.random.key(seed), "dream", 1), num,
-                                      _acting(rows, env.dims, env.num_choices))
+                                      _acting(rows, env.dims, env.num_choices), steps)
   return np.asarray(frames), np.asarray(actions)
 
 
 def train_in_dream(run: TrainedRun, env: Environment, generations: int, population: int, dreams: int,
-                   seed: int) -> Float[np.ndarray, " parameters"]:
+                   steps: int, seed: int) -> Float[np.ndarray, " parameters"]:
   """Return the weights of a linear controller that lives long in dreams; each generation dreams anew."""
   counter = iter(range(generations))
 
   def scores(weights: np.ndarray) -> np.ndarray:
-    return dreamt_steps(run, env, weights, dreams, seed + 1 + next(counter))
+    return dreamt_steps(run, env, weights, dreams, steps, seed + 1 + next(counter))
 
   return evolve(scores, num_parameters(env.dims, env.width), generations, population, seed + 1)
 
@@ -155,9 +156,9 @@ def _acting(weights: Any, dims: int, num_choices: int):
   return act
 
 
-@functools.partial(jax.jit, static_argnames=("model", "dims", "num_choices", "dreams"))
-def _steps(model, params, carry, key, weights, dims, num_choices, dreams):
+@functools.partial(jax.jit, static_argnames=("model", "dims", "num_choices", "dreams", "steps"))
+def _steps(model, params, carry, key, weights, dims, num_choices, dreams, steps):
   rows = jnp.repeat(weights, dreams, axis=0)
-  frames, _ = model.closed_loop(params, carry, key, len(rows), _acting(rows, dims, num_choices))
+  frames, _ = model.closed_loop(params, carry, key, len(rows), _acting(rows, dims, num_choices), steps)
   lives = jnp.cumprod(frames[:, :, dims] > 0.0, axis=1)  # the mark is 1, or -1 at the end, and noise
   return jnp.mean(jnp.sum(lives, axis=1).reshape(len(weights), dreams), axis=1)

@@ -9,7 +9,7 @@ from gdm.worlds.control import linear, num_parameters
 from gdm.worlds.environments import EXPERTS, Environment, Policy, Rollout
 
 POLICIES = ("random", "linear", "expert")
-NOISE = 0.1  # deviation of what is added to the mark of the end, so that it has a density
+MARK_NOISE = 0.1  # deviation of what is added to the mark of the end, so that it has a density
 HELD = 0.1  # share of the episodes that validate, and that test
 
 
@@ -33,7 +33,8 @@ def record(env: Environment, policy: str, num: int, steps: int, seed: int) -> li
   return [env.roll(policy_of(env, policy, seed + number), seed + number, steps) for number in range(num)]
 
 
-def frames_of(rollouts: Sequence[Rollout], steps: int, seed: int, with_actions: bool = True) -> dict[str, np.ndarray]:
+def frames_of(rollouts: Sequence[Rollout], steps: int, seed: int, with_actions: bool = True,
+              noise: float = 0.0) -> dict[str, np.ndarray]:
   """Return sequences of frames by split, with lengths and, as contexts, the action before each frame.
 
   A frame is an observation and a mark: 1, or -1 where the environment ended the episode with it, and a little noise.
@@ -44,6 +45,8 @@ def frames_of(rollouts: Sequence[Rollout], steps: int, seed: int, with_actions: 
     steps: actions of the longest, so that sequences have one frame more.
     seed: of the noise.
     with_actions: whether contexts are written.
+    noise: deviation of normal noise on observations. What is a function of the frame before has no bound on its density
+      without, and likelihoods say how far a model was trained rather than what it knows.
   """
   dims, width = rollouts[0].observations.shape[1], rollouts[0].actions.shape[1]
   x = np.zeros((len(rollouts), steps + 1, dims + 1), np.float32)
@@ -56,7 +59,9 @@ def frames_of(rollouts: Sequence[Rollout], steps: int, seed: int, with_actions: 
     given[1:len(rollout.observations)] = rollout.actions
     if width > 1:  # a linear policy's scores, of which the environment took the highest
       given[1:len(rollout.observations)] = np.eye(width)[rollout.actions.argmax(axis=1)]
-  x[..., dims] += NOISE * np.random.default_rng(seed).normal(size=x.shape[:2])
+  rng = np.random.default_rng(seed)
+  x[..., dims] += MARK_NOISE * rng.normal(size=x.shape[:2])
+  x[..., :dims] += noise * rng.normal(size=(*x.shape[:2], dims))
   rows = {"": x, "_length": length, **({"_context": context.reshape(len(x), -1)} if with_actions else {})}
   return _by_split(rows, len(rollouts))
 

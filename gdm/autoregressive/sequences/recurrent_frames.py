@@ -278,7 +278,7 @@ class RecurrentFrames:
     return self._drawn(params, carry, key, jnp.asarray(x), whole, None, {})
 
   def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                  act: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+                  act: Callable[[Array, Array], Array], num_steps: int = 0) -> tuple[Array, Array]:
     """Draw frames, each given an action that follows from the frame before it; see `HasClosedLoop`.
 
     Raise SpecError where the data have no context, or their frames are not flat.
@@ -302,7 +302,7 @@ class RecurrentFrames:
     first = jnp.zeros((num, *self.spec.event[1:]), kind)
     read = self.encode(first[:, None]).shape[-1]
     start = self.network.apply({"params": params["model"]}, read + width, num, method="initial_state")
-    _, (frames, actions) = jax.lax.scan(step, (start, first), jnp.arange(self.num_steps))
+    _, (frames, actions) = jax.lax.scan(step, (start, first), jnp.arange(num_steps or self.num_steps))
     return jnp.swapaxes(frames, 0, 1), jnp.swapaxes(actions, 0, 1)
 
   def _drawn(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "num *event"],

@@ -132,6 +132,28 @@ def test_what_is_given_at_a_step_changes_no_frame_before_it():
   assert_frequencies_match(np.asarray(drawn), states_of(ROLL), np.exp(np.asarray(found.nats, np.float64)))
 
 
+def test_a_closed_loop_draws_frames_given_actions_that_follow_from_the_frame_before():
+  spec = DataSpec((3, 2), 2, context_dims=3)
+  model = model_of(nade, spec)
+  x = states_of(ROLL)
+  params, carry = moved(model, batch={"x": x[:8].astype(np.uint8), "context": np.zeros((8, 3), np.float32)})
+  done = np.concatenate([np.zeros((64, 1)), 2.0 * x[:, :2, 0] - x[:, :2, 1]], axis=1).astype(np.float32)
+  nats = jax.jit(model.log_likelihood)(params, carry, {"x": x, "context": done}, KEY).nats
+  probs = np.exp(np.asarray(nats, np.float64))
+  np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-4)
+
+  def act(frame, step):
+    del step
+    return 2.0 * frame[:, :1] - frame[:, 1:]
+
+  frames, actions = model.closed_loop(params, carry, KEY, 20_000, act)
+  assert_frequencies_match(np.asarray(frames), x, probs)
+  np.testing.assert_array_equal(actions[:, 1:, 0], 2.0 * frames[:, :2, 0] - frames[:, :2, 1])
+  assert not np.asarray(actions[:, 0]).any()
+  with pytest.raises(SpecError, match="closed_loop needs frames"):
+    model_of(nade).closed_loop(params, carry, KEY, 2, act)
+
+
 @pytest.mark.slow
 def test_a_mixture_density_network_recovers_a_known_system():
   """s' = 0.8 s + a + noise, and with one chance in four the noise pushes 3 further: two modes given an action."""
