@@ -35,7 +35,8 @@ _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   checks.one_of("--policy", _POLICY.value, POLICIES)
-  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("seed", _SEED.value, 0), ("noise", _NOISE.value, 0.0)):
+  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("seed", _SEED.value, 0),
+                             ("noise", _NOISE.value, 0.0)):
     checks.at_least(f"--{name}", value, least)
   path, env = cli.require_path("out"), Environment(_ENV.value)
   rollouts = record(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value)
