@@ -103,7 +103,8 @@ def programs(model: Model, optimizers: Optimizers, batch: Mapping[str, Any], *,
         params, carry, key, num, **condition).x, (params, carry, key, condition)))
   if isinstance(model, HasComplete):
     event = model.spec.event  # the first half of it, by its first axis, is known
-    known: Any = np.broadcast_to((np.arange(event[0]) < event[0] // 2).reshape(-1, *(1,) * (len(event) - 1)), event)
+    half = (np.arange(event[0]) < event[0] // 2).reshape(-1, *(1,) * (len(event) - 1))
+    known = jnp.asarray(np.broadcast_to(half, event))
     found.append(Program("complete", lambda params, carry, key, x: model.complete(params, carry, key, x, known).x,
                          (params, carry, key, batch["x"])))
   if isinstance(model, HasConditionals):
