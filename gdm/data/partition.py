@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
 from gdm.data.dataset import SPLITS, Dataset
 from gdm.data.sources.request import Request
@@ -63,7 +63,8 @@ def split_rows(rows: Rows, request: Request, where: str) -> tuple[dict[str, dict
   return {name: {key: values[names == name] for key, values in rows.items()} for name in asked}, rule
 
 
-def names_of(digests: Callable[[str], Sequence[bytes]], request: Request, where: str) -> tuple[np.ndarray, str]:
+def names_of(digests: Callable[[str], Sequence[bytes] | UInt8[np.ndarray, "examples 32"]], request: Request,
+             where: str) -> tuple[np.ndarray, str]:
   """Return the split of each example, and the rule in words; raise as `split_rows` does.
 
   Args:
@@ -92,13 +93,13 @@ def names_of(digests: Callable[[str], Sequence[bytes]], request: Request, where:
   return names, rule
 
 
-def complete_names(of_split: Shaped[np.ndarray, " examples"], digests: list[bytes], request: Request, where: str
-                   ) -> tuple[np.ndarray, str]:
+def complete_names(of_split: Shaped[np.ndarray, " examples"], digests: UInt8[np.ndarray, "examples 32"],
+                   request: Request, where: str) -> tuple[np.ndarray, str]:
   """Return what `complete` returns for examples that are on disk: the split of each, and the rule in words.
 
   Args:
     of_split: the split that each example is brought in, "train" where there are no splits.
-    digests: of `digests_of`, of each example.
+    digests: of `digests_of`, of each example, as bytes: a list of as many objects could be larger than the memory.
     request, where: as for `complete`; option split=rows is refused.
   """
   if request.choice("split", ("distinct", "rows"), "distinct") == "rows":
@@ -114,7 +115,7 @@ def complete_names(of_split: Shaped[np.ndarray, " examples"], digests: list[byte
       raise ConfigError(f"data.name: option test of {request.kind} says how to split a set, but {where} brings its "
                         "own splits; take it away.")
     asked = dataclasses.replace(request, options={**request.options, "test": "0"})
-  names, rule = names_of(lambda by: [digests[int(row)] for row in train], asked, where)
+  names, rule = names_of(lambda by: digests[train], asked, where)
   found = of_split.copy()
   found[train] = names
   return found, f"test as it is brought; of the training part {rule}" if "test" in rows else rule
@@ -165,9 +166,12 @@ def repeats_in_words(dataset: Dataset) -> str:
   return f"{' and '.join(parts)} examples are in the training split too." if parts else ""
 
 
-def _places(digests: Sequence[bytes]) -> Float[np.ndarray, " examples"]:
+def _places(digests: Sequence[bytes] | UInt8[np.ndarray, "examples 32"]) -> Float[np.ndarray, " examples"]:
   """Return hashes as numbers in [0, 1)."""
-  first = np.frombuffer(b"".join(digest[:8] for digest in digests), ">u8")
+  if isinstance(digests, np.ndarray):
+    first = np.ascontiguousarray(digests[:, :8]).view(">u8")[:, 0]
+  else:
+    first = np.frombuffer(b"".join(digest[:8] for digest in digests), ">u8")
   return (first >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 

@@ -153,7 +153,7 @@ def _on_disk(pictures: Sequence[Picture], read: Callable[[Sequence[Picture]], np
   facts = repr((_DECODER, read.keywords if isinstance(read, functools.partial) else "",
                 [_facts(picture) for picture in pictures]))
   digests = cache.cached(f"hashes-{hashlib.sha256(facts.encode()).hexdigest()[:32]}", hashes)["sha256"]
-  names, rule = partition.complete_names(of_split, [row.tobytes() for row in digests], request, where)
+  names, rule = partition.complete_names(of_split, digests, request, where)
   splits: dict[str, Split] = {}
   for split in (split for split in SPLITS if (names == split).any()):
     rows = np.flatnonzero(names == split)

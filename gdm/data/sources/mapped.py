@@ -28,7 +28,7 @@ MAPPED_FROM = 2 << 30  # bytes of a file
 _OPTIONS = ("layout", *partition.OPTIONS)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _WHOLE = ("x", "arr_0")
-_CHUNK = 1 << 26  # bytes that a pass looks at together
+_CHUNK = 1 << 24  # bytes that a pass looks at together
 
 
 def is_mapped(path: Path) -> bool:
@@ -138,7 +138,7 @@ def _splits(path: Path, xs: Mapping[str, np.ndarray], ys: Mapping[str, np.ndarra
                          functools.partial(_hashes, [xs[name] for name in names]))["sha256"]
   of_split = np.concatenate([np.full(len(xs[name]), name, "U5") for name in names])
   first = dict(zip(names, np.cumsum([0, *(len(xs[name]) for name in names)]), strict=False))
-  found, rule = partition.complete_names(of_split, [row.tobytes() for row in digests], request, where)
+  found, rule = partition.complete_names(of_split, digests, request, where)
   splits: dict[str, Split] = {}
   for name in (name for name in SPLITS if (found == name).any()):
     source = name if "valid" in xs or (name == "test" and "test" in xs) else "train"
@@ -157,5 +157,5 @@ def _splits(path: Path, xs: Mapping[str, np.ndarray], ys: Mapping[str, np.ndarra
 
 
 def _hashes(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-  found = [digest for x in arrays for part in _parts(x) for digest in partition.digests_of(part)]
+  found = [b"".join(partition.digests_of(part)) for x in arrays for part in _parts(x)]
   return {"sha256": np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)}
