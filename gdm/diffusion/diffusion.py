@@ -41,7 +41,7 @@ from gdm.diffusion.predictions import PREDICTIONS, Denoise, Parametrization, Pre
 from gdm.diffusion.samplers.ancestral import LearnedAncestral
 from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.samplers.ddim import DDIM
-from gdm.diffusion.samplers.guidance import Guided
+from gdm.diffusion.samplers.guidance import Guidance, Guided
 from gdm.diffusion.samplers.named import GRIDS, SAMPLERS, TimedSampler
 from gdm.diffusion.samplers.sampler import cost
 from gdm.diffusion.scaling import Scaling, statistics
@@ -358,7 +358,7 @@ class Diffusion:
     return Clipped(denoise) if self.spec.is_discrete else denoise
 
   def guided(self, params: Params, path: NoisePath, context: Float[Array, "batch width"] | None,
-             guidance: float) -> Denoise:
+             guidance: Guidance) -> Denoise:
     """Return the prediction of the data given a context, or extrapolated to it from the context without labels.
 
     The prediction of integers is kept between the lowest and the highest level.
@@ -367,10 +367,11 @@ class Diffusion:
     return Clipped(denoise) if self.spec.is_discrete else denoise
 
   def _guided(self, params: Params, path: NoisePath, context: Float[Array, "batch width"] | None,
-              guidance: float) -> Denoise:
+              guidance: Guidance) -> Denoise:
     denoise = self.denoiser(params, path, context)
-    if guidance != 1.0 and context is not None:
-      return Guided(denoise, self.denoiser(params, path, self._with(context, 0.0, 0.0)), guidance)
+    if guidance.scale != 1.0 and context is not None:
+      return Guided(denoise, self.denoiser(params, path, self._with(context, 0.0, 0.0)), guidance.scale,
+                    guidance.interval, guidance.rescale, path.log_snr)
     return denoise
 
   def denoising(self, params: Params, carry: Carry, num: int = 1, condition: Condition | None = None,
@@ -398,7 +399,7 @@ class Diffusion:
 
     def mean(x: Float[Array, "batch *event"], t: Float[Array, " batch"]) -> Float[Array, "batch *event"]:
       rows = None if context is None else jnp.tile(context, (len(x) // num, 1))
-      return self._guided(params, path, rows, guidance)(x, t)
+      return self._guided(params, path, rows, Guidance(guidance))(x, t)
 
     return Denoiser(mean, path.alpha, path.sigma, path.log_snr, path.time, path.ends, scaling.centre, scaling.scale,
                     (-1.0, 1.0) if self.spec.is_discrete else None, 1 if guidance == 1.0 else 2)
@@ -495,7 +496,8 @@ class Diffusion:
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
              sampler: str | TimedSampler = "", num_steps: int = 0, eta: float = 0.0, guidance: float = 1.0,
-             grid: str = "", num_frames: int = 0) -> Samples:
+             guidance_interval: tuple[float, ...] = (), guidance_rescale: float = 0.0, grid: str = "",
+             num_frames: int = 0) -> Samples:
     """Draw x [num, *event]. Info: "nfe", and with frames "trajectory" [num_frames, num, *event], not rounded.
 
     Args:
@@ -508,6 +510,7 @@ class Diffusion:
       num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default.
       eta: of ddim alone, the share of fresh noise.
       guidance: 1 is none, above 1 moves further from no label to the label (classifier-free).
+      guidance_interval, guidance_rescale: see `gdm.diffusion.samplers.guidance.Guidance`.
       grid: times that the sampler visits: uniform, log_snr or karras; "" is the sampler's own choice.
       num_frames: states on the way to keep; at most num_steps - 1.
 
@@ -516,7 +519,7 @@ class Diffusion:
       SpecError: a condition is missing, or must not be.
       ToleranceError: an adaptive sampler did not reach its tolerance.
     """
-    choice = self._choice(sampler, eta)
+    choice, rule = self._choice(sampler, eta), Guidance(float(guidance), tuple(guidance_interval), guidance_rescale)
     if grid:
       checks.one_of("grid", grid, GRIDS)
       choice = choice._replace(grid=GRIDS[grid])
@@ -524,7 +527,7 @@ class Diffusion:
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
     context = self._condition(condition, num, guidance)
-    x, info = _draw(self, params, carry, key, context, num, choice, steps, float(guidance), num_frames)
+    x, info = _draw(self, params, carry, key, context, num, choice, steps, rule, num_frames)
     if isinstance(x, Tracer):
       return Samples(x, info)
     if "solved" in info:
@@ -661,7 +664,7 @@ class Diffusion:
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "choice", "num_steps", "guidance", "num_frames"))
 def _draw(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""], context: Array | None, num: int,
-          choice: TimedSampler, num_steps: int, guidance: float, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
+          choice: TimedSampler, num_steps: int, guidance: Guidance, num_frames: int) -> tuple[Array, Mapping[str, Any]]:
   """Sample as served; compiled once for each model and each way to sample."""
   path = model.stepping_path(params)
   noise_key, key = jax.random.split(key)
@@ -691,7 +694,7 @@ def _denoise(model: Diffusion, params: Params, carry: Carry, key: Key[Array, ""]
   start = path.time(log_snr)
   values = path.alpha(start) * scaling.values(x)
   context = model._condition(None, len(x), 1.0)
-  denoise, last, nfe = model.guided(params, path, context, 1.0), start, 0
+  denoise, last, nfe = model.guided(params, path, context, Guidance()), start, 0
   if num_steps > 1:
     times = choice.grid.times(Between(path, path.ends[0], start), num_steps - 1)
     out = choice.sampler.run(denoise, path, times, key, values)

@@ -102,6 +102,8 @@ def _sections() -> ml_collections.ConfigDict:
           "sampler": "",  # "" is the model's own choice
           "num_steps": 0,  # 0 is the model's own choice
           "guidance": 1.0,  # how much more than given the labels; 1 is no guidance
+          "guidance_interval": (),  # noise levels sigma / alpha between which it is; () is everywhere
+          "guidance_rescale": 0.0,  # share by which guided predictions keep their deviation
           "grid": "",  # times that a sampler visits: uniform, log_snr or karras; "" is the sampler's own choice
           "eta": 0.0,  # noise that DDIM adds: 0 none, 1 as much as ancestral sampling
           "start": "",  # of energies, where chains start: base, smc or chains; "" is the model's own choice

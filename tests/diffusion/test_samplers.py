@@ -16,7 +16,7 @@ from gdm.diffusion.samplers.ancestral import Ancestral, LearnedAncestral
 from gdm.diffusion.samplers.ddim import DDIM
 from gdm.diffusion.samplers.dpm_solver import DPMSolver
 from gdm.diffusion.samplers.grids import LogSNRGrid, RhoGrid, UniformGrid
-from gdm.diffusion.samplers.guidance import Guided
+from gdm.diffusion.samplers.guidance import Guidance, Guided
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
 from gdm.diffusion.samplers.sampler import Sampler, sample
@@ -190,6 +190,30 @@ def test_guidance():
   np.testing.assert_array_equal(Guided(given, None, 1.0)(x, t), given(x, t))
   with pytest.raises(ConfigError, match=r"guidance is 2\.0"):
     Guided(given, None, 2.0)
+
+
+def test_guidance_within_an_interval_and_rescaled():
+  path, x = VPLinear(), jnp.asarray([[1.0, -0.5], [1.0, -0.5]])
+  t = jnp.asarray([0.1, 0.9])
+  level = np.exp(-0.5 * np.asarray(path.log_snr(t)))
+  given, free = GAUSSIAN.denoise(path), TWO.denoise(path)
+  whole = np.asarray(Guided(given, free, 3.0)(x, t))
+  within = Guided(given, free, 3.0, (0.0, float(level.mean())), 0.0, path.log_snr)(x, t)
+  np.testing.assert_allclose(within[0], whole[0], rtol=1e-5)  # the lower level alone is guided
+  np.testing.assert_allclose(within[1], given(x, t)[1], rtol=1e-5)
+  rescaled = np.asarray(Guided(given, free, 3.0, rescale=1.0)(x, t))
+  np.testing.assert_allclose(rescaled.std(axis=1), np.asarray(given(x, t)).std(axis=1), rtol=1e-4)
+  np.testing.assert_allclose(rescaled / whole, np.repeat((rescaled / whole)[:, :1], 2, axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"scale": 2.0, "interval": (3.0, 1.0)}, r"guidance_interval is \(3.0, 1.0\); it must be two noise levels"),
+    ({"scale": 2.0, "rescale": 1.5}, r"guidance_rescale is 1.5; it must be in \[0, 1\]"),
+    ({"interval": (0.5, 1.0)}, "but guidance is 1, which is none"),
+])
+def test_guidance_that_cannot_be(fields, message):
+  with pytest.raises(ConfigError, match=message):
+    Guidance(**fields)
 
 
 @pytest.mark.slow

@@ -1,13 +1,42 @@
 """Classifier-free guidance: a denoising function made of two."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.sampler import cost
 from gdm.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+  """How much is guided, and where.
+
+  Attributes:
+    scale: 0 is unconditional, 1 conditional, above 1 guided.
+    interval: noise levels sigma / alpha between which it is, the lower first (Kynkaanniemi et al., arXiv:2404.07724,
+      equation 6); conditional elsewhere. () is everywhere.
+    rescale: share by which guided predictions get the deviation of the conditional ones (Lin et al., arXiv:2305.08891,
+      equations 15 and 16), in [0, 1]: high guidance else makes images too contrasted.
+  """
+
+  scale: float = 1.0
+  interval: tuple[float, ...] = ()
+  rescale: float = 0.0
+
+  def __post_init__(self) -> None:
+    if self.interval and not (len(self.interval) == 2 and 0.0 <= self.interval[0] < self.interval[1]):
+      raise ConfigError(f"guidance_interval is {self.interval}; it must be two noise levels sigma / alpha, the lower "
+                        "one first, or () for all.")
+    if not 0.0 <= self.rescale <= 1.0:
+      raise ConfigError(f"guidance_rescale is {self.rescale}; it must be in [0, 1].")
+    if self.scale == 1.0 and (self.interval or self.rescale):
+      raise ConfigError(f"guidance_interval is {self.interval} and guidance_rescale {self.rescale}, but guidance is 1, "
+                        "which is none; set it, or leave these out.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +49,16 @@ class Guided:
     conditional: given the labels.
     unconditional: not given them; None is an error unless scale is 1.
     scale: 0 is unconditional, 1 conditional, above 1 guided.
+    interval, rescale: see `Guidance`.
+    log_snr: log-SNR of times, where there is an interval.
   """
 
   conditional: Denoise
   unconditional: Denoise | None
   scale: float
+  interval: tuple[float, ...] = ()
+  rescale: float = 0.0
+  log_snr: Callable[[Array], Array] | None = None
 
   def __post_init__(self) -> None:
     if self.unconditional is None and self.scale != 1.0:
@@ -50,4 +84,13 @@ class Guided:
     if self.unconditional is None:
       return given
     free = self.unconditional(x, t)
-    return free + self.scale * (given - free)
+    guided = free + self.scale * (given - free)
+    if self.rescale:
+      axes = tuple(range(1, x.ndim))
+      ratio = jnp.std(given, axis=axes, keepdims=True) / jnp.maximum(jnp.std(guided, axis=axes, keepdims=True), 1e-12)
+      guided = (self.rescale * ratio + 1.0 - self.rescale) * guided
+    if not self.interval or self.log_snr is None:
+      return guided
+    level = jnp.exp(-0.5 * self.log_snr(t)).reshape(-1, *(1,) * (x.ndim - 1))
+    low, high = self.interval
+    return jnp.where((level > low) & (level <= high), guided, given)
