@@ -45,7 +45,8 @@ VARIANTS = {
 
 # Pixels attend to words, a tenth of which training withholds, so that sampling can be guided.
 CAPTIONS = {"captions": {
-    "model": {"network": {"name": "unet", "dropout": 0.1, "multipliers": (1, 2, 2), "attention": (16, 8)},
+    "model": {"network": {"name": "unet", "dropout": 0.1, "multipliers": (1, 2, 2), "attention": (16, 8),
+                          "word_dropout": 0.3},
               "label_dropout": 0.1},
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 200}, "data": {"batch_size": 64},
     "training": {"num_steps": 10_000, "eval_every": 500}, "sampling": {"guidance": 3.0}}}

@@ -1,7 +1,7 @@
 """Captions, or other short texts that examples are conditional on: the prefix of a batch, as numbers of words.
 
-Upper and lower case are one. Number 0 is no word, and fills up shorter texts; the last number is [UNK], any word that
-the training split does not have.
+Upper and lower case are one. Number 0 is no word: it fills up shorter texts, and stands for every word that the
+training split does not have, of which a model can know nothing.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int32, Integer
 
-from gdm.data.tokens import UNKNOWN, WORDS, Tokenizer
+from gdm.data.tokens import WORDS, Tokenizer
 from gdm.errors import DataError
 
 NOTHING = "[PAD]"
@@ -23,7 +23,7 @@ def tokenizer_of(texts: Iterable[str]) -> Tokenizer:
     for word in _words(text):
       counts[word] = counts.get(word, 0) + 1
   words = sorted(counts, key=lambda word: (-counts[word], word))
-  return Tokenizer.of(WORDS, (NOTHING, *words), unknown=True, end=False)
+  return Tokenizer.of(WORDS, (NOTHING, *words), unknown=False, end=False)
 
 
 def longest(texts: Iterable[str]) -> int:
@@ -32,22 +32,22 @@ def longest(texts: Iterable[str]) -> int:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], steps: int, where: str) -> Int32[np.ndarray, "texts steps"]:
-  """Return the numbers of the words of each text, 0 after its end.
+  """Return the numbers of the words of each text, 0 for unknown ones and after its end.
 
   Raise DataError for a text without words, or with more than `steps`, saying which.
   """
   found = np.zeros((len(texts), steps), np.int32)
   for row, text in enumerate(texts):
-    words = tokenizer.find(_words(text))
+    words = [word or 0 for word in tokenizer.find(_words(text))]
     if not 1 <= len(words) <= steps:
       raise DataError(f"{where}: {text[:60]!r} has {len(words)} words; it must have 1 to {steps}.")
-    found[row, :len(words)] = np.asarray(words, np.int32)
+    found[row, :len(words)] = words
   return found
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], steps: int) -> Int32[np.ndarray, "texts steps"]:
   """Return `encode` of what a user asks for. Raise DataError for a word that training never had, naming near ones."""
-  known = [word for word in tokenizer.vocabulary if word not in (NOTHING, UNKNOWN)]
+  known = [word for word in tokenizer.vocabulary if word != NOTHING]
   for text in texts:
     for word in _words(text):
       if word not in known:
@@ -58,7 +58,7 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], steps: int) -> In
 
 
 def decode(tokenizer: Tokenizer, prefix: Integer[np.ndarray, " steps"]) -> str:
-  """Return the text of a prefix."""
+  """Return the text of a prefix, without words that are unknown."""
   return tokenizer.decode(prefix[prefix > 0])
 
 

@@ -16,7 +16,8 @@ from gdm.runs.trained import TrainedRun
 
 
 def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...]]:
-  """Write the codes of all splits of a run's data to a .npz file, with `levels` and labels: data "npz" for any model.
+  """Write the codes of all splits of a run's data to a .npz file, with `levels`, labels and prefixes: data "npz" for
+  any model, given prefixes by "#prefix=prefix".
 
   Codes of the training split are of its fixed form.
 
@@ -43,6 +44,8 @@ def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...
     rows = run.dataset.split(split).rows(slice(None))
     if "y" in rows and rows["y"].ndim == 1:
       arrays[f"{split}_label"] = np.asarray(rows["y"])
+    if "prefix" in rows:
+      arrays[f"{split}_prefix"] = np.asarray(rows["prefix"])
   write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   return {split: arrays[split].shape for split in SPLITS}
 

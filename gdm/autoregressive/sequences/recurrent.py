@@ -184,7 +184,7 @@ class Recurrent(SequenceNetwork):
 
 
 def recurrent(spec: DataSpec, network: Recurrent = Recurrent(), prefix_dropout: float = 0.0,
-              class_conditional: bool = False) -> SequenceModel:
+              class_conditional: bool = False, prefix_token_dropout: float = 0.0) -> SequenceModel:
   """Return a recurrent network over tokens.
 
   Args:
@@ -192,8 +192,9 @@ def recurrent(spec: DataSpec, network: Recurrent = Recurrent(), prefix_dropout: 
     network: its layers and their sizes.
     prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
     class_conditional: whether it is a model of sequences given their labels.
+    prefix_token_dropout: share of the tokens of prefixes that is withheld.
   """
-  return SequenceModel(spec, network, prefix_dropout, class_conditional)
+  return SequenceModel(spec, network, prefix_dropout, class_conditional, prefix_token_dropout)
 
 
 def _end_of_layer(x: Float[Array, "steps batch width"]) -> Float[Array, "steps batch width"]:

@@ -87,6 +87,8 @@ class SequenceModel(TokenModel):
     network: maps previous tokens to logits.
     prefix_dropout: share of training examples whose prefix is withheld, so that the model is one of x without it too.
     class_conditional: whether the model is conditional on the labels "y".
+    prefix_token_dropout: share of the tokens of a prefix that training withholds one by one, so that a missing one, as
+      an unknown word is, is nothing new.
 
   Raises:
     ConfigError: a field of the network is out of range for such sequences.
@@ -101,13 +103,15 @@ class SequenceModel(TokenModel):
   network: SequenceNetwork
   prefix_dropout: float = 0.0
   class_conditional: bool = False
+  prefix_token_dropout: float = 0.0
 
   def __post_init__(self) -> None:
     levels = self.spec.require_discrete(type(self.network).__name__)
-    checks.rate("prefix_dropout", self.prefix_dropout)
-    if self.prefix_dropout and not self.prefix_conditional:
-      raise ConfigError(f"prefix_dropout is {self.prefix_dropout}, but the data have no prefix; set it to 0, or name "
-                        "one in data.name (#prefix=caption).")
+    for name in ("prefix_dropout", "prefix_token_dropout"):
+      checks.rate(name, getattr(self, name))
+      if getattr(self, name) and not self.prefix_conditional:
+        raise ConfigError(f"{name} is {getattr(self, name)}, but the data have no prefix; set it to 0, or name one in "
+                          "data.name (#prefix=caption).")
     checks.classes(self.spec, self.class_conditional)
     object.__setattr__(self, "network", self.network.clone(
         levels=levels + self.spec.prefix_levels, num_steps=self.spec.num_dims + self.spec.prefix_steps,
@@ -162,9 +166,10 @@ class SequenceModel(TokenModel):
   def log_probs(self, params, batch, key=None):
     real, x = self.real_tokens(batch)
     prefix = prefix_of(batch, self) if self.prefix_conditional else None
-    if prefix is not None and key is not None and self.prefix_dropout:
-      key, drop_key = jax.random.split(key)
-      prefix = prefix * jax.random.bernoulli(drop_key, 1.0 - self.prefix_dropout, (len(prefix), 1))
+    if prefix is not None and key is not None and (self.prefix_dropout or self.prefix_token_dropout):
+      key, whole_key, token_key = jax.random.split(key, 3)
+      prefix = prefix * jax.random.bernoulli(whole_key, 1.0 - self.prefix_dropout, (len(prefix), 1))
+      prefix = prefix * jax.random.bernoulli(token_key, 1.0 - self.prefix_token_dropout, prefix.shape)
     return jnp.where(real, token_log_prob(self.logits(params, x, key, self._labels(batch), prefix), x), 0.0)
 
   def init_cache(self, params, num, prefix=None, y=None):

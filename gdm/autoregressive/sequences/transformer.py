@@ -185,7 +185,7 @@ def norm() -> nn.LayerNorm:
 
 
 def transformer(spec: DataSpec, network: Transformer = Transformer(), prefix_dropout: float = 0.0,
-                class_conditional: bool = False) -> SequenceModel:
+                class_conditional: bool = False, prefix_token_dropout: float = 0.0) -> SequenceModel:
   """Return a transformer decoder over tokens, or over an image's pixels in raster order.
 
   Args:
@@ -193,5 +193,6 @@ def transformer(spec: DataSpec, network: Transformer = Transformer(), prefix_dro
     network: its layers and their sizes.
     prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
     class_conditional: whether it is a model of sequences given their labels.
+    prefix_token_dropout: share of the tokens of prefixes that is withheld.
   """
-  return SequenceModel(spec, network, prefix_dropout, class_conditional)
+  return SequenceModel(spec, network, prefix_dropout, class_conditional, prefix_token_dropout)

@@ -136,7 +136,7 @@ class WaveNet(SequenceNetwork):
 
 
 def wavenet(spec: DataSpec, network: WaveNet = WaveNet(), prefix_dropout: float = 0.0,
-            class_conditional: bool = False) -> SequenceModel:
+            class_conditional: bool = False, prefix_token_dropout: float = 0.0) -> SequenceModel:
   """Return a WaveNet over tokens, of sound say.
 
   Args:
@@ -144,5 +144,6 @@ def wavenet(spec: DataSpec, network: WaveNet = WaveNet(), prefix_dropout: float 
     network: its layers and their sizes.
     prefix_dropout: share of training examples whose prefix is withheld; see `SequenceModel`.
     class_conditional: whether it is a model of sequences given their labels.
+    prefix_token_dropout: share of the tokens of prefixes that is withheld.
   """
-  return SequenceModel(spec, network, prefix_dropout, class_conditional)
+  return SequenceModel(spec, network, prefix_dropout, class_conditional, prefix_token_dropout)

@@ -41,6 +41,7 @@ class UNet(DenoisingNetwork):
     num_heads: of each attention; they divide the channels there.
     word_width: of the vectors of words, where the data have a prefix: pixels attend to them wherever they attend to
       each other, and their mean is part of what all blocks are conditioned on.
+    word_dropout: share of the words that training withholds.
   """
 
   width: int = 32
@@ -49,12 +50,15 @@ class UNet(DenoisingNetwork):
   attention: tuple[int, ...] = ()
   num_heads: int = 1
   word_width: int = 64
+  word_dropout: float = 0.0
 
   takes_images: ClassVar[bool] = True
   takes_prefix: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
     checks.at_least("network.num_blocks", self.num_blocks, 1)
+    checks.at_least("network.word_width", self.word_width, 1)
+    checks.rate("network.word_dropout", self.word_dropout)
     if self.width < 2 or self.width % 2:
       raise ConfigError(f"network.width is {self.width}; it must be even and at least 2.")
     if not self.multipliers or min(self.multipliers) < 1:
@@ -69,8 +73,9 @@ class UNet(DenoisingNetwork):
     self._require_sides(*x.shape[1:3])
     prefix, context = split_prefix(context, self.prefix[0])
     condition = self.condition(time, context, EXPANSION * self.width, self.width)
-    words = Words(self.word_width, *self.prefix, name="words")(prefix, len(x)) if self.prefix[0] else None
-    if words is not None:
+    words = None
+    if self.prefix[0]:
+      words = Words(self.word_width, *self.prefix, self.word_dropout, name="words")(prefix, len(x))
       condition = condition + Linear(condition.shape[-1], 0.0, name="of_words")(words.mean)
 
     def attend(h, name):

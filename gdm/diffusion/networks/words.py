@@ -29,17 +29,22 @@ class Words(nn.Module):
     width: of a vector.
     steps: places of a caption.
     levels: values of a token.
+    dropout: share of the words that is withheld, where an rng named "dropout" is given: then a caption with a word
+      missing, as an unknown one is, is nothing new.
   """
 
   width: int
   steps: int
   levels: int
+  dropout: float = 0.0
 
   @nn.compact
   def __call__(self, tokens: Float[Array, "batch words"] | None, batch: int) -> Found:
     """Return the words; None is no caption, of so many examples."""
     numbers = jnp.zeros((batch, self.steps), jnp.int32) if tokens is None else tokens.astype(jnp.int32)
     is_word = numbers > 0
+    if self.dropout and self.has_rng("dropout"):
+      is_word &= jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout, numbers.shape)
     of_word = self.param("words", jax.nn.initializers.normal(1.0), (self.levels, self.width))
     of_place = self.param("places", jax.nn.initializers.normal(0.1), (self.steps, self.width))
     vectors = (of_word[numbers] + of_place) * is_word[..., None]

@@ -84,6 +84,15 @@ def test_a_prefix_withheld_in_training_makes_a_model_without_it():
                                 model.sample(params, carry, KEY, 4, {"prefix": np.zeros(2, np.int32)}).x)
 
 
+def test_tokens_withheld_one_by_one():
+  model, params, carry = made("recurrent", prefix_token_dropout=0.5)
+  batch = {"x": jnp.asarray(ALL[:8]), "prefix": jnp.tile(jnp.array([3, 1]), (8, 1))}
+  losses = np.array([model.loss(params, carry, batch, key, jnp.zeros(())).metrics["nll"].total
+                     for key in jax.random.split(KEY, 60)]) / 8
+  each = [-nats(model, params, carry, prefix)[:8].mean() for prefix in ([3, 1], [3, 0], [0, 1], [0, 0])]
+  assert abs(losses.mean() - np.mean(each)) < 4 * losses.std() / 60**0.5
+
+
 def test_prefixes_that_cannot_be_used():
   model, params, carry = made("transformer")
   with pytest.raises(SpecError, match=r"conditional on a prefix; condition must be prefixes \[4, 2\]"):
