@@ -11,8 +11,8 @@ from configs import data
 from gdm.runs import defaults
 
 # Of codes after the words of a caption, which a fifth of training goes without; of the others words are withheld.
-_OF_CAPTIONS = {"name": "transformer", "prefix_dropout": 0.2, "prefix_token_dropout": 0.3,
-                "network": {"num_layers": 2, "num_heads": 4, "width": 64, "dropout": 0.3}}
+_OF_CAPTIONS = {"name": "transformer", "prefix_dropout": 0.2, "prefix_token_dropout": 0.1,
+                "network": {"num_layers": 2, "num_heads": 4, "width": 64, "dropout": 0.2}}
 _PRIOR = {"name": "gated_pixelcnn", "network": {"width": 64, "num_layers": 4, "first_size": 5, "skip_width": 64}}
 # Steps of convolutions are written out: a CPU takes their gradients in loops many times as long.
 _LONG = {"num_steps": 20_000, "eval_every": 1000, "checkpoint_every": 1000, "steps_per_call": 1, "unroll_call": False}

@@ -1,7 +1,8 @@
 """Captions, or other short texts that examples are conditional on: the prefix of a batch, as numbers of words.
 
-Upper and lower case are one. Number 0 is no word: it fills up shorter texts, and stands for every word that the
-training split does not have, of which a model can know nothing.
+Upper and lower case are one. Number 0 is no word: it fills up shorter texts, and stands for every word that few
+captions of the training split have. By such words a model would learn which example is meant, and nothing about others: of
+emoji's codes, all words gave -140.0 nats on the validation split, those of four captions or more -133.3.
 """
 
 import difflib
@@ -14,15 +15,21 @@ from gdm.data.tokens import WORDS, Tokenizer
 from gdm.errors import DataError
 
 NOTHING = "[PAD]"
+LEAST = 4  # captions that have a word which counts
 
 
-def tokenizer_of(texts: Iterable[str]) -> Tokenizer:
-  """Return the tokenizer of the words of texts, in order of their frequency."""
+def tokenizer_of(texts: Iterable[str], least: int = LEAST) -> Tokenizer:
+  """Return the tokenizer of the words that at least so many texts have, in order of their frequency.
+
+  Raise DataError where there are none.
+  """
   counts: dict[str, int] = {}
   for text in texts:
-    for word in _words(text):
+    for word in set(_words(text)):
       counts[word] = counts.get(word, 0) + 1
-  words = sorted(counts, key=lambda word: (-counts[word], word))
+  words = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word))
+  if not words:
+    raise DataError(f"no word is in {least} captions of the training split or more; set #least lower.")
   return Tokenizer.of(WORDS, (NOTHING, *words), unknown=False, end=False)
 
 
@@ -46,14 +53,14 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], steps: int, where: str) -
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], steps: int) -> Int32[np.ndarray, "texts steps"]:
-  """Return `encode` of what a user asks for. Raise DataError for a word that training never had, naming near ones."""
+  """Return `encode` of what a user asks for. Raise DataError for an unknown word, naming near ones."""
   known = [word for word in tokenizer.vocabulary if word != NOTHING]
   for text in texts:
     for word in _words(text):
       if word not in known:
         near = difflib.get_close_matches(word, known, n=3)
-        raise DataError(f"prompt {text[:60]!r}: none of the {len(known)} words of the training captions is {word!r}; "
-                        f"{f'near are {near}' if near else 'choose others'}.")
+        raise DataError(f"prompt {text[:60]!r}: {word!r} is none of the {len(known)} words that the model knows of its "
+                        f"training captions; {f'near are {near}' if near else 'choose others'}.")
   return encode(tokenizer, texts, steps, "prompt")
 
 

@@ -27,7 +27,7 @@ def saved(path, **changes):
 
 
 def test_words_come_back_and_case_is_one():
-  tokenizer = captions.tokenizer_of(TEXTS)
+  tokenizer = captions.tokenizer_of(TEXTS, 1)
   tokens = captions.encode(tokenizer, ["A Red heart"], 5, "here")
   assert tokens.shape == (1, 5) and (tokens[0, 3:] == 0).all() and (tokens[0, :3] > 0).all()
   assert captions.decode(tokenizer, tokens[0]) == "a red heart"
@@ -36,19 +36,26 @@ def test_words_come_back_and_case_is_one():
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("a red hart", r"none of the \d+ words of the training captions is 'hart'; near are \['heart'\]"),
-    ("qqqq", r"is 'qqqq'; choose others\."),
+    ("a red hart", r"'hart' is none of the \d+ words that the model knows of .*; near are \['heart'\]"),
+    ("qqqq", r"'qqqq' is none of .*; choose others\."),
     ("", r"prompt: '' has 0 words; it must have 1 to 3"),
     ("a red blue heart", r"has 4 words; it must have 1 to 3"),
 ])
 def test_prompts_that_cannot_be_used(text, message):
   with pytest.raises(DataError, match=message):
-    captions.encode_prompts(captions.tokenizer_of(TEXTS), [text], 3)
+    captions.encode_prompts(captions.tokenizer_of(TEXTS, 1), [text], 3)
+
+
+def test_words_of_few_captions_are_none():
+  assert captions.tokenizer_of(TEXTS, 2).vocabulary == ("[PAD]", "a", "blue", "heart", "red")
+  assert captions.tokenizer_of(["red red red red", "red"], 2).vocabulary == ("[PAD]", "red")  # captions count
+  with pytest.raises(DataError, match="no word is in 4 captions of the training split or more; set #least lower"):
+    captions.tokenizer_of(TEXTS)
 
 
 def test_an_archive_with_captions(tmp_path):
   path = saved(tmp_path / "images.npz")
-  dataset = load_dataset(f"npz:{path}#prefix=caption")
+  dataset = load_dataset(f"npz:{path}#prefix=caption&least=1")
   spec = dataset.spec
   assert (spec.prefix_steps, spec.prefix_levels) == (5, len(dataset.prefix_tokenizer))  # with ":" and ","
   words = [captions.decode(dataset.prefix_tokenizer, row) for row in dataset.split("test").rows(slice(None))["prefix"]]
@@ -61,9 +68,9 @@ def test_an_archive_with_captions(tmp_path):
 
 
 def test_another_set_is_read_by_the_words_of_the_run(tmp_path):
-  known = Description.of(load_dataset(f"npz:{saved(tmp_path / 'images.npz')}#prefix=caption"))
+  known = Description.of(load_dataset(f"npz:{saved(tmp_path / 'images.npz')}#prefix=caption&least=1"))
   other = saved(tmp_path / "other.npz", train_caption=np.array(["heart", "green", "red"]))
-  dataset = load_like(known, f"npz:{other}#prefix=caption")
+  dataset = load_like(known, f"npz:{other}#prefix=caption&least=1")
   words = [captions.decode(known.prefix_tokenizer, row) for row in dataset.split("train").rows(slice(None))["prefix"]]
   assert dataset.spec == known.spec and words == ["heart", "", "red"]
 
@@ -79,11 +86,11 @@ def test_another_set_is_read_by_the_words_of_the_run(tmp_path):
 def test_captions_that_cannot_be_used(tmp_path, changes, name, error, message):
   path = saved(tmp_path / "images.npz", **changes)
   with pytest.raises(error, match=message):
-    load_dataset(f"npz:{path}#prefix={name}")
+    load_dataset(f"npz:{path}#prefix={name}&least=1")
 
 
 def test_captions_of_a_file_without_splits(tmp_path):
   x = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 3)).astype(np.uint8)
   np.savez(tmp_path / "images.npz", x=x, train_caption=np.array(["red"] * 9))
   with pytest.raises(ConfigError, match="option prefix='caption' needs a file with its own splits"):
-    load_dataset(f"npz:{tmp_path / 'images.npz'}#prefix=caption")
+    load_dataset(f"npz:{tmp_path / 'images.npz'}#prefix=caption&least=1")

@@ -22,7 +22,8 @@ also be joined, and are cut into windows by "#context=64"; see joined.py.
 Arrays train_context, valid_context and test_context, [N, width], are a real-valued condition of each example.
 
 "#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
-are taken (gdm/data/captions.py), or integers [N, steps], of which 0 is no token. It needs a file with its own splits.
+are taken that at least "#least=4" training captions have (gdm/data/captions.py), or integers [N, steps], of which 0 is
+no token. It needs a file with its own splits.
 
 With folds, fold k is the test split of run k; a tenth of the other rows, drawn by `VALID_SEED`, is the validation
 split.
@@ -48,7 +49,7 @@ from gdm.errors import ConfigError, DataError
 VALID_SEED = 20240603  # which rows outside the test fold validate, whatever the config's seed
 VALID_FRACTION = 0.1
 
-OPTIONS = ("fold", "layout", "prefix", *joined.OPTIONS, *partition.OPTIONS)
+OPTIONS = ("fold", "layout", "least", "prefix", *joined.OPTIONS, *partition.OPTIONS)
 LEAST_SIDE = 8  # of what looks like an image
 
 Arrays = Mapping[str, np.ndarray]
@@ -150,7 +151,8 @@ def _prefix(arrays: Arrays, xs: Arrays, is_split_by_us: bool, request: Request, 
 
 def _texts(texts: Mapping[str, list[str]], name: str, request: Request, where: str) -> _Prefix:
   """Return texts as tokens, by the words of the training split, or of a model that knows its words already."""
-  tokenizer = request.prefix_tokenizer or captions.tokenizer_of(texts["train"])
+  tokenizer = request.prefix_tokenizer or captions.tokenizer_of(
+      texts["train"], request.integer("least", captions.LEAST, minimum=1))
   steps = request.prefix_steps or max(map(captions.longest, texts.values()))
   tokens = {split: captions.encode(tokenizer, rows, steps, f"{where}, array '{split}_{name}'")
             for split, rows in texts.items()}
