@@ -87,8 +87,8 @@ class SequenceModel(TokenModel):
     network: maps previous tokens to logits.
     prefix_dropout: share of training examples whose prefix is withheld, so that the model is one of x without it too.
     class_conditional: whether the model is conditional on the labels "y".
-    prefix_token_dropout: share of the tokens of a prefix that training withholds one by one, so that a missing one, as
-      an unknown word is, is nothing new.
+    prefix_token_dropout: share of the tokens of a prefix that training withholds one by one, so that no single one
+      tells which example is meant.
 
   Raises:
     ConfigError: a field of the network is out of range for such sequences.

@@ -29,8 +29,7 @@ class Words(nn.Module):
     width: of a vector.
     steps: places of a caption.
     levels: values of a token.
-    dropout: share of the words that is withheld, where an rng named "dropout" is given: then a caption with a word
-      missing, as an unknown one is, is nothing new.
+    dropout: share of the words that is withheld, where an rng named "dropout" is given.
   """
 
   width: int
