@@ -1,7 +1,7 @@
 """Captions, or other short texts that examples are conditional on: the prefix of a batch, as numbers of words.
 
 Upper and lower case are one. Number 0 is no word, and fills up shorter texts. The last number is [UNK], any word that
-few captions of the training split have: by such words a model would learn which example is meant, and nothing of others.
+few captions of the training split have: by them a model would learn which example is meant, and nothing of others.
 """
 
 import difflib
