@@ -14,7 +14,7 @@ from gdm.data.tokens import UNKNOWN, WORDS, Tokenizer
 from gdm.errors import DataError
 
 NOTHING = "[PAD]"
-LEAST = 4  # captions that have a word which counts
+LEAST = 2  # captions that have a word which counts
 
 
 def tokenizer_of(texts: Iterable[str], least: int = LEAST) -> Tokenizer:

@@ -51,7 +51,7 @@ def test_words_of_few_captions_are_unknown():
   assert captions.tokenizer_of(TEXTS, 2).vocabulary == ("[PAD]", "a", "blue", "heart", "red", "[UNK]")
   assert captions.tokenizer_of(["red red red red", "red"], 2).vocabulary == ("[PAD]", "red", "[UNK]")  # captions count
   with pytest.raises(DataError, match="no word is in 4 captions of the training split or more; set #least lower"):
-    captions.tokenizer_of(TEXTS)
+    captions.tokenizer_of(TEXTS, 4)
 
 
 def test_an_archive_with_captions(tmp_path):

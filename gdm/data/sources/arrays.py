@@ -22,7 +22,7 @@ also be joined, and are cut into windows by "#context=64"; see joined.py.
 Arrays train_context, valid_context and test_context, [N, width], are a real-valued condition of each example.
 
 "#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
-are taken that at least "#least=4" training captions have (gdm/data/captions.py), or integers [N, steps], of which 0 is
+are taken that at least "#least=2" training captions have (gdm/data/captions.py), or integers [N, steps], of which 0 is
 no token. It needs a file with its own splits.
 
 With folds, fold k is the test split of run k; a tenth of the other rows, drawn by `VALID_SEED`, is the validation
