@@ -122,6 +122,7 @@ def test_clipped_weights_stay_within_their_bound():
   assert largest["critic"] <= np.float32(0.05) < largest["generator"]
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_their_batch_and_statistics_are_of_training():
   critic = ConvolutionalCritic(4, normalization="batch")
   model = GAN(IMAGES, latent_dims=4, generator=ConvolutionalGenerator(4), critic=critic)

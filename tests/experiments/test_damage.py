@@ -142,7 +142,8 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, ca
   config.model.name = "fvsbn"
   with caplog.at_level(logging.WARNING), workdir.claim(config):
     workdir.record(config)
-  assert f"Workdir {tmp_path}/run cannot be locked ({os.strerror(code)}): see to it that no second" in caplog.text
+  assert (f"workdir {tmp_path}/run lies where files cannot be locked ({os.strerror(code)}); a lease is taken in its "
+          "place.") in caplog.text
   assert workdir.config.is_file()
 
 

@@ -61,6 +61,7 @@ class AfterRows(Interruption):
     return self._metrics.exists() and self._metrics.read_text().count("\n") >= self._rows
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_that_in_a_folder_also_when_it_was_interrupted(tmp_path, url, capsys):
   assert run(tmp_path / "folder") == 0
   workdir = Workdir(url)

@@ -23,6 +23,7 @@ def test_images_are_cut_by_kernels_of_any_size():
     np.testing.assert_allclose(by_steps(model, params, x), in_one_pass(model, params, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_with_labels_it_is_a_distribution_given_each():
   spec = DataSpec((2, 2, 1), 3, num_classes=2)
   model, params, carry = build("gated_pixelcnn", spec, class_conditional=True)

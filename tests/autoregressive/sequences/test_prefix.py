@@ -34,6 +34,13 @@ def nats(model, params, carry, prefix):
   return np.asarray(model.log_likelihood(params, carry, batch, KEY).nats, np.float64)
 
 
+def losses_of(model, params, carry, batch):
+  """Mean training loss of an example, by 60 keys."""
+  loss = jax.vmap(lambda key: model.loss(params, carry, batch, key, jnp.zeros(())).metrics["nll"].value)
+  return np.asarray(jax.jit(loss)(jax.random.split(KEY, 60)))
+
+
+@pytest.mark.fast_cases("transformer")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_sums_to_one_given_each_prefix_and_differs_by_it(name):
   model, params, carry = made(name)
@@ -44,6 +51,7 @@ def test_it_sums_to_one_given_each_prefix_and_differs_by_it(name):
   assert given(model) == model.given == ("prefix",)
 
 
+@pytest.mark.fast_cases("recurrent")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_and_a_prompt_after_the_prefix_agree_with_one_pass(name):
   model, params, carry = made(name)
@@ -65,6 +73,7 @@ def test_steps_and_a_prompt_after_the_prefix_agree_with_one_pass(name):
   np.testing.assert_allclose(by_steps(prompted, 2), last, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_distribution_given_the_prefix():
   model, params, carry = made("transformer")
   drawn = np.asarray(model.sample(params, carry, KEY, 8000, {"prefix": np.array([1, 2])}).x)
@@ -75,8 +84,7 @@ def test_samples_follow_the_distribution_given_the_prefix():
 def test_a_prefix_withheld_in_training_makes_a_model_without_it():
   model, params, carry = made("recurrent", prefix_dropout=0.5)
   batch = {"x": jnp.asarray(ALL[:8]), "prefix": jnp.full((8, 2), 3)}
-  losses = np.array([model.loss(params, carry, batch, key, jnp.zeros(())).metrics["nll"].total
-                     for key in jax.random.split(KEY, 60)]) / 8
+  losses = losses_of(model, params, carry, batch)
   with_it, without = (-nats(model, params, carry, prefix)[:8].mean() for prefix in ([3, 3], [0, 0]))
   assert abs(losses.mean() - (with_it + without) / 2) < 4 * losses.std() / 60**0.5
   assert model.prefix_optional and not made("recurrent")[0].prefix_optional
@@ -87,8 +95,7 @@ def test_a_prefix_withheld_in_training_makes_a_model_without_it():
 def test_tokens_withheld_one_by_one():
   model, params, carry = made("recurrent", prefix_token_dropout=0.5)
   batch = {"x": jnp.asarray(ALL[:8]), "prefix": jnp.tile(jnp.array([3, 1]), (8, 1))}
-  losses = np.array([model.loss(params, carry, batch, key, jnp.zeros(())).metrics["nll"].total
-                     for key in jax.random.split(KEY, 60)]) / 8
+  losses = losses_of(model, params, carry, batch)
   each = [-nats(model, params, carry, prefix)[:8].mean() for prefix in ([3, 1], [3, 0], [0, 1], [0, 0])]
   assert abs(losses.mean() - np.mean(each)) < 4 * losses.std() / 60**0.5
 

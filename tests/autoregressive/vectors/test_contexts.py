@@ -74,6 +74,7 @@ def test_a_step_at_a_time_is_the_pass(model):
     np.testing.assert_allclose(logits, whole[:, variable], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.fast_cases("rnade")
 @pytest.mark.parametrize("model", [MADE(REALS, network=MaskedMLP(hidden=(32,))), RNADE(REALS, hidden=32)],
                          ids=["made", "rnade"])

@@ -18,18 +18,23 @@ KEY = jax.random.key(0)
 WORDS = jnp.array([[1, 2, 0], [2, 1, 0], [3, 0, 0], [0, 0, 0]])
 
 
+def built(**fields):
+  return Diffusion(SPEC, Cosine(), network=UNet(width=8, multipliers=(1,), num_blocks=1, word_width=4), **fields)
+
+
 def made(**fields):
-  model = Diffusion(SPEC, Cosine(), network=UNet(width=8, multipliers=(1, 2), num_blocks=1, word_width=4), **fields)
+  model = built(**fields)
   batch = {"x": jnp.zeros((4, 4, 4, 1), jnp.int32), "prefix": WORDS, "y": jnp.zeros(4, jnp.int32)}
-  params, carry = model.init(KEY, batch)
+  params, carry = jax.jit(model.init)(KEY, batch)
   keys = iter(jax.random.split(jax.random.key(1), 200))
   return model, jax.tree.map(lambda leaf: 0.3 * jax.random.normal(next(keys), leaf.shape), params), carry
 
 
 def predicted(model, params, prefix):
-  x = jnp.broadcast_to(jax.random.normal(KEY, (1, 4, 4, 1)), (len(prefix), 4, 4, 1))
-  return np.asarray(model.predict(params, model.noise_path(params), x, jnp.full(len(prefix), 0.5),
-                                  jnp.asarray(prefix, jnp.float32)))
+  x = jnp.tile(jax.random.normal(KEY, (1, 4, 4, 1)), (1 if prefix is None else len(prefix), 1, 1, 1))
+  path = model.noise_path(params)
+  predict = jax.jit(lambda x, context: model.predict(params, path, x, jnp.full(len(x), 0.5), context))
+  return np.asarray(predict(x, None if prefix is None else jnp.asarray(prefix, jnp.float32)))
 
 
 def test_words_and_their_order_matter_and_no_caption_is_zeros():
@@ -37,12 +42,11 @@ def test_words_and_their_order_matter_and_no_caption_is_zeros():
   by_words = predicted(model, params, WORDS)
   for one, other in ((0, 1), (0, 2), (2, 3)):
     assert np.abs(by_words[one] - by_words[other]).max() > 1e-3
-  x = jax.random.normal(KEY, (1, 4, 4, 1))
-  alone = model.predict(params, model.noise_path(params), x, jnp.full(1, 0.5), None)
-  np.testing.assert_allclose(alone[0], by_words[3], atol=1e-5)
+  np.testing.assert_allclose(predicted(model, params, None)[0], by_words[3], atol=1e-5)
   assert given(model) == ("prefix",)
 
 
+@pytest.mark.slow
 def test_guidance_by_captions_needs_some_withheld():
   model, params, carry = made(label_dropout=0.2, class_conditional=True)
   condition = {"prefix": np.array([1, 2, 0]), "y": 1}
@@ -61,7 +65,7 @@ def test_guidance_by_captions_needs_some_withheld():
 
 
 def test_training_withholds_captions_and_labels_independently():
-  model, *_ = made(label_dropout=0.3, class_conditional=True)
+  model = built(label_dropout=0.3, class_conditional=True)
   context = jnp.ones((4000, 3 + 3))
   kept = np.asarray(model._dropped(context, KEY))
   prefix, labels = kept[:, 0], kept[:, -1]

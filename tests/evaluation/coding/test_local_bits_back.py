@@ -32,6 +32,7 @@ def made(name, num=64):
   return model, jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params), carry, x
 
 
+@pytest.mark.fast_cases("maf")
 @pytest.mark.parametrize("name", FLOWS)
 def test_examples_come_back(name):
   model, params, carry, x = made(name)
