@@ -84,6 +84,16 @@ def _share(model: HasBitsBack, num_samples: int) -> int:
   return max(8, math.ceil(_LATENT_BITS * sum(model.latent_layers()) * num_samples / cost))
 
 
+def growing_batches(num_examples: int, at_most: int, share: int) -> list[slice]:
+  """Return batches in the order of decoding: the last ones, which are encoded first, are small, since each example of
+  one must find `share` examples on the stack."""
+  sizes: list[int] = []
+  while (done := sum(sizes)) < num_examples:
+    sizes.append(min(max(1, done // share), at_most, num_examples - done))
+  ends = np.cumsum(sizes[::-1]).tolist()
+  return [slice(end - size, end) for end, size in zip(ends, sizes[::-1], strict=True)]
+
+
 class BitsBackCoder:
   """Encodes and decodes with one model, its parameters, and batches of up to one size; compiles when it is made.
 
@@ -125,7 +135,8 @@ class BitsBackCoder:
       raise DataError("the data has lengths, but bits back codes whole examples; choose a model of sequences.")
     require_range(x, self._levels)
     stack, self.parts = BottomlessStack(), Parts()
-    for part in reversed(self._slices(len(x))):  # so that decoding begins at the beginning
+    # The last first, so that decoding begins at the beginning.
+    for part in reversed(growing_batches(len(x), self._batch_size, self._share)):
       spent = self._push_batch(stack, np.asarray(x[part], np.int32))
       self.parts = Parts(*(a + b for a, b in zip(self.parts, spent, strict=True)))
     self.num_initial_bits = 32 * stack.num_initial
@@ -140,21 +151,12 @@ class BitsBackCoder:
       NotFiniteError: the model gives numbers that are not finite.
     """
     stack = BottomlessStack(words)
-    batches = [self._pop_batch(stack, part.stop - part.start) for part in self._slices(num_examples)]
+    batches = [self._pop_batch(stack, part.stop - part.start)
+               for part in growing_batches(num_examples, self._batch_size, self._share)]
     if not stack.is_initial:
       raise DataError("below the payload's examples there are other bits than the initial ones; it is not of this "
                       "model.")
     return np.concatenate(batches), None
-
-  def _slices(self, num_examples: int) -> list[slice]:
-    """Return the batches, in the order of decoding: the last ones, which are encoded first, are small."""
-    sizes: list[int] = []
-    done = 0
-    while done < num_examples:
-      sizes.append(min(max(1, done // self._share), self._batch_size, num_examples - done))
-      done += sizes[-1]
-    ends = np.cumsum(sizes[::-1]).tolist()
-    return [slice(end - size, end) for end, size in zip(ends, sizes[::-1], strict=True)]
 
   def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num *event"]) -> Parts:
     num, padded = len(x), self._output.padded(x)

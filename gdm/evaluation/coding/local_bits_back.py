@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer, UInt32
 
 from gdm.errors import ConfigError, DataError, NotFiniteError
-from gdm.evaluation.coding.bits_back import Parts
+from gdm.evaluation.coding.bits_back import Parts, growing_batches
 from gdm.evaluation.coding.bottomless import BottomlessStack
 from gdm.evaluation.coding.gaussians import Grid
 from gdm.evaluation.coding.programs import compiler_options, require_range
@@ -79,7 +79,8 @@ class LocalBitsBackCoder:
       raise DataError("the data has lengths, but local bits back codes whole examples; choose a model of sequences.")
     require_range(x, self._levels)
     stack, self.parts = BottomlessStack(), Parts()
-    for part in reversed(self._slices(len(x))):  # so that decoding begins at the beginning
+    # The last first, so that decoding begins at the beginning.
+    for part in reversed(growing_batches(len(x), self._batch_size, _SHARE)):
       spent = self._push_batch(stack, np.asarray(x[part], np.int64).reshape(-1, self._dims))
       self.parts = Parts(*(a + b for a, b in zip(self.parts, spent, strict=True)))
     self.num_initial_bits = 32 * stack.num_initial
@@ -89,19 +90,12 @@ class LocalBitsBackCoder:
              pad: int = 0) -> tuple[Int[np.ndarray, "examples *event"], None]:
     """Return the inverse of `encode`, and no lengths. Raise DataError for bits that are not of this model."""
     stack = BottomlessStack(words)
-    batches = [self._pop_batch(stack, part.stop - part.start) for part in self._slices(num_examples)]
+    batches = [self._pop_batch(stack, part.stop - part.start)
+               for part in growing_batches(num_examples, self._batch_size, _SHARE)]
     if not stack.is_initial:
       raise DataError("below the payload's examples there are other bits than the initial ones; it is not of this "
                       "model.")
     return np.concatenate(batches).reshape(-1, *self._event).astype(np.int32), None
-
-  def _slices(self, num_examples: int) -> list[slice]:
-    """Return the batches, in the order of decoding: the last ones, which are encoded first, are small."""
-    sizes: list[int] = []
-    while (done := sum(sizes)) < num_examples:
-      sizes.append(min(max(1, done // _SHARE), self._batch_size, num_examples - done))
-    ends = np.cumsum(sizes[::-1]).tolist()
-    return [slice(end - size, end) for end, size in zip(ends, sizes[::-1], strict=True)]
 
   def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num dims"]) -> Parts:
     """Pop noise and z, then push x with its noise, and z."""

@@ -71,30 +71,36 @@ class ByConditionals(Way):
     return Coder(self.chain, params, batch_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class ByBitsBack(Way):
-  """By latents; `num_samples` draws of them for each example."""
+class ByLatents(Way):
+  """By latents that are popped from the bits below; `model` is the model."""
 
-  model: HasBitsBack
-  num_samples: int
+  model: Any
 
   @property
   def num_steps(self) -> int:
-    return cast(Any, self.model).spec.num_dims
+    return self.model.spec.num_dims
 
   @property
   def by_latents(self) -> bool:
     return True
+
+  def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
+    made = cast(BitsBackCoder | LocalBitsBackCoder, coder)
+    return made.num_initial_bits, made.parts
+
+
+@dataclasses.dataclass(frozen=True)
+class ByBitsBack(ByLatents):
+  """By latents; `num_samples` draws of them for each example."""
+
+  model: HasBitsBack
+  num_samples: int
 
   def batch_size(self, num_examples: int, at_most: int) -> int:
     return bits_back_batch_size(self.model, num_examples, self.num_samples, at_most)
 
   def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
     return BitsBackCoder(self.model, params, carry, batch_size, self.num_samples)
-
-  def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
-    made = cast(BitsBackCoder, coder)
-    return made.num_initial_bits, made.parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,28 +138,16 @@ class ByIntegers(Way):
 
 
 @dataclasses.dataclass(frozen=True)
-class ByLocalBitsBack(Way):
+class ByLocalBitsBack(ByLatents):
   """By the normals that a flow makes of integers and noise."""
 
   model: HasNormalBijection
-
-  @property
-  def num_steps(self) -> int:
-    return cast(Any, self.model).spec.num_dims
-
-  @property
-  def by_latents(self) -> bool:
-    return True
 
   def batch_size(self, num_examples: int, at_most: int) -> int:
     return local_bits_back_batch_size(self.model, num_examples, at_most)
 
   def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
     return LocalBitsBackCoder(self.model, params, carry, batch_size)
-
-  def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
-    made = cast(LocalBitsBackCoder, coder)
-    return made.num_initial_bits, made.parts
 
 
 def claimed_model(model: Model, num_samples: int = 1) -> Model:
