@@ -1,13 +1,14 @@
-"""Restores test examples from measurements, by a trained diffusion model, and scores the draws.
+"""Restores test examples from measurements, by a trained model, and scores the draws.
 
   python -m experiments.restore --workdir=runs/edm --operator=downsample:2 --sampler=pigdm --num=19
   python -m experiments.restore --workdir=runs/edm --operator=mask:box,blur:1,radon:6 --sampler=ddrm,dps,particles
       [--noise=0.5] [--examples=50] [--num_steps=100] [--num_particles=256] [--guidance=1] [--labels] [--timed]
 
 Operators are mask:<share known, or hidden region>, blur:<deviation>, downsample:<factor>, grey, project:<number>,
-fourier:<one in so many lines>, radon:<angles> and quantize:<step>; joined by "+" they follow each other. Samplers are
-replacement, repaint, projection, ddrm, pigdm, dps, particles and twisted; docs/guides/inverse.md says which is right
-when. Commas make a table of all pairs.
+fourier:<one in so many lines>, radon:<angles> and quantize:<step>; joined by "+" they follow each other. Samplers
+of diffusion models are replacement, repaint, projection, ddrm, pigdm, dps, particles and twisted; of energies, flows
+and GANs posterior (measurements with noise); of models that complete examples completion (masks without noise).
+docs/guides/inverse.md says which is right when. Commas make a table of all pairs.
 
 Prints PSNR and SSIM of the mean of the draws, the share of values inside intervals between draws beside the stated
 one, the distance of draws from data, and network evaluations. Writes `restored.json`, and for each pair
@@ -23,13 +24,13 @@ from absl import flags
 from experiments import cli
 from gdm import checks
 from gdm.errors import ConfigError, UserError
-from gdm.inverse.samplers.named import SAMPLERS
+from gdm.inverse.samplers.named import SAMPLERS, fitting, require_fitting
 from gdm.paths import write_whole
 from gdm.runs import restoration
 from gdm.runs.workdir import write_json
 
 _OPERATOR = flags.DEFINE_string("operator", "downsample:2", "Operators, separated by commas.")
-_SAMPLER = flags.DEFINE_string("sampler", "pigdm", "Samplers, separated by commas.")
+_SAMPLER = flags.DEFINE_string("sampler", "", "Samplers, separated by commas; the model's own first choice for none.")
 _NUM = flags.DEFINE_integer("num", 19, "Draws of each example; 19 are the fewest for intervals of 90 %.")
 _EXAMPLES = flags.DEFINE_integer("examples", 50, "Examples, spread over the split.")
 _NOISE = flags.DEFINE_float("noise", 0.0, "Deviation of the measurements' noise, in the data's units.")
@@ -42,16 +43,19 @@ _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of operators, noise and draws.")
 cli.define_run("data", "evaluation")
 
+_WITH_PARTICLES = tuple(name for name, method in SAMPLERS.items() if method.particles)
+
 
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   samplers, operators = ([part.strip() for part in text.split(",")] for text in (_SAMPLER.value, _OPERATOR.value))
-  for name in samplers:
-    checks.one_of("--sampler", name, SAMPLERS)
   checks.at_least("--num", _NUM.value, 1)
   checks.at_least("--examples", _EXAMPLES.value, 1)
   checks.at_least("--noise", _NOISE.value, 0.0)
   run, rows = cli.open_run(), []
+  for name in samplers:
+    require_fitting(run.model, name)
+  samplers = [name or fitting(run.model)[0] for name in samplers]
   only = len(samplers) * len(operators) == 1
   for text in operators:
     found = restoration.measured(run, text, _NOISE.value, _EXAMPLES.value, _SPLIT.value, _SEED.value, _LABELS.value)
@@ -73,8 +77,8 @@ def main(argv: Sequence[str]) -> None:
 def _row(run: Any, found: restoration.Measured, text: str, sampler: str) -> dict[str, Any]:
   """Restore, print, draw and return the scores of one sampler."""
   settings = {name: value for name, value in (("num_steps", _STEPS.value), ("num_particles", _PARTICLES.value))
-              if value and (name != "num_particles" or SAMPLERS[sampler].particles)}
-  if _PARTICLES.value and not any(SAMPLERS[name.strip()].particles for name in _SAMPLER.value.split(",")):
+              if value and (name != "num_particles" or sampler in _WITH_PARTICLES)}
+  if _PARTICLES.value and not any(name.strip() in _WITH_PARTICLES for name in _SAMPLER.value.split(",")):
     raise ConfigError(f"--num_particles is {_PARTICLES.value}, but {sampler} has none; choose --sampler=particles.")
   result, seconds = restoration.restored(run, found, sampler, _NUM.value, _GUIDANCE.value, _SEED.value, settings,
                                           _TIMED.value)

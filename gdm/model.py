@@ -282,6 +282,22 @@ class HasComplete(Protocol):
     ...
 
 
+# (examples [n, *event] in the data's units, rows [n]) -> [n] in nats: the log-likelihood of each example by the
+# measurement whose row is given; a pytree, so that compiled code takes other measurements without being compiled again.
+MeasurementLikelihood = Callable[[Array, Array], Array]
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+  """Can draw examples given noisy measurements of them."""
+
+  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
+                batch: int, num: int, condition: Condition | None = None) -> Samples:
+    """Draw x [num, batch, *event] from p(x) times the likelihood of each of `batch` measurements; a condition has a row
+    for each. Info: "nfe", and what tells whether chains did their work."""
+    ...
+
+
 @runtime_checkable
 class HasDenoise(Protocol):
   """Can draw clean examples given noised ones."""

@@ -20,7 +20,19 @@ from gdm.adversarial.networks.perceptrons import PerceptronCritic, PerceptronGen
 from gdm.batches import condition_context, given_context, nan_unless_valid
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
-from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
+from gdm.inference import latent_posterior
+from gdm.model import (
+  Batch,
+  Carry,
+  Condition,
+  LossOutput,
+  Mean,
+  MeasurementLikelihood,
+  Objective,
+  Params,
+  PyTree,
+  Samples,
+)
 
 SCORED = 512  # samples that each example of a validation batch is compared with
 
@@ -208,6 +220,17 @@ class GAN:
       raise SpecError(f"latent has shape {latent.shape}; it must be (batch, {self.latent_dims}).")
     context = condition_context(self, condition, latent.shape[0])
     return self._as_data(self._made(params, carry, jnp.asarray(latent), context))
+
+  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
+                batch: int, num: int, condition: Condition | None = None) -> Samples:
+    """Draw [num, batch, *event] given measurements, by chains of latents, see `gdm.inference.latent_posterior`."""
+    context = condition_context(self, condition, batch)
+
+    def made(z, rows):
+      return self._as_data(self._made(params, carry, z, None if context is None else context[rows]))
+
+    found = latent_posterior.draw(key, made, log_likelihood, self.latent_dims, batch, num)
+    return Samples(found.x, found.info)
 
   def validate(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]
                ) -> Mapping[str, Float[Array, " batch"]]:

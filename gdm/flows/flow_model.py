@@ -28,8 +28,19 @@ from gdm.flows.bijections.normalization import has_batch_statistics
 from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.dequantization import dequantizer
 from gdm.flows.flow import Flow, spread
+from gdm.inference import latent_posterior
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, Samples
+from gdm.model import (
+  Batch,
+  Carry,
+  Condition,
+  LossOutput,
+  Mean,
+  MeasurementLikelihood,
+  Objective,
+  Params,
+  Samples,
+)
 from gdm.precision import highest_precision
 
 # Uniform ends where the default splines do.
@@ -240,6 +251,27 @@ class FlowModel(DocumentsFields, abc.ABC):
     context = condition_context(self, condition, latent.shape[0])
     return self._served(self.inverse(params, carry, latent, context).value)
 
+  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
+                batch: int, num: int, condition: Condition | None = None) -> Samples:
+    """Draw [num, batch, *event] given measurements, by chains of the base's normals, see
+    `gdm.inference.latent_posterior`. Raise ConfigError where the base is not normal."""
+    if self.base != "normal":
+      raise ConfigError(f"model.base is {self.base!r}; draws given measurements need a normal one.")
+    context = condition_context(self, condition, batch)
+
+    def made(z, rows):
+      shape = (len(z), *self._latent_event(params, carry, context))
+      return self._served(self.inverse(params, carry, z.reshape(shape), None if context is None else context[rows]).value)
+
+    found = latent_posterior.draw(key, made, log_likelihood, self.spec.num_dims, batch, num)
+    return Samples(found.x, found.info)
+
+  def _latent_event(self, params: Params, carry: Carry, context: Array | None) -> tuple[int, ...]:
+    """Return the shape of an example's values of the base."""
+    x = jnp.zeros((1, *self.spec.event))
+    context = None if context is None else context[:1]
+    return jax.eval_shape(lambda: self.forward(params, carry, x, context).value).shape[1:]
+
   # Lossless coding.
 
   def require_normal_bijection(self) -> None:
@@ -258,8 +290,7 @@ class FlowModel(DocumentsFields, abc.ABC):
     return self.forward(params, carry, x).value
 
   def from_normal(self, params: Params, carry: Carry, z: Float[Array, "batch dims"]) -> Float[Array, "batch *event"]:
-    shape = jax.eval_shape(self.to_normal, params, carry, jnp.zeros((len(z), *self.spec.event))).shape
-    return self.inverse(params, carry, z.reshape(shape)).value
+    return self.inverse(params, carry, z.reshape(len(z), *self._latent_event(params, carry, None))).value
 
   def _scaled(self, x: Array) -> Float[Array, "batch *event"]:
     """Return discrete data as values in [-1, 1], the input of the dequantizer's networks."""

@@ -1,4 +1,5 @@
-"""Inverse problems: measurement operators, and draws of what was measured by any model with a denoiser.
+"""Inverse problems: measurement operators, and draws of what was measured by any model with a denoiser,
+an energy, a flow, a GAN, or a model that completes examples.
 
 `restore` draws examples given measurements; `operators` measures; `samplers` are functions of a denoiser and a problem.
 """
@@ -6,6 +7,6 @@
 from gdm.inverse import operators
 from gdm.inverse.problem import Problem, measure, posed
 from gdm.inverse.restoration import Restored, restore
-from gdm.inverse.samplers.named import SAMPLERS
+from gdm.inverse.samplers.named import OWN, SAMPLERS, fitting
 
-__all__ = ["SAMPLERS", "Problem", "Restored", "measure", "operators", "posed", "restore"]
+__all__ = ["OWN", "SAMPLERS", "Problem", "Restored", "fitting", "measure", "operators", "posed", "restore"]

@@ -1,4 +1,4 @@
-"""Restoring examples from measurements by any model with a denoiser."""
+"""Restoring examples from measurements by any model with a denoiser, or one that can draw given measurements itself."""
 
 import functools
 import math
@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from gdm import checks
-from gdm.errors import ConfigError, NotFiniteError
+from gdm.errors import NotFiniteError
 from gdm.inverse.operators.operator import Operator
-from gdm.inverse.problem import Problem, posed, require_event, require_memory
-from gdm.inverse.samplers.named import SAMPLERS, Method
-from gdm.model import Carry, Condition, HasDenoiser, Params
+from gdm.inverse.problem import Problem, posed, require_event, require_measurements, require_memory
+from gdm.inverse.samplers.named import OWN, SAMPLERS, Method, fitting, require_fitting
+from gdm.inverse.samplers.own import Measurements
+from gdm.model import Carry, Condition, Params
 
 _STATE_COPIES = 4  # of all particles, at the least, that a sampler holds at once
 _compiled: dict[Any, Any] = {}
@@ -39,26 +40,26 @@ class Restored(NamedTuple):
 
 
 def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num[Array | np.ndarray, "..."],
-            key: Key[Array, ""], *, noise: float = 0.0, sampler: str = "pigdm", num: int = 8,
+            key: Key[Array, ""], *, noise: float = 0.0, sampler: str = "", num: int = 8,
             condition: Condition | None = None, guidance: float = 1.0, **settings: int | float) -> Restored:
   """Draw examples given measurements of them.
 
   Args:
-    model: the prior, any model with a denoiser.
+    model: the prior: any model with a denoiser, or that completes examples or draws given measurements itself.
     params, carry: the model's.
     operator: what was measured.
     y: the measurements [batch, *measured], in the data's units.
     key: of the draws.
     noise: deviation of their Gaussian noise, in the data's units.
-    sampler: one of `gdm.inverse.SAMPLERS`.
+    sampler: one of `gdm.inverse.fitting(model)`, the first for "": pigdm where there is a denoiser.
     num: draws of each measurement.
     condition: labels or contexts [batch], where the model takes them.
     guidance: of labels, 1 is none.
     settings: of the sampler, as num_steps.
 
   Raises:
-    ConfigError: the model has no denoiser; the sampler is unknown, or cannot take the noise or a setting; more
-      particles than fit in memory.
+    ConfigError: the sampler is unknown, not one of this model, or cannot take the noise or a setting; more particles
+      than fit in memory.
     SpecError: the operator is of another event, or not linear where it must be; measurements of another shape.
     DataError: measurements hold NaN or infinity.
     NotFiniteError: draws are not finite.
@@ -70,16 +71,17 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
     y = gdm.inverse.measure(operator, x, 0.5, jax.random.key(0))
     restored = gdm.inverse.restore(run.model, run.params, run.carry, operator, y, jax.random.key(1), noise=0.5)
   """
-  if not isinstance(model, HasDenoiser):
-    raise ConfigError(f"{type(model).__name__} has no denoiser to restore by; choose a diffusion model.")
-  checks.one_of("sampler", sampler, SAMPLERS)
+  require_fitting(model, sampler)
+  sampler = sampler or fitting(model)[0]
   checks.at_least("num", num, 1)
-  method = SAMPLERS[sampler]
   prior: Any = model
   require_event(operator, prior.spec.event)
+  if sampler in OWN:
+    return _by_itself(prior, params, carry, operator, y, noise, key, sampler, num, condition, settings)
+  method = SAMPLERS[sampler]
   method.require(sampler, operator, noise, settings)
   batch = len(y)
-  scaling = model.denoising(params, carry, batch, condition, guidance)
+  scaling = prior.denoising(params, carry, batch, condition, guidance)
   problem = posed(scaling, operator, y, noise, decompose=method.linear)
   static = (model, method, num, float(guidance), tuple(sorted(settings.items())))
   arguments = (params, carry, problem, key, condition)
@@ -87,9 +89,28 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
   if method.particles:
     call = _fitting(static, batch * math.prod(operator.event), arguments)
   x, mean, deviation, info = call(*arguments)
-  if not np.all(np.isfinite(mean)):
+  return _finite(Restored(x, mean, deviation, info), sampler)
+
+
+def _by_itself(model: Any, params: Params, carry: Carry, operator: Operator, y: Num[Array | np.ndarray, "..."],
+               noise: float, key: Key[Array, ""], sampler: str, num: int, condition: Condition | None,
+               settings: Mapping[str, Any]) -> Restored:
+  """Draw by what the model can do itself; its draws are in the data's units, and integers are whole where it makes
+  integers."""
+  OWN[sampler].require(sampler, noise, settings)
+  require_measurements(operator, y)
+  seen = Measurements(operator, jnp.asarray(y, jnp.float32), jnp.asarray(noise, jnp.float32))
+  draws = OWN[sampler].function(model, params, carry, seen, key, num, condition)
+  data, levels = draws.x.astype(jnp.float32), model.spec.levels
+  x = draws.x if levels is None else jnp.clip(jnp.round(data), 0, levels - 1).astype(jnp.int32)
+  return _finite(Restored(x, jnp.mean(data, axis=0), jnp.std(data, axis=0), draws.info), sampler)
+
+
+def _finite(found: Restored, sampler: str) -> Restored:
+  """Raise NotFiniteError where draws are not finite."""
+  if not np.all(np.isfinite(found.mean)):
     raise NotFiniteError(f"draws by {sampler} are not finite; try more steps, or another sampler.")
-  return Restored(x, mean, deviation, info)
+  return found
 
 
 @functools.partial(jax.jit, static_argnames=("model", "method", "num", "guidance", "settings"))

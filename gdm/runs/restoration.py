@@ -15,9 +15,9 @@ from gdm.inverse.operators import LinearOperator, operator_of
 from gdm.inverse.operators.operator import Operator
 from gdm.inverse.problem import measure
 from gdm.inverse.restoration import Restored, restore
+from gdm.inverse.samplers.named import require_fitting
 from gdm.inverse.scores import Coverage, coverage, psnr, ssim
 from gdm.inverse.spectrum import spectrum_of
-from gdm.model import HasDenoiser
 from gdm.runs.comparison import spread_rows
 from gdm.runs.outlier_scores import spread
 from gdm.runs.trained import TrainedRun
@@ -55,7 +55,7 @@ class Scores(NamedTuple):
     ssim: structural similarity of the mean of the draws; None of data other than images.
     coverage: of intervals between draws.
     distance: squared kernel distance of one draw of each example from the split; None where there are too few.
-    nfe: network evaluations of each draw.
+    nfe: network evaluations of each draw; None where the sampler does not count them.
     seconds: of the call, compiling included; of a second one where `timed`.
     draws_per_second: draws over the seconds of a second call; None where it was not made.
     least_effective_share: of particles, the least effective sample size on the way, a mean over examples; None of
@@ -67,7 +67,7 @@ class Scores(NamedTuple):
   ssim: float | None
   coverage: Coverage | None
   distance: DistanceEstimate | None
-  nfe: float
+  nfe: float | None
   seconds: float
   draws_per_second: float | None
   least_effective_share: float | None
@@ -85,10 +85,9 @@ def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, see
     seed: of the operator and the noise.
     labels: whether the model is given the examples' labels.
 
-  Raise ConfigError where the model has no denoiser or no labels, or for an operator that is unknown.
+  Raise ConfigError where the model has nothing to restore by or no labels, or for an operator that is unknown.
   """
-  if not isinstance(run.model, HasDenoiser):
-    raise ConfigError(f"{run.config.model.name} has no denoiser to restore by; choose the run of a diffusion model.")
+  require_fitting(run.model)
   operator = operator_of(text, run.spec.event, seed)
   rows = run.dataset.split(split).rows(spread(run.dataset.num_examples(split), num))
   names = [name for name in given(run.model) if name != "y" or labels]
@@ -132,7 +131,7 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
   return Scores(
       float(np.mean(psnr(mean, truth, peak))), float(np.mean(of_draws)),
       float(np.mean(ssim(mean, truth, peak))) if run.spec.is_image else None,
-      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance, float(result.info["nfe"]), seconds,
+      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance, float(result.info["nfe"]) if "nfe" in result.info else None, seconds,
       draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)))
 
 
@@ -153,9 +152,12 @@ def line(name: str, scores: Scores) -> str:
     words.append(f"{100 * scores.coverage.share:.1f} % inside intervals of {100 * scores.coverage.stated:.1f} %")
   if scores.distance is not None:
     words.append(f"kernel distance {1e3 * scores.distance.value:.1f} +- {1e3 * scores.distance.half:.1f} e-3")
-  words.append(f"NFE {scores.nfe:.0f}")
+  if scores.nfe is not None:
+    words.append(f"NFE {scores.nfe:.0f}")
   if scores.draws_per_second is not None:
-    words.append(f"{scores.draws_per_second:.3g} draws/s, {scores.draws_per_second * scores.nfe:.3g} NFE/s")
+    words.append(f"{scores.draws_per_second:.3g} draws/s")
+    if scores.nfe is not None:
+      words.append(f"{scores.draws_per_second * scores.nfe:.3g} NFE/s")
   if scores.least_effective_share is not None:
     words.append(f"least effective share {scores.least_effective_share:.2f}")
   return ", ".join(words)

@@ -114,9 +114,6 @@ def test_measurements_that_cannot_be(images):
     gdm.inverse.restore(model, params, carry, other, np.zeros((3, 8), np.float32), KEY)
   with pytest.raises(SpecError, match="of events"):
     gdm.inverse.measure(other, x, 0.0, KEY)
-  made = small_model("made")
-  with pytest.raises(ConfigError, match="has no denoiser"):
-    gdm.inverse.restore(made, {}, {}, operator, y, KEY)
 
 
 def test_too_many_particles_are_told_how_many_fit():

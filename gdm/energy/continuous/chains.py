@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gdm.inference import annealed_importance as annealing
 from gdm.inference import langevin, metropolis, sequential_monte_carlo, tuning
@@ -284,6 +284,24 @@ def denoise(target: Target, key: Key[Array, ""], seen: Float[Array, "batch *even
   start = of_pilot + spread * jax.random.normal(start_key, of_pilot.shape, of_pilot.dtype)
   tuned = _tuned(target, given(of_pilot), start.reshape(len(rows), -1, *target.spread.shape), spread, pilot_key)
   return _annealed(target, given(seen), seen, tuned, key)
+
+
+def posterior(target: Target, key: Key[Array, ""], log_likelihood: Callable[[Array, Array], Array],
+              rows: Int[Array, " chains"]) -> ChainDraws:
+  """Return a draw given the measurement of each row, by the log-likelihood (u, rows) -> [chains]: from the base,
+  annealed to the model times the likelihood."""
+  base_key, pilot_key, key = jax.random.split(key, 3)
+  bridge = target.bridge()
+
+  def given(rows):
+    return lambda u, beta: bridge(u, beta) + beta * log_likelihood(u, rows)
+
+  groups = rows[_spread_over(len(rows))]
+  of_pilot = jnp.repeat(groups, tuning.NUM_CHAINS // len(groups))
+  start = target.base.sample(base_key, len(rows) + len(of_pilot))
+  pilot = start[len(rows):].reshape(len(groups), -1, *target.spread.shape)
+  tuned = _tuned(target, given(of_pilot), pilot, target.spread, pilot_key)
+  return _annealed(target, given(rows), start[:len(rows)], tuned, key)
 
 
 def _annealed(target: Target, log_density: tuning.LogDensity, u: Array, tuned: tuning.Tuning,

@@ -27,7 +27,7 @@ from gdm.errors import ConfigError, NotFiniteError, SpecError
 from gdm.inference import annealed_importance as annealing
 from gdm.inference.quadrature import MAX_DIMS, Box
 from gdm.likelihood import Kind, LogLikelihood, LogNormalizer
-from gdm.model import Batch, Carry, Params, Samples
+from gdm.model import Batch, Carry, Condition, MeasurementLikelihood, Params, Samples
 from gdm.precision import highest_precision
 
 
@@ -217,6 +217,15 @@ class ContinuousEnergy(EnergyModel):
     drawn, info = _denoise(model, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
     return Samples(drawn, {"nfe": model._annealing_nfe, **info})
 
+  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
+                batch: int, num: int, condition: Condition | None = None) -> Samples:
+    """Draw [num, batch, *event] given measurements: chains from the base, annealed to the density times the likelihood
+    by Hamiltonian Monte Carlo. The draws are real numbers, as those of `denoise`; of annealing the info tells what
+    `sample`'s does. Raise SpecError for a condition."""
+    checks.unconditional(self, condition)
+    drawn, info = _posterior(self, params, carry, key, log_likelihood, batch, num)
+    return Samples(drawn.reshape(num, batch, *self.spec.event), {"nfe": self._annealing_nfe, **info})
+
   def diagnose(self, params: Params, carry: Carry) -> str:
     """Name the first chain of the buffer that is NaN or beyond the data's range by `range_margin`; "" for none."""
     if "chains" not in carry:
@@ -343,3 +352,17 @@ def _denoise(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Arr
   seen = (x + middle - base["centre"]) / base["scale"]
   found = chains.denoise(model.target(params, carry), key, seen, deviation / base["scale"])
   return found._replace(u=found.u * base["scale"] + base["centre"] - middle)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "batch", "num"))
+def _posterior(model: ContinuousEnergy, params: Params, carry: Carry, key: Key[Array, ""],
+               log_likelihood: MeasurementLikelihood, batch: int, num: int) -> chains.ChainDraws:
+  """Return draws in the data's values, all measurements one after the other, `num` times."""
+  base, middle = params["base"], 0.5 * model.spec.is_discrete
+
+  def data(u):
+    return u * base["scale"] + base["centre"] - middle
+
+  rows = jnp.tile(jnp.arange(batch), num)
+  found = chains.posterior(model.target(params, carry), key, lambda u, rows: log_likelihood(data(u), rows), rows)
+  return found._replace(u=data(found.u))

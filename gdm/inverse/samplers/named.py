@@ -1,4 +1,4 @@
-"""Posterior samplers by name, and what each needs."""
+"""Posterior samplers by name, and what each needs: those of a denoiser, and those of what a model can do itself."""
 
 import dataclasses
 import inspect
@@ -8,6 +8,7 @@ from typing import Any
 from gdm import checks
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inverse.operators.operator import LinearOperator, Operator
+from gdm.inverse.samplers import own
 from gdm.inverse.samplers.ddrm import ddrm
 from gdm.inverse.samplers.dps import dps
 from gdm.inverse.samplers.particles import particles
@@ -17,6 +18,7 @@ from gdm.inverse.samplers.repaint import repaint
 from gdm.inverse.samplers.replacement import replacement
 from gdm.inverse.samplers.steps import Draws
 from gdm.inverse.samplers.twisted import twisted
+from gdm.model import HasComplete, HasDenoiser, HasPosterior
 
 # Settings -> the least value and the largest, None for no limit.
 _LIMITS: dict[str, tuple[float, float | None]] = {
@@ -68,6 +70,35 @@ class Method:
         raise ConfigError(f"{setting} is {value}; it must be at most {high}.")
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnMethod:
+  """What a model can do itself, without a denoiser.
+
+  Attributes:
+    function: (model, params, carry, measurements, key, num, condition) -> draws, in the data's units.
+    needs: the protocol of the model.
+    noisy: whether it needs measurements with noise; otherwise it needs them without.
+  """
+
+  function: Callable[..., Draws]
+  needs: type
+  noisy: bool
+
+  def require(self, name: str, noise: float, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for noise or a setting that it cannot take."""
+    if self.noisy != (noise > 0.0):
+      needed = "with noise; set noise above 0" if self.noisy else "without noise; set noise to 0"
+      raise ConfigError(f"noise is {noise}, but sampler {name!r} needs measurements {needed}, or choose another "
+                        "sampler.")
+    for setting in settings:
+      raise ConfigError(f"sampler {name} has no setting {setting!r}; leave it out.")
+
+
+OWN: dict[str, OwnMethod] = {
+    "completion": OwnMethod(own.completion, HasComplete, noisy=False),
+    "posterior": OwnMethod(own.posterior, HasPosterior, noisy=True),
+}
+
 SAMPLERS: dict[str, Method] = {
     "replacement": Method(replacement, noiseless=True),
     "repaint": Method(repaint, noiseless=True),
@@ -78,3 +109,22 @@ SAMPLERS: dict[str, Method] = {
     "particles": Method(particles, particles=True),
     "twisted": Method(twisted, noisy=True, particles=True),
 }
+
+
+def fitting(model: Any) -> tuple[str, ...]:
+  """Return the names of the samplers that a model can be restored by, the one to take first at the front."""
+  of_denoiser = ("pigdm", *(name for name in SAMPLERS if name != "pigdm")) if isinstance(model, HasDenoiser) else ()
+  return (*of_denoiser, *(name for name, method in OWN.items() if isinstance(model, method.needs)))
+
+
+def require_fitting(model: Any, name: str = "") -> None:
+  """Raise ConfigError where a model cannot be restored by a sampler, or by any for "", or there is none of the name."""
+  names, kind = fitting(model), type(model).__name__
+  if name and name not in SAMPLERS | OWN:
+    raise ConfigError(f"sampler is {name!r}; {nearest(name, [*SAMPLERS, *OWN])}")
+  if not names:
+    raise ConfigError(f"{kind} has no denoiser to restore by, and neither completes examples nor draws given "
+                      "measurements; choose the run of a diffusion model, an energy, a flow or an autoregressive model.")
+  if name and name not in names:
+    needed = "a denoiser" if name in SAMPLERS else f"what {OWN[name].needs.__name__} says"
+    raise ConfigError(f"sampler is {name!r}, which needs {needed}; {kind} has none: choose {' or '.join(names)}.")

@@ -1,0 +1,57 @@
+"""Posteriors of examples made of normals, against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gdm.inference import latent_posterior
+
+MATRIX = np.array([[1.0, 0.5, 0.0], [0.0, 1.0, -0.8]], np.float32)
+NOISE = 0.3
+
+
+def by_measurements(y, noise=NOISE):
+  """The log-likelihood of x = z by A x + noise, each row its own measurement."""
+  y = jnp.asarray(y, jnp.float32)
+  return lambda x, rows: -0.5 * jnp.sum(jnp.square((y[rows] - x @ MATRIX.T) / noise), axis=1)
+
+
+def test_linear_measurements_of_normals_give_the_closed_form():
+  y = np.array([[1.0, -0.5], [-2.0, 1.5]])
+  call = jax.jit(lambda key: latent_posterior.draw(key, lambda z, rows: z, by_measurements(y), 3, 2, 4000))
+  found = call(jax.random.key(0))
+  gain = MATRIX.T @ np.linalg.inv(MATRIX @ MATRIX.T + NOISE**2 * np.eye(2))
+  assert found.x.shape == (4000, 2, 3)
+  for i in range(2):
+    np.testing.assert_allclose(found.x[:, i].mean(axis=0), gain @ y[i], atol=0.06)
+    np.testing.assert_allclose(np.cov(found.x[:, i].T), np.eye(3) - gain @ MATRIX, atol=0.06)
+  assert found.info["least_effective_share"].shape == (2,) and 0.1 < found.info["least_acceptance"] < 1.0
+
+
+def test_functions_that_round_have_the_posterior_of_whole_numbers():
+  """x = 1 where z > 0, else 0: odds are the likelihood's ratio."""
+  def log_likelihood(x, rows):
+    return jnp.where(x[:, 0] == 1, jnp.log(3.0), 0.0)
+
+  found = jax.jit(lambda key: latent_posterior.draw(
+      key, lambda z, rows: (z > 0.0).astype(jnp.int32), log_likelihood, 1, 1, 4000))(jax.random.key(1))
+  assert abs(found.x.mean() - 0.75) < 0.03
+
+
+def test_a_likelihood_of_nothing_leaves_the_prior():
+  found = jax.jit(lambda key: latent_posterior.draw(
+      key, lambda z, rows: z, lambda x, rows: jnp.zeros(len(x)), 2, 1, 4000))(jax.random.key(2))
+  np.testing.assert_allclose(np.cov(found.x[:, 0].T), np.eye(2), atol=0.07)
+  np.testing.assert_allclose(found.info["least_effective_share"], 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, -jnp.inf])
+def test_examples_that_cannot_be_are_never_drawn(bad):
+  def log_likelihood(x, rows):
+    return jnp.where(x[:, 0] > 0.0, 0.0, bad)
+
+  found = jax.jit(lambda key: latent_posterior.draw(
+      key, lambda z, rows: z, log_likelihood, 1, 3, 200))(jax.random.key(3))
+  assert np.all(found.x > 0.0)
+  assert abs(found.x.mean() - np.sqrt(2.0 / np.pi)) < 0.1  # of a half-normal
