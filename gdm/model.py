@@ -3,6 +3,9 @@
 A model holds sizes and choices, no arrays. Parameters live in named groups, other state in a carry, and each objective
 says which groups it moves. Everything beyond `init` and `objectives` is a capability: a method that is there or not.
 Callers ask by protocol (`isinstance(model, HasSample)`), never by family or name.
+
+In this order: batches, parameters, objectives and `Model`; then the capabilities, by subject: training otherwise, scores,
+what a model may be given, labels, draws, noise paths, latents, chains of conditionals, lossless coding.
 """
 
 import dataclasses
@@ -118,6 +121,51 @@ class Samples(NamedTuple):
   info: Mapping[str, Any]
 
 
+# Training otherwise, and its state told in words.
+
+
+@runtime_checkable
+class HasSolve(Protocol):
+  """Is fitted in closed form or by EM instead of gradient steps."""
+
+  def solve(self, key: Key[Array, ""], batches: Iterable[Batch],
+            report: Callable[[int, Mapping[str, float]], None] | None = None) -> tuple[Params, Carry]:
+    """Fit to `batches`, which can be iterated again and again: each pass serves every training example once.
+
+    `report(iteration, metrics)` is told of the progress of iterative solvers.
+    """
+    ...
+
+
+@runtime_checkable
+class HasDiagnosis(Protocol):
+  """Can say more of a state in which a metric is no longer finite."""
+
+  def diagnose(self, params: Params, carry: Carry) -> str:
+    """Return what is wrong, in words that follow the metric's; "" where nothing is seen."""
+    ...
+
+
+@runtime_checkable
+class HasVerdict(Protocol):
+  """Can tell from its last training metrics that it has not learned what it should: a collapse, say."""
+
+  def verdict(self, metrics: Mapping[str, float]) -> str:
+    """Return words for the user, given the last of each training metric by name; "" where nothing is wrong."""
+    ...
+
+
+@runtime_checkable
+class KeepsNewest(Protocol):
+  """Is validated by a number that is too coarse to choose among states of one run: the newest is kept as the best."""
+
+  @property
+  def keeps_newest(self) -> bool: ...
+
+
+# Scores.
+
+
 @runtime_checkable
 class HasLogLikelihood(Protocol):
   """Can score data: exactly, by a bound or by an estimate."""
@@ -138,6 +186,30 @@ class HasLikelihoods(Protocol):
 
 
 @runtime_checkable
+class HasUnnormalized(Protocol):
+  """Can score data up to a constant, which `log_normalizer` estimates once per split."""
+
+  def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]: ...
+
+  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
+                     examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
+    """Return log Z in nats, by one or several ways. At examples, in the data's values, mass is looked for too: a
+    model may have a narrow peak or a mode there that nothing else shows."""
+    ...
+
+
+@runtime_checkable
+class HasSimulatedBracket(Protocol):
+  """Can bound log p(x) from both sides, of examples that it draws itself."""
+
+  def simulated_bracket(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, num_temperatures: int
+                        ) -> tuple[Float[Array, " num"], Float[Array, " num"]]:
+    """Return a stochastic lower and upper bound of log p(x), in nats, of `num` simulated examples; they meet as
+    temperatures are added."""
+    ...
+
+
+@runtime_checkable
 class HasValidation(Protocol):
   """Has no likelihood, and is judged on held-out data by other numbers."""
 
@@ -153,14 +225,6 @@ class HasValidation(Protocol):
 
 
 @runtime_checkable
-class KeepsNewest(Protocol):
-  """Is validated by a number that is too coarse to choose among states of one run: the newest is kept as the best."""
-
-  @property
-  def keeps_newest(self) -> bool: ...
-
-
-@runtime_checkable
 class HasAnomalyScore(Protocol):
   """Has no likelihood, and can order examples by how unlike its data they are."""
 
@@ -170,24 +234,15 @@ class HasAnomalyScore(Protocol):
 
 
 @runtime_checkable
-class HasUnnormalized(Protocol):
-  """Can score data up to a constant, which `log_normalizer` estimates once per split."""
+class HasFeatures(Protocol):
+  """Can describe examples by numbers that samples and data are compared on."""
 
-  def unnormalized_log_prob(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, " batch"]: ...
-
-  def log_normalizer(self, params: Params, carry: Carry, key: Key[Array, ""],
-                     examples: Num[Array | np.ndarray, "examples *event"] | None = None) -> tuple[LogNormalizer, ...]:
-    """Return log Z in nats, by one or several ways. At examples, in the data's values, mass is looked for too: a
-    model may have a narrow peak or a mode there that nothing else shows."""
+  def features(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch features"]:
+    """Return features of batch["x"], the same for the same example whatever else is in the batch."""
     ...
 
 
-@runtime_checkable
-class HasSample(Protocol):
-  """Can draw from its distribution."""
-
-  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
-             **options: Any) -> Samples: ...
+# What a model may be given.
 
 
 @runtime_checkable
@@ -219,6 +274,9 @@ class HasPrefixCondition(Protocol):
     ...
 
 
+# Labels.
+
+
 @runtime_checkable
 class HasLabelProbs(Protocol):
   """Can tell which label an example has."""
@@ -248,28 +306,15 @@ class HasLabelLogits(HasLabelProbs, Protocol):
     ...
 
 
-@runtime_checkable
-class HasClosedLoop(Protocol):
-  """Is a model of sequences of frames given what is done at each step, and can be lived in: a dream."""
-
-  def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                  act: Callable[[Float[Array, "num frame"], Array], Float[Array, "num action"]], num_steps: int = 0
-                  ) -> tuple[Float[Array, "num steps frame"], Float[Array, "num steps action"]]:
-    """Draw frames, each given an action that follows from the frame before it.
-
-    `act(frame, step)` returns actions [num, width]. Nothing is done before the first frame: actions are zeros there.
-    `num_steps` is how many frames to draw, 0 for as many as examples have.
-    """
-    ...
+# Draws, alone and given a part, a measurement or actions.
 
 
 @runtime_checkable
-class HasFeatures(Protocol):
-  """Can describe examples by numbers that samples and data are compared on."""
+class HasSample(Protocol):
+  """Can draw from its distribution."""
 
-  def features(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch features"]:
-    """Return features of batch["x"], the same for the same example whatever else is in the batch."""
-    ...
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
+             **options: Any) -> Samples: ...
 
 
 @runtime_checkable
@@ -306,6 +351,24 @@ class HasDenoise(Protocol):
               deviation: float) -> Samples:
     """x is clean plus Gaussian noise of `deviation`, in the data's units."""
     ...
+
+
+@runtime_checkable
+class HasClosedLoop(Protocol):
+  """Is a model of sequences of frames given what is done at each step, and can be lived in: a dream."""
+
+  def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
+                  act: Callable[[Float[Array, "num frame"], Array], Float[Array, "num action"]], num_steps: int = 0
+                  ) -> tuple[Float[Array, "num steps frame"], Float[Array, "num steps action"]]:
+    """Draw frames, each given an action that follows from the frame before it.
+
+    `act(frame, step)` returns actions [num, width]. Nothing is done before the first frame: actions are zeros there.
+    `num_steps` is how many frames to draw, 0 for as many as examples have.
+    """
+    ...
+
+
+# Noise paths.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,33 +439,38 @@ class HasNoised(Protocol):
              t: Float[ArrayLike, "..."]) -> Float[Array, "batch *event"]: ...
 
 
-@runtime_checkable
-class HasDiagnosis(Protocol):
-  """Can say more of a state in which a metric is no longer finite."""
-
-  def diagnose(self, params: Params, carry: Carry) -> str:
-    """Return what is wrong, in words that follow the metric's; "" where nothing is seen."""
-    ...
+# Latents.
 
 
 @runtime_checkable
-class HasSimulatedBracket(Protocol):
-  """Can bound log p(x) from both sides, of examples that it draws itself."""
+class HasLatent(Protocol):
+  """Maps data to latents and back; a class-conditional model's `decode` takes labels as its condition."""
 
-  def simulated_bracket(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, num_temperatures: int
-                        ) -> tuple[Float[Array, " num"], Float[Array, " num"]]:
-    """Return a stochastic lower and upper bound of log p(x), in nats, of `num` simulated examples; they meet as
-    temperatures are added."""
-    ...
+  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> PyTree: ...
+
+  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
 
 
 @runtime_checkable
-class HasVerdict(Protocol):
-  """Can tell from its last training metrics that it has not learned what it should: a collapse, say."""
+class HasBijection(HasLatent, Protocol):
+  """Has latents that are another form of the data: `decode` undoes `encode`."""
 
-  def verdict(self, metrics: Mapping[str, float]) -> str:
-    """Return words for the user, given the last of each training metric by name; "" where nothing is wrong."""
+  @property
+  def is_bijection(self) -> bool: ...
+
+
+@runtime_checkable
+class HasPriorLatents(Protocol):
+  """Makes data of latents that it can draw, whether or not it can tell the latents of data."""
+
+  def prior_latents(self, params: Params, key: Key[Array, ""], num: int) -> Array:
+    """Draw latents [num, *latent]."""
     ...
+
+  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
+
+
+# Chains of conditionals.
 
 
 @runtime_checkable
@@ -517,32 +585,7 @@ class HasOrders(Protocol):
     ...
 
 
-@runtime_checkable
-class HasLatent(Protocol):
-  """Maps data to latents and back; a class-conditional model's `decode` takes labels as its condition."""
-
-  def encode(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> PyTree: ...
-
-  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
-
-
-@runtime_checkable
-class HasBijection(HasLatent, Protocol):
-  """Has latents that are another form of the data: `decode` undoes `encode`."""
-
-  @property
-  def is_bijection(self) -> bool: ...
-
-
-@runtime_checkable
-class HasPriorLatents(Protocol):
-  """Makes data of latents that it can draw, whether or not it can tell the latents of data."""
-
-  def prior_latents(self, params: Params, key: Key[Array, ""], num: int) -> Array:
-    """Draw latents [num, *latent]."""
-    ...
-
-  def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""], **options: Any) -> Array: ...
+# What lossless coding runs on, beside conditionals.
 
 
 @runtime_checkable
@@ -650,17 +693,4 @@ class HasNormalBijection(Protocol):
 
   def from_normal(self, params: Params, carry: Carry, z: Float[Array, "batch dims"]) -> Float[Array, "batch *event"]:
     """Return the dequantized examples that flattened normals come from."""
-    ...
-
-
-@runtime_checkable
-class HasSolve(Protocol):
-  """Is fitted in closed form or by EM instead of gradient steps."""
-
-  def solve(self, key: Key[Array, ""], batches: Iterable[Batch],
-            report: Callable[[int, Mapping[str, float]], None] | None = None) -> tuple[Params, Carry]:
-    """Fit to `batches`, which can be iterated again and again: each pass serves every training example once.
-
-    `report(iteration, metrics)` is told of the progress of iterative solvers.
-    """
     ...
