@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
   table = TABLES[_TABLE.value]
   for label in _ONLY.value:
     checks.one_of("--only", label, [row.label for row in table.rows])
-  table = dataclasses.replace(table, rows=tuple(row for row in table.rows if row.label in _ONLY.value or not _ONLY.value))
+  if _ONLY.value:
+    table = dataclasses.replace(table, rows=tuple(row for row in table.rows if row.label in _ONLY.value))
   place = Place(Path(_WORKDIR.value), Path(_DATA.value), _DATA_DIR.value, _SEEDS.value)
   for row, repeat in [(each, repeat) for each in table.rows for repeat in place.repeats(each)]:
     for command in commands(place, row, repeat):

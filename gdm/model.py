@@ -4,8 +4,8 @@ A model holds sizes and choices, no arrays. Parameters live in named groups, oth
 says which groups it moves. Everything beyond `init` and `objectives` is a capability: a method that is there or not.
 Callers ask by protocol (`isinstance(model, HasSample)`), never by family or name.
 
-In this order: batches, parameters, objectives and `Model`; then the capabilities, by subject: training otherwise, scores,
-what a model may be given, labels, draws, noise paths, latents, chains of conditionals, lossless coding.
+In this order: batches, parameters, objectives and `Model`; then the capabilities, by subject: training otherwise,
+scores, what a model may be given, labels, draws, noise paths, latents, chains of conditionals, lossless coding.
 """
 
 import dataclasses
@@ -693,4 +693,42 @@ class HasNormalBijection(Protocol):
 
   def from_normal(self, params: Params, carry: Carry, z: Float[Array, "batch dims"]) -> Float[Array, "batch *event"]:
     """Return the dequantized examples that flattened normals come from."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseSteps:
+  """Discrete data to noise in T steps of known normals, and back by normals whose means are predicted, as functions.
+
+  States are flat, [batch, dims], of variance about one, and numbered from the data: 0 to T.
+
+  Attributes:
+    first: data [batch, *event] -> mean of state 0.
+    factors: [T]: the mean of state i + 1 given state i is factors[i] times it.
+    deviations: [T + 1]: of state 0 given the data, and of each further one given that before.
+    before: (state i, i) -> mean of state i - 1.
+    deviations_before: [T]: of state i given state i + 1.
+    last_deviation: of state T, whose mean is 0.
+    level_log_probs: state 0 -> log p of every level of the data [batch, *event, levels], in nats.
+  """
+
+  first: Callable[[Array], Array]
+  factors: Float[Array, " steps"]
+  deviations: Float[Array, " states"]
+  before: Callable[[Array, Array], Array]
+  deviations_before: Float[Array, " steps"]
+  last_deviation: Float[Array, ""]
+  level_log_probs: Callable[[Array], Array]
+
+
+@runtime_checkable
+class HasNoiseSteps(Protocol):
+  """Takes discrete data to noise in steps, and back: what lossless coding by bits back through steps runs on."""
+
+  def require_noise_steps(self) -> None:
+    """Raise a ConfigError or a SpecError that says which setting or data have no such steps."""
+    ...
+
+  def noise_steps(self, params: Params, carry: Carry) -> NoiseSteps:
+    """Return the steps."""
     ...

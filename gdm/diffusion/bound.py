@@ -96,21 +96,26 @@ def reconstruction_loss(path: NoisePath, data: Float[Array, "batch *event"]) -> 
   return jnp.full(data.shape[0], 0.5 * num_dims * (1.0 - path.log_snr(start) + math.log(2.0 * math.pi)), data.dtype)
 
 
-def discrete_reconstruction_loss(path: NoisePath, x: Float[Array, "batch *event"], data: Int[Array, "batch *event"],
-                                 values: Float[Array | np.ndarray, " levels"]) -> Float[Array, " batch"]:
-  """-log p(data | x) of integers, given x at the path's first time (arXiv:2107.00630, appendix B.1's decoder).
+def level_log_probs(path: NoisePath, x: Float[Array, "batch *event"],
+                    values: Float[Array | np.ndarray, " levels"]) -> Float[Array, "batch *event levels"]:
+  """Return log p(k | x) of all levels, given x at the path's first time (arXiv:2107.00630, appendix B.1's decoder).
 
   p(k | x) is proportional to exp(-SNR / 2 (x / alpha - values[k])^2), independently of each dimension.
 
   Args:
     path: whose first log-SNR is finite.
     x: noised values.
-    data: integers in [0, levels).
     values: the real number that stands for each level.
   """
   start = jnp.asarray(path.ends[0], x.dtype)
   logits = -0.5 * jnp.exp(path.log_snr(start)) * (x[..., None] / path.alpha(start) - jnp.asarray(values, x.dtype)) ** 2
-  log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), data[..., None], axis=-1)
+  return jax.nn.log_softmax(logits)
+
+
+def discrete_reconstruction_loss(path: NoisePath, x: Float[Array, "batch *event"], data: Int[Array, "batch *event"],
+                                 values: Float[Array | np.ndarray, " levels"]) -> Float[Array, " batch"]:
+  """Return -log p(data | x) of integers by `level_log_probs`."""
+  log_probs = jnp.take_along_axis(level_log_probs(path, x, values), data[..., None], axis=-1)
   return -total(log_probs[..., 0])
 
 
@@ -147,6 +152,11 @@ class Decoder(Protocol):
     """Return -log p(data | x) in nats; `data` are values, `served` are the same examples as the data set has them."""
     ...
 
+  def log_probs(self, path: NoisePath, x: Float[Array, "batch *event"], levels: int,
+                predict: PredictNormal) -> Float[Array, "batch *event levels"]:
+    """Return log p of every level of integers given x, in nats, by which `loss` scores them."""
+    ...
+
 
 @dataclasses.dataclass(frozen=True)
 class PathDecoder:
@@ -158,8 +168,11 @@ class PathDecoder:
            served: Array | np.ndarray, levels: int | None, predict: PredictNormal) -> Float[Array, " batch"]:
     if levels is None:
       return reconstruction_loss(path, data)
-    values = np.linspace(-1.0, 1.0, levels, dtype=np.float32)
-    return discrete_reconstruction_loss(path, x, jnp.asarray(served, jnp.int32), values)
+    return discrete_reconstruction_loss(path, x, jnp.asarray(served, jnp.int32), _values(levels))
+
+  def log_probs(self, path: NoisePath, x: Float[Array, "batch *event"], levels: int,
+                predict: PredictNormal) -> Float[Array, "batch *event levels"]:
+    return level_log_probs(path, x, _values(levels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,3 +188,13 @@ class DiscretizedGaussianDecoder:
                       "spec.levels is None); set it to 'auto'.")
     mean, log_variance = predict(x)
     return discretized_gaussian_loss(mean, log_variance, jnp.asarray(served, jnp.int32), levels)
+
+  def log_probs(self, path: NoisePath, x: Float[Array, "batch *event"], levels: int,
+                predict: PredictNormal) -> Float[Array, "batch *event levels"]:
+    mean, log_variance = (each[..., None] for each in predict(x))
+    return discretized_normal.log_bin(mean, 0.5 * log_variance, jnp.arange(levels), levels)
+
+
+def _values(levels: int) -> Float[np.ndarray, " levels"]:
+  """Return the real number that stands for each level."""
+  return np.linspace(-1.0, 1.0, levels, dtype=np.float32)

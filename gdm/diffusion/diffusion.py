@@ -27,6 +27,7 @@ from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.matching import COUPLINGS, MATCHINGS, mean_square, sliced_error
 from gdm.diffusion.networks.denoising_mlp import DenoisingMLP
 from gdm.diffusion.networks.unet import UNet
+from gdm.diffusion.noise_steps import noise_steps
 from gdm.diffusion.paths.between import Between, from_log_snr, within
 from gdm.diffusion.paths.path import (
   Level,
@@ -41,6 +42,7 @@ from gdm.diffusion.predictions import PREDICTIONS, Denoise, Parametrization, Pre
 from gdm.diffusion.samplers.ancestral import LearnedAncestral
 from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.samplers.ddim import DDIM
+from gdm.diffusion.samplers.grids import LogSNRGrid
 from gdm.diffusion.samplers.guidance import Guidance, Guided
 from gdm.diffusion.samplers.named import GRIDS, SAMPLERS, TimedSampler
 from gdm.diffusion.samplers.sampler import cost
@@ -51,7 +53,18 @@ from gdm.diffusion.weightings import Simple, Weighting, weight_of
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inference import ode
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, Condition, Denoiser, LossOutput, Mean, Objective, Params, Samples
+from gdm.model import (
+  Batch,
+  Carry,
+  Condition,
+  Denoiser,
+  LossOutput,
+  Mean,
+  NoiseSteps,
+  Objective,
+  Params,
+  Samples,
+)
 
 # Noise that leaves levels apart: this many standard deviations of it lie between two neighbouring levels.
 LEVELS_APART = 8.0
@@ -96,6 +109,7 @@ class Diffusion:
     likelihood: bound (variational) or ode (probability flow); see gdm/diffusion/likelihoods.py.
     num_probes: directions that estimate the ode's divergence; 0 is exact, with as many derivatives as dimensions.
     tolerance: of the ode, relative and absolute.
+    coded_steps: of lossless coding, where training's noise has no steps.
   """
 
   spec: DataSpec
@@ -119,6 +133,7 @@ class Diffusion:
   likelihood: str = "bound"
   num_probes: int = 1
   tolerance: float = 1e-4
+  coded_steps: int = 250
 
   def __post_init__(self) -> None:
     self.spec.require_whole("a diffusion model")
@@ -132,6 +147,7 @@ class Diffusion:
       checks.one_of(name, getattr(self, name), known)
     checks.at_least("num_probes", self.num_probes, 0, "(0: an exact divergence)")
     checks.at_least("steps", self.steps, 1)
+    checks.at_least("coded_steps", self.coded_steps, 1)
     ode.Tolerance(self.tolerance, self.tolerance)
     self._require_parts_that_fit()
     _ = self.module  # it checks its fields
@@ -594,6 +610,27 @@ class Diffusion:
     context = self._condition(condition, len(latent), 1.0)
     values = self._follow(params, path, prior_scale(path) * latent, context, *path.ends[::-1])
     return self.served(carry, values)
+
+  # Lossless coding.
+
+  def require_noise_steps(self) -> None:
+    self.spec.require_discrete("bits back through steps of noise")
+    if given(self):
+      raise ConfigError(f"the model is conditional on {' and '.join(given(self))}, which a payload does not hold; "
+                        "train it without.")
+    if self.variance is not None:
+      raise ConfigError("the steps' variances are learned, each entry's own; bits back through steps of noise codes "
+                        "those of the path alone, as of ddpm or vdm.")
+
+  def noise_steps(self, params: Params, carry: Carry) -> NoiseSteps:
+    """Return the bound's steps; where it is in continuous time `coded_steps`, evenly spaced in log-SNR."""
+    path, num = self.sampling_path(params), self.times.bound_steps
+    last = jnp.asarray(path.ends[1], jnp.float32)
+    times = (jnp.linspace(jnp.asarray(path.ends[0], jnp.float32), last, num + 1) if num is not None
+             else LogSNRGrid().times(path, self.coded_steps)[::-1])
+    denoise = self.clipped(params, path, None)
+    return noise_steps(path, times, denoise, self.decoder, lambda x: self.last_step(params, path, x, None),
+                       self.scaling(carry), self.spec.event, self.spec.require_discrete("bits back"))
 
   def scaling(self, carry: Carry) -> Scaling:
     """Return how data becomes values."""

@@ -41,6 +41,7 @@ class Common(TypedDict, total=False):
   likelihood: str
   num_probes: int
   tolerance: float
+  coded_steps: int
 
 
 def diffusion(spec: DataSpec, *, path: str | NoisePath | TrainablePath = "cosine",

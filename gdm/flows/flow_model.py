@@ -260,8 +260,8 @@ class FlowModel(DocumentsFields, abc.ABC):
     context = condition_context(self, condition, batch)
 
     def made(z, rows):
-      shape = (len(z), *self._latent_event(params, carry, context))
-      return self._served(self.inverse(params, carry, z.reshape(shape), None if context is None else context[rows]).value)
+      z = z.reshape(len(z), *self._latent_event(params, carry, context))
+      return self._served(self.inverse(params, carry, z, None if context is None else context[rows]).value)
 
     found = latent_posterior.draw(key, made, log_likelihood, self.spec.num_dims, batch, num)
     return Samples(found.x, found.info)

@@ -19,6 +19,7 @@ from gdm.inference.annealed_importance import Path
 NUM_CHAINS = 128  # of each posterior
 NUM_TEMPERATURES = 60
 NUM_MOVES = 3  # at each temperature
+LEAST = -1e30  # in nats, of examples that cannot be: differences of it are finite
 LEAST_STEP = 0.02  # the share of fresh noise in a proposal lies between this and 1, evenly by its logarithm
 
 # (normals [chains, dims], rows [chains]) -> examples; `rows` says which posterior each chain is of.
@@ -65,9 +66,9 @@ def draw(key: Key[Array, ""], made: Made, log_likelihood: LogLikelihoodOf, dims:
 
   def log_weight(z):
     found = log_likelihood(made(z, rows), rows)
-    return jnp.where(jnp.isnan(found), -jnp.inf, found)
+    return jnp.maximum(jnp.where(jnp.isnan(found), LEAST, found), LEAST)
 
-  path = Path(lambda z, beta: jnp.where(beta > 0.0, beta * log_weight(z), 0.0), lambda key, z, beta: z,
+  path = Path(lambda z, beta: beta * log_weight(z), lambda key, z, beta: z,
               lambda key, count: jax.random.normal(key, (count, dims)), jnp.zeros(()),
               measured=lambda key, z, beta: _moved(key, z, log_weight, beta))
   betas = _ladder(log_weight(jax.random.normal(pilot_key, (batch * chains, dims))))
@@ -86,7 +87,7 @@ def draw(key: Key[Array, ""], made: Made, log_likelihood: LogLikelihoodOf, dims:
 def _ladder(log_weights: Float[Array, " chains"]) -> Float[Array, " temperatures"]:
   """Return temperatures from 0 to 1 whose first steps are as small as the spread of the likelihood under the prior
   asks, and which grow by one factor."""
-  finite = jnp.where(jnp.isfinite(log_weights), log_weights, jnp.nan)
+  finite = jnp.where(log_weights > LEAST, log_weights, jnp.nan)
   spread = jnp.log1p(jnp.nan_to_num(jnp.nanstd(finite)))
   share = jnp.linspace(0.0, 1.0, NUM_TEMPERATURES + 1)
   betas = jnp.where(spread < 1e-3, share, jnp.expm1(spread * share) / jnp.expm1(jnp.maximum(spread, 1e-3)))
@@ -102,8 +103,7 @@ def _moved(key: Key[Array, ""], z: Float[Array, "chains dims"], log_weight: Call
     share = jnp.exp(math.log(LEAST_STEP) * jax.random.uniform(step_key, (len(z), 1)))
     there = jnp.sqrt(1.0 - share**2) * z + share * jax.random.normal(noise_key, z.shape)
     at_there = log_weight(there)
-    better = jnp.where(jnp.isneginf(at_there), -jnp.inf, jnp.where(jnp.isneginf(value), jnp.inf, at_there - value))
-    acceptance = jnp.exp(jnp.minimum(beta * better, 0.0))
+    acceptance = jnp.exp(jnp.minimum(beta * (at_there - value), 0.0))
     accepted = jax.random.uniform(accept_key, value.shape) < acceptance
     return (jnp.where(accepted[:, None], there, z), jnp.where(accepted, at_there, value)), acceptance
 

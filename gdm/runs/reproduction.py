@@ -106,8 +106,8 @@ _DIGITS = (
     *(TableRow(model, "", f"configs/baselines/{model}.py:digits")
       for model in ("independent", "markov", "chow_liu", "mixture")),
     *(TableRow(model, "", f"configs/autoregressive/{model}.py:digits")
-      for model in ("nade", "made", "transformer", "pixelcnn", "gated_pixelcnn", "pixelcnn_pp", "pixelsnail", "row_lstm",
-                    "diagonal_bilstm")),
+      for model in ("nade", "made", "transformer", "pixelcnn", "gated_pixelcnn", "pixelcnn_pp", "pixelsnail",
+                    "row_lstm", "diagonal_bilstm")),
     *(TableRow(model, "", f"configs/flows/{model}.py:digits", settings=_VARIATIONAL, scored=_TWENTY)
       for model in ("realnvp", "glow", "spline_coupling")),
     TableRow("flow_pp", "", "configs/flows/flow_pp.py:digits", settings=("training.num_steps=1000",), scored=_TWENTY),

@@ -131,7 +131,8 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
   return Scores(
       float(np.mean(psnr(mean, truth, peak))), float(np.mean(of_draws)),
       float(np.mean(ssim(mean, truth, peak))) if run.spec.is_image else None,
-      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance, float(result.info["nfe"]) if "nfe" in result.info else None, seconds,
+      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance,
+      float(result.info["nfe"]) if "nfe" in result.info else None, seconds,
       draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)))
 
 

@@ -60,18 +60,18 @@ def test_completion_keeps_what_a_mask_shows_and_is_the_models_own():
   batch = small_batch(model)
   params, carry = some_parameters(model, batch)
   x = batch["x"][:3]
-  operator = operator_of("mask:0.5", model.spec.event)
+  operator = mask(np.arange(16).reshape(4, 4) < 8)
   y = gdm.inverse.measure(operator, x, 0.0, KEY)
   found = gdm.inverse.restore(model, params, carry, operator, y, KEY, num=4)
   assert found.x.shape == (4, 3, 4, 4) and gdm.inverse.fitting(model) == ("completion",)
-  np.testing.assert_array_equal(operator.forward(found.x[2]), y)
+  np.testing.assert_array_equal(operator.forward(found.x[2].astype(jnp.float32)), y)
   known = np.asarray(operator.adjoint(jnp.ones((1, len(operator.index))))[0] > 0)
   alone = model.complete(params, carry, KEY, jnp.tile(jnp.asarray(x), (4, 1, 1)), known).x
   np.testing.assert_array_equal(found.x.reshape(alone.shape), alone)
 
 
 @pytest.mark.parametrize(("name", "text", "settings", "message"), [
-    ("made", "mask:0.5", {"sampler": "pigdm"}, "needs a denoiser; TokenModel has none: choose completion"),
+    ("made", "mask:0.5", {"sampler": "pigdm"}, "needs a denoiser; MADE has none: choose completion"),
     ("made", "mask:0.5", {"noise": 0.5}, "needs measurements without noise; set noise to 0"),
     ("made", "project:3", {}, "needs a mask, but the operator is"),
     ("maf", "mask:0.5", {}, "needs measurements with noise; set noise above 0"),

@@ -14,7 +14,18 @@ from gdm.evaluation.coding.coder import Coder, coding_batch_size
 from gdm.evaluation.coding.codes import CodesCoder, chain_of_codes, codes_batch_size
 from gdm.evaluation.coding.integers import IntegerCoder, integers_batch_size
 from gdm.evaluation.coding.local_bits_back import LocalBitsBackCoder, local_bits_back_batch_size
-from gdm.model import Carry, HasBitsBack, HasCodes, HasIntegerSteps, HasNormalBijection, HasOrders, Model, Params
+from gdm.evaluation.coding.noise_steps import NoiseStepsCoder, noise_steps_batch_size
+from gdm.model import (
+  Carry,
+  HasBitsBack,
+  HasCodes,
+  HasIntegerSteps,
+  HasNoiseSteps,
+  HasNormalBijection,
+  HasOrders,
+  Model,
+  Params,
+)
 
 
 @runtime_checkable
@@ -85,7 +96,7 @@ class ByLatents(Way):
     return True
 
   def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
-    made = cast(BitsBackCoder | LocalBitsBackCoder, coder)
+    made = cast(BitsBackCoder | LocalBitsBackCoder | NoiseStepsCoder, coder)
     return made.num_initial_bits, made.parts
 
 
@@ -150,6 +161,19 @@ class ByLocalBitsBack(ByLatents):
     return LocalBitsBackCoder(self.model, params, carry, batch_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class ByNoiseSteps(ByLatents):
+  """By the states of a diffusion model."""
+
+  model: HasNoiseSteps
+
+  def batch_size(self, num_examples: int, at_most: int) -> int:
+    return noise_steps_batch_size(self.model, num_examples, at_most)
+
+  def coder(self, params: Params, carry: Carry, batch_size: int) -> AnyCoder:
+    return NoiseStepsCoder(self.model, params, carry, batch_size)
+
+
 def claimed_model(model: Model, num_samples: int = 1) -> Model:
   """Return the model whose likelihood the coded bits should come to: of one that is agnostic to the order of its
   dimensions the mixture of its chains in `num_samples` fixed orders, else the model itself."""
@@ -177,9 +201,12 @@ def way_of(model: Model, num_samples: int = 1) -> Way:
     return ByConditionals(chain_of(claimed_model(model, num_samples)))
   if isinstance(model, HasNormalBijection):
     model.require_normal_bijection()
+  if isinstance(model, HasNoiseSteps):
+    model.require_noise_steps()
   way = (ByCodes(model) if isinstance(model, HasCodes) else
          ByIntegers(model) if isinstance(model, HasIntegerSteps) else
-         ByLocalBitsBack(model) if isinstance(model, HasNormalBijection) else ByConditionals(chain_of(model)))
+         ByLocalBitsBack(model) if isinstance(model, HasNormalBijection) else
+         ByNoiseSteps(model) if isinstance(model, HasNoiseSteps) else ByConditionals(chain_of(model)))
   if num_samples > 1:
     raise ConfigError(f"num_samples is {num_samples}, but {type(model).__name__} is coded without any draw; leave it "
                       "at 1.")

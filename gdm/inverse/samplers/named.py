@@ -124,7 +124,8 @@ def require_fitting(model: Any, name: str = "") -> None:
     raise ConfigError(f"sampler is {name!r}; {nearest(name, [*SAMPLERS, *OWN])}")
   if not names:
     raise ConfigError(f"{kind} has no denoiser to restore by, and neither completes examples nor draws given "
-                      "measurements; choose the run of a diffusion model, an energy, a flow or an autoregressive model.")
+                      "measurements; choose the run of a diffusion model, an energy, a flow or an autoregressive "
+                      "model.")
   if name and name not in names:
     needed = "a denoiser" if name in SAMPLERS else f"what {OWN[name].needs.__name__} says"
     raise ConfigError(f"sampler is {name!r}, which needs {needed}; {kind} has none: choose {' or '.join(names)}.")
