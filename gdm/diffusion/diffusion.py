@@ -615,9 +615,6 @@ class Diffusion:
 
   def require_noise_steps(self) -> None:
     self.spec.require_discrete("bits back through steps of noise")
-    if given(self):
-      raise ConfigError(f"the model is conditional on {' and '.join(given(self))}, which a payload does not hold; "
-                        "train it without.")
     if self.variance is not None:
       raise ConfigError("the steps' variances are learned, each entry's own; bits back through steps of noise codes "
                         "those of the path alone, as of ddpm or vdm.")

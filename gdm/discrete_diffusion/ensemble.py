@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from gdm.batches import checked, num_real, real_dims
+from gdm.batches import checked, given, given_context, num_real, real_dims
 from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion.orders import mean_of_exp, order_log_prob, require_order
 from gdm.likelihood import Kind, LogLikelihood
@@ -56,7 +56,7 @@ class FixedOrders:
   Each step of a chain is a pass of the whole network: nothing can be cached, since every dimension attends to all.
 
   Attributes:
-    model: a model with `log_probs(params, x)`, its network's log-probabilities of partly masked x.
+    model: a model with `log_probs(params, x, key, context)`, its network's log-probabilities of partly masked x.
     orders: permutations of the dimensions, the first dimension first. Raise ConfigError where one is none.
   """
 
@@ -83,14 +83,15 @@ class FixedOrders:
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
     """Return the exact log-likelihood of the mixture, in nats; D passes of the network for each order."""
-    x = masked_padding(self.spec, batch)
+    x, context = masked_padding(self.spec, batch), given_context(self.model, batch)
 
     def one(order):
       rows = jnp.broadcast_to(order, x.shape)
-      return order_log_prob(lambda each: self.model.log_probs(params, each), x, rows, self.model.levels)
+      return order_log_prob(lambda each: self.model.log_probs(params, each, None, context), x, rows, self.model.levels)
 
     nats = jax.lax.map(one, jnp.asarray(self.orders, jnp.int32))
-    return checked(self.spec, batch, LogLikelihood(mean_of_exp(nats), num_real(self.spec, batch), Kind.EXACT))
+    return checked(self.spec, batch, LogLikelihood(
+        mean_of_exp(nats), num_real(self.spec, batch), Kind.EXACT, given=given(self.model)))
 
   # HasComponents.
 

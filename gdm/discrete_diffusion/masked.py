@@ -19,6 +19,7 @@ class Common(TypedDict, total=False):
   likelihood: str
   num_orders: int
   order_seed: int
+  class_conditional: bool
 
 
 def masked(spec: DataSpec, *, schedule: str | Schedule = "linear", power: float = 2.0, num_noise_steps: int = 0,

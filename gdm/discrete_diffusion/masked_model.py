@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from gdm import checks
-from gdm.batches import checked, num_real, real_dims
+from gdm.batches import checked, condition_context, context_width, given, given_context, num_real, real_dims
 from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion.ensemble import FixedOrders, masked_padding
 from gdm.discrete_diffusion.maskings import Masking, Orders
 from gdm.discrete_diffusion.networks.choice import network_for
 from gdm.discrete_diffusion.orders import (
+  LogProbs,
   all_orders_log_prob,
   draw_orders,
   mean_of_exp,
@@ -67,6 +68,7 @@ class MaskedModel:
     likelihood: way to score: bound, orders, ensemble or exact.
     num_orders: orders of the ensemble.
     order_seed: makes the orders of the ensemble.
+    class_conditional: whether the network is given the labels "y".
   """
 
   spec: DataSpec
@@ -77,9 +79,11 @@ class MaskedModel:
   likelihood: str = "bound"
   num_orders: int = 1
   order_seed: int = 0
+  class_conditional: bool = False
 
   def __post_init__(self) -> None:
     self.spec.require_discrete("discrete diffusion")
+    checks.classes(self.spec, self.class_conditional)
     checks.one_of("likelihood", self.likelihood, LIKELIHOODS)
     checks.one_of("sampler", self.sampler, SAMPLERS)
     checks.at_least("steps", self.steps, 0, "(0: as many as the masking or the data has)")
@@ -95,7 +99,12 @@ class MaskedModel:
   @functools.cached_property
   def module(self) -> nn.Module:
     """The network, for this data."""
-    return network_for(self.spec, self.network, timed=False)
+    return network_for(self.spec, self.network, timed=False, context=context_width(self))
+
+  @property
+  def context_conditional(self) -> bool:
+    """Whether the mass is conditional on a real-valued context, as it is where the data have one."""
+    return self.spec.context_dims > 0
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
@@ -105,14 +114,17 @@ class MaskedModel:
     """Return fresh parameters, and no carry."""
     del batch  # initialization needs no data
     masks = jnp.full((1, *self.spec.event), self.levels, jnp.int32)
-    variables: Any = self.module.init(key, masks)
+    width = context_width(self)
+    variables: Any = self.module.init(key, masks, None, jnp.zeros((1, width)) if width else None)
     return {"model": variables["params"]}, {}
 
-  def log_probs(self, params: Params, x: Int[Array, "batch dims"],
-                key: Key[Array, ""] | None = None) -> Float[Array, "batch dims levels"]:
-    """Return log-probabilities in nats of every dimension's levels, given x with masks; a key means training."""
+  def log_probs(self, params: Params, x: Int[Array, "batch dims"], key: Key[Array, ""] | None = None,
+                context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch dims levels"]:
+    """Return log-probabilities in nats of every dimension's levels, given x with masks, and labels or contexts where
+    the model is conditional on them (`gdm.batches.given_context`); a key means training."""
     rngs = {} if key is None else {"dropout": key}
-    logits: Any = self.module.apply({"params": params["model"]}, x.reshape(-1, *self.spec.event), rngs=rngs)
+    logits: Any = self.module.apply({"params": params["model"]}, x.reshape(-1, *self.spec.event), None, context,
+                                    rngs=rngs)
     return jax.nn.log_softmax(logits).reshape(*x.shape, self.levels)
 
   # Training and the bound.
@@ -128,7 +140,7 @@ class MaskedModel:
     rank_key, mask_key, dropout_key = jax.random.split(key, 3)
     x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
     mask, weight = self.masking.draw(mask_key, low_discrepancy_ranks(rank_key, len(x)), real)
-    missing = self.missing_nats(params, x, mask, dropout_key)
+    missing = self.missing_nats(params, x, mask, dropout_key, given_context(self, batch))
     nats = weight * missing
     total, dims = jnp.sum(nats), jnp.sum(real, dtype=jnp.float32)
     metrics = {"nll": Mean.of(nats), "nats_per_dim": Mean(total, dims),
@@ -137,9 +149,10 @@ class MaskedModel:
     return LossOutput(jnp.mean(nats) / self.spec.num_dims, metrics, carry)
 
   def missing_nats(self, params: Params, x: Int[Array, "batch dims"], mask: Bool[Array, "batch dims"],
-                   key: Key[Array, ""] | None = None) -> Float[Array, " batch"]:
+                   key: Key[Array, ""] | None = None,
+                   context: Float[Array, "batch width"] | None = None) -> Float[Array, " batch"]:
     """Return the sum over masked dimensions of -log p(x_i | x with masks), in nats; a key means training."""
-    log_probs = self.log_probs(params, jnp.where(mask, self.levels, x), key)
+    log_probs = self.log_probs(params, jnp.where(mask, self.levels, x), key, context)
     # As a masked sum: the gradient of an indexed read is a scatter, which is slow on a CPU.
     chosen = (jnp.arange(self.levels) == x[..., None]) & mask[..., None]
     return -jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(1, 2))
@@ -152,32 +165,33 @@ class MaskedModel:
 
     Args:
       params, carry: the model's.
-      batch: "x", integers in [0, levels).
+      batch: "x", integers in [0, levels), and what the model is conditional on.
       key: of masks or orders.
       num_samples: draws of masks whose mean is the bound, at times spread evenly; or orders, which tighten it. Exact
         ways ignore it.
     """
     way = {"bound": self._bound, "orders": self._by_orders, "ensemble": self._ensemble, "exact": self._exact}
-    return checked(self.spec, batch, way[self.likelihood](params, carry, batch, key, num_samples))
+    found = way[self.likelihood](params, carry, batch, key, num_samples)
+    return checked(self.spec, batch, dataclasses.replace(found, given=given(self)))
 
   def _bound(self, params, carry, batch, key, num_samples):
     x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
     rank_key, mask_key = jax.random.split(key)
-    offset = low_discrepancy_ranks(rank_key, len(x))
+    offset, context = low_discrepancy_ranks(rank_key, len(x)), given_context(self, batch)
 
     def one(index):
       mask, weight = self.masking.draw(jax.random.fold_in(mask_key, index), (offset + index) / num_samples, real)
-      return -weight * self.missing_nats(params, x, mask)
+      return -weight * self.missing_nats(params, x, mask, None, context)
 
     nats = jnp.mean(jax.lax.map(one, jnp.arange(num_samples)), axis=0)
     return LogLikelihood(nats, num_real(self.spec, batch), Kind.LOWER_BOUND)
 
   def _by_orders(self, params, carry, batch, key, num_samples):
-    x = masked_padding(self.spec, batch)
+    x, network = masked_padding(self.spec, batch), self._network(params, batch)
 
     def one(index):
       order = draw_orders(jax.random.fold_in(key, index), len(x), self.spec.num_dims)
-      return order_log_prob(lambda each: self.log_probs(params, each), x, order, self.levels)
+      return order_log_prob(network, x, order, self.levels)
 
     nats = mean_of_exp(jax.lax.map(one, jnp.arange(num_samples)))
     return LogLikelihood(nats, num_real(self.spec, batch), Kind.LOWER_BOUND, unbiased=True)
@@ -187,8 +201,13 @@ class MaskedModel:
 
   def _exact(self, params, carry, batch, key, num_samples):
     x = masked_padding(self.spec, batch)
-    nats = all_orders_log_prob(lambda each: self.log_probs(params, each), x, self.levels)
+    nats = all_orders_log_prob(self._network(params, batch), x, self.levels)
     return LogLikelihood(nats, num_real(self.spec, batch), Kind.EXACT)
+
+  def _network(self, params: Params, batch: Batch) -> LogProbs:
+    """Return the network given what the batch says of its examples."""
+    context = given_context(self, batch)
+    return lambda x: self.log_probs(params, x, None, context)
 
   def scored_by(self, name: str, **settings: Any) -> "MaskedModel":
     """Return the model with another likelihood: bound, orders, exact, or ensemble with `num_orders` and
@@ -215,45 +234,47 @@ class MaskedModel:
       params, carry: the model's.
       key: of the draws.
       num: how many.
-      condition: None; these models have none.
+      condition: labels, contexts or both of a conditional model; see `gdm.batches.condition_context`.
       sampler: name of a rule; "" is the model's own.
       num_steps: passes of the network; 0 is the model's own number.
       temperature, top_k, top_p: how levels are drawn, see `gdm.inference.generation.TokenChoice`.
 
     Raises:
       ConfigError: an unknown sampler, or an option outside its range.
-      SpecError: a condition is given.
+      SpecError: the condition is missing, must not be, or is out of range.
     """
-    checks.unconditional(self, condition)
     x = jnp.full((num, *self.spec.event), self.levels, jnp.int32)
-    return self._unmasked(params, key, x, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
+    return self._unmasked(params, key, x, condition, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
                known: Bool[Array | np.ndarray, "*event"], sampler: str = "", num_steps: int = 0,
-               temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
-    """Keep x where `known`, any region, and draw the rest; options are those of `sample`.
+               temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0,
+               condition: Condition | None = None) -> Samples:
+    """Keep x where `known`, any region, and draw the rest; options and condition are those of `sample`.
 
     With a pass for each missing dimension it draws exactly from the mixture of all orders in which the known dimensions
     come first.
     """
-    given = jnp.where(jnp.asarray(known), jnp.asarray(x).astype(jnp.int32), self.levels)
-    return self._unmasked(params, key, given, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
+    shown = jnp.where(jnp.asarray(known), jnp.asarray(x).astype(jnp.int32), self.levels)
+    return self._unmasked(params, key, shown, condition, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
 
-  def _unmasked(self, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"], sampler: str,
-                num_steps: int, choice: TokenChoice) -> Samples:
+  def _unmasked(self, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"], condition: Condition | None,
+                sampler: str, num_steps: int, choice: TokenChoice) -> Samples:
     name = sampler or self.sampler
     checks.one_of("sampler", name, SAMPLERS)
     checks.at_least("num_steps", num_steps, 0, "(0: the model's own number)")
     steps = num_steps or self.steps or self.masking.num_steps or min(self.spec.num_dims, MAX_DEFAULT_STEPS)
-    drawn = _draw(self, params, key, x, name, steps, choice)
+    context = condition_context(self, condition, len(x))
+    drawn = _draw(self, params, key, x, context, name, steps, choice)
     return Samples(drawn, {"nfe": steps})
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampler", "num_steps", "choice"))
-def _draw(model: MaskedModel, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"], sampler: str,
-          num_steps: int, choice: TokenChoice) -> Int[Array, "batch *event"]:
+def _draw(model: MaskedModel, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"],
+          context: Float[Array, "batch width"] | None, sampler: str, num_steps: int,
+          choice: TokenChoice) -> Int[Array, "batch *event"]:
   """Fill in all masks; compiled once for each model and each way to sample."""
   flat = x.reshape(len(x), -1)
-  drawn = unmask(lambda each: model.log_probs(params, each), key, flat, model.levels, num_steps, SAMPLERS[sampler],
-                 choice, model.masking.schedule, model.masking.shares)
+  drawn = unmask(lambda each: model.log_probs(params, each, None, context), key, flat, model.levels, num_steps,
+                 SAMPLERS[sampler], choice, model.masking.schedule, model.masking.shares)
   return drawn.reshape(x.shape)

@@ -276,9 +276,6 @@ class FlowModel(DocumentsFields, abc.ABC):
 
   def require_normal_bijection(self) -> None:
     self.spec.require_discrete("local bits back")
-    if given(self):
-      raise ConfigError(f"{type(self).__name__} is conditional on {' and '.join(given(self))}, which a payload does "
-                        "not hold; train it without.")
     for name, value, right in (("base", self.base, "normal"), ("dequantization", self.dequantization, "uniform")):
       if value != right:
         raise ConfigError(f"model.{name} is {value!r}; local bits back codes flows with {name}={right!r} alone.")

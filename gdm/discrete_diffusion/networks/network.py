@@ -27,6 +27,7 @@ class LogitsNetwork(nn.Module, abc.ABC):
     dropout: rate in the hidden layers, in [0, 1), where an rng named "dropout" is given.
     event: shape of an example; the model sets it.
     levels: number of levels; the model sets it.
+    context: width of what the network is given beside x, labels say; 0 for nothing; the model sets it.
     timed: whether the network is given the time of the noise, as where it cannot be read off the number of masks; the
       model sets it.
   """
@@ -34,6 +35,7 @@ class LogitsNetwork(nn.Module, abc.ABC):
   dropout: float = 0.0
   event: tuple[int, ...] = from_data(())
   levels: int = from_data(0)
+  context: int = from_data(0)
   timed: bool = from_data(False)
 
   def __post_init__(self) -> None:
@@ -51,8 +53,8 @@ class LogitsNetwork(nn.Module, abc.ABC):
     return math.prod(self.event) // self.channels
 
   @abc.abstractmethod
-  def __call__(self, x: Int[Array, "batch *event"],
-               time: Float[Array, " batch"] | None = None) -> Float[Array, "batch *event levels"]:
+  def __call__(self, x: Int[Array, "batch *event"], time: Float[Array, " batch"] | None = None,
+               context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch *event levels"]:
     """Return logits of every dimension; `time` in [0, 1] is given where the network is `timed`."""
 
 
@@ -82,6 +84,13 @@ class TimeVector(nn.Module):
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     h = Linear(self.width, (2 * half) ** -0.5, use_bias=True, name="first")(waves)
     return Linear(self.width, self.width**-0.5, use_bias=True, name="second")(jax.nn.silu(h))
+
+
+def told(width: int, time: Float[Array, " batch"] | None, context: Float[Array, "batch given"] | None) -> Array:
+  """Return [batch, width], what is added to every position's activations for the time and the context, and zeros for
+  neither; to be called in a module."""
+  of_time = jnp.zeros((1, width)) if time is None else TimeVector(width, name="time")(time)
+  return of_time if context is None else of_time + Linear(width, 1.0, use_bias=True, name="context")(context)
 
 
 def drop(module: nn.Module, x: Float[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from gdm import checks
-from gdm.discrete_diffusion.networks.network import LogitsNetwork, TimeVector, drop, features
+from gdm.discrete_diffusion.networks.network import LogitsNetwork, drop, features, told
 from gdm.errors import SpecError
 from gdm.networks.attention import FullAttention
 from gdm.networks.convolution import Convolution
@@ -35,7 +35,7 @@ class Residual(LogitsNetwork):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, x, time=None):
+  def __call__(self, x, time=None, context=None):
     if len(self.event) != 3:
       raise SpecError(f"the network 'residual' takes images (height, width, channels), but spec.event is {self.event}; "
                       "choose 'mlp' or 'transformer'.")
@@ -43,8 +43,7 @@ class Residual(LogitsNetwork):
     inputs = features(x.reshape(x.shape[0], -1, channels), self.levels).reshape(x.shape[0], rows, columns, -1)
     h = Linear(self.width, channels**-0.5, use_bias=True, name="inputs")(inputs)
     h = h + self.param("places", jax.nn.initializers.normal(0.5), (rows, columns, self.width))
-    if time is not None:
-      h = h + TimeVector(self.width, name="time")(time)[:, None, None]
+    h = h + told(self.width, time, context)[:, None, None]
     for block in range(self.num_blocks):
       r = jax.nn.silu(nn.LayerNorm(epsilon=1e-5, name=f"first_norm_{block}")(h))
       r = Convolution(self.width, name=f"first_{block}")(r)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from gdm import checks
-from gdm.discrete_diffusion.networks.network import LogitsNetwork, TimeVector, drop, features
+from gdm.discrete_diffusion.networks.network import LogitsNetwork, drop, features, told
 from gdm.errors import ConfigError
 from gdm.networks.attention import FullAttention
 from gdm.networks.linear import Linear
@@ -53,7 +53,7 @@ class Transformer(LogitsNetwork):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, x, time=None):
+  def __call__(self, x, time=None, context=None):
     num, channels = self.positions, self.channels
     if self.tokens_of == "steps":
       num, channels = self.event[0], math.prod(self.event[1:])
@@ -61,8 +61,7 @@ class Transformer(LogitsNetwork):
     h = Linear(self.width, channels**-0.5, use_bias=True, name="inputs")(features(tokens, self.levels))
     if self.positions_by == "learned":
       h = h + self.param("positions", jax.nn.initializers.normal(1.0), (num, self.width))
-    if time is not None:
-      h = h + TimeVector(self.width, name="time")(time)[:, None]
+    h = h + told(self.width, time, context)[:, None]
     h = drop(self, h, self.dropout)
     out_stddev = (2 * self.num_layers * self.width) ** -0.5
     for layer in range(self.num_layers):

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Integer, UInt32
 
+from gdm.batches import given
 from gdm.errors import ConfigError
 from gdm.evaluation.coding.bits_back import BitsBackCoder, Parts, bits_back_batch_size
 from gdm.evaluation.coding.chains import SymbolChain, chain_of
@@ -188,12 +189,16 @@ def way_of(model: Model, num_samples: int = 1) -> Way:
     num_samples: draws of the latents of each example; of a model that is agnostic to order, the orders that are mixed.
 
   Raises:
-    ConfigError: the model offers neither conditionals nor latents to code by, or has no use for so many samples.
+    ConfigError: the model offers neither conditionals nor latents to code by, is conditional, or has no use for so
+      many samples.
     SpecError: its data is not discrete.
   """
   model.spec.require_discrete("lossless coding")
   if num_samples < 1:
     raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
+  if names := given(model):
+    raise ConfigError(f"{type(model).__name__} is conditional on {' and '.join(names)}, which a payload does not hold; "
+                      "train it without.")
   if isinstance(model, HasBitsBack):
     model.latent_layers()  # raises where the latents cannot be coded
     return ByBitsBack(model, num_samples)
