@@ -144,13 +144,9 @@ class HierarchicalVAE(LatentModel):
     return self.output_distribution.mean(self.spec, params["decoder"]["output"], outputs)
 
   def latent_layers(self) -> tuple[int, ...]:
-    """Return the dimensions of each layer, from the top down. Raise ConfigError unless x is discrete and without a
-    condition."""
-    for setting, value, good in (("output", type(self.output_distribution).__name__,
-                                  isinstance(self.output_distribution, DiscreteOutput)),
-                                 ("class_conditional", self.class_conditional, not self.class_conditional)):
-      if not good:
-        raise ConfigError(f"model.{setting} is {value}; bits back codes discrete data without labels.")
+    """Return the dimensions of each layer, from the top down. Raise ConfigError unless x is discrete."""
+    if not isinstance(self.output_distribution, DiscreteOutput):
+      raise ConfigError(f"model.output is {type(self.output_distribution).__name__}; bits back codes discrete data.")
     return tuple(place.size for place in self._network.hierarchy)
 
   def posterior_moments(self, params: Params, carry: Carry, x: Int[Array, "batch *event"],

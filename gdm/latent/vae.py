@@ -145,15 +145,14 @@ class VAE(LatentModel):
 
   def latent_layers(self) -> tuple[int, ...]:
     """Return the dimensions of the one layer. Raise ConfigError unless q and p(z) are of independent Gaussians and x is
-    discrete and without a condition."""
+    discrete."""
     for setting, value, good in (("posterior", self.posterior, isinstance(self.posterior, Diagonal)),
                                  ("prior", self.prior, isinstance(self.prior, StandardNormal)),
                                  ("output", self.output_distribution,
-                                  isinstance(self.output_distribution, DiscreteOutput)),
-                                 ("class_conditional", self.class_conditional, not self.class_conditional)):
+                                  isinstance(self.output_distribution, DiscreteOutput))):
       if not good:
-        raise ConfigError(f"model.{setting} is {value if isinstance(value, bool) else type(value).__name__}; bits back "
-                          "codes discrete data without labels by posterior.name=diagonal and prior.name=normal.")
+        raise ConfigError(f"model.{setting} is {type(value).__name__}; bits back codes discrete data by "
+                          "posterior.name=diagonal and prior.name=normal.")
     return (self.latent_dims,)
 
   def posterior_moments(self, params: Params, carry: Carry, x: Int[Array, "batch *event"],

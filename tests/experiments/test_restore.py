@@ -35,7 +35,7 @@ def test_labels_and_noise(commands, unbroken):
 
 @pytest.mark.parametrize(("args", "message"), [
     (("--sampler=dsp",), "did you mean 'dps'"), (("--num=0",), "--num is 0"), (("--noise=-1",), "--noise is -1.0"),
-    ((), "has no denoiser"), (("--examples=0",), "--examples is 0")])
+    (("--sampler=pigdm",), "has none: choose completion"), ((), "needs a mask"), (("--examples=0",), "--examples is 0")])
 def test_flags_that_cannot_be(commands, unbroken, args, message):
   result = commands.run("restore", f"--workdir={unbroken('digits')}", *args)
   assert result.status == 2 and message in result.err and result.err.count("error:") == 1

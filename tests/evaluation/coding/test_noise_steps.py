@@ -113,5 +113,5 @@ def test_models_that_cannot_be_coded(model, error, message):
 def test_numbers_that_are_not_finite():
   model, params, carry, x = made("ddpm")
   broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
-  with pytest.raises(NotFiniteError, match=r"the model predicts NaN or infinity"):
+  with pytest.raises(NotFiniteError, match="NaN or infinit"):
     NoiseStepsCoder(model, broken, carry, 4).encode(x[:8])
