@@ -12,6 +12,7 @@ from gdm.runs import defaults
 # What none of them suits is served as it is: integers, data without a context, data that are not binary.
 TABLE = ("standardize?", "standardize_context?", "blocks")
 SHAKESPEARE = "text:../shared/data/tiny_shakespeare.txt"  # validation is the last 10 %
+DIGITS_BY_SPEAKERS = "npz:../shared/data/spoken_digits.npz#rate=8000&label=label*speaker"
 
 SETS: dict[str, dict[str, Any]] = {
     # Images.
@@ -45,9 +46,16 @@ SETS: dict[str, dict[str, Any]] = {
     # The same as four voices at sixteenth notes, windows of 4 bars.
     "jsb_voices": {"name": "npz:../shared/data/jsb_satb16.npz#music=voices:4&context=64",
                    "transforms": ("transpose:6",)},
+    # The same rolls as tokens, in windows of 64 frames: a chorale has 60 on average.
+    "jsb_events": {"name": "npz:../shared/data/jsb_chorales.npz#music=roll:1&context=64",
+                   "transforms": ("transpose:6", "events")},
     "midi": {"name": "midi", "transforms": ("transpose:6",)},  # any: with --config.data.path=FOLDER
     # Ten digits by six speakers at 8 kHz, in windows of a quarter of a second; a tenth of the training part validates.
     "spoken_digits": {"name": "npz:../shared/data/spoken_digits.npz#context=2048&rate=8000"},
+    # The same whole, given digit and speaker: 0.64 s of sound, of which 93 % of the recordings have no more; and the
+    # spectrograms of these, 32 bands by 40 frames.
+    "digit_sounds": {"name": DIGITS_BY_SPEAKERS, "transforms": ("clip:5120",)},
+    "digit_spectrograms": {"name": DIGITS_BY_SPEAKERS, "transforms": ("clip:5120", "spectrogram:32")},
     # What experiments.record writes: with --config.data.path=FILE.npz
     "worlds": {"name": "npz"},
     "audio": {"name": "wav"},  # any: with --config.data.path=FILE.wav, or a folder of WAV files

@@ -43,6 +43,7 @@ from gdm.evaluation.report import build_report, one_line, recording_report, text
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
+from gdm.runs.music import frames_of_events
 from gdm.runs.text_scores import TextWay, score_text, text_digest, text_of
 from gdm.runs.trained import TrainedRun
 from gdm.training.state import count_parameters
@@ -141,7 +142,8 @@ def _report(run: TrainedRun, split: str, likelihood: SplitLikelihood, name: str,
       num_params=num_params, train_seconds=run.train_seconds, evaluation=run.config.evaluation.to_dict(),
       units=None if text else run.dataset.units.get(split), labels=labels, recording=recording,
       transforms=run.data.transforms, text=text,
-      frame_dims=dims_per_step(run.spec) if run.spec.has_lengths and len(run.spec.event) > 1 else 0)
+      frame_dims=dims_per_step(run.spec) if run.spec.has_lengths and len(run.spec.event) > 1 else 0,
+      num_frames=frames_of_events(run, split))
   if run.config.searched:  # settings were chosen on the validation split before training
     report["search"] = run.config.searched.to_dict()
   path = run.folder / f"likelihood_{name}.json"

@@ -19,14 +19,13 @@ from absl import flags
 
 from experiments import cli
 from gdm.data.columns import as_table, to_csv
-from gdm.data.mu_law import mu_law_decode
-from gdm.data.sources.audio import write_wav
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_whole
 from gdm.runs.music import save_music
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
 from gdm.runs.sampling import annealing_options, complete, conditions, draw, in_batches, mixing
+from gdm.runs.sound import save_sound
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 
@@ -67,14 +66,13 @@ def main(argv: Sequence[str]) -> None:
   is_music = "music" in run.data.info
   if is_music:
     save_music(run, name, arrays["x"][:_HEARD])
-  for number, x in enumerate(arrays["x"][:_HEARD] if run.data.sample_rate else ()):
-    write_wav(run.folder / f"{name}_{number:03}.wav", mu_law_decode(x), run.data.sample_rate or 1)
+  sounds = save_sound(run, name, arrays["x"][:_HEARD])
   if rows := as_table(run.data.info, run.spec, arrays["x"], arrays.get("y")):
     write_whole(run.folder / f"{name}.csv", lambda file: file.write(to_csv(rows)))
   print(f"{len(arrays['x'])} {name} in {run.folder / name}.npz"
         + (f" and {name}.png" if run.spec.is_image else "")
         + (f" and {name}.csv" if rows else "")
-        + (f" and {name}_000.wav and so on" if run.data.sample_rate else "")
+        + (f" and {name}_000.wav and so on" if sounds else "")
         + (f", {name}_000.mid and so on, and {name}_score.png" if is_music else "")
         + (", the way there in trajectory.png and trajectory.gif" if _FRAMES.value else ""))
 

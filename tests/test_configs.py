@@ -64,7 +64,9 @@ SPECS = {
     **dict.fromkeys(("jsb", "midi"), DataSpec((12, 88), 2)), "jsb_voices": DataSpec((64, 4), 82),
     "worlds": DataSpec((5, 3), None, context_dims=10),
     **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),
-    "spoken_digits": DataSpec((2048,), 256, num_classes=10),
+    "spoken_digits": DataSpec((2048,), 256, num_classes=10), "jsb_events": DataSpec((320,), 89, has_lengths=True),
+    "digit_sounds": DataSpec((5120,), 256, num_classes=60),
+    "digit_spectrograms": DataSpec((32, 40, 1), 256, num_classes=60),
 }
 FILES = (BITS, REALS, TOKENS, SPECS["digits"])
 

@@ -1,7 +1,8 @@
 """WaveNet.
 
 Variants: digits (pixels in raster order); shakespeare, nanoGPT's CPU setting; text for any text (with
---config.data.path=...); spoken_digits, given the digit; audio for any sound (with --config.data.path=FILE.wav, or a
+--config.data.path=...); spoken_digits, given the digit; digit_sounds, whole ones
+given digit and speaker; audio for any sound (with --config.data.path=FILE.wav, or a
 folder of WAV files).
 """
 
@@ -20,6 +21,15 @@ OWN = {
         "optimizer": {"learning_rate": 2e-3},
         "training": {"num_steps": 1500, "eval_every": 500, "steps_per_call": 5},
         "evaluation": {"batch_size": 40},
+    },
+    # Sees the last 1,023 samples, 128 ms.
+    "digit_sounds": {
+        "data": {"batch_size": 4},
+        "model": {"network": {"num_layers": 10, "num_stacks": 1, "width": 48, "skip_width": 64},
+                  "class_conditional": True},
+        "optimizer": {"learning_rate": 2e-3},
+        "training": {"num_steps": 1500, "eval_every": 500, "steps_per_call": 5, "ema_decay": 0.99},
+        "evaluation": {"batch_size": 20},
     },
     "audio": {
         "data": {"batch_size": 4},

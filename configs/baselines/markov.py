@@ -1,7 +1,7 @@
 """Markov chain along the flattened dimensions, with a table per position.
 
-Variants: digits, binarized_mnist, npz and text (with --config.data.path=...), shakespeare, spoken_digits; text and
-sound have one table for all positions.
+Variants: digits, binarized_mnist, npz and text (with --config.data.path=...), shakespeare, spoken_digits,
+digit_sounds; text and sound have one table for all positions.
 """
 
 import ml_collections
@@ -16,7 +16,8 @@ VARIANTS = {
     "npz": {"model": {"order": 5}},
     "text": {"model": {"order": 3, "homogeneous": True}},
     "shakespeare": {"model": {"order": 3, "homogeneous": True}},
-    "spoken_digits": {"model": {"order": 2, "homogeneous": True}, "evaluation": {"batch_size": 100}},
+    **{name: {"model": {"order": 2, "homogeneous": True}, "evaluation": {"batch_size": 100}}
+       for name in ("spoken_digits", "digit_sounds")},
 }
 
 

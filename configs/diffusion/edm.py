@@ -6,4 +6,4 @@ from configs.diffusion import shared
 
 
 def get_config(variant: str = "digits") -> ml_collections.ConfigDict:
-  return shared.get_config(variant, "edm", shared.CAPTIONS)
+  return shared.get_config(variant, "edm", {**shared.CAPTIONS, **shared.SPECTROGRAMS})

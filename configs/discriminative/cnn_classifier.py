@@ -1,6 +1,7 @@
 """Convolutional classifier of images.
 
-Variants: digits; mnist; images, any with labels (with --config.data.path=...).
+Variants: digits; mnist; digit_spectrograms, spoken digits and their speakers; images, any with labels (with
+--config.data.path=...).
 """
 
 import ml_collections
@@ -14,6 +15,8 @@ _LONG = {"training": {"num_steps": 6000, "eval_every": 1000, "checkpoint_every":
 VARIANTS = {
     "digits": {"model": {"network": {"widths": (32, 64)}}},
     "mnist": _LONG,
+    "digit_spectrograms": {"data": {"batch_size": 64}, "model": {"network": {"widths": (16, 32, 64)}},
+                           "training": {"num_steps": 1500, "eval_every": 150}},
     "images": _LONG,
 }
 

@@ -152,9 +152,22 @@ def _require_same_codes(found: Dataset, like: Description) -> None:
   if "labels" in like.info and "labels" in found.info and list(found.info["labels"]) != list(like.info["labels"]):
     raise DataError(f"{found.name} has the labels {', '.join(found.info['labels'])}, but the run was trained on "
                     f"{', '.join(like.info['labels'])}; bring the same ones.")
+  _require_same_rate(found, like)
   if found.tokenizer is not None and found.tokenizer != like.tokenizer:
     raise DataError(f"{found.name} has another vocabulary than {like.name}, which the run was trained on; bring text "
                     "of that vocabulary.")
+
+
+def _require_same_rate(found: Dataset, like: Description) -> None:
+  """Raise a DataError where sound has another rate, or music other steps, than a model was trained on."""
+  ours = like.sample_rate or like.info.get("clip", {}).get("rate")
+  if ours and found.sample_rate and found.sample_rate != ours:
+    raise DataError(f"{found.name} has {found.sample_rate} samples per second, but the run was trained on {like.name}, "
+                    f"which has {ours}; resample it.")
+  steps = [info.get("music", {}).get("steps_per_quarter") for info in (found.info, like.info)]
+  if None not in steps and steps[0] != steps[1]:
+    raise DataError(f"{found.name} has {steps[0]} steps of a quarter note, but the run was trained on {like.name}, "
+                    f"which has {steps[1]}; say #steps={steps[1]}.")
 
 
 def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:

@@ -19,7 +19,8 @@ from gdm.errors import ConfigError, DataError
 from gdm.extras import load_extra
 
 LOWEST_KEY, NUM_KEYS = 21, 88  # of a piano
-FORMS = ("roll", "voices")
+FORMS = ("roll", "voices")  # that an option names
+EVENTS = "events"  # of rolls, by the transform: see note_events.py
 TICKS = 480  # of a MIDI file that is written, per quarter note
 TEMPO = 600_000  # microseconds per quarter note: 100 of them in a minute
 DRUMS = 9  # the channel of MIDI on which pitches are no pitches
@@ -39,7 +40,7 @@ class Music:
   """How integers are music; kept in `Dataset.info["music"]`.
 
   Attributes:
-    form: "roll" or "voices".
+    form: "roll", "voices", or "events", tokens of a roll.
     steps_per_quarter: steps of a quarter note.
     lowest: pitch of the first key of a roll.
   """
@@ -49,7 +50,7 @@ class Music:
   lowest: int = LOWEST_KEY
 
   def __post_init__(self) -> None:
-    checks.one_of("music.form", self.form, FORMS)
+    checks.one_of("music.form", self.form, (*FORMS, EVENTS))
     checks.at_least("music.steps_per_quarter", self.steps_per_quarter, 1)
 
   @classmethod
@@ -66,8 +67,13 @@ class Music:
                         "note, as voices:4.")
     return cls(form, int(steps))
 
-  def notes(self, x: Integer[np.ndarray, "steps _"]) -> list[Note]:
-    """Return the notes of an example without padding, by their start, then their pitch."""
+  def notes(self, x: Integer[np.ndarray, "steps ..."]) -> list[Note]:
+    """Return the notes of a roll or of voices [steps, _] without padding, by their start, then their pitch.
+
+    Raise ConfigError of events, of which `gdm.data.note_events.from_events` makes a roll.
+    """
+    if self.form == EVENTS:
+      raise ConfigError("music.form is 'events', tokens that have no steps; make a roll of them first (from_events).")
     found = []
     for column, values in enumerate(np.asarray(x).T):
       pitches = np.where(values > 0, self.lowest + column, 0) if self.form == "roll" else values.astype(int)

@@ -18,6 +18,12 @@ With a question mark at its end ("standardize?") one is left out where it does n
   standardize_context the same of a real-valued context, whatever kind the data are
   mutate:<n>        n per cent of the values replaced by random levels, in training afresh in every epoch
   transpose:<n>     music up to n semitones higher or lower, in training alone and afresh in every epoch
+  clip:<samples>    sound of so many samples: longer recordings end there, shorter ones are followed by silence, which
+                    is data then
+  spectrogram:<n>   images [n, frames, 1] of sound of one length: its power in n bands of frequencies, in decibels; see
+                    gdm/data/spectrogram.py
+  events            piano rolls as tokens: the keys of each frame from the highest down, and its end; see
+                    gdm/data/note_events.py
   blocks            finds groups of mutually exclusive columns of binary data in the training split: `DataSpec.blocks`;
                     other data pass unchanged
 """
@@ -33,6 +39,8 @@ from gdm.data import draws, images
 from gdm.data.blocks import find_blocks
 from gdm.data.dataset import MOST_ROUNDING, Dataset, Modes, column_moments, smallest_dtype
 from gdm.data.mutation import mutate
+from gdm.data.note_events import events
+from gdm.data.sound import clip, spectrogram
 from gdm.data.split import Rows, Split, chunks
 from gdm.data.transposition import transpose
 from gdm.errors import ConfigError, DataError, SpecError, nearest
@@ -214,6 +222,9 @@ TRANSFORMS: dict[str, Transform] = {
     "blocks": Transform(blocks),
     "mutate": Transform(mutate, "per cent"),
     "transpose": Transform(transpose, "semitones"),
+    "clip": Transform(clip, "samples"),
+    "spectrogram": Transform(spectrogram, "bands"),
+    "events": Transform(events),
 }
 
 

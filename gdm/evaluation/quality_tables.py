@@ -67,6 +67,17 @@ def label_table(rows: Mapping[str, Mapping[str, Any]], num_labels: int) -> str:
   return f"{first}\n\n{aligned(shares)}"
 
 
+def part_table(parts: Mapping[str, Mapping[str, Any]]) -> str:
+  """Return how often each part of a label that is several came out as asked.
+
+  Args:
+    parts: by name of the samples, then of the part, its share with its interval.
+  """
+  names = list(next(iter(parts.values())))
+  return aligned([["as asked, ± 95 %", *names], *([name, *(_cell(row[part]) for part in names)]
+                                                   for name, row in parts.items())])
+
+
 def memorization_table(rows: Mapping[str, CopyTest]) -> str:
   """Return how distances to the nearest training example compare with those of held-out data."""
   return aligned([["nearest training example", "z", "closer than held out", "median distance ratio"],

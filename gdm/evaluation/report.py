@@ -32,7 +32,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
                  evaluation: Mapping[str, Any], units: Mapping[str, int] | None = None,
                  labels: Mapping[str, Any] | None = None, recording: Mapping[str, Any] | None = None,
                  transforms: Sequence[str] = (), text: Mapping[str, Any] | None = None,
-                 frame_dims: int = 0) -> Report:
+                 frame_dims: int = 0, num_frames: int = 0) -> Report:
   """Return the content of `likelihood_<split>.json`.
 
   Args:
@@ -52,6 +52,7 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     transforms: names of those that were done to the data, in order.
     text: of a text scored as a whole, what `text_report` says.
     frame_dims: of sequences of frames, dimensions of each; 0 for other data.
+    num_frames: frames of the split, where its tokens are no frames themselves; 0 for other data.
 
   Raises:
     ConfigError: `parameters` is neither "ema" nor "live".
@@ -83,8 +84,8 @@ def build_report(likelihood: SplitLikelihood, *, model: str, dataset: str, split
     report["units"] = _per_unit(likelihood, units)
   if likelihood.details:  # means over examples: a bound's parts in nats, a solver's evaluations
     report["details"] = dict(likelihood.details)
-  if frame_dims:
-    num_frames = int(likelihood.num_dims.sum()) // frame_dims
+  if frame_dims or num_frames:
+    num_frames = num_frames or int(likelihood.num_dims.sum()) // frame_dims
     report["frames"] = {"frames": num_frames, "nats_per_frame": -float(likelihood.nats.sum()) / num_frames}
   if labels:
     report["labels"] = dict(labels)

@@ -16,6 +16,7 @@ from gdm.evaluation.kernel_distance import Scale
 from gdm.model import HasClasses, HasFeatures, HasLatent
 from gdm.runs.load import open_run
 from gdm.runs.registry import load_object
+from gdm.runs.sound import as_heard, can_hear
 from gdm.runs.trained import TrainedRun
 
 PIXELS = "pixels"
@@ -103,7 +104,9 @@ def run_features(folder: str, run: TrainedRun) -> Features:
   """Return features by the model of the run in `folder`: its features, else its latents. Errors as `find_features`."""
   require_folder("--features", folder, "pixels, the folder of a trained run, or '<module>:<function>'")
   other = open_run(folder)
-  require_same_event("--features", folder, other, run)
+  is_heard = can_hear(other.data, run.data)
+  if not is_heard:
+    require_same_event("--features", folder, other, run)
   model = other.model
   key = jax.random.key(0)
   if isinstance(model, HasFeatures):
@@ -117,7 +120,8 @@ def run_features(folder: str, run: TrainedRun) -> Features:
   size = other.config.evaluation.batch_size
 
   def of_batch(x: np.ndarray) -> np.ndarray:
-    found = compiled(filled(served(x, other), size))
+    shown = as_heard(other.data, run.data, x) if is_heard else x
+    found = compiled(filled(served(shown, other), size))
     return np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(found)], axis=1)[:len(x)]
 
   return Features(folder, of_batch, size, {"what": what, **about_run(other)})

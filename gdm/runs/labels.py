@@ -12,6 +12,7 @@ from gdm.evaluation.intervals import Measured, share_interval
 from gdm.model import HasLabelProbs
 from gdm.runs.features import about_run, filled, require_folder, require_same_event, served
 from gdm.runs.load import open_run
+from gdm.runs.sound import as_heard, can_hear
 from gdm.runs.trained import TrainedRun
 
 _MOST = 10_000  # of the classifier's own test examples
@@ -30,6 +31,9 @@ class Labeler:
 
   Of images with three channels, a classifier of one channel with the same levels labels each of them, and a label is
   the number that the three make, as of stacked MNIST: 1,000 labels by ten digits.
+
+  Of sound, and of spectrograms, what is labelled is what a listener hears: the sound, which of a spectrogram is made
+  first.
 
   Args:
     folder: of the classifier's run.
@@ -51,8 +55,10 @@ class Labeler:
     theirs, ours = other.spec, run.spec
     self.is_stacked = (theirs.is_image and ours.is_image and theirs.levels == ours.levels
                        and theirs.event[-1] == 1 and ours.event == (*theirs.event[:2], 3))
-    if not self.is_stacked:
+    self.is_heard = can_hear(other.data, run.data)
+    if not (self.is_stacked or self.is_heard):
       require_same_event("--classifier", folder, other, run)
+    self._data = run.data
     self.folder, self._run = folder, other
     self.num_classes = theirs.num_classes or 0
     self.num_labels = self.num_classes ** (3 if self.is_stacked else 1)
@@ -65,6 +71,8 @@ class Labeler:
 
   def __call__(self, x: Num[np.ndarray, "num *event"]) -> Int[np.ndarray, " num"]:
     """Return the likeliest label of each example."""
+    if self.is_heard:
+      return self._of_batches(as_heard(self._run.data, self._data, x))
     if not self.is_stacked:
       return self._of_batches(x)
     labels = np.zeros(len(x), int)

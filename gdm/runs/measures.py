@@ -1,17 +1,19 @@
 """Further measures of samples beside kernel distances: each a table of samplers and the floor, other data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gdm import checks
 from gdm.data.dataset import Modes
+from gdm.data.sources.chosen_labels import parts_of
 from gdm.errors import ConfigError, DataError
 from gdm.evaluation import quality_tables
 from gdm.evaluation.distances import Neighbours, nearest
 from gdm.evaluation.frechet import frechet_distance
 from gdm.evaluation.histograms import distinct, divergence
+from gdm.evaluation.intervals import Measured
 from gdm.evaluation.manifolds import manifold_scores
 from gdm.evaluation.memorization import copy_test
 from gdm.evaluation.modes import count_modes
@@ -148,7 +150,23 @@ def _labels(run: TrainedRun, found: Comparison, labeler: Labeler) -> MeasureTabl
           f"{100 * share:.2f} % [{100 * low:.2f}, {100 * high:.2f}] of {own.data}, {own.split}")
   if labeler.is_stacked:
     text += f", so of about {100 * share**3:.1f} % of three"
-  return MeasureTable(LABELS, text + ".", {"rows": plain(rows), "own_accuracy": plain(own), **labeler.about})
+  parts = _asked_parts(run, labels, dict(sets)) if same else {}
+  if parts:
+    text += f".\n{quality_tables.part_table(parts)}"
+  contents = {"rows": plain(rows), "own_accuracy": plain(own), **({"parts": plain(parts)} if parts else {})}
+  return MeasureTable(LABELS, text + ".", {**contents, **labeler.about})
+
+
+def _asked_parts(run: TrainedRun, labels: Mapping[str, np.ndarray], sets: Mapping[str, ComparedSet]
+                 ) -> dict[str, dict[str, Measured]]:
+  """Return how often each part of a label that is several came out as asked, by name of the set; {} of other labels."""
+  found = {}
+  for name, each in sets.items():
+    asked = {} if each.y is None else parts_of(each.y, run.data.info)
+    told = parts_of(labels[name], run.data.info)
+    if asked:
+      found[name] = {part: accuracy(told[part], y) for part, y in asked.items()}
+  return found
 
 
 def _memorization(run: TrainedRun, found: Comparison) -> tuple[MeasureTable, Neighbours]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from gdm.data.music import Music, Note, write_midi
+from gdm.data.music import EVENTS, Music, Note, write_midi
+from gdm.data.note_events import from_events, num_frames
 from gdm.errors import ConfigError, SpecError
 from gdm.model import HasComplete
 from gdm.runs.plotting import shown_split
@@ -18,7 +19,7 @@ from gdm.visualization.score import Bar, save_score
 VOICES = ("soprano", "alto", "tenor", "bass")
 _MOST_DRAWN = 6  # pieces of a picture
 
-Pieces = Integer[np.ndarray, "num steps _"]
+Pieces = Integer[np.ndarray, "num steps ..."]
 
 
 class Harmonized(NamedTuple):
@@ -45,6 +46,15 @@ def require_music(run: TrainedRun) -> Music:
   if music is None:
     raise ConfigError(f"{run.data.name} is no music; train on midi:FOLDER, or name npz data's form by #music=voices:4.")
   return music
+
+
+def frames_of_events(run: TrainedRun, split: str) -> int:
+  """Return how many frames the split has, where music is tokens; 0 of other data."""
+  music = Music.of(run.data.info)
+  if music is None or music.form != EVENTS:
+    return 0
+  rows = run.dataset.split(split)
+  return num_frames(np.asarray(rows["x"][:]), np.asarray(rows["length"][:]))
 
 
 def region(keep: str, steps: int, voices: int, steps_per_quarter: int) -> Bool[np.ndarray, "steps voices"]:
@@ -79,7 +89,7 @@ def harmonize(run: TrainedRun, keep: str, num: int, seed: int) -> Harmonized:
   """
   music = require_music(run)
   if music.form != "voices":
-    raise ConfigError(f"{run.data.name} is piano rolls, in which no voice can be kept; train on voices.")
+    raise ConfigError(f"{run.data.name} has no voices that could be kept, but piano rolls; train on voices.")
   if not isinstance(run.model, HasComplete):
     raise ConfigError(f"{run.config.model.name} cannot complete examples; ardm and masked fill in any region.")
   steps, voices = run.spec.event
@@ -111,7 +121,7 @@ def save_music(run: TrainedRun, name: str, x: Pieces, known: Bool[np.ndarray, "s
   music, paths = require_music(run), []
   shown: dict[str, list[Bar]] = {}
   for number, piece in enumerate(x):
-    notes = music.notes(piece)
+    notes = music.notes(piece if music.form != EVENTS else from_events(piece, run.data.info["events"]["keys"]))
     paths.append(run.folder / f"{name}_{number:03}.mid")
     write_midi(paths[-1], notes, music.steps_per_quarter)
     if number < _MOST_DRAWN:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdm.batches import given
-from gdm.errors import ConfigError, DataError
+from gdm.data.dataset import column_moments
+from gdm.errors import ConfigError, DataError, SpecError
 from gdm.evaluation.kernel_distance import DistanceEstimate, Gaussian, KernelDistance, Scale, median_bandwidth
 from gdm.inverse.operators import LinearOperator, operator_of
 from gdm.inverse.operators.operator import Operator
@@ -19,7 +20,9 @@ from gdm.inverse.samplers.named import require_fitting
 from gdm.inverse.scores import Coverage, coverage, psnr, ssim
 from gdm.inverse.spectrum import spectrum_of
 from gdm.runs.comparison import spread_rows
+from gdm.runs.labels import Labeler, accuracy
 from gdm.runs.outlier_scores import spread
+from gdm.runs.sound import save_sound
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 from gdm.visualization.images import save_side_by_side
@@ -37,6 +40,7 @@ class Measured(NamedTuple):
     operator: what measured them.
     noise: deviation of their noise, in the data's units.
     condition: labels or contexts of the examples, where the model is given them.
+    labels: labels of the examples, where they have some.
   """
 
   truth: np.ndarray
@@ -44,6 +48,7 @@ class Measured(NamedTuple):
   operator: Operator
   noise: float
   condition: Any
+  labels: np.ndarray | None = None
 
 
 class Scores(NamedTuple):
@@ -95,7 +100,7 @@ def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, see
     raise ConfigError(f"--labels is set, but {run.config.model.name} is given no labels; leave it out.")
   condition = {name: np.asarray(rows[name]) for name in names}
   y = measure(operator, rows["x"], noise, stream_key(jax.random.key(seed), "measurement", 0))
-  return Measured(rows["x"], y, operator, noise, condition or None)
+  return Measured(rows["x"], y, operator, noise, condition or None, rows.get("y"))
 
 
 def restored(run: TrainedRun, found: Measured, sampler: str, num: int, guidance: float, seed: int,
@@ -118,7 +123,7 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
               timed: bool = False) -> Scores:
   """Return the scores of restored examples; see `restored` for seconds and `timed`."""
   truth, mean, draws = found.truth, np.asarray(result.mean), np.asarray(result.x)
-  peak = float(run.spec.levels - 1 if run.spec.levels else truth.max() - truth.min())
+  peak = _peak(run, found)
   try:
     data = spread_rows(run.dataset, split)
     scale = Scale.of(run.spec, data)
@@ -136,12 +141,45 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
       draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)))
 
 
+def plain(run: TrainedRun, found: Measured) -> dict[str, np.ndarray]:
+  """Return examples restored without a model, by name of the way: by the pseudo-inverse, whose unseen part is 0, and
+  with the training examples' mean as the unseen part. {} of operators that are not linear, or cannot be decomposed."""
+  operator = found.operator
+  if not isinstance(operator, LinearOperator):
+    return {}
+  try:
+    inverse = spectrum_of(operator).inverse
+  except SpecError:  # of too many entries to be decomposed
+    return {}
+  centre = jnp.asarray(column_moments(run.dataset.split("train"))[0][None], jnp.float32)
+  zero = inverse(jnp.asarray(found.y))
+  filled = zero + centre - inverse(operator.forward(centre))
+  return {"unseen 0": np.asarray(zero), "unseen mean": np.asarray(filled)}
+
+
+def plain_scores(run: TrainedRun, found: Measured, ways: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """Return the PSNR in decibels of each plain way."""
+  return {name: float(np.mean(psnr(x, found.truth, _peak(run, found)))) for name, x in ways.items()}
+
+
+def told_right(run: TrainedRun, labeler: Labeler, y: np.ndarray, x: np.ndarray) -> float:
+  """Return how often a classifier tells the right label of examples [num, *event] that were restored somehow."""
+  if run.spec.levels is not None:
+    x = np.clip(np.rint(x), 0, run.spec.levels - 1).astype(np.int64)
+  return accuracy(labeler(x), y).value
+
+
 def as_fields(scores: Scores) -> dict[str, Any]:
   """Return scores for JSON; an infinite ratio, of draws that are the truth, is None."""
   fields = {name: value._asdict() if isinstance(value, Coverage | DistanceEstimate) else value
             for name, value in scores._asdict().items()}
   return {name: None if isinstance(value, float) and not np.isfinite(value) else value
           for name, value in fields.items()}
+
+
+def _peak(run: TrainedRun, found: Measured) -> float:
+  """Return the range of the data."""
+  return float(run.spec.levels - 1 if run.spec.levels else found.truth.max() - found.truth.min())
 
 
 def line(name: str, scores: Scores) -> str:
@@ -165,7 +203,8 @@ def line(name: str, scores: Scores) -> str:
 
 
 def save_restored(run: TrainedRun, found: Measured, result: Restored, name: str) -> None:
-  """Write a picture of images: truth, measurement, draws, their mean and deviation, an example in each row."""
+  """Write a picture of images: truth, measurement, draws, their mean and deviation, an example in each row; of
+  spectrograms sound too, as `<name>_truth_000.wav`, `_seen` and `_drawn`."""
   if not run.spec.is_image:
     return
   shown = slice(0, _SHOWN)
@@ -173,6 +212,9 @@ def save_restored(run: TrainedRun, found: Measured, result: Restored, name: str)
   panels |= {f"draw {i + 1}": np.asarray(draw)[shown] for i, draw in enumerate(result.x[:_SHOWN_DRAWS])}
   panels["mean"] = np.asarray(result.mean)[shown]
   deviation = np.asarray(result.deviation)[shown]
+  if "spectrogram" in run.data.info:
+    for title, x in (("truth", panels["truth"]), ("seen", panels["seen"]), ("drawn", panels["draw 1"])):
+      save_sound(run, f"{name}_{title}", x)
   levels = run.spec.levels
   low, high = (0.0, levels - 1.0) if levels else (float(found.truth.min()), float(found.truth.max()))
   # Deviations are black at 0 and white at half the data's range.

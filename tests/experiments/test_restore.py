@@ -14,8 +14,11 @@ def test_digits_are_restored_by_several_samplers(commands, unbroken):
   said = commands.good("restore", f"--workdir={workdir}", "--operator=mask:0.5", "--sampler=ddrm,dps,particles",
                        "--num=3", "--examples=4", "--num_steps=3", "--num_particles=6").splitlines()
   assert said[0] == "mask:0.5, noise 0, 4 examples of digits test, 3 draws of each"
-  assert [line.split()[0] for line in said[1:]] == ["ddrm", "dps", "particles"]
-  rows = {row["sampler"]: row for row in json.loads((workdir / "restored.json").read_text())["rows"]}
+  assert [line[:12].strip() for line in said[1:]] == ["unseen 0", "unseen mean", "ddrm", "dps", "particles"]
+  record = json.loads((workdir / "restored.json").read_text())
+  without = {row["way"]: row["psnr"] for row in record["without_model"]}
+  assert without["unseen mean"] > without["unseen 0"]
+  rows = {row["sampler"]: row for row in record["rows"]}
   assert rows["ddrm"]["nfe"] == 4.0 and rows["particles"]["nfe"] == 8.0
   assert rows["ddrm"]["coverage"]["stated"] == pytest.approx(0.5)
   with np.load(workdir / "restored_mask0.5_ddrm.npz") as found:
@@ -35,7 +38,8 @@ def test_labels_and_noise(commands, unbroken):
 
 @pytest.mark.parametrize(("args", "message"), [
     (("--sampler=dsp",), "did you mean 'dps'"), (("--num=0",), "--num is 0"), (("--noise=-1",), "--noise is -1.0"),
-    (("--sampler=pigdm",), "has none: choose completion"), ((), "needs a mask"), (("--examples=0",), "--examples is 0")])
+    (("--sampler=pigdm",), "has none: choose completion"), ((), "needs a mask"),
+    (("--examples=0",), "--examples is 0")])
 def test_flags_that_cannot_be(commands, unbroken, args, message):
   result = commands.run("restore", f"--workdir={unbroken('digits')}", *args)
   assert result.status == 2 and message in result.err and result.err.count("error:") == 1

@@ -23,6 +23,7 @@ CASES = {
     "three_taps": ("wavenet", {"num_layers": 1, "num_stacks": 3, "width": 6, "skip_width": 5, "kernel_size": 3,
                                "tie_embeddings": True}),  # sees 7 tokens
     "gaps": ("wavenet", {"num_layers": 3, "num_stacks": 1, "width": 8, "skip_width": 8}),  # sees 8 tokens
+    "smooth": ("wavenet", {"num_layers": 2, "num_stacks": 1, "width": 6, "skip_width": 8, "smooth": 3}),
 }
 
 

@@ -13,8 +13,8 @@ from gdm.inverse.operators.operator import LinearOperator, TightOperator
 from gdm.inverse.spectrum import DenseSpectrum, TightSpectrum, matrix_of, spectrum_of
 
 EVENT = (6, 8, 3)
-LINEAR = ("mask:0.4", "mask:box", "mask:1", "blur:0.8", "downsample:2", "grey", "project:7", "fourier:2", "fourier:1",
-          "radon:5", "blur:1+downsample:2", "grey+radon:3", "downsample:2+mask:0.5")
+LINEAR = ("mask:0.4", "mask:box", "mask:1", "lowest:2", "blur:0.8", "downsample:2", "grey", "project:7",
+          "fourier:2", "fourier:1", "radon:5", "blur:1+downsample:2", "grey+radon:3", "downsample:2+mask:0.5")
 
 
 def normal(seed, *shape):
@@ -82,6 +82,7 @@ def test_measurements_are_what_their_names_promise():
   # At angle 0 rays run along columns.
   seen = radon((4, 4, 1), 2).forward(normal(2, 1, 4, 4, 1))
   assert np.count_nonzero(np.abs(np.asarray(seen[0, 0, :, 0])) > 1e-4) <= 6
+  np.testing.assert_array_equal(operator_of("lowest:2", EVENT).forward(x), np.asarray(x)[:, 4:].reshape(2, -1))
   box = operator_of("mask:box", (8, 8, 1))
   assert box.measured == (48,)
   steps = operator_of("quantize:0.5", EVENT)
@@ -111,7 +112,8 @@ def test_one_program_serves_masks_of_one_size():
     ("downsample:x", EVENT, "it must be downsample:<factor>"), ("downsample:4", EVENT, "must divide the height, 6"),
     ("grey:2", EVENT, "it must be grey, without"), ("grey", (4, 4, 1), "has one channel"),
     ("mask:1.5", EVENT, "must be in [0, 1]"), ("mask:middle", EVENT, "mask is 'middle'"),
-    ("mask:box", (8,), "hides a region of images"), ("blur:0", EVENT, "deviation of blur is 0"),
+    ("mask:box", (8,), "hides a region of images"), ("lowest:6", EVENT, "rows of lowest is 6; it must be from 1 to 5"),
+    ("blur:0", EVENT, "deviation of blur is 0"),
     ("blur:1", (8,), "measures images"), ("project:0", EVENT, "number of projections is 0"),
     ("fourier:0.5", EVENT, "acceleration of fourier is 0.5"), ("radon:0", EVENT, "number of angles of radon is 0"),
     ("quantize:-1", EVENT, "step of quantize is -1")])

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from gdm import checks
 from gdm.autoregressive.sequences.causal_convolution import DilatedBlock
-from gdm.autoregressive.sequences.embedding import Embedding
+from gdm.autoregressive.sequences.embedding import Embedding, waves
 from gdm.autoregressive.sequences.sequence_model import SequenceModel, SequenceNetwork
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
@@ -37,6 +37,8 @@ class WaveNet(SequenceNetwork):
     kernel_size: taps of each convolution, at least 2.
     dropout: rate on embeddings and on what blocks compute, in [0, 1).
     tie_embeddings: whether logits are products with the embeddings.
+    smooth: cosines of the level that embeddings and logits have beside what is each level's own, so that neighbouring
+      levels are alike at first, as they are of sound, and fewer examples teach them; 0 for none.
   """
 
   num_layers: int = 5
@@ -46,9 +48,11 @@ class WaveNet(SequenceNetwork):
   kernel_size: int = 2
   dropout: float = 0.0
   tie_embeddings: bool = False
+  smooth: int = 0
 
   def __post_init__(self) -> None:
-    for name, least in (("num_layers", 1), ("num_stacks", 1), ("width", 1), ("skip_width", 1), ("kernel_size", 2)):
+    for name, least in (("num_layers", 1), ("num_stacks", 1), ("width", 1), ("skip_width", 1), ("kernel_size", 2),
+                        ("smooth", 0)):
       checks.at_least(f"network.{name}", getattr(self, name), least)
     checks.rate("network.dropout", self.dropout)
     # A tap that reaches beyond every example would see zeros alone in training, and tokens when generation goes on.
@@ -76,7 +80,7 @@ class WaveNet(SequenceNetwork):
 
   def setup(self) -> None:
     stddev = 1.0 / math.sqrt(self.width) if self.tie_embeddings else 1.0
-    self.embedding = Embedding(self.levels, self.width, stddev, self.num_classes)
+    self.embedding = Embedding(self.levels, self.width, stddev, self.num_classes, self.smooth)
     last = len(self.dilations) - 1
     self.blocks = [DilatedBlock(self.width, self.skip_width, self.kernel_size, dilation, len(self.dilations), i < last,
                               self.dropout) for i, dilation in enumerate(self.dilations)]
@@ -84,6 +88,8 @@ class WaveNet(SequenceNetwork):
                          use_bias=True)
     if not self.tie_embeddings:
       self.readout = Linear(self.levels, 1.0 / math.sqrt(self.skip_width))
+      if self.smooth:
+        self.to_waves = Linear(self.smooth, 1.0 / math.sqrt(self.skip_width * self.smooth))
 
   def embed(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch width"]:
     return self.embedding(tokens)
@@ -94,7 +100,13 @@ class WaveNet(SequenceNetwork):
     The paper has rectifiers. Their slope jumps, so that bfloat16 products move gradients of small networks by a tenth.
     """
     hidden = jax.nn.gelu(self.hidden(jax.nn.gelu(skip)))
-    return self.embedding.logits(hidden) if self.tie_embeddings else self.readout(hidden)
+    if self.tie_embeddings:
+      return self.embedding.logits(hidden)
+    return self.readout(hidden) + self.of_waves(self.to_waves(hidden)) if self.smooth else self.readout(hidden)
+
+  def of_waves(self, x: Float[Array, "*batch smooth"]) -> Float[Array, "*batch levels"]:
+    """Return the sum of cosines of the level, weighted by x."""
+    return (x.reshape(-1, self.smooth) @ waves(self.levels, self.smooth).T).reshape(*x.shape[:-1], self.levels)
 
   def run(self, x: Float[Array, "batch steps width"],
           key: Key[Array, ""] | None = None) -> tuple[Float[Array, "batch steps skip"], list[Array]]:

@@ -19,6 +19,9 @@ Sequences of different lengths are padded to one, and train_length, valid_length
 count what is real along the first axis of each example; padding is served as 0, whatever it is in the file. They may
 also be joined, and are cut into windows by "#context=64"; see joined.py.
 
+"#label=speaker" takes train_speaker, valid_speaker and test_speaker for the labels, and "#label=label*speaker" each
+pair of both; see chosen_labels.py.
+
 Arrays train_context, valid_context and test_context, [N, width], are a real-valued condition of each example.
 
 "#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
@@ -32,14 +35,14 @@ split.
 import difflib
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gdm.batches import check_finite, check_lengths, check_range
 from gdm.data import captions, partition
 from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset
-from gdm.data.sources import joined
+from gdm.data.sources import chosen_labels, joined
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
 from gdm.data.tokens import Tokenizer
@@ -49,7 +52,7 @@ from gdm.errors import ConfigError, DataError
 VALID_SEED = 20240603  # which rows outside the test fold validate, whatever the config's seed
 VALID_FRACTION = 0.1
 
-OPTIONS = ("fold", "layout", "least", "prefix", *joined.OPTIONS, *partition.OPTIONS)
+OPTIONS = ("fold", "layout", "least", "prefix", *chosen_labels.OPTIONS, *joined.OPTIONS, *partition.OPTIONS)
 LEAST_SIDE = 8  # of what looks like an image
 
 Arrays = Mapping[str, np.ndarray]
@@ -73,6 +76,9 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   """
   fold = request.integer("fold") if "fold" in request.options else None
   layout = request.choice("layout", tuple(LAYOUTS), "auto")
+  labels: dict[str, Any] = {}
+  if "label" in request.options:
+    arrays, labels = chosen_labels.chosen(arrays, request.options["label"], where)
   arrays, rule = joined.separated(arrays, request, where)
   names = None if fold is not None or "train" in arrays or "fold" in arrays else _names_to_split(arrays)
   basis = ("train",)
@@ -103,7 +109,7 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
                   context_dims=contexts["train"].shape[1] if contexts else 0, prefix_steps=prefix.steps,
                   prefix_levels=prefix.levels)
   name = f"{request.kind}:{path.stem}" + ("" if fold is None else f"#fold={fold}")
-  dataset = Dataset(name, spec, splits, {"source": str(path), "levels": why, **rule},
+  dataset = Dataset(name, spec, splits, {"source": str(path), "levels": why, **labels, **rule},
                     prefix_tokenizer=prefix.tokenizer)
   return joined.in_windows(dataset, request, where)
 

@@ -39,6 +39,8 @@ class UNet(DenoisingNetwork):
     attention: sides of the image, the longer one, at which each block is followed by self-attention. The lowest
       resolution has one between its middle blocks in any case.
     num_heads: of each attention; they divide the channels there.
+    patch: side of squares of pixels whose values are the channels of one, at the full resolution of the network: the
+      work is a patch**2-th (arXiv:2301.11093, section 3.2). It divides height and width.
     word_width: of the vectors of words, where the data have a prefix: pixels attend to them wherever they attend to
       each other, and their mean is part of what all blocks are conditioned on.
     word_dropout: share of the words that training withholds.
@@ -49,6 +51,7 @@ class UNet(DenoisingNetwork):
   num_blocks: int = 2
   attention: tuple[int, ...] = ()
   num_heads: int = 1
+  patch: int = 1
   word_width: int = 64
   word_dropout: float = 0.0
 
@@ -57,6 +60,7 @@ class UNet(DenoisingNetwork):
 
   def __post_init__(self) -> None:
     checks.at_least("network.num_blocks", self.num_blocks, 1)
+    checks.at_least("network.patch", self.patch, 1)
     checks.at_least("network.word_width", self.word_width, 1)
     checks.rate("network.word_dropout", self.word_dropout)
     if self.width < 2 or self.width % 2:
@@ -70,6 +74,9 @@ class UNet(DenoisingNetwork):
   @nn.compact
   def __call__(self, x: Float[Array, "batch height width inputs"], time: Float[Array, " batch"],
                context: Float[Array, "batch classes"] | None = None) -> Float[Array, "batch height width outputs"]:
+    for size, name in zip(x.shape[1:3], ("the height of images", "their width"), strict=True):
+      checks.divides("network.patch", self.patch, size, name)
+    x = joined_pixels(x, self.patch)
     self._require_sides(*x.shape[1:3])
     prefix, context = split_prefix(context, self.prefix[0])
     condition = self.condition(time, context, EXPANSION * self.width, self.width)
@@ -104,7 +111,8 @@ class UNet(DenoisingNetwork):
       if level:
         larger = enlarged(h, *skips[-1].shape[1:3])
         h = Convolution(h.shape[-1], name=f"larger_{level}")(larger)
-    return Convolution(self.outputs, scale=0.0, name="last")(jax.nn.silu(GroupNorm(name="last_norm")(h)))
+    last = Convolution(self.outputs * self.patch**2, scale=0.0, name="last")
+    return separate_pixels(last(jax.nn.silu(GroupNorm(name="last_norm")(h))), self.patch)
 
   def _require_sides(self, height: int, width: int) -> None:
     """Raise a ConfigError unless each side in `attention` is one that the image has at some resolution."""
@@ -204,6 +212,24 @@ class WordAttention(nn.Module):
     pixels = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
     attended = CrossAttention(self.num_heads, name="attention")(pixels, words.vectors, words.is_word)
     return end_of_stage(x + attended.reshape(x.shape))
+
+
+def joined_pixels(x: Float[Array, "batch height width channels"], side: int) -> Float[Array, "batch rows columns _"]:
+  """Return squares of pixels as one pixel each, which has all their values as channels."""
+  if side == 1:
+    return x
+  batch, height, width, channels = x.shape
+  squares = x.reshape(batch, height // side, side, width // side, side, channels)
+  return jnp.swapaxes(squares, 2, 3).reshape(batch, height // side, width // side, side**2 * channels)
+
+
+def separate_pixels(x: Float[Array, "batch rows columns _"], side: int) -> Float[Array, "batch height width channels"]:
+  """Return the pixels of which `joined_pixels` makes x."""
+  if side == 1:
+    return x
+  batch, rows, columns, values = x.shape
+  squares = x.reshape(batch, rows, columns, side, side, values // side**2)
+  return jnp.swapaxes(squares, 2, 3).reshape(batch, rows * side, columns * side, values // side**2)
 
 
 def over_pixels(x: Float[Array, "batch pixels channels"]) -> Float[Array, "batch channels"]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from gdm.errors import ConfigError, SpecError
-from gdm.inverse.operators.operator import Leaf, registered
+from gdm.inverse.operators.operator import Leaf, registered, require_images
 
 
 @registered("index")
@@ -68,6 +68,17 @@ def region(event: tuple[int, ...], name: str) -> Mask:
     raise ConfigError(f"mask is {name!r}; it must be a share of known entries in [0, 1], or one of "
                       f"{', '.join(sorted(hidden))}, which is hidden.")
   return mask(np.broadcast_to(~hidden[name], event))
+
+
+def lowest_rows(event: tuple[int, ...], num: int) -> Mask:
+  """Return a mask that shows the lowest rows of an image: of a spectrogram the bands that sound of a lower rate has.
+
+  Raise SpecError where the event is no image, ConfigError unless it has more rows than that.
+  """
+  require_images(event, "lowest")
+  if not 1 <= num < event[0]:
+    raise ConfigError(f"rows of lowest is {num}; it must be from 1 to {event[0] - 1}, of {event[0]} that there are.")
+  return mask(np.broadcast_to(np.arange(event[0])[:, None, None] >= event[0] - num, event))
 
 
 def random_mask(event: tuple[int, ...], share: float, seed: int = 0) -> Mask:

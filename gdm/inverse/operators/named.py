@@ -8,7 +8,7 @@ from gdm.inverse.operators.composition import composed
 from gdm.inverse.operators.downsampling import downsampling
 from gdm.inverse.operators.fourier import fourier
 from gdm.inverse.operators.grey import grey
-from gdm.inverse.operators.mask import random_mask, region
+from gdm.inverse.operators.mask import lowest_rows, random_mask, region
 from gdm.inverse.operators.operator import Operator
 from gdm.inverse.operators.projection import random_projection
 from gdm.inverse.operators.quantization import quantization
@@ -24,6 +24,7 @@ def _masked(event: Event, text: str, seed: int) -> Operator:
 # Name -> what makes the operator of an event, an argument and a seed; and what the argument is, "" for none.
 OPERATORS: dict[str, tuple[Callable[[Event, str, int], Operator], str]] = {
     "mask": (_masked, "share of known entries, or the hidden region left, right, top, bottom or box"),
+    "lowest": (lambda event, text, seed: lowest_rows(event, int(text)), "number of lowest rows, which are measured"),
     "blur": (lambda event, text, seed: blur(event, float(text)), "deviation in pixels"),
     "downsample": (lambda event, text, seed: downsampling(event, int(text)), "factor"),
     "grey": (lambda event, text, seed: grey(event), ""),
