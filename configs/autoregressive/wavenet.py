@@ -24,11 +24,12 @@ OWN = {
     },
     # Sees the last 1,023 samples, 128 ms.
     "digit_sounds": {
-        "data": {"batch_size": 4},
-        "model": {"network": {"num_layers": 10, "num_stacks": 1, "width": 48, "skip_width": 64},
+        "data": {"batch_size": 2},
+        "model": {"network": {"num_layers": 10, "num_stacks": 1, "width": 48, "skip_width": 64, "smooth": 16},
                   "class_conditional": True},
-        "optimizer": {"learning_rate": 2e-3},
-        "training": {"num_steps": 1500, "eval_every": 500, "steps_per_call": 5, "ema_decay": 0.99},
+        "optimizer": {"learning_rate": 2e-3, "warmup_steps": 50},
+        "training": {"num_steps": 2300, "eval_every": 1150, "steps_per_call": 5, "ema_decay": 0.99, "log_every": 50,
+                     "checkpoint_every": 1150},
         "evaluation": {"batch_size": 20},
     },
     "audio": {

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdm.diffusion.networks.unet import GroupNorm, ImageAttention, UNet, num_groups
+from gdm.diffusion.networks.unet import GroupNorm, ImageAttention, UNet, joined_pixels, num_groups, separate_pixels
 from gdm.errors import ConfigError, SpecError
 
 KEY = jax.random.key(0)
@@ -56,3 +56,13 @@ def test_images_that_do_not_fit_are_refused():
     UNet(1, 2, (1, 1, 1, 1)).init(KEY, x[:, :4, :4], TIME)
   with pytest.raises(SpecError, match="width 3"):
     UNet(1, 2).init(KEY, x, TIME, jnp.eye(3)[:2])
+
+
+def test_patches_are_pixels_with_more_channels_and_come_apart_again():
+  x = jnp.arange(2 * 4 * 6 * 3, dtype=jnp.float32).reshape(2, 4, 6, 3)
+  patches = joined_pixels(x, 2)
+  np.testing.assert_array_equal(patches[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
+  np.testing.assert_array_equal(separate_pixels(patches, 2), x)
+  assert joined_pixels(x, 1) is x
+  with pytest.raises(ConfigError, match=r"network.patch is 4; it must divide their width, 6"):
+    UNet(3, patch=4).init(KEY, x, TIME)
