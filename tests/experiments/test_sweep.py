@@ -19,12 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.energy import ebm
-from experiments import sweep
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, WorkdirError
 from gdm.runs.registry import build_model
 from gdm.runs.sweep import jobs as sweep_jobs
 from gdm.runs.sweep.grid import make_points, name_point, split_axis
+from gdm.runs.sweep.jobs import Job
+from gdm.runs.sweep.running import Place, run_and_rank
+from gdm.runs.sweep.values import read_value
 from gdm.runs.workdir import Workdir
 
 SOURCE = f"{HERE / 'tiny.py'}:digits"
@@ -35,7 +37,7 @@ def points(root, *grid, **fixed):
   config = runpy.run_path(str(HERE / "tiny.py"))["get_config"]("digits")
   fixed = {name.replace("__", "."): value for name, value in fixed.items()}
   config.update_from_flattened_dict(fixed)
-  return make_points(SOURCE, config, fixed, grid, root, sweep.read_value)
+  return make_points(SOURCE, config, fixed, grid, root, read_value)
 
 
 # The grid
@@ -208,9 +210,9 @@ def fake(tmp_path, monkeypatch):
 def run(tmp_path, seeds, jobs):
   root = tmp_path / "root"
   root.mkdir()
-  work = [sweep.Job(point.name, point.commands_left("test"), root / f"{point.name}.log" if jobs > 1 else None)
+  work = [Job(point.name, point.commands_left("test"), root / f"{point.name}.log" if jobs > 1 else None)
           for point in points(root, f"seed={seeds}")]
-  return sweep.run_sweep(work, jobs, root, "test")
+  return run_and_rank(work, Place(root, str(root), "test", jobs))
 
 
 def until(condition):
@@ -279,7 +281,7 @@ def test_nothing_runs_on_when_the_sweep_itself_fails(tmp_path, fake, monkeypatch
 def test_a_line_for_a_shell_does_all_of_one_run(tmp_path, fake):
   good, bad = points(tmp_path / "it's a root", "seed=0,2")
   for point, code in ((good, 0), (bad, 2)):
-    line = sweep.Job(point.name, point.commands_left("test")).line
+    line = Job(point.name, point.commands_left("test")).line
     assert subprocess.run(["sh", "-c", line], capture_output=True, check=False).returncode == code
   assert calls(fake) == ["train seed=0", "evaluate seed=0", "train seed=2"]
   assert (good.folder / "likelihood_test.json").exists()
@@ -309,7 +311,7 @@ def test_printed_commands_run_and_then_nothing_is_left(commands, tmp_path):
 def test_a_grid_over_networks_gives_each_its_own_fields(tmp_path):
   config = ebm.get_config("two_moons")
   found = make_points("configs/energy/ebm.py:two_moons", config, {}, ["model.network.name=mlp,quadratic"], tmp_path,
-                      sweep.read_value)
+                      read_value)
   assert [sorted(point.config.model.network) for point in found] == [["activation", "hidden", "name"], ["name"]]
   for point in found:
     build_model(point.config.model.to_dict(), DataSpec((2,), None))
