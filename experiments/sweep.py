@@ -91,15 +91,15 @@ def main(argv: Sequence[str]) -> int:
 
 def _place() -> Place:
   """Return where the runs are. Raise WorkdirError or ConfigError where they cannot be there."""
-  root = cli.require_path("root")
-  if is_url(cli.require_flag("root")) and _LAUNCHER.value == "slurm":
-    raise ConfigError(f"--root is {_ROOT.value!r} with --launcher=slurm, which keeps jobs and logs below it; name a "
+  root, given = cli.require_path("root"), cli.require_flag("root")
+  if is_url(given) and _LAUNCHER.value == "slurm":
+    raise ConfigError(f"--root is {given!r} with --launcher=slurm, which keeps jobs and logs below it; name a "
                       "folder that all nodes share.")
   if root.exists() and not root.is_dir():
     raise WorkdirError(f"--root is {str(root)!r}, which is a file; name a folder.")
   if fault := fault_of_folder(root):
     raise WorkdirError(f"--root is {str(root)!r}, {fault}")
-  return Place(root, _ROOT.value, _SPLIT.value, _JOBS.value)
+  return Place(root, given, _SPLIT.value, _JOBS.value)
 
 
 def _require_flags_that_fit() -> None:
