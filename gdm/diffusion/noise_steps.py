@@ -1,4 +1,4 @@
-"""Steps of noise as normals from one state to the next, and back: what lossless coding of integers runs along."""
+"""Noise steps as normal distributions, forward and backward, for the lossless coding of integers."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int

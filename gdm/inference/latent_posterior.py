@@ -1,4 +1,4 @@
-"""Draws of examples that are a function of standard normals, given a likelihood of the examples.
+"""Posterior draws of examples that are a function of standard normals, given the likelihood of an example.
 
 Sequential Monte Carlo over the normals, from their law to their posterior, moved by preconditioned Crank-Nicolson
 proposals (Cotter et al., arXiv:1202.0709, section 4.2), which leave the normals' law as it is and need no gradient: so

@@ -7,6 +7,6 @@ an energy, a flow, a GAN, or a model that completes examples.
 from gdm.inverse import operators
 from gdm.inverse.problem import Problem, measure, posed
 from gdm.inverse.restoration import Restored, restore
-from gdm.inverse.samplers.named import OWN, SAMPLERS, fitting
+from gdm.inverse.samplers.named import MODEL_SAMPLERS, SAMPLERS, fitting
 
-__all__ = ["OWN", "SAMPLERS", "Problem", "Restored", "fitting", "measure", "operators", "posed", "restore"]
+__all__ = ["MODEL_SAMPLERS", "SAMPLERS", "Problem", "Restored", "fitting", "measure", "operators", "posed", "restore"]

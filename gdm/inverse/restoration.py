@@ -1,4 +1,4 @@
-"""Restoring examples from measurements by any model with a denoiser, or one that can draw given measurements itself."""
+"""Restoring examples from measurements, by a denoiser or by a model's own posterior or completion."""
 
 import functools
 import math
@@ -15,8 +15,8 @@ from gdm import checks
 from gdm.errors import NotFiniteError
 from gdm.inverse.operators.operator import Operator
 from gdm.inverse.problem import Problem, posed, require_event, require_measurements, require_memory
-from gdm.inverse.samplers.named import OWN, SAMPLERS, Method, fitting, require_fitting
-from gdm.inverse.samplers.own import Measurements
+from gdm.inverse.samplers.by_model import Measurements
+from gdm.inverse.samplers.named import MODEL_SAMPLERS, SAMPLERS, Method, fitting, require_fitting
 from gdm.model import Carry, Condition, Params
 
 _STATE_COPIES = 4  # of all particles, at the least, that a sampler holds at once
@@ -76,7 +76,7 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
   checks.at_least("num", num, 1)
   prior: Any = model
   require_event(operator, prior.spec.event)
-  if sampler in OWN:
+  if sampler in MODEL_SAMPLERS:
     return _by_itself(prior, params, carry, operator, y, noise, key, sampler, num, condition, settings)
   method = SAMPLERS[sampler]
   method.require(sampler, operator, noise, settings)
@@ -95,12 +95,11 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
 def _by_itself(model: Any, params: Params, carry: Carry, operator: Operator, y: Num[Array | np.ndarray, "..."],
                noise: float, key: Key[Array, ""], sampler: str, num: int, condition: Condition | None,
                settings: Mapping[str, Any]) -> Restored:
-  """Draw by what the model can do itself; its draws are in the data's units, and integers are whole where it makes
-  integers."""
-  OWN[sampler].require(sampler, noise, settings)
+  """Draw by a method of the model, in the data's units; integers are rounded."""
+  MODEL_SAMPLERS[sampler].require(sampler, noise, settings)
   require_measurements(operator, y)
   seen = Measurements(operator, jnp.asarray(y, jnp.float32), jnp.asarray(noise, jnp.float32))
-  draws = OWN[sampler].function(model, params, carry, seen, key, num, condition)
+  draws = MODEL_SAMPLERS[sampler].function(model, params, carry, seen, key, num, condition)
   data, levels = draws.x.astype(jnp.float32), model.spec.levels
   x = draws.x if levels is None else jnp.clip(jnp.round(data), 0, levels - 1).astype(jnp.int32)
   return _finite(Restored(x, jnp.mean(data, axis=0), jnp.std(data, axis=0), draws.info), sampler)

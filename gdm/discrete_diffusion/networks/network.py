@@ -27,7 +27,7 @@ class LogitsNetwork(nn.Module, abc.ABC):
     dropout: rate in the hidden layers, in [0, 1), where an rng named "dropout" is given.
     event: shape of an example; the model sets it.
     levels: number of levels; the model sets it.
-    context: width of what the network is given beside x, labels say; 0 for nothing; the model sets it.
+    context: width of the context, such as one-hot labels; 0 without one; the model sets it.
     timed: whether the network is given the time of the noise, as where it cannot be read off the number of masks; the
       model sets it.
   """
@@ -86,9 +86,9 @@ class TimeVector(nn.Module):
     return Linear(self.width, self.width**-0.5, use_bias=True, name="second")(jax.nn.silu(h))
 
 
-def told(width: int, time: Float[Array, " batch"] | None, context: Float[Array, "batch given"] | None) -> Array:
-  """Return [batch, width], what is added to every position's activations for the time and the context, and zeros for
-  neither; to be called in a module."""
+def conditioning(width: int, time: Float[Array, " batch"] | None, context: Float[Array, "batch given"] | None) -> Array:
+  """Return a vector [batch, width] of the time and the context, to add to the activations of every position; zeros
+  [1, width] without either. Call it in a module."""
   of_time = jnp.zeros((1, width)) if time is None else TimeVector(width, name="time")(time)
   return of_time if context is None else of_time + Linear(width, 1.0, use_bias=True, name="context")(context)
 

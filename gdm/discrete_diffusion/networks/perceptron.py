@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from gdm import checks
-from gdm.discrete_diffusion.networks.network import LogitsNetwork, drop, features, told
+from gdm.discrete_diffusion.networks.network import LogitsNetwork, conditioning, drop, features
 from gdm.networks.activations import activation
 from gdm.networks.linear import Linear
 from gdm.stages import end_of_stage
@@ -34,7 +34,7 @@ class Perceptron(LogitsNetwork):
     dims = self.positions * self.channels
     inputs = features(x.reshape(x.shape[0], dims, 1), self.levels).reshape(x.shape[0], -1)
     h = Linear(self.hidden[0], dims**-0.5, use_bias=True, name="hidden_0")(inputs)
-    h = h + told(self.hidden[0], time, context)
+    h = h + conditioning(self.hidden[0], time, context)
     h = end_of_stage(drop(self, act(h), self.dropout))
     for layer, size in enumerate(self.hidden[1:], start=1):
       made = Linear(size, (2.0 / h.shape[-1]) ** 0.5, use_bias=True, name=f"hidden_{layer}")(h)

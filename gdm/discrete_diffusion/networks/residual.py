@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from gdm import checks
-from gdm.discrete_diffusion.networks.network import LogitsNetwork, drop, features, told
+from gdm.discrete_diffusion.networks.network import LogitsNetwork, conditioning, drop, features
 from gdm.errors import SpecError
 from gdm.networks.attention import FullAttention
 from gdm.networks.convolution import Convolution
@@ -43,7 +43,7 @@ class Residual(LogitsNetwork):
     inputs = features(x.reshape(x.shape[0], -1, channels), self.levels).reshape(x.shape[0], rows, columns, -1)
     h = Linear(self.width, channels**-0.5, use_bias=True, name="inputs")(inputs)
     h = h + self.param("places", jax.nn.initializers.normal(0.5), (rows, columns, self.width))
-    h = h + told(self.width, time, context)[:, None, None]
+    h = h + conditioning(self.width, time, context)[:, None, None]
     for block in range(self.num_blocks):
       r = jax.nn.silu(nn.LayerNorm(epsilon=1e-5, name=f"first_norm_{block}")(h))
       r = Convolution(self.width, name=f"first_{block}")(r)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from gdm import checks
-from gdm.discrete_diffusion.networks.network import LogitsNetwork, drop, features, told
+from gdm.discrete_diffusion.networks.network import LogitsNetwork, conditioning, drop, features
 from gdm.errors import ConfigError
 from gdm.networks.attention import FullAttention
 from gdm.networks.linear import Linear
@@ -61,7 +61,7 @@ class Transformer(LogitsNetwork):
     h = Linear(self.width, channels**-0.5, use_bias=True, name="inputs")(features(tokens, self.levels))
     if self.positions_by == "learned":
       h = h + self.param("positions", jax.nn.initializers.normal(1.0), (num, self.width))
-    h = h + told(self.width, time, context)[:, None]
+    h = h + conditioning(self.width, time, context)[:, None]
     h = drop(self, h, self.dropout)
     out_stddev = (2 * self.num_layers * self.width) ** -0.5
     for layer in range(self.num_layers):

@@ -1,4 +1,4 @@
-"""Posterior samplers by name, and what each needs: those of a denoiser, and those of what a model can do itself."""
+"""Posterior samplers by name, and their requirements: samplers for denoisers, and models' own methods."""
 
 import dataclasses
 import inspect
@@ -8,7 +8,7 @@ from typing import Any
 from gdm import checks
 from gdm.errors import ConfigError, SpecError, nearest
 from gdm.inverse.operators.operator import LinearOperator, Operator
-from gdm.inverse.samplers import own
+from gdm.inverse.samplers import by_model
 from gdm.inverse.samplers.ddrm import ddrm
 from gdm.inverse.samplers.dps import dps
 from gdm.inverse.samplers.particles import particles
@@ -71,13 +71,13 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnMethod:
-  """What a model can do itself, without a denoiser.
+class ModelMethod:
+  """A posterior sampler that calls a method of the model and needs no denoiser.
 
   Attributes:
     function: (model, params, carry, measurements, key, num, condition) -> draws, in the data's units.
-    needs: the protocol of the model.
-    noisy: whether it needs measurements with noise; otherwise it needs them without.
+    needs: the protocol that the model must satisfy.
+    noisy: whether measurements must have noise; otherwise they must have none.
   """
 
   function: Callable[..., Draws]
@@ -94,9 +94,9 @@ class OwnMethod:
       raise ConfigError(f"sampler {name} has no setting {setting!r}; leave it out.")
 
 
-OWN: dict[str, OwnMethod] = {
-    "completion": OwnMethod(own.completion, HasComplete, noisy=False),
-    "posterior": OwnMethod(own.posterior, HasPosterior, noisy=True),
+MODEL_SAMPLERS: dict[str, ModelMethod] = {
+    "completion": ModelMethod(by_model.completion, HasComplete, noisy=False),
+    "posterior": ModelMethod(by_model.posterior, HasPosterior, noisy=True),
 }
 
 SAMPLERS: dict[str, Method] = {
@@ -114,18 +114,18 @@ SAMPLERS: dict[str, Method] = {
 def fitting(model: Any) -> tuple[str, ...]:
   """Return the names of the samplers that a model can be restored by, the one to take first at the front."""
   of_denoiser = ("pigdm", *(name for name in SAMPLERS if name != "pigdm")) if isinstance(model, HasDenoiser) else ()
-  return (*of_denoiser, *(name for name, method in OWN.items() if isinstance(model, method.needs)))
+  return (*of_denoiser, *(name for name, method in MODEL_SAMPLERS.items() if isinstance(model, method.needs)))
 
 
 def require_fitting(model: Any, name: str = "") -> None:
   """Raise ConfigError where a model cannot be restored by a sampler, or by any for "", or there is none of the name."""
   names, kind = fitting(model), type(model).__name__
-  if name and name not in SAMPLERS | OWN:
-    raise ConfigError(f"sampler is {name!r}; {nearest(name, [*SAMPLERS, *OWN])}")
+  if name and name not in SAMPLERS | MODEL_SAMPLERS:
+    raise ConfigError(f"sampler is {name!r}; {nearest(name, [*SAMPLERS, *MODEL_SAMPLERS])}")
   if not names:
     raise ConfigError(f"{kind} has no denoiser to restore by, and neither completes examples nor draws given "
                       "measurements; choose the run of a diffusion model, an energy, a flow or an autoregressive "
                       "model.")
   if name and name not in names:
-    needed = "a denoiser" if name in SAMPLERS else f"what {OWN[name].needs.__name__} says"
+    needed = "a denoiser" if name in SAMPLERS else f"what {MODEL_SAMPLERS[name].needs.__name__} says"
     raise ConfigError(f"sampler is {name!r}, which needs {needed}; {kind} has none: choose {' or '.join(names)}.")

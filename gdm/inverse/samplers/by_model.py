@@ -1,4 +1,4 @@
-"""Draws given measurements by what a model can do itself: completing, and its own posterior."""
+"""Posterior samplers that use a model's own methods, `complete` and `posterior`, and no denoiser."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ class Measurements:
 
 def completion(model: HasComplete, params: Params, carry: Carry, seen: Measurements, key: Key[Array, ""], num: int,
                condition: Condition | None) -> Draws:
-  """Draw what a mask hides, in the data's units, by the model's own `complete`.
+  """Draw the entries that a mask hides, in the data's units, by the model's `complete`.
 
   Raise SpecError where the operator is no mask, or the model cannot condition on that region or is conditional itself.
   """
@@ -58,7 +58,7 @@ def completion(model: HasComplete, params: Params, carry: Carry, seen: Measureme
 
 def posterior(model: HasPosterior, params: Params, carry: Carry, seen: Measurements, key: Key[Array, ""], num: int,
               condition: Condition | None) -> Draws:
-  """Draw what was measured, in the data's units, by the model's own `posterior`."""
+  """Draw examples given measurements, in the data's units, by the model's `posterior`."""
   found, info = _posterior(model, num, params, carry, seen, key, condition)
   return Draws(found, info)
 

@@ -10,7 +10,7 @@ import gdm.inverse
 from gdm.batches import given
 from gdm.errors import ConfigError, SpecError
 from gdm.inverse.operators import mask, operator_of
-from gdm.inverse.samplers.own import Measurements
+from gdm.inverse.samplers.by_model import Measurements
 from gdm.model import HasPosterior
 
 KEY = jax.random.key(0)
