@@ -58,6 +58,7 @@ SETS: dict[str, dict[str, Any]] = {
     "digit_spectrograms": {"name": DIGITS_BY_SPEAKERS, "transforms": ("clip:5120", "spectrogram:32")},
     # What experiments.record writes: with --config.data.path=FILE.npz
     "worlds": {"name": "npz"},
+    "pictures": {"name": "npz"},  # the same with --observations=pictures
     "audio": {"name": "wav"},  # any: with --config.data.path=FILE.wav, or a folder of WAV files
 }
 

@@ -1,13 +1,19 @@
 """Records rollouts of an environment as data: frames given actions, or actions given observations.
 
-  python -m experiments.record --env=CartPole-v1 --policy=linear --num=1000 --steps=64 --out=cartpole.npz
+  python -m experiments.record --env=CartPole-v1 --policy=linear --num=1000 --steps=63 --out=cartpole.npz
+  python -m experiments.record --env=CartPole-v1 --policy=linear --num=1000 --steps=63 --observations=pictures \\
+      --out=pictures.npz
+  python -m experiments.record --env=CartPole-v1 --policy=controller --controller=runs/world --spread=0.3 --num=30 \\
+      --steps=500 --piece=63 --join=cartpole.npz --out=more.npz
   python -m experiments.record --env=Pendulum-v1 --policy=expert --num=20 --decisions --out=swings.npz
 
 The first is for a world model (`configs/autoregressive/recurrent_frames.py:worlds
---config.data.path=cartpole.npz`); with --noactions frames alone. With `--decisions` it is for a model of what an
-expert does (`configs/autoregressive/rnade.py:worlds --config.data.path=swings.npz`). Policies: random; linear, with
-weights drawn for each episode; expert, of CartPole-v1 and Pendulum-v1. Of the episodes a tenth validates and a tenth
-tests. Needs the extra "worlds".
+--config.data.path=cartpole.npz`); with --noactions frames alone. The second is the same of small grey pictures, as
+gymnasium renders them (`configs/latent/latent_frames.py:pictures`). The third adds episodes of the controller that
+`experiments.dream` trained, in pieces of 63 steps: what the first world model has not seen. With `--decisions` it is
+for a model of what an expert does (`configs/autoregressive/rnade.py:worlds --config.data.path=swings.npz`). Policies:
+random; linear, with weights drawn for each episode; expert, of CartPole-v1 and Pendulum-v1; controller. Of the episodes
+a tenth validates and a tenth tests. Needs the extra "worlds".
 """
 
 from collections.abc import Sequence
@@ -17,17 +23,27 @@ from absl import flags
 
 from experiments import cli
 from gdm import checks
-from gdm.paths import write_whole
+from gdm.data.sources import npz
+from gdm.errors import ConfigError
+from gdm.paths import local_path, write_whole
 from gdm.worlds.environments import Environment
-from gdm.worlds.recording import POLICIES, decisions_of, frames_of, record
+from gdm.worlds.pictures import camera_of
+from gdm.worlds.recording import OBSERVATIONS, POLICIES, decisions_of, frames_of, joined, pictures_of, record
 
 _ENV = flags.DEFINE_string("env", "CartPole-v1", "Environment of gymnasium whose observations are vectors.")
-_POLICY = flags.DEFINE_string("policy", "random", "Who acts: random, linear or expert.")
+_POLICY = flags.DEFINE_string("policy", "random", "Who acts: random, linear, expert or controller.")
+_CONTROLLER = flags.DEFINE_string("controller", "", "Workdir in which experiments.dream left the controller.")
+_SPREAD = flags.DEFINE_float("spread", 0.0, "Deviation of factors of the controller's weights, for each episode.")
 _NUM = flags.DEFINE_integer("num", 1000, "Episodes, at least 3.")
 _STEPS = flags.DEFINE_integer("steps", 64, "Steps of an episode at most.")
+_PIECE = flags.DEFINE_integer("piece", 0, "Steps of a sequence at most, where episodes are cut; 0 is --steps.")
+_JOIN = flags.DEFINE_string("join", "", "An npz file of an earlier recording, whose sequences are written too.")
+_OBSERVATIONS = flags.DEFINE_string("observations", "vectors", "What frames are: vectors or pictures.")
+_SIZE = flags.DEFINE_string("size", "", "Height and width of pictures, such as 16x40; by default the environment's.")
+_LEVELS = flags.DEFINE_integer("levels", 8, "Grey levels of pictures, 2 to 256.")
 _DECISIONS = flags.DEFINE_boolean("decisions", False, "Write actions given observations, not frames given actions.")
 _ACTIONS = flags.DEFINE_boolean("actions", True, "Write the actions before frames as their contexts.")
-_NOISE = flags.DEFINE_float("noise", 0.0, "Deviation of normal noise on recorded observations of frames.")
+_NOISE = flags.DEFINE_float("noise", 0.0, "Deviation of normal noise on observations of frames, or real actions.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first episode; later ones follow.")
 _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 
@@ -35,19 +51,40 @@ _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 def main(argv: Sequence[str]) -> None:
   cli.refuse_arguments(argv)
   checks.one_of("--policy", _POLICY.value, POLICIES)
-  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("seed", _SEED.value, 0),
-                             ("noise", _NOISE.value, 0.0)):
+  checks.one_of("--observations", _OBSERVATIONS.value, OBSERVATIONS)
+  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("piece", _PIECE.value, 0),
+                             ("seed", _SEED.value, 0), ("noise", _NOISE.value, 0.0)):
     checks.at_least(f"--{name}", value, least)
-  path, env = cli.require_path("out"), Environment(_ENV.value)
-  rollouts = record(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value)
+  if (_POLICY.value == "controller") != bool(_CONTROLLER.value):
+    raise ConfigError(f"--policy is {_POLICY.value} and --controller {_CONTROLLER.value!r}; a controller needs its "
+                      "workdir, and nothing else does.")
+  sees = _OBSERVATIONS.value == "pictures"
+  path = cli.require_path("out")
+  env = Environment(_ENV.value, camera_of(_ENV.value, _SIZE.value, _LEVELS.value) if sees else None)
+  rollouts = _rollouts(env)
+  piece = _PIECE.value or _STEPS.value
   if _DECISIONS.value:
-    arrays = decisions_of(rollouts, env.num_choices)
+    arrays = decisions_of(rollouts, env.num_choices, _NOISE.value, _SEED.value)
+  elif sees:
+    arrays = pictures_of(rollouts, piece, _LEVELS.value, _ACTIONS.value)
   else:
-    arrays = frames_of(rollouts, _STEPS.value, _SEED.value, _ACTIONS.value, _NOISE.value)
+    arrays = frames_of(rollouts, piece, _SEED.value, _ACTIONS.value, _NOISE.value)
+  if _JOIN.value:
+    arrays = joined(arrays, npz.read(local_path(_JOIN.value, "--join")), f"--join={_JOIN.value}")
   write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
   returns = np.array([rollout.rewards.sum() for rollout in rollouts])
   steps = sum(len(rollout.actions) for rollout in rollouts)
   print(f"{len(rollouts)} episodes of {_ENV.value}, {steps:,} steps, mean return {returns.mean():.1f}, in {path}")
+
+
+def _rollouts(env: Environment):
+  if _POLICY.value != "controller":
+    return record(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value)
+  from gdm import load  # here, since nothing else needs a run
+  from gdm.runs.worlds import record_controller
+
+  run = load(local_path(_CONTROLLER.value, "--controller"), "best", {})
+  return record_controller(run, env, _NUM.value, _STEPS.value, _SEED.value, _SPREAD.value)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,14 @@ def are_valid(spec: DataSpec, batch: Batch, given: Sequence[str] = ()) -> Bool[A
   return valid
 
 
+def repeated_steps(rows: Shaped[Array, "batch steps *more"], batch: Batch) -> Shaped[Array, "batch steps *more"]:
+  """Return what is of each step, with that of real steps again, in order, in the place of padding."""
+  if "length" not in batch:
+    return rows
+  again = jnp.arange(rows.shape[1]) % jnp.maximum(jnp.asarray(batch["length"]), 1)[:, None]
+  return jax.vmap(lambda row, index: row[index])(rows, again)
+
+
 def nan_unless_valid(spec: DataSpec, batch: Batch, values: Float[Array, "batch *more"],
                      given: Sequence[str] = ()) -> Float[Array, "batch *more"]:
   """Return the values, NaN for examples that are not what the spec promises (see `are_valid`)."""

@@ -358,12 +358,15 @@ class HasClosedLoop(Protocol):
   """Is a model of sequences of frames given what is done at each step, and can be lived in: a dream."""
 
   def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                  act: Callable[[Float[Array, "num frame"], Array], Float[Array, "num action"]], num_steps: int = 0
+                  act: Callable[[Float[Array, "num frames"], Array], Float[Array, "num action"]], num_steps: int = 0,
+                  memory: int = 1, **options: Any
                   ) -> tuple[Float[Array, "num steps frame"], Float[Array, "num steps action"]]:
-    """Draw frames, each given an action that follows from the frame before it.
+    """Draw frames, each given an action that follows from the frames before it.
 
-    `act(frame, step)` returns actions [num, width]. Nothing is done before the first frame: actions are zeros there.
-    `num_steps` is how many frames to draw, 0 for as many as examples have.
+    `act(frames, step)` is given the last `memory` frames, flat, the newest first, where before the first frame there
+    was that frame already; it returns actions [num, width]. Nothing is done before the first frame: actions are zeros
+    there. `num_steps` is how many frames to draw, 0 for as many as examples have; options are of sampling, such as
+    temperature. A model of pictures by latents draws latents, which its `decode` turns into pictures.
     """
     ...
 

@@ -63,6 +63,7 @@ SPECS = {
     **dict.fromkeys(("adult", "dna", "mushrooms", "adult_blocks", "dna_blocks"), BITS),
     **dict.fromkeys(("jsb", "midi"), DataSpec((12, 88), 2)), "jsb_voices": DataSpec((64, 4), 82),
     "worlds": DataSpec((5, 3), None, context_dims=10),
+    "pictures": DataSpec((5, 4, 6, 1), 8, num_classes=2, has_lengths=True, context_dims=10),
     **dict.fromkeys(("text", "shakespeare", "shakespeare_long"), TOKENS), "audio": DataSpec((8000,), 256),
     "spoken_digits": DataSpec((2048,), 256, num_classes=10), "jsb_events": DataSpec((320,), 89, has_lengths=True),
     "digit_sounds": DataSpec((5120,), 256, num_classes=60),

@@ -112,6 +112,9 @@ CASES = {
     "vqvae": ("vqvae", {"num_codes": 3, "code_dims": 2, "encoder": {"widths": (4, 4), "num_blocks": 1},
                         "decoder": {"widths": (4, 4), "num_blocks": 1},
                         "prior": {"name": "made", "network": {"hidden": (4,)}}}, IMAGE),
+    "latent_frames": ("latent_frames", {"frame": {"name": "vae", **LATENT}, "latents": {
+        "name": "recurrent_frames", "network": {"width": 4},
+        "frame": {"name": "rnade", "hidden": 3, "mixture": {"size": 2}}}}, DataSpec((2, 1, 2, 1), 2)),
     "naive_bayes": ("naive_bayes", {}, dataclasses.replace(TERNARY, num_classes=2)),
     "naive_bayes_density": ("naive_bayes", {}, dataclasses.replace(PLANE, num_classes=2)),
     "product": ("product", {"components": 2 * ({"name": "ebm", **ENERGY},), "weights": (1.0, 0.5)}, FEW),

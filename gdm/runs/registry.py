@@ -96,6 +96,7 @@ MODELS = {
     "iwae": ("gdm.latent.iwae", "iwae"),
     "hierarchical_vae": ("gdm.latent.hierarchical_vae", "HierarchicalVAE"),
     "vqvae": ("gdm.latent.vqvae", "VQVAE"),
+    "latent_frames": ("gdm.latent.latent_frames", "LatentFrames"),
     # adversarial
     "gan": ("gdm.adversarial.gan", "GAN"),
     "dcgan": ("gdm.adversarial.dcgan", "dcgan"),

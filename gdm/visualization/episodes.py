@@ -1,16 +1,18 @@
-"""Episodes as curves: each dimension of the frames against the step, those of several worlds beside each other."""
+"""Episodes as curves, each dimension of the frames against the step, or as strips of pictures, of several worlds."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from matplotlib.figure import Figure
 
 from gdm.errors import SpecError
 from gdm.visualization.figures import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, save_figure, style_axes
+from gdm.visualization.images import save_side_by_side
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+COLUMNS = 8  # pictures of an episode
 
 
 def save_episodes(path: str | os.PathLike, worlds: Mapping[str, Float[np.ndarray, "_ _ _"]]) -> None:
@@ -36,3 +38,23 @@ def save_episodes(path: str | os.PathLike, worlds: Mapping[str, Float[np.ndarray
     style_axes(axes)
   figure.supxlabel("step", fontsize=9, color=INK)
   save_figure(path, figure)
+
+
+def save_pictures(path: str | os.PathLike, worlds: Mapping[str, Sequence[Integer[np.ndarray, "_ _ _ _"]]], *,
+                  levels: int, columns: int = COLUMNS, scale: int = 4) -> None:
+  """Write a panel for each world, with a row of pictures for each of its episodes, evenly spaced steps of it.
+
+  Args:
+    path: the file.
+    worlds: title -> pictures [steps, height, width, channels] of each episode, all of one size.
+    levels: number of values of a pixel.
+    columns: pictures of an episode.
+    scale: screen pixels per pixel.
+
+  Raise SpecError where there are none, WorkdirError where the file cannot be written.
+  """
+  if not worlds or not all(len(episodes) for episodes in worlds.values()):
+    raise SpecError("no episodes to draw; at least one is needed.")
+  rows = {title: np.concatenate([np.asarray(episode)[np.linspace(0, len(episode) - 1, columns).round().astype(int)]
+                                 for episode in episodes]) for title, episodes in worlds.items()}
+  save_side_by_side(path, rows, levels=levels, columns=columns, scale=scale)

@@ -1,4 +1,4 @@
-"""Learning curves: error against the number of training examples, with intervals."""
+"""Learning curves: error, or the return of a policy, against the number of training examples, with intervals."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -44,4 +44,33 @@ def save_learning_curves(path: str | os.PathLike, sizes: Sequence[int],
   style_axes(axes)
   if title:
     figure.suptitle(title, color=INK, fontsize=12)
+  save_figure(path, figure)
+
+
+def save_return_curves(path: str | os.PathLike, curves: Mapping[str, Sequence[tuple[int, float, float]]],
+                       lines: Mapping[str, float]) -> None:
+  """Draw the return of learned policies against the number of actions that they learned from.
+
+  Args:
+    path: the file, PNG, PDF or SVG by its ending.
+    curves: by model, (actions, mean return, half the 95 % interval) in order.
+    lines: by name, returns that need no learning: the expert's and by chance.
+
+  Raise SpecError where there is nothing to draw, WorkdirError where the file cannot be written.
+  """
+  if not any(curves.values()):
+    raise SpecError("no returns to draw; at least one policy is needed.")
+  figure = Figure(figsize=(6.0, 4.2), facecolor="white", layout="constrained")
+  axes = figure.subplots()
+  for index, (name, points) in enumerate(curves.items()):
+    sizes, means, halves = zip(*points, strict=True)
+    axes.errorbar(sizes, means, yerr=halves, label=name, color=_COLORS[index % len(_COLORS)],
+                  marker=_MARKERS[index % len(_MARKERS)], markersize=5, linewidth=1.6, capsize=3)
+  for style, (name, value) in zip(("--", ":", "-."), lines.items(), strict=False):
+    axes.axhline(value, label=name, color=INK, linewidth=1.0, linestyle=style)
+  axes.set_xscale("log")
+  axes.set_xlabel("actions of the expert to learn from", color=INK)
+  axes.set_ylabel("return", color=INK)
+  axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+  style_axes(axes)
   save_figure(path, figure)

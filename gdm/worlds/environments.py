@@ -1,7 +1,7 @@
 """Environments of gymnasium, and what happens in them: rollouts by a policy, and what a policy earns.
 
-Observations are vectors. An action is a vector too, as models are given it: of a discrete environment the one-hot
-vector of the choice, else the action itself.
+Observations are vectors, and where there is a camera small pictures beside them. An action is a vector too, as models
+are given it: of a discrete environment the one-hot vector of the choice, else the action itself.
 """
 
 import dataclasses
@@ -13,9 +13,10 @@ from jaxtyping import Float
 
 from gdm.errors import ConfigError
 from gdm.extras import load_extra
+from gdm.worlds.pictures import Camera
 
-# (observation [dims], generator) -> action [width]
-Policy = Callable[[Float[np.ndarray, " dims"], np.random.Generator], Float[np.ndarray, " width"]]
+# (observation [dims], or picture [height, width, 1], generator) -> action [width]
+Policy = Callable[[Any, np.random.Generator], Float[np.ndarray, " width"]]
 
 
 class Rollout(NamedTuple):
@@ -23,15 +24,17 @@ class Rollout(NamedTuple):
 
   Attributes:
     observations: [steps + 1, dims], the first one included.
-    actions: [steps, width].
+    actions: [steps, width]; of a discrete environment one-hot vectors of what was chosen.
     rewards: [steps].
     ended: whether the environment ended it, rather than the limit of steps.
+    pictures: [steps + 1, height, width, 1] of levels; None where there is no camera.
   """
 
   observations: np.ndarray
   actions: np.ndarray
   rewards: np.ndarray
   ended: bool
+  pictures: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +47,14 @@ class Environment:
 
   Attributes:
     name: of gymnasium, such as CartPole-v1 or Pendulum-v1.
+    camera: takes pictures; None for none.
 
-  Raise ConfigError where gymnasium is missing, the name is unknown, or observations are no vectors.
+  Raise ConfigError where gymnasium is missing, the name is unknown, observations are no vectors, or it cannot be
+  rendered.
   """
 
   name: str
+  camera: Camera | None = None
 
   def __post_init__(self) -> None:
     space = self._made().observation_space
@@ -78,40 +84,60 @@ class Environment:
     space = self._made().action_space
     return rng.uniform(space.low, space.high)
 
-  def roll(self, policy: Policy, seed: int, max_steps: int = 10**6) -> Rollout:
-    """Return an episode by a policy; the seed makes the environment's own draws and the policy's."""
+  def roll(self, policy: Policy, seed: int, max_steps: int = 10**6, by_pictures: bool = False) -> Rollout:
+    """Return an episode by a policy; the seed makes the environment's own draws and the policy's.
+
+    The policy is given the observation, or with `by_pictures` the picture of the camera alone.
+    """
     env, rng = self._made(), np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     observations, actions, rewards, ended = [np.asarray(observation)], [], [], False
+    pictures = [self._picture()] if self.camera else []
     for _ in range(max_steps):
-      action = np.asarray(policy(observations[-1], rng), np.float64)
+      action = np.asarray(policy((pictures if by_pictures else observations)[-1], rng), np.float64)
       done = int(np.argmax(action)) if self.num_choices else np.clip(
           action, env.action_space.low, env.action_space.high).astype(np.float32)
       observation, reward, ended, is_cut, _ = env.step(done)
       observations.append(np.asarray(observation))
-      actions.append(action)
+      actions.append(np.eye(self.num_choices)[done] if self.num_choices else action)
       rewards.append(float(reward))
+      if self.camera:
+        pictures.append(self._picture())
       if ended or is_cut:
         break
     return Rollout(np.stack(observations).astype(np.float32), np.stack(actions).astype(np.float32),
-                   np.array(rewards), bool(ended))
+                   np.array(rewards), bool(ended), np.stack(pictures) if pictures else None)
 
   def returns(self, policy: Policy, num: int, seed: int) -> Float[np.ndarray, " num"]:
     """Return the sum of rewards of `num` episodes, with seeds from `seed` on."""
     return np.array([self.roll(policy, seed + number).rewards.sum() for number in range(num)])
 
   def _made(self) -> Any:
-    if self.name not in _MADE:
+    key = (self.name, self.camera is not None)
+    if key not in _MADE:
       gymnasium: Any = load_extra("gymnasium", "worlds", f"--env={self.name}")
       try:
-        _MADE[self.name] = gymnasium.make(self.name)
+        _MADE[key] = gymnasium.make(self.name, **({"render_mode": "rgb_array"} if self.camera else {}))
       except (gymnasium.error.Error, ImportError) as error:
         raise ConfigError(f"--env is {self.name!r}, which gymnasium cannot make ({str(error).splitlines()[0]}); it "
                           "must be an installed environment, such as CartPole-v1.") from error
-    return _MADE[self.name]
+    return _MADE[key]
+
+  def _picture(self) -> np.ndarray:
+    """Return the picture of the present state."""
+    assert self.camera
+    gymnasium: Any = load_extra("gymnasium", "worlds", f"--env={self.name}")
+    try:
+      rendered = self._made().render()
+    except gymnasium.error.DependencyNotInstalled as error:
+      raise ConfigError(f"pictures of {self.name} cannot be rendered ({str(error).splitlines()[0]}); install the extra "
+                        "'worlds': pip install '.[worlds]'.") from error
+    if not isinstance(rendered, np.ndarray) or rendered.ndim != 3:
+      raise ConfigError(f"--env is {self.name!r}, which renders no pictures; record observations as vectors.")
+    return self.camera.picture(rendered)
 
 
-_MADE: dict[str, Any] = {}  # making one takes longer than an episode
+_MADE: dict[tuple[str, bool], Any] = {}  # making one takes longer than an episode
 
 
 def swing_up(observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -57,3 +57,45 @@ def test_a_recorded_world_is_dreamt_of(commands, tmp_path):
     assert found["frames"].shape == (4, 9, 5) and found["actions"].shape == (4, 9, 2)
   said = commands.run("imitate", f"--workdir={workdir}", "--env=Pendulum-v1")
   assert said.status == 2 and "is no model of actions (1,) given observations (3,)" in said.err
+
+
+def test_a_controller_of_dreams_records_what_it_meets(commands, tmp_path):
+  pytest.importorskip("gymnasium")
+  pytest.importorskip("cma")
+  pytest.importorskip("pygame")
+  rolls, workdir, again = tmp_path / "rolls.npz", tmp_path / "world", tmp_path / "again.npz"
+  pictures = ["--env=CartPole-v1", "--observations=pictures", "--size=6x10", "--levels=4"]
+  commands.good("record", *pictures, "--policy=linear", "--num=40", "--steps=7", f"--out={rolls}")
+  commands.good("train", "--config=configs/latent/latent_frames.py:pictures", f"--config.data.path={rolls}",
+                "--config.data.batch_size=8", "--config.model.latents.network.width=8",
+                "--config.model.frame.decoder.hidden=(8,)", *SHORT, f"--workdir={workdir}")
+  said = commands.good("evaluate", f"--workdir={workdir}", "--split=test")
+  assert "bits/dim" in said and "lower bound" in said.replace("_", " ")
+  said = commands.good("dream", f"--workdir={workdir}", "--env=CartPole-v1", "--generations=1", "--population=3",
+                       "--dreams=2", "--steps=9", "--episodes=2", "--nocompare")
+  assert "trained in dreams: lives" in said and "bits/dim; with a table of changes" in said
+  with np.load(workdir / "dreams.npz") as found:
+    assert found["frames"].shape == (4, 9, 6, 10, 1) and found["frames"].max() < 4 and found["memory"] == 3
+  said = commands.good("record", *pictures, "--policy=controller", f"--controller={workdir}", "--spread=0.2", "--num=3",
+                       "--steps=20", "--piece=7", f"--join={rolls}", f"--out={again}")
+  with np.load(rolls) as first, np.load(again) as both:
+    assert len(both["train"]) > len(first["train"]) and both["train"].shape[1:] == (8, 6, 10, 1)
+  said = commands.run("record", "--env=CartPole-v1", "--observations=pictures", "--size=8x10", "--levels=4",
+                      "--policy=controller", f"--controller={workdir}", "--num=3", f"--out={again}")
+  assert said.status == 2 and "has frames (6, 10, 1)" in said.err
+  said = commands.run("record", "--env=CartPole-v1", "--policy=controller", f"--out={again}")
+  assert said.status == 2 and "a controller needs its workdir" in said.err
+
+
+@pytest.mark.parametrize("config", ["flows/spline_autoregressive", "diffusion/edm", "autoregressive/rnade"])
+def test_a_policy_is_learned_and_acts(commands, tmp_path, config):
+  pytest.importorskip("gymnasium")
+  swings, workdir = tmp_path / "swings.npz", tmp_path / "policies" / "one"
+  commands.good("record", "--env=Pendulum-v1", "--policy=expert", "--num=3", "--steps=20", "--decisions",
+                "--noise=0.05", f"--out={swings}")
+  commands.good("train", f"--config=configs/{config}.py:worlds", f"--config.data.path={swings}",
+                "--config.data.batch_size=8", *SHORT, f"--workdir={workdir}")
+  said = commands.good("imitate", f"--workdir={workdir}", "--env=Pendulum-v1", "--episodes=2")
+  assert "the expert: earns" in said
+  said = commands.good("imitate", f"--compare={workdir.parent}")
+  assert "20 actions: earns" in said and (workdir.parent / "imitation.png").is_file()

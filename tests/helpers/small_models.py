@@ -88,6 +88,10 @@ SMALL |= {
     "iwae": ({**LATENT, "num_samples": 3}, DataSpec((3,), None)),
     "hierarchical_vae": ({"network": {"layers": (1,), "widths": (4,), "latents": (1,), "top_latents": 2,
                                       "top_width": 5}}, DataSpec((4, 4, 1), 2)),
+    "latent_frames": ({"frame": {"name": "vae", **LATENT},
+                       "latents": {"name": "recurrent_frames", "network": {"cell": "gru", "width": 5},
+                                   "frame": {"name": "rnade", "hidden": 4, "mixture": {"size": 2}}}},
+                      DataSpec((3, 2, 2, 1), 3)),
 }
 
 TWO = {"generator": PERCEPTRON, "critic": PERCEPTRON}

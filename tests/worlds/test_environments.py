@@ -58,6 +58,16 @@ def test_decisions_are_actions_given_observations(tmp_path):
   assert len(train["x"]) == 20 and "levels" not in decisions_of(record(Environment(PENDULUM), "random", 3, 5, 0), 0)
 
 
+def test_long_episodes_are_cut_into_pieces_of_their_split():
+  rollouts = record(Environment(CART), "expert", 10, 25, 0)
+  arrays = frames_of(rollouts, 10, 0)
+  assert arrays["train"].shape == (24, 11, 5) and arrays["test_length"].tolist() == [11, 11, 6]
+  np.testing.assert_array_equal(arrays["test"][1, :11, :4], rollouts[9].observations[10:21])
+  given = arrays["test_context"].reshape(3, 11, 2)
+  assert not given[:, 0].any() and given[:2, 1:].sum() == 20 and given[2].sum() == 5
+  assert (arrays["test"][:2, :, 4] > 0.5).all()  # nothing ended
+
+
 def test_contexts_of_another_shape_are_refused(tmp_path):
   arrays = {name: np.zeros((4, 2), np.float32) for name in ("train", "valid", "test")}
   contexts = {f"{name}_context": np.zeros((3, 2), np.float32) for name in arrays}

@@ -23,7 +23,15 @@ from gdm import checks
 from gdm.autoregressive.cells import CELLS
 from gdm.autoregressive.recurrence import State
 from gdm.autoregressive.sequences.recurrent import RecurrentLayer
-from gdm.batches import condition_context, given, given_context, nan_unless_valid, num_real, real_dims
+from gdm.batches import (
+  condition_context,
+  given,
+  given_context,
+  nan_unless_valid,
+  num_real,
+  real_dims,
+  repeated_steps,
+)
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import LogLikelihood
@@ -186,7 +194,7 @@ class RecurrentFrames:
     x = jnp.asarray(batch["x"])
     inputs = self.inputs(x[:1], _first(given_context(self, batch)))
     params = self.network.init(network_key, inputs)["params"]
-    frames = self._frames(_again(x, batch))
+    frames = self._frames(repeated_steps(x, batch))
     context = jnp.zeros((frames.shape[0], self.network.width))
     own, own_carry = self.frame.init(frame_key, {"x": frames, "context": context})
     return {"model": params, **named_params(own, FRAME)}, merged_carry({}, "frame", own_carry)
@@ -228,7 +236,7 @@ class RecurrentFrames:
     states = self.states(params, x, given_context(self, batch), state_key)
     own, own_carry = params_of(params, FRAME), carry_of(carry, "frame")
     if self.objective == "own":
-      x, states = (_again(each, batch) for each in (x, states))
+      x, states = (repeated_steps(each, batch) for each in (x, states))
     frames = {"x": self._frames(x), "context": states.reshape(-1, self.network.width)}
     if self.objective == "own":
       found = self.frame.objectives[0].loss(own, own_carry, frames, frame_key, step)
@@ -278,29 +286,33 @@ class RecurrentFrames:
     return self._drawn(params, carry, key, jnp.asarray(x), whole, None, {})
 
   def closed_loop(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-                  act: Callable[[Array, Array], Array], num_steps: int = 0) -> tuple[Array, Array]:
-    """Draw frames, each given an action that follows from the frame before it; see `HasClosedLoop`.
+                  act: Callable[[Array, Array], Array], num_steps: int = 0, memory: int = 1,
+                  **options: Any) -> tuple[Array, Array]:
+    """Draw frames, each given an action that follows from the last frames before it; see `HasClosedLoop`.
 
-    Raise SpecError where the data have no context, or their frames are not flat.
+    Options are those of the frame model's `sample`. Raise SpecError where the data have no context, or their frames are
+    not flat.
     """
     if not self.spec.context_dims or len(self.spec.event) != 2:
       raise SpecError(f"closed_loop needs frames [steps, dims] given an action at each step, but spec.event is "
                       f"{self.spec.event} and spec.context_dims {self.spec.context_dims}.")
+    checks.at_least("memory", memory, 1)
     own, own_carry = params_of(params, FRAME), carry_of(carry, "frame")
     width = self.spec.context_dims // self.num_steps
     kind = jnp.int32 if self.spec.is_discrete else jnp.float32
 
     def step(before, index):
-      states, previous = before
-      action = jnp.where(index == 0, 0.0, act(previous, index))
-      read = jnp.where(index == 0, 0.0, self.encode(previous[:, None])[:, 0])
+      states, last = before  # last [num, memory, dims]: the last frames, the newest first
+      action = jnp.where(index == 0, 0.0, act(last.reshape(num, -1), index))
+      read = jnp.where(index == 0, 0.0, self.encode(last[:, :1])[:, 0])
       state, states = self.network.apply({"params": params["model"]}, jnp.concatenate([read, action], axis=1), states,
                                          method="step")
-      frame = self.frame.sample(own, own_carry, jax.random.fold_in(key, index), num, state).x.astype(kind)
-      return (states, frame), (frame, action)
+      frame = self.frame.sample(own, own_carry, jax.random.fold_in(key, index), num, state, **options).x.astype(kind)
+      earlier = jnp.where(index == 0, frame[:, None], last[:, :-1])  # before the first frame it stood still
+      return (states, jnp.concatenate([frame[:, None], earlier], axis=1)), (frame, action)
 
-    first = jnp.zeros((num, *self.spec.event[1:]), kind)
-    read = self.encode(first[:, None]).shape[-1]
+    first = jnp.zeros((num, memory, *self.spec.event[1:]), kind)
+    read = self.encode(first[:, :1]).shape[-1]
     start = self.network.apply({"params": params["model"]}, read + width, num, method="initial_state")
     _, (frames, actions) = jax.lax.scan(step, (start, first), jnp.arange(num_steps or self.num_steps))
     return jnp.swapaxes(frames, 0, 1), jnp.swapaxes(actions, 0, 1)
@@ -335,14 +347,6 @@ class RecurrentFrames:
 
   def _frames(self, x: Num[Array, "batch steps *frame"]) -> Num[Array, "frames *frame"]:
     return x.reshape(-1, *self.spec.event[1:])
-
-
-def _again(rows: Num[Array, "batch steps ..."], batch: Batch) -> Num[Array, "batch steps ..."]:
-  """Return what is of each step, with that of real steps again, in order, in the place of padding."""
-  if "length" not in batch:
-    return rows
-  again = jnp.arange(rows.shape[1]) % jnp.maximum(jnp.asarray(batch["length"]), 1)[:, None]
-  return jax.vmap(lambda row, index: row[index])(rows, again)
 
 
 def _first(context: Float[Array, "batch given"] | None) -> Float[Array, "1 given"] | None:
