@@ -83,7 +83,7 @@ def _rollouts(env: Environment):
   from gdm import load  # here, since nothing else needs a run
   from gdm.runs.worlds import record_controller
 
-  run = load(local_path(_CONTROLLER.value, "--controller"), "best", {})
+  run = load(local_path(_CONTROLLER.value, "--controller"))
   return record_controller(run, env, _NUM.value, _STEPS.value, _SEED.value, _SPREAD.value)
 
 

@@ -160,7 +160,7 @@ def test_what_cannot_be_is_said():
     built(DataSpec((4,), 2))
   with pytest.raises(SpecError, match="latent_frames needs discrete data"):
     built(DataSpec((4, 3), None))
-  with pytest.raises(SpecError, match="spec.num_classes is 5; labels of latent_frames say whether an episode ended"):
+  with pytest.raises(SpecError, match=r"spec\.num_classes is 5; labels of latent_frames say whether an episode ended"):
     built(dataclasses.replace(TINY, num_classes=5))
   with pytest.raises(ConfigError, match=r"model.frame is MADE; it must be a model of discrete frames with an encoder"):
     built(TINY, frame={"name": "made"})
