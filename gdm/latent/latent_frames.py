@@ -248,9 +248,10 @@ class LatentFrames:
                                         self._sequence(batch, marked), score_key).nats
 
     def total(values: Float[Array, "batch steps"]) -> Float[Array, " batch"]:
-      return jnp.sum(jnp.where(real, values.reshape(real.shape), 0.0), axis=1)
+      return jnp.sum(jnp.where(real, values, 0.0), axis=1)
 
-    return _Bound(total(log_x), total(log_q.reshape(real.shape) + log_q_marks) - log_z)
+    log_q = log_q.reshape(real.shape) + log_q_marks
+    return _Bound(total(log_x.reshape(real.shape)), total(log_q) - log_z)
 
   def _kind(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> tuple[Kind, bool]:
     """Return the kind of the latents' log-likelihood, and whether weights by it are unbiased."""

@@ -5,6 +5,7 @@ are given it: of a discrete environment the one-hot vector of the choice, else t
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,6 +118,8 @@ class Environment:
     if key not in _MADE:
       gymnasium: Any = load_extra("gymnasium", "worlds", f"--env={self.name}")
       try:
+        if self.camera:  # pictures are arrays: no screen is looked for
+          os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         _MADE[key] = gymnasium.make(self.name, **({"render_mode": "rgb_array"} if self.camera else {}))
       except (gymnasium.error.Error, ImportError) as error:
         raise ConfigError(f"--env is {self.name!r}, which gymnasium cannot make ({str(error).splitlines()[0]}); it "

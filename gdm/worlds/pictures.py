@@ -1,21 +1,22 @@
 """Small grey pictures of an environment: what gymnasium renders, cropped, shrunk and cut into few levels."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from gdm import checks
 from gdm.errors import ConfigError
 
-WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in grey, ITU-R BT.601
 SIDE = 24  # of pictures of environments without a view of their own
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
   """How a rendered picture becomes a small one: a part of it, in grey, shrunk by means over areas.
+
+  Grey is the darkest of red, green and blue: what has any colour stands out from a white ground.
 
   Small, since a model of frames is to be trained in minutes; few levels still tell where an edge lies within a pixel,
   since a pixel that an edge crosses is grey.
@@ -55,8 +56,9 @@ class Camera:
     if seen.shape[0] < self.height or seen.shape[1] < self.width:
       raise ConfigError(f"the rendered picture has {seen.shape[0]} rows and {seen.shape[1]} columns in view, but the "
                         f"small one {self.height} and {self.width}; make it smaller.")
-    grey = _means(_means(seen @ WEIGHTS, self.height).T, self.width).T
-    return np.minimum(grey * (self.levels / 256.0), self.levels - 1).astype(np.uint8)[..., None]
+    darkest = np.minimum(np.minimum(seen[..., 0], seen[..., 1]), seen[..., 2])  # many times as fast as seen.min(axis=2)
+    grey = np.asarray(Image.fromarray(darkest).resize((self.width, self.height), Image.Resampling.BOX))
+    return (grey.astype(np.uint16) * self.levels // 256).astype(np.uint8)[..., None]
 
 
 # Of the 400 rows of CartPole those in which the cart, its track and the pole move: the rest is white. A pixel is then
@@ -78,12 +80,3 @@ def camera_of(name: str, size: str = "", levels: int = 8) -> Camera:
     raise ConfigError(f"--size is {size!r}; it must be height and width, such as 16x40.")
   height, width = map(int, parts)
   return dataclasses.replace(view, height=height, width=width)
-
-
-def _means(rows: np.ndarray, num: int) -> Any:
-  """Return the means of `num` bands of rows of equal height, which may begin and end within a row."""
-  edges = np.linspace(0.0, len(rows), num + 1)
-  sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
-  whole = np.minimum(edges.astype(int), len(rows) - 1)
-  at_edges = sums[whole] + (edges - whole)[:, None] * rows[whole]
-  return np.diff(at_edges, axis=0) / np.diff(edges)[:, None]
