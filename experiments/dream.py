@@ -6,9 +6,9 @@
 The controller is linear in the observation, or of pictures in the latents of the last few frames. CMA-ES moves it: by
 the steps that it lives in dreams. For comparison one that is linear in the observation is moved by what it earns in the
 environment, in as many generations. Prints what both earn there, and a random policy; and the score of a model that
-expects the frame before again: nats/frame, of pictures bits/dim. For environments that reward every step lived. Writes
-`dreams.npz` and `dreams.png` into the workdir. `experiments.record --policy=controller` then records what the
-controller meets, for a better world model. Needs the extra "worlds".
+expects the frame before again: nats/frame, of pictures bits/dim beside the model's own. For environments that reward
+every step lived. Writes `dreams.npz` and `dreams.png` into the workdir. `experiments.record --policy=controller` then
+records what the controller meets, for a better world model. Needs the extra "worlds".
 """
 
 from collections.abc import Sequence
@@ -70,13 +70,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _print_copied(world: worlds.Dreamer) -> None:
-  if world.env.camera:
-    marginal, table = (worlds.copied_frame_bits(world.run, "test", change) for change in ("marginal", "table"))
-    print(f"the frame before again, with a model of the change of each pixel: {marginal:.4f} bits/dim; with a table of "
-          f"changes of each pixel {table:.4f}")
-  else:
+  if not world.env.camera:
     nats = worlds.copied_frame_nats(world.run, "test")
     print(f"the frame before again, a normal about each value: {nats:.4f} nats/frame")
+    return
+  scores = {"the model": worlds.next_frame_bits(world.run, "test"),
+            "the frame before again, with a model of each pixel's change": worlds.copied_frame_bits(world.run, "test"),
+            "the same with a table of each pixel's changes": worlds.copied_frame_bits(world.run, "test", "table")}
+  for name, (of_all, of_next) in scores.items():
+    print(f"{name}: {of_all:.4f} bits/dim, of next frames {of_next:.4f}")
 
 
 def _print_compared(env: Environment) -> None:

@@ -10,7 +10,7 @@ from gdm.runs import defaults
 
 VARIANTS = {
     "pictures": {
-        "data": {"batch_size": 32},
+        "data": {"batch_size": 16, "init_examples": 128},
         "model": {
             "frame": {"name": "vae", "latent_dims": 8, "encoder": {"name": "mlp", "hidden": (128, 128)},
                       "decoder": {"name": "mlp", "hidden": (128, 128)}},

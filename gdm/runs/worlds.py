@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gdm import checks
+from gdm.batches import dims_per_step
 from gdm.data.archive import read_npz
 from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation.intervals import student_975
@@ -277,11 +278,26 @@ def copied_frame_nats(run: TrainedRun, split: str) -> float:
   return total / count
 
 
-def copied_frame_bits(run: TrainedRun, split: str, change: str = "marginal") -> float:
-  """Return bits/dim of pictures by `CopiedFrames`, fitted on the training split."""
+def copied_frame_bits(run: TrainedRun, split: str, change: str = "marginal") -> tuple[float, float]:
+  """Return bits/dim of pictures by `CopiedFrames`, fitted on the training split: of all frames, and of next frames."""
   train, rows = (run.dataset.split(name).rows(slice(None)) for name in ("train", split))
   fitted = CopiedFrames.fit(train["x"], train["length"], run.spec.levels or 0, change)
-  return fitted.bits_per_dim(rows["x"], rows["length"])
+  return tuple(fitted.bits_per_dim(rows["x"], rows["length"], with_first) for with_first in (True, False))
+
+
+def next_frame_bits(run: TrainedRun, split: str) -> tuple[float, float]:
+  """Return bits/dim of pictures by a run's model: of all frames, and of next frames, those after the first.
+
+  The second leaves out the bound of the first frames alone, so that it is a bound of theirs in expectation only.
+  """
+  rows = run.dataset.split(split).rows(slice(None))
+  more = {name: rows[name] for name in ("y", "context") if name in rows}
+  nats = -run.log_likelihood(rows["x"], length=rows["length"], **more).nats
+  if "y" in more:
+    more["y"] = np.zeros_like(more["y"])  # no episode ended with its first frame
+  first = -run.log_likelihood(rows["x"], length=np.ones_like(rows["length"]), **more).nats
+  frames, unit = np.sum(rows["length"]), np.log(2.0) * dims_per_step(run.spec)
+  return float(nats.sum() / (frames * unit)), float((nats - first).sum() / ((frames - len(nats)) * unit))
 
 
 def _measured(run: TrainedRun, env: Environment, memory: int) -> Senses:

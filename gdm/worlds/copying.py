@@ -49,8 +49,8 @@ class CopiedFrames:
     probs = np.eye(levels) * keep[..., None] + changed
     return cls(np.log(first / first.sum(axis=1, keepdims=True)), np.log(probs))
 
-  def nats(self, x: Frames, length: Lengths) -> Float[np.ndarray, " episodes"]:
-    """Return the log-probability of each episode, in nats."""
+  def nats(self, x: Frames, length: Lengths, with_first: bool = True) -> Float[np.ndarray, " episodes"]:
+    """Return the log-probability of each episode, in nats, or of its frames after the first given that one."""
     if x[0, 0].size != len(self.log_first):
       raise DataError(f"frames have {x[0, 0].size} pixels, but those that were fitted have {len(self.log_first)}; "
                       "score frames of one size.")
@@ -58,12 +58,14 @@ class CopiedFrames:
     found = np.empty(len(flat))
     for row, (episode, num) in enumerate(zip(flat, length, strict=True)):
       frames = episode[:num]
-      found[row] = self.log_first[pixels, frames[0]].sum() + self.log_next[pixels, frames[:-1], frames[1:]].sum()
+      first = self.log_first[pixels, frames[0]].sum() if with_first else 0.0
+      found[row] = first + self.log_next[pixels, frames[:-1], frames[1:]].sum()
     return found
 
-  def bits_per_dim(self, x: Frames, length: Lengths) -> float:
-    """Return bits for each pixel of all real frames, the first ones too."""
-    return float(-self.nats(x, length).sum() / (np.sum(length) * len(self.log_first) * np.log(2.0)))
+  def bits_per_dim(self, x: Frames, length: Lengths, with_first: bool = True) -> float:
+    """Return bits for each pixel of all real frames, or of those after the first of each episode."""
+    num = np.sum(length) - (0 if with_first else len(length))
+    return float(-self.nats(x, length, with_first).sum() / (num * len(self.log_first) * np.log(2.0)))
 
 
 def _counts(values: Int[np.ndarray, "rows pixels"] | np.ndarray, levels: int) -> Float[np.ndarray, "pixels levels"]:

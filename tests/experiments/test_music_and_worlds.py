@@ -73,7 +73,7 @@ def test_a_controller_of_dreams_records_what_it_meets(commands, tmp_path):
   assert "bits/dim" in said and "lower bound" in said.replace("_", " ")
   said = commands.good("dream", f"--workdir={workdir}", "--env=CartPole-v1", "--generations=1", "--population=3",
                        "--dreams=2", "--steps=9", "--episodes=2", "--nocompare")
-  assert "trained in dreams: lives" in said and "bits/dim; with a table of changes" in said
+  assert "trained in dreams: lives" in said and "the same with a table of each pixel's changes: " in said
   with np.load(workdir / "dreams.npz") as found:
     assert found["frames"].shape == (4, 9, 6, 10, 1) and found["frames"].max() < 4 and found["memory"] == 3
   said = commands.good("record", *pictures, "--policy=controller", f"--controller={workdir}", "--spread=0.2", "--num=3",
