@@ -116,8 +116,9 @@ class LatentFrames:
     if self.latents is None or not (isinstance(self.latents, HasLogLikelihood) and isinstance(self.latents, HasSample)):
       raise ConfigError(f"model.latents is {None if self.latents is None else type(self.latents).__name__}; it must be "
                         "a model of sequences of real numbers that scores and samples, such as recurrent_frames.")
-    if self.latents.spec != expected:
-      raise ConfigError(f"model.latents is of {self.latents.spec}; it must be of {expected}.")
+    found: Any = self.latents
+    if found.spec != expected:
+      raise ConfigError(f"model.latents is of {found.spec}; it must be of {expected}.")
 
   @property
   def num_steps(self) -> int:

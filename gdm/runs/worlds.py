@@ -282,7 +282,8 @@ def copied_frame_bits(run: TrainedRun, split: str, change: str = "marginal") -> 
   """Return bits/dim of pictures by `CopiedFrames`, fitted on the training split: of all frames, and of next frames."""
   train, rows = (run.dataset.split(name).rows(slice(None)) for name in ("train", split))
   fitted = CopiedFrames.fit(train["x"], train["length"], run.spec.levels or 0, change)
-  return tuple(fitted.bits_per_dim(rows["x"], rows["length"], with_first) for with_first in (True, False))
+  of_all, of_next = (fitted.bits_per_dim(rows["x"], rows["length"], with_first) for with_first in (True, False))
+  return of_all, of_next
 
 
 def next_frame_bits(run: TrainedRun, split: str) -> tuple[float, float]:
@@ -291,7 +292,7 @@ def next_frame_bits(run: TrainedRun, split: str) -> tuple[float, float]:
   The second leaves out the bound of the first frames alone, so that it is a bound of theirs in expectation only.
   """
   rows = run.dataset.split(split).rows(slice(None))
-  more = {name: rows[name] for name in ("y", "context") if name in rows}
+  more: dict[str, Any] = {name: rows[name] for name in ("y", "context") if name in rows}
   nats = -run.log_likelihood(rows["x"], length=rows["length"], **more).nats
   if "y" in more:
     more["y"] = np.zeros_like(more["y"])  # no episode ended with its first frame

@@ -96,11 +96,14 @@ class Environment:
     pictures = [self._picture()] if self.camera else []
     for _ in range(max_steps):
       action = np.asarray(policy((pictures if by_pictures else observations)[-1], rng), np.float64)
-      done = int(np.argmax(action)) if self.num_choices else np.clip(
-          action, env.action_space.low, env.action_space.high).astype(np.float32)
+      if self.num_choices:
+        done: Any = int(np.argmax(action))
+        action = np.eye(self.num_choices)[done]
+      else:
+        done = np.clip(action, env.action_space.low, env.action_space.high).astype(np.float32)
       observation, reward, ended, is_cut, _ = env.step(done)
       observations.append(np.asarray(observation))
-      actions.append(np.eye(self.num_choices)[done] if self.num_choices else action)
+      actions.append(action)
       rewards.append(float(reward))
       if self.camera:
         pictures.append(self._picture())

@@ -73,13 +73,13 @@ def pictures_of(rollouts: Sequence[Rollout], steps: int, levels: int, with_actio
   Labels say of which pieces the environment ended the episode with the last frame: 1, else 0. Raise ConfigError where
   rollouts have no pictures.
   """
-  if any(rollout.pictures is None for rollout in rollouts):
-    raise ConfigError("rollouts have no pictures; record them in an environment with a camera.")
-
   def frames(pieces: Sequence[Rollout]) -> np.ndarray:
-    x = np.zeros((len(pieces), steps + 1, *np.shape(rollouts[0].pictures)[1:]), np.uint8)
-    for row, piece in zip(x, pieces, strict=True):
-      row[:len(piece.observations)] = piece.pictures
+    pictures = [piece.pictures for piece in pieces if piece.pictures is not None]
+    if len(pictures) < len(pieces):
+      raise ConfigError("rollouts have no pictures; record them in an environment with a camera.")
+    x = np.zeros((len(pieces), steps + 1, *pictures[0].shape[1:]), np.uint8)
+    for row, each in zip(x, pictures, strict=True):
+      row[:len(each)] = each
     return x
 
   def ended(pieces: Sequence[Rollout]) -> np.ndarray:

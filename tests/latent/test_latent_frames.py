@@ -26,11 +26,20 @@ SIZES = {"frame": {"name": "vae", "latent_dims": 2, "encoder": {"name": "mlp", "
 
 
 def moved(model, batch):
-  """Parameters far from where training starts, but for the units, which training leaves alone."""
+  """Parameters far from where training starts, but for the units, which training leaves alone. Posteriors are wider
+  than what latents follow, so that weights have a variance."""
   rng = np.random.default_rng(0)
   params, carry = jax.jit(model.init)(KEY, batch)
-  return {group: jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(leaf.dtype), tree)
-          if group in model.objectives[0].groups else tree for group, tree in params.items()}, carry
+  params = {group: jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(leaf.dtype), tree)
+            if group in model.objectives[0].groups else tree for group, tree in params.items()}
+  wide = jnp.repeat(jnp.array([0.0, 0.8]), model.latent_dims)  # the encoder's last layer: means, then log-scales
+
+  def widened(leaf):
+    if leaf.shape == (*wide.shape, 1):  # the biases
+      return wide[:, None]
+    return 0.1 * leaf if leaf.shape[-1:] == wide.shape else leaf
+
+  return {**params, "frame_encoder": jax.tree.map(widened, params["frame_encoder"])}, carry
 
 
 def built(spec, **more):
@@ -55,7 +64,7 @@ def test_probabilities_given_actions_sum_to_one_with_many_draws_and_to_less_with
   model, params, carry = trained(TINY)
   batch = {"x": states_of(TINY), "context": np.tile(np.array(actions, np.float32), (16, 1))}
   probs = probabilities(model, params, carry, batch)
-  np.testing.assert_allclose(probs.sum(), 1.0, atol=0.02)
+  np.testing.assert_allclose(probs.sum(), 1.0, atol=0.05)
   found = jax.jit(model.log_likelihood)(params, carry, batch, KEY)
   assert found.kind is Kind.LOWER_BOUND and found.given == ("context",) and found.unbiased
   np.testing.assert_allclose(found.nats, found.details["reconstruction"] - found.details["rate"], rtol=1e-4)
