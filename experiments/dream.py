@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> None:
       memory=np.array(world.senses.memory)))
   real = [worlds.act_out(world, weights, FRESH + number, steps - 1) for number in range(SHOWN)]
   if world.env.camera:
-    save_pictures(run.folder / "dreams.png", {"dreams": list(frames), name: [np.asarray(each.pictures) for each in real]},
-                  levels=world.env.camera.levels)
+    seen = [np.asarray(each.pictures) for each in real]
+    save_pictures(run.folder / "dreams.png", {"dreams": list(frames), name: seen}, levels=world.env.camera.levels)
   else:
     real_frames = frames_of(3 * real, steps - 1, 0)["train"][:SHOWN]
     save_episodes(run.folder / "dreams.png", {"dreams": frames, name: real_frames})
