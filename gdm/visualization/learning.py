@@ -69,6 +69,9 @@ def save_return_curves(path: str | os.PathLike, curves: Mapping[str, Sequence[tu
   for style, (name, value) in zip(("--", ":", "-."), lines.items(), strict=False):
     axes.axhline(value, label=name, color=INK, linewidth=1.0, linestyle=style)
   axes.set_xscale("log")
+  ticks = sorted({size for points in curves.values() for size, _, _ in points})
+  axes.set_xticks(ticks, labels=[f"{size:,}" for size in ticks])
+  axes.minorticks_off()
   axes.set_xlabel("actions of the expert to learn from", color=INK)
   axes.set_ylabel("return", color=INK)
   axes.legend(frameon=False, fontsize=9, labelcolor=INK)
