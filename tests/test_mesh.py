@@ -111,6 +111,7 @@ def _collectives(name, **axes):
     return count_collectives(lowered.compile().as_text())
 
 
+@pytest.mark.slow
 def test_small_parameters_are_not_gathered(monkeypatch):
   assert _collectives("ddpm", fsdp=8)["all-gather"] > 20
   monkeypatch.setattr("gdm.mesh.MIN_SPLIT", 1 << 16)

@@ -114,6 +114,7 @@ def test_integers_come_back_from_where_they_are_seen(pac):
   np.testing.assert_array_equal(model.sample(params, carry, KEY, len(x)).x, x)
 
 
+@pytest.mark.slow
 def test_clipped_weights_stay_within_their_bound():
   model = GAN(PLANE, latent_dims=2, critic=PerceptronCritic((8,)), loss="wasserstein", clip=0.05, critic_steps=3)
   state, _ = trained(model, {"x": np.ones((2, 8, 2), np.float32)})

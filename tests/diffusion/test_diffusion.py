@@ -134,6 +134,7 @@ def test_a_change_of_units_moves_the_density_by_its_logarithm(way):
   np.testing.assert_allclose(score(moved, other), expected, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.fast_cases("vdm-0")
 @pytest.mark.parametrize(("name", "sampler"), [
     *((name, "") for name in ("improved_ddpm", "vdm")),
     *(pytest.param(name, sampler, marks=pytest.mark.slow)

@@ -23,6 +23,7 @@ def error(name, path, num_steps):
   return float(jnp.abs(out - moved(path, x, start[:, None], end[:, None])).max())
 
 
+@pytest.mark.fast_cases("dpm_solver_3-2.8")
 @pytest.mark.parametrize(("name", "order"), [("dpm_solver", 1.6), ("unipc", 2.5), ("dpm_solver_3", 2.8)])
 def test_errors_fall_with_the_solvers_order(name, order):
   for path in (PATHS["vp_linear"], PATHS["edm"]):
@@ -41,6 +42,7 @@ def test_the_sde_keeps_the_law_and_adds_noise():
   assert float(jnp.abs(out - other).mean()) > 0.1
 
 
+@pytest.mark.slow
 def test_every_sampler_takes_every_grid():
   model = small_model("diffusion")
   params, carry = some_parameters(model, small_batch(model))

@@ -90,6 +90,7 @@ def test_the_time_of_a_log_snr(name):
     assert np.isnan(path.time(log_snr - 30.0)[1]), "of noise that it never has"
 
 
+@pytest.mark.fast_cases("vp_linear", "cosine", "learned_ends")
 @pytest.mark.parametrize("name", ["vp_linear", "cosine", "log_snr_linear", "piecewise_beta", *MODULES])
 def test_variance_is_preserved(name):
   at = parts(name)[1]

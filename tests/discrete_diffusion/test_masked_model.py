@@ -32,6 +32,7 @@ def assert_unbiased(draws, exact):
 # Bounds.
 
 
+@pytest.mark.fast_cases("masking3")
 @pytest.mark.parametrize("masking", [Orders(), *map(ContinuousTime, SCHEDULES)])
 def test_masked_diffusion_has_the_bound_of_order_agnostic_models_for_every_schedule(masking):
   exact, draws = spaces.orders_bound(6), nats(spaces.small(6, masking), 6, 256)
@@ -40,6 +41,7 @@ def test_masked_diffusion_has_the_bound_of_order_agnostic_models_for_every_sched
   assert np.abs(draws - exact).mean() < 0.7  # of 14 nats; at 256 draws for each state
 
 
+@pytest.mark.fast_cases("schedule2")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_bound_of_many_steps_is_that_of_continuous_time(schedule):
   limit = spaces.orders_bound(6)
@@ -148,6 +150,7 @@ def test_confident_samples_are_likelier_and_top_p_draws_from_the_likeliest():
   assert mean(top_p=0.5) > plain + 0.3
 
 
+@pytest.mark.fast_cases("1-tau_leaping", "1-ancestral", "3-ancestral", "1-confidence")
 @pytest.mark.parametrize("sampler", ["one_by_one", "confidence", "ancestral", "tau_leaping"])
 @pytest.mark.parametrize("num_steps", [1, 3, 9])
 def test_nothing_stays_masked(sampler, num_steps):
@@ -171,6 +174,7 @@ def test_any_region_is_filled_in_given_the_rest():
 # Lengths, and errors.
 
 
+@pytest.mark.fast_cases("ensemble", "exact")
 @pytest.mark.parametrize("likelihood", ["bound", "orders", "ensemble", "exact"])
 def test_padding_changes_nothing(likelihood):
   model = masked(DataSpec((5,), 3, has_lengths=True), likelihood=likelihood)

@@ -81,6 +81,7 @@ def test_order_and_batches_do_not_matter(solved):
   np.testing.assert_allclose(found["model"]["weights"], params["model"]["weights"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_integers_are_points_between_minus_one_and_one():
   spec = DataSpec((2,), 9, num_classes=2)
   x = np.random.default_rng(0).integers(0, 9, (200, 2)).astype(np.uint8)

@@ -40,6 +40,7 @@ def test_it_sums_to_one_given_each_context():
   assert jnp.abs(found[0].nats - found[1].nats).max() > 0.5
 
 
+@pytest.mark.slow
 def test_annealing_comes_to_the_exact_numbers_and_draws_are_from_them():
   exact = ConditionalRBM(SPEC, num_hidden=3)
   annealed = ConditionalRBM(SPEC, num_hidden=3, normalizer="ais", num_temperatures=200)

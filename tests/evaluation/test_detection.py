@@ -27,6 +27,7 @@ def test_areas_are_those_of_scikit_learn(ties):
   assert found.fpr95.value == false[true >= 0.95].min()
 
 
+@pytest.mark.slow
 @pytest.mark.fast_cases("auroc")
 @pytest.mark.parametrize("measure", ["auroc", "aupr_inside", "aupr_outside", "fpr95"])
 def test_intervals_are_as_wide_as_samples_of_that_size_differ(measure):

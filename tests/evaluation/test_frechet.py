@@ -32,6 +32,7 @@ def test_moments_are_those_of_numpy_far_from_the_origin():
   np.testing.assert_allclose(moments.covariance, np.cov(x.T), rtol=1e-8)
 
 
+@pytest.mark.fast_cases("apart")
 @pytest.mark.parametrize(("shift", "scale"), [(0.3, 2.0), (0.0, 1.0)], ids=("apart", "alike"))
 def test_intervals_cover_and_the_bias_is_gone(shift, scale):
   """Of 200 repetitions at 95 %, 181 to 198 cover (binomial, 99 %); of sets alike the interval may be too wide."""

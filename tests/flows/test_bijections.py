@@ -115,6 +115,7 @@ def test_inverts_and_agrees_with_autodiff_in_float64(name):
     np.testing.assert_allclose(there.log_det, truth, atol=1e-9)
 
 
+@pytest.mark.fast_cases("scale_shift", "standardize", "logit_sharp", "batch_norm")
 @each_slowly_variants
 def test_extremes_are_finite_and_inverted(name):
   case, _, _ = made(name)

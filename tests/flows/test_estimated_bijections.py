@@ -59,6 +59,7 @@ def test_probes_give_the_trace_on_average_and_are_those_of_training_alone():
   assert not found  # no weight, no penalty
 
 
+@pytest.mark.slow
 def test_penalties_are_of_the_path():
   flow = Continuous(Field(), tolerance=1e-6, kinetic=2.0, jacobian=3.0)
   x = jnp.ones((8, 2))
@@ -86,6 +87,7 @@ def branch():
   return module, jax.tree.unflatten(tree, [a + rng.normal(size=a.shape).astype(np.float32) for a in leaves])
 
 
+@pytest.mark.slow
 def test_the_series_is_unbiased_in_value_and_gradient():
   module, variables = branch()
   x = jax.random.normal(KEY, (2, 3))

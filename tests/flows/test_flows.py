@@ -106,6 +106,7 @@ def test_samples_are_of_the_density(name):
   assert abs(found.mean() - 1.0) < 4.5 * error and error < 0.1
 
 
+@pytest.mark.fast_cases("True-realnvp", "True-nice", "True-glow", "True-iaf")
 @each_flow
 @pytest.mark.parametrize("conditional", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_encoding_and_decoding_undo_each_other(name, conditional):

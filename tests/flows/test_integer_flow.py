@@ -37,6 +37,7 @@ def made(name, scale=0.4):
   return model, params, carry, batch
 
 
+@pytest.mark.fast_cases("labels")
 @each
 def test_is_a_bijection_of_integers(name):
   model, params, carry, batch = made(name)
@@ -74,6 +75,7 @@ def test_samples_follow_the_masses():
   assert np.all(np.abs(found - masses) < 5 * np.sqrt(masses / num) + 1e-4)
 
 
+@pytest.mark.fast_cases("labels")
 @each
 def test_every_parameter_has_a_gradient(name):
   model, params, carry, batch = made(name)
@@ -111,5 +113,5 @@ def test_refuses_what_it_cannot_take():
     IntegerFlow(DataSpec((5, 5, 1), 4))
   with pytest.raises(ConfigError, match="num_steps"):
     IntegerFlow(DataSpec((4,), 4), num_steps=0)
-  with pytest.raises(SpecError, match="conditional"):
+  with pytest.raises(ConfigError, match="is conditional on y, which a payload does not hold"):
     way_of(MODELS["labels"])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gdm.flows.bijections.logistic_mixture import LogisticMixtureCDF
 
@@ -10,6 +11,7 @@ TRANSFORM = LogisticMixtureCDF(3)
 PARAMETERS = jax.random.normal(jax.random.key(0), (6, TRANSFORM.num_parameters))
 
 
+@pytest.mark.slow
 def test_is_monotone_and_its_slope_is_autodiffs():
   x = jnp.linspace(-30.0, 30.0, 501)
   parameters = jnp.broadcast_to(PARAMETERS[0], (501, TRANSFORM.num_parameters))
@@ -19,6 +21,7 @@ def test_is_monotone_and_its_slope_is_autodiffs():
   np.testing.assert_allclose(log_det, jnp.log(slope), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_inverses_gradients_are_those_of_the_implicit_function():
   y = jax.random.normal(jax.random.key(1), (6,))
   x = TRANSFORM.inverse(y, PARAMETERS).value

@@ -28,6 +28,7 @@ def flow():
   return Flow(Normal(), [ActNorm(), *layers], event=(2,))
 
 
+@pytest.mark.slow
 def test_a_known_density_and_its_normalizer_are_recovered():
   model = ReverseKL(flow(), target, num=128)
   assert isinstance(model, Model)

@@ -23,6 +23,7 @@ def with_posterior():
   return [name for name in SMALL if isinstance(small_model(name), HasPosterior)]
 
 
+@pytest.mark.fast_cases("gan")
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=() if name in ("maf", "gan") else pytest.mark.slow) for name in with_posterior()])
 def test_posterior_means_are_those_of_weighed_samples(name):
@@ -55,6 +56,7 @@ def test_posterior_means_are_those_of_weighed_samples(name):
   assert np.all(error < 5.0 * np.sqrt(1.0 / effective + 1.0 / 60)), error.max()  # chains are not quite independent
 
 
+@pytest.mark.slow
 def test_completion_keeps_what_a_mask_shows_and_is_the_models_own():
   model = small_model("made")
   batch = small_batch(model)

@@ -20,6 +20,7 @@ PATHS = [None, Cosine()]
 TWO = NormalMixture(np.array([0.3, 0.7]), np.array([[-1.0, 0.5], [1.0, 0.2]]), 0.2 * np.eye(2))
 
 
+@pytest.mark.fast_cases("cosine")
 @pytest.mark.parametrize("path", PATHS, ids=["edm", "cosine"])
 def test_inversion_follows_the_flow_and_back(path):
   """Along the flow of normal data each principal coordinate keeps its place in units of its deviation."""

@@ -21,6 +21,7 @@ def normal(seed, *shape):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+@pytest.mark.fast_cases("blur:0.8", "project:7", "grey", "mask:box")
 @pytest.mark.parametrize("text", LINEAR)
 def test_the_adjoint_is_the_transpose(text):
   operator = operator_of(text, EVENT)
@@ -33,6 +34,7 @@ def test_the_adjoint_is_the_transpose(text):
   np.testing.assert_allclose(back, transposed, atol=1e-5)
 
 
+@pytest.mark.fast_cases("mask:box", "mask:1", "grey", "downsample:2")
 @pytest.mark.parametrize("text", LINEAR)
 def test_the_spectrum_is_the_matrix(text):
   operator = operator_of(text, EVENT)

@@ -31,6 +31,7 @@ def restored(images, text="mask:0.5", noise=0.0, **settings):
   return gdm.inverse.restore(model, params, carry, operator, y, KEY, noise=noise, **settings), operator, y
 
 
+@pytest.mark.fast_cases("particles")
 @pytest.mark.parametrize("sampler", [
     pytest.param(name, marks=() if name in ("particles", "ddrm") else pytest.mark.slow)
     for name in gdm.inverse.SAMPLERS])
@@ -46,6 +47,7 @@ def test_draws_are_as_served_and_keep_what_was_measured(images, sampler):
     np.testing.assert_allclose(operator.forward(found.x[0].astype(jnp.float32)), y, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_denoiser_of_a_model_is_its_prediction(images):
   model, params, carry, x = images
   assert isinstance(model, HasDenoiser) and not isinstance(small_model("made"), HasDenoiser)
@@ -58,6 +60,7 @@ def test_the_denoiser_of_a_model_is_its_prediction(images):
   assert denoiser.limits == (-1.0, 1.0) and denoiser.ends == path.ends
 
 
+@pytest.mark.slow
 def test_conditions_go_with_their_measurements():
   model = small_model("edm")
   batch = small_batch(model)
@@ -74,6 +77,7 @@ def test_conditions_go_with_their_measurements():
   assert found.x.shape == (2, 4, 3) and np.all(np.isfinite(found.x))
 
 
+@pytest.mark.slow
 def test_one_program_serves_operators_of_one_shape(images):
   before = restoration._drawn._cache_size()
   for seed in (0, 1, 2):

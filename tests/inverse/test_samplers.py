@@ -36,6 +36,7 @@ def errors(x, mean, covariance):
           np.linalg.norm(np.cov(x.T) - covariance) / np.linalg.norm(covariance))
 
 
+@pytest.mark.fast_cases("0.0")
 @pytest.mark.parametrize("noise", [0.3, 0.0])
 def test_particles_draw_from_the_posterior_of_any_normal_prior(noise):
   x, mean, covariance, _, info = drawn("particles", False, noise, num_steps=300, num_particles=NUM)
@@ -52,6 +53,7 @@ def test_twisted_particles_draw_from_the_posterior_too_and_lose_fewer():
   assert np.mean(info["effective_share"]) > np.mean(other["effective_share"])
 
 
+@pytest.mark.fast_cases("rectified_flow")
 @pytest.mark.parametrize("path", [None, Cosine(), RectifiedFlow()], ids=["edm", "cosine", "rectified_flow"])
 def test_pigdm_is_exact_for_standard_normal_data(path):
   for noise in (0.3, 0.0):
@@ -66,6 +68,7 @@ APPROXIMATE = {"projection": (0.0, 0.6, 0.3), "replacement": (0.0, 0.6, 0.3), "r
                "ddrm": (0.3, 0.5, 0.6), "dps": (0.3, 0.8, 0.6)}
 
 
+@pytest.mark.fast_cases("ddrm", "replacement")
 @pytest.mark.parametrize("name", APPROXIMATE)
 def test_the_others_are_near_and_not_exact(name):
   noise, most_mean, most_covariance = APPROXIMATE[name]
@@ -75,12 +78,14 @@ def test_the_others_are_near_and_not_exact(name):
   assert max(of_mean, of_covariance) > 0.08  # else it belongs among the exact ones
 
 
+@pytest.mark.fast_cases("projection", "pigdm")
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("dps", "twisted")])
 def test_measurements_without_noise_are_kept(name):
   x, _, _, y, _ = drawn(name, False, 0.0, num=64, num_steps=20)
   np.testing.assert_allclose(x @ MATRIX.T, np.broadcast_to(y, (64, 2)), atol=2e-3)
 
 
+@pytest.mark.fast_cases("projection", "dps", "pigdm")
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "twisted"])
 def test_a_full_mask_returns_the_input_and_an_empty_one_the_prior(name):
   prior = normal(3)
@@ -115,6 +120,7 @@ def test_dims_with_scales_of_their_own_are_measured_in_their_units():
   assert of_mean < 0.2 and of_covariance < 0.3
 
 
+@pytest.mark.slow
 def test_ranks_of_truths_among_particles_are_uniform():
   """Simulation-based calibration: truth and measurement from the prior, draws given the measurement. Ranks of one
   coordinate that is not measured are uniform; of replacement, which draws too widely, they are not."""

@@ -44,6 +44,7 @@ def drawn(model, params, batch, noise):
   return _drawing(model)(params, {"x": batch["x"]}, noise)
 
 
+@pytest.mark.slow
 def test_the_bound_of_all_states_sums_to_one_from_below():
   """With more draws the sum over all images of exp(bound) rises to 1."""
   model, params, _, _ = built(scale=0.15)
@@ -58,6 +59,7 @@ def test_the_bound_of_all_states_sums_to_one_from_below():
   assert totals[2] > 0.97
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_draw_are_densities_in_the_latents_units():
   """log w = log p(x | z) + log N(zeta) - log q(zeta), with q's density from the noise it was made of."""
   model, params, _, batch = built()

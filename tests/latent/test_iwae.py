@@ -12,6 +12,7 @@ from gdm.runs.registry import build_model
 SPEC = DataSpec((4,), 2)
 
 
+@pytest.mark.slow
 def test_its_objective_is_the_bound_of_its_draws():
   model = build_model({"name": "iwae", "num_samples": 7, "latent_dims": 2, "encoder": {"name": "mlp", "hidden": (6,)}},
                       SPEC)

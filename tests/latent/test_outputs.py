@@ -43,6 +43,7 @@ def made(name):
   return output, spec, output.init(spec, jnp.asarray(x))
 
 
+@pytest.mark.fast_cases("bernoulli", "bernoulli_image", "categorical")
 @each_discrete
 def test_probabilities_sum_to_one_and_samples_and_means_follow_them(name):
   output, spec, own = made(name)
@@ -57,6 +58,7 @@ def test_probabilities_sum_to_one_and_samples_and_means_follow_them(name):
     np.testing.assert_allclose(output.mean(spec, own, numbers)[0], mean, rtol=1e-4)
 
 
+@pytest.mark.fast_cases("categorical", "bernoulli_image")
 @each_discrete
 def test_levels_of_all_channels_make_the_whole(name):
   output, spec, own = made(name)
@@ -73,6 +75,7 @@ def test_levels_of_all_channels_make_the_whole(name):
   np.testing.assert_allclose(total, whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.fast_cases("spec0-dims", "spec1-dims", "spec0-network")
 @pytest.mark.parametrize("scale", ["shared", "dims", "network"])
 @pytest.mark.parametrize("spec", [DataSpec((3,), None), DataSpec((2, 1, 3), None)])
 def test_a_gaussian_output_is_one(scale, spec):

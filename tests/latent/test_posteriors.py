@@ -23,6 +23,7 @@ def made(name, batch=1):
   return posterior, own, 0.7 * jax.random.normal(jax.random.key(1), (batch, posterior.num_features(DIMS)))
 
 
+@pytest.mark.fast_cases("diagonal")
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_log_q_is_that_of_the_noise_less_the_volume(name):
   posterior, own, features = made(name)

@@ -26,6 +26,7 @@ def density_of(name):
   return prior.density(moved, 2, Diagonal(), lambda inputs: 0.5 * inputs)
 
 
+@pytest.mark.fast_cases("normal", "vamp")
 @pytest.mark.parametrize("name", PRIORS)
 def test_it_integrates_to_one_and_samples_itself(name):
   density, ends = density_of(name), np.linspace(-9.0, 9.0, 181)
@@ -56,6 +57,7 @@ def test_a_model_of_other_data_is_no_prior(model, spec, words):
     ModelPrior(build_model(model, spec))
 
 
+@pytest.mark.fast_cases("model1-carries statistics")
 @pytest.mark.parametrize(("model", "words"), [
     ({"name": "realnvp", "normalization": "batch"}, "carries statistics"), ({"name": "vdm"}, "carries statistics")])
 def test_a_model_with_a_carry_is_no_prior(model, words):

@@ -100,6 +100,7 @@ def test_bounds_rise_from_below_with_more_draws_and_with_annealing(linear):
   assert 0.5 < float(jnp.mean(many.details["acceptance"])) <= 1.0
 
 
+@pytest.mark.slow
 def test_simulated_examples_are_bracketed(linear):
   model, _, params, carry, law = linear
   model = dataclasses.replace(model, step_size=0.6)
@@ -127,6 +128,7 @@ def test_the_mean_of_details_is_the_elbo(linear):
   assert bool(jnp.all(found.nats >= found.details["elbo"]))
 
 
+@pytest.mark.fast_cases("fields2")
 @pytest.mark.parametrize("fields", [
     {}, {"posterior": {"name": "iaf", "num_layers": 1, "hidden": (4,), "context": 2}},
     {"prior": {"name": "vamp", "size": 3}}, *(pytest.param(fields, marks=pytest.mark.slow) for fields in (
@@ -143,6 +145,7 @@ def test_the_sum_of_the_bounds_over_a_space_rises_to_one_from_below(fields):
   assert sums[0] < sums[1] == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_bound():
   model = small()
   params, carry = some_parameters(model, bits())
@@ -152,6 +155,7 @@ def test_samples_follow_the_bound():
   np.testing.assert_allclose(np.bincount(drawn, minlength=16) / 20_000, probs, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_estimators_of_the_gradient_agree_in_mean():
   plain = small(num_samples=3)
   params, carry = some_parameters(plain, bits())

@@ -94,11 +94,13 @@ def test_perplexity_counts_codes_that_are_used_alike():
 # The model
 
 
+@pytest.mark.slow
 def test_it_offers_what_it_can():
   for protocol in (Model, HasLogLikelihood, HasSample, HasLatent, HasCodes):
     assert isinstance(made()[0], protocol)
 
 
+@pytest.mark.fast_cases("True")
 @pytest.mark.parametrize("with_prior", [True, False])
 def test_the_bounds_of_all_examples_add_up_to_one_at_most(with_prior):
   model, params, carry = made(with_prior=with_prior)

@@ -32,6 +32,7 @@ def images(num=5, spec=SPEC):
   return np.random.default_rng(0).integers(0, spec.levels, (num, *spec.event)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_pixel_defend_takes_the_likeliest_value_within_reach_given_the_purified_ones_before():
   """Algorithm 1 by hand: the model's whole pass on what is purified so far."""
   model, params, carry = pixel_model()

@@ -13,6 +13,7 @@ from gdm.likelihood import Kind
 from gdm.runs.registry import build_model
 
 
+@pytest.mark.fast_cases("made-spec0-exact")
 @pytest.mark.parametrize(("name", "spec", "kind"), [
     ("made", DataSpec((8, 8, 1), 17), Kind.EXACT),
     ("nice", DataSpec((50,), 5), Kind.LOWER_BOUND),

@@ -42,6 +42,7 @@ def last(name, row):
   return whole(name, [row])[0] - (whole(name, [row[:-1]])[0] if len(row) > 1 else 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.fast_cases("3-transformer")
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("stride", [1, 3, 4])
@@ -70,6 +71,7 @@ def test_blocks_share_out_the_text(monkeypatch):
   np.testing.assert_allclose(scores.nats, [each[:10].sum(), each[10:20].sum(), each[20:].sum()], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_windows_score_as_the_split_does():
   model, params = built("transformer")
   rows = TOKENS[:20].reshape(5, CONTEXT)

@@ -7,6 +7,7 @@ from PIL import Image
 from gdm.visualization.latents import save_map
 
 
+@pytest.mark.fast_cases("labels1")
 @pytest.mark.parametrize("labels", [None, np.arange(300) % 10, np.arange(300) % 30])
 def test_a_map_is_written(tmp_path, labels):
   save_map(tmp_path / "map.png", np.random.default_rng(0).normal(size=(300, 2)), labels, "latents")

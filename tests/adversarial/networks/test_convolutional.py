@@ -24,7 +24,7 @@ def moved(network, inputs, labels):
   return out, still
 
 
-@pytest.mark.fast_cases("event0-transposed-concatenate", "event1-resize-projection")
+@pytest.mark.fast_cases("event1-resize-projection")
 @pytest.mark.parametrize("event, upsampling, labelled", [
     ((9, 8, 1), "transposed", "concatenate"), ((13, 5, 3), "resize", "projection"), ((1, 1, 1), "resize", "")])
 def test_shapes_and_gradients(event, upsampling, labelled):

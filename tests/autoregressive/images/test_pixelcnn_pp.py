@@ -107,6 +107,7 @@ def test_values_depend_on_every_value_before_them_and_on_nothing_else(made, spec
   np.testing.assert_array_equal(seen, np.tri(steps, k=-1, dtype=bool))
 
 
+@pytest.mark.slow
 def test_every_parameter_moves():
   _, before, _ = build(LARGER_COLOUR, 2)
   _, after, _ = trained(LARGER_COLOUR, 2)

@@ -29,7 +29,7 @@ each_of_short_examples = pytest.mark.parametrize("case", [case for case in CASES
 one_of_each_network = pytest.mark.parametrize("case", ["lstm", "learned", "two_taps"])
 
 
-@pytest.mark.fast_cases("gru", "rotary", "two_taps")
+@pytest.mark.fast_cases("two_taps")
 @each_of_short_examples
 def test_sums_to_one_and_samples_match(case):
   assert_sums_to_one(*build(case))

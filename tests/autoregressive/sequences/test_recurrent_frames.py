@@ -110,6 +110,7 @@ def test_marginals_of_the_first_batch_are_those_of_real_frames():
   assert params["frame_model"]["bias"][0] > 2 and params["frame_model"]["bias"][1] < -2
 
 
+@pytest.mark.slow
 def test_what_is_given_at_a_step_changes_no_frame_before_it():
   spec = DataSpec((3, 2), 2, context_dims=6)
   model = model_of(nade, spec)

@@ -48,6 +48,7 @@ def test_rotary_products_depend_on_the_distance_alone():
   np.testing.assert_allclose(jnp.linalg.norm(turned_q, axis=1), jnp.linalg.norm(q), rtol=1e-5)
 
 
+@pytest.mark.fast_cases("settings1")
 @pytest.mark.parametrize("settings", [{"positions": "rotary", "dropout": 0.3}, {}])
 def test_a_loop_over_blocks_computes_what_blocks_written_out_do(settings):
   """Scores, gradients with the draws of dropout, and the cache of a prompt; from the same parameters."""

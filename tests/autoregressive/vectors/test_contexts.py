@@ -33,6 +33,7 @@ def scrambled(model, batch):
 NETWORK = MaskedMLP(hidden=(8, 8), direct=True)
 
 
+@pytest.mark.fast_cases("model1")
 @pytest.mark.parametrize("model", [MADE(BITS, network=NETWORK), MADE(BITS, network=NETWORK, num_orderings=2),
                                    NADE(BITS, hidden=8), NADE(BITS, hidden=8, block=2, ordering="random")])
 def test_probabilities_given_a_context_sum_to_one_and_depend_on_it(model):
@@ -52,6 +53,7 @@ def test_probabilities_given_a_context_sum_to_one_and_depend_on_it(model):
   np.testing.assert_allclose(counts, np.exp(tables[0]), atol=0.015)
 
 
+@pytest.mark.fast_cases("rnade_blocked", "rnade")
 @pytest.mark.parametrize("model", [MADE(REALS, network=MaskedMLP(hidden=(8,))), RNADE(REALS, hidden=8),
                                    RNADE(REALS, hidden=8, rescale=False), RNADE(REALS, hidden=8, block=2)],
                          ids=["made", "rnade", "rnade_plain", "rnade_blocked"])

@@ -39,6 +39,7 @@ def test_starts_at_zero_and_then_every_parameter_receives_a_gradient(name):
       assert jnp.max(jnp.abs(leaf)) > 1e-6, path
 
 
+@pytest.mark.fast_cases("transformer", "mlp")
 @each
 def test_time_class_and_values_are_seen_by_their_own_example_alone(name):
   case = case_of(name)

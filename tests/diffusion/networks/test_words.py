@@ -37,6 +37,7 @@ def predicted(model, params, prefix):
   return np.asarray(predict(x, None if prefix is None else jnp.asarray(prefix, jnp.float32)))
 
 
+@pytest.mark.slow
 def test_words_and_their_order_matter_and_no_caption_is_zeros():
   model, params, _ = made()
   by_words = predicted(model, params, WORDS)

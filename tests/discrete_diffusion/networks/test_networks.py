@@ -18,6 +18,7 @@ CASES = {"transformer": (Transformer(num_layers=1, num_heads=2, width=8), VECTOR
          "mlp": (Perceptron(hidden=(8, 8)), IMAGE)}
 
 
+@pytest.mark.fast_cases("mlp-True", "transformer of images-True", "rotary-True", "residual-True")
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_every_dimension_sees_all_others_and_the_time(name, timed):

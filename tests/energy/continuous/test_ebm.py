@@ -74,6 +74,7 @@ def test_gradients_are_the_data_s_minus_the_chains(objective):
                               "chain_excess"}
 
 
+@pytest.mark.fast_cases("denoising-0.3-0.15")
 @pytest.mark.parametrize("objective, wider, tolerance", [
     ("nce", 0.0, 0.25), ("denoising", 0.3, 0.15), pytest.param("sliced", 0.0, 0.1, marks=pytest.mark.slow),
     pytest.param("pcd", 0.0, 0.25, marks=pytest.mark.slow),

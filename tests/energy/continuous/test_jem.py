@@ -72,6 +72,7 @@ def test_energies_of_examples_and_of_labels_agree():
   np.testing.assert_allclose(np.exp(log_probs), np.exp(marginal[:, None] - both), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_classes_integrals_sum_to_that_of_all():
   @jax.jit
   def integrals(params):

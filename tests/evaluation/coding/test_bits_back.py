@@ -119,6 +119,7 @@ def test_what_is_popped_from_nothing_is_initial_bits_and_comes_back():
 # Examples
 
 
+@pytest.mark.fast_cases("categorical-3")
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_examples_come_back_and_the_stack_holds_the_sum_of_its_parts(output, num_samples):
@@ -135,6 +136,7 @@ def test_examples_come_back_and_the_stack_holds_the_sum_of_its_parts(output, num
     coder.decode(words, len(x) - 1)
 
 
+@pytest.mark.fast_cases("1")
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_layers_are_coded_from_the_top_down(num_samples):
   model = Ladder()

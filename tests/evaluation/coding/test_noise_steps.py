@@ -40,7 +40,7 @@ def made(name, num=16):
   return model, params, carry, x
 
 
-@pytest.mark.fast_cases("ddpm", "vdm")
+@pytest.mark.fast_cases("vdm")
 @pytest.mark.parametrize("name", MODELS)
 def test_examples_come_back(name):
   model, params, carry, x = made(name)

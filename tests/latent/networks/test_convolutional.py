@@ -27,6 +27,7 @@ def test_shapes_and_gradients(event, upsampling, context):
   assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(slopes))
 
 
+@pytest.mark.slow
 def test_a_context_changes_what_is_made():
   x, z = jnp.ones((2, 4, 4, 1)), jnp.ones((2, 3))
   for module, given in ((ConvolutionalEncoder((4,), 8, outputs=2), x), (PerceptronEncoder((8,), outputs=2), x),
