@@ -115,7 +115,7 @@ class MaskedModel:
     del batch  # initialization needs no data
     masks = jnp.full((1, *self.spec.event), self.levels, jnp.int32)
     width = context_width(self)
-    variables: Any = self.module.init(key, masks, None, jnp.zeros((1, width)) if width else None)
+    variables: Any = self.module.init(key, masks, *self._beside(jnp.zeros((1, width)) if width else None))
     return {"model": variables["params"]}, {}
 
   def log_probs(self, params: Params, x: Int[Array, "batch dims"], key: Key[Array, ""] | None = None,
@@ -123,9 +123,15 @@ class MaskedModel:
     """Return log-probabilities in nats of every dimension's levels, given x with masks, and labels or contexts where
     the model is conditional on them (`gdm.batches.given_context`); a key means training."""
     rngs = {} if key is None else {"dropout": key}
-    logits: Any = self.module.apply({"params": params["model"]}, x.reshape(-1, *self.spec.event), None, context,
-                                    rngs=rngs)
+    logits: Any = self.module.apply({"params": params["model"]}, x.reshape(-1, *self.spec.event),
+                                    *self._beside(context), rngs=rngs)
     return jax.nn.log_softmax(logits).reshape(*x.shape, self.levels)
+
+  @staticmethod
+  def _beside(context: Float[Array, "batch width"] | None) -> tuple:
+    """Return the arguments of the network after x: no time, and the context where there is one, so that a network of
+    one's own need not take any."""
+    return () if context is None else (None, context)
 
   # Training and the bound.
 

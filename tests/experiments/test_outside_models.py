@@ -83,6 +83,7 @@ def test_a_model_and_a_config_of_ones_own_need_no_line_here(commands, outside):
   assert result.status == 2 and "Bits needs binary data" in result.err
 
 
+@pytest.mark.fast_cases("autoregressive/made.py:digits")
 @pytest.mark.parametrize("config", ["autoregressive/made.py:digits", "flows/maf.py:two_moons"])
 def test_a_trial_of_five_steps_needs_one_override(commands, tmp_path, config):
   commands.good("train", f"--config={ROOT}/configs/{config}", f"--workdir={tmp_path}/run",

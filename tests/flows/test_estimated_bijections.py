@@ -133,6 +133,7 @@ def test_what_is_no_contraction_is_told():
   assert np.isnan(block.apply(flip, x).log_det).all()  # the determinant is -2
 
 
+@pytest.mark.fast_cases("model2-lower_bound")
 @pytest.mark.parametrize(("model", "kind"), [
     (ResidualFlow(PLANE, num_blocks=1, hidden=(4,)), Kind.EXACT),
     (ResidualFlow(PLANE, num_blocks=1, hidden=(4,), exact=False), Kind.ESTIMATE),

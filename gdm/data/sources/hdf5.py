@@ -8,6 +8,7 @@ It needs the extra "hdf5". Options:
   layout, valid, test, split    as of npz
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -38,7 +39,9 @@ def load(request: Request) -> Dataset:
       arrays = {ours: np.asarray(found[theirs]) for ours, theirs in _keys(found, request, where).items()}
   except (OSError, RuntimeError) as error:
     raise DataError(f"{where} cannot be read: {error}; it is damaged, or no HDF5 file.") from error
-  return from_arrays(arrays, request, where)
+  # Labels have been found by their key, which may be any array's.
+  rest = {name: value for name, value in request.options.items() if name != "label"}
+  return from_arrays(arrays, dataclasses.replace(request, options=rest), where)
 
 
 def _keys(found: dict[str, Any], request: Request, where: str) -> dict[str, str]:
