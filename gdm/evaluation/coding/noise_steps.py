@@ -5,9 +5,9 @@ Bit-Swap's (arXiv:1905.06845): pop z_0 by q(z_0 | x), push x by p(x | z_0); then
 and push z_s by p(z_s | z_t); at last push z_T by its normal. So the stack must lend the bits of one state at a time. In
 the mean an example costs the model's bound in so many steps.
 
-States are bins of one width. Forward and backward normals are of the same bins, so that a coarse one costs only what
-the network makes of a state that is a little off. One stack holds all examples; the first ones to be encoded are
-alone in their batch, since what they pop is initial bits.
+States are bins of one width w. A state is the middle of its bin, which is off by up to half of it, and the normal back
+to it counts that as an error: w^2 / 24 over its variance, in nats for each number and step. One stack holds all
+examples; the first ones to be encoded are alone in their batch, since what they pop is initial bits.
 """
 
 import functools
@@ -27,7 +27,7 @@ from gdm.evaluation.coding.programs import compiler_options, require_range
 from gdm.model import Carry, HasNoiseSteps, Params
 
 _REACH = 8.0  # states are coded in [-_REACH, _REACH]; beyond it the outermost bins go on
-_FINE = 4.0  # bins in the narrowest normal's deviation, at least, where digits suffice
+_FINE = 64.0  # bins in the narrowest normal's deviation, at least, where digits suffice: 1e-5 nats a number and step
 _DIGITS = (3, 4)
 _SHARE = 8  # examples on the stack for each one of the next batch, so that they hold the bits that it pops
 _ENTRIES = 1 << 21  # of tables of one batch, at most
