@@ -11,6 +11,7 @@ examples; the first ones to be encoded are alone in their batch, since what they
 """
 
 import functools
+import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,13 +25,56 @@ from gdm.evaluation.coding.bottomless import BottomlessStack
 from gdm.evaluation.coding.gaussians import BASE, Grid
 from gdm.evaluation.coding.outputs import OutputCoder
 from gdm.evaluation.coding.programs import compiler_options, require_range
+from gdm.evaluation.coding.tables import uniform
 from gdm.model import Carry, HasNoiseSteps, Params
 
 _REACH = 8.0  # states are coded in [-_REACH, _REACH]; beyond it the outermost bins go on
 _FINE = 64.0  # bins in the narrowest normal's deviation, at least, where digits suffice: 1e-5 nats a number and step
 _DIGITS = (3, 4)
+_NEAR, _NEAR_DIGITS, _CHUNK = 8.0, 2, 5  # reach of what is popped, in deviations; its digits; bits popped at once
 _SHARE = 8  # examples on the stack for each one of the next batch, so that they hold the bits that it pops
 _ENTRIES = 1 << 21  # of tables of one batch, at most
+
+
+class _Near:
+  """Bins near the mean of a normal: the least probability of a table sends no number further off than its reach.
+
+  A bin is one of 1,024 coarse ones, which reach eight deviations to each side, and an even choice within it.
+  """
+
+  def __init__(self, width: float, deviation: float):
+    """`width` is that of a bin."""
+    num = BASE**_NEAR_DIGITS
+    self._fine = 1 << max(0, math.ceil(math.log2(2.0 * _NEAR * deviation / (width * num))))
+    self._width, self._half, self._deviation = self._fine * width, num // 2, deviation
+    self._grid = Grid.uniform(self._width, _NEAR_DIGITS)
+    bits = self._fine.bit_length() - 1
+    self._chunks = [1 << _CHUNK] * (bits // _CHUNK) + [1 << bits % _CHUNK] * (bits % _CHUNK > 0)
+
+  def pop(self, stack: BottomlessStack,
+          mean: Float[np.ndarray, "num dims"]) -> tuple[Int[np.ndarray, "num dims"], float]:
+    """Pop bins, and return the bits that they cost."""
+    start, mean, scale = self._placed(mean)
+    coarse, within = self._grid.pop(stack, mean, scale), np.zeros(mean.size, np.int64)
+    for size in self._chunks:
+      within = within * size + stack.pop(uniform(mean.size, size))
+    cost = self._grid.cost(coarse, mean, scale) + mean.size * math.log2(self._fine)
+    return (start + coarse) * self._fine + within.reshape(mean.shape), cost
+
+  def push(self, stack: BottomlessStack, bins: Int[np.ndarray, "num dims"],
+           mean: Float[np.ndarray, "num dims"]) -> None:
+    """Push bins so that `pop` gives them."""
+    start, mean, scale = self._placed(mean)
+    within = (bins % self._fine).ravel()
+    for size in reversed(self._chunks):
+      stack.push(within % size, uniform(len(within), size))
+      within = within // size
+    self._grid.push(stack, bins // self._fine - start, mean, scale)
+
+  def _placed(self, mean: Float[np.ndarray, "num dims"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first coarse bin of each number, its mean from there, and its deviation."""
+    start = np.floor(mean / self._width).astype(np.int64) - self._half
+    return start, mean - start * self._width, np.full(mean.shape, self._deviation)
 
 
 class _Normals(NamedTuple):
@@ -93,6 +137,7 @@ class NoiseStepsCoder:
     enough = [digits for digits in _DIGITS if 2.0 * _REACH / BASE**digits <= narrowest / _FINE]
     digits = enough[0] if enough else _DIGITS[-1]
     self._grid = Grid.uniform(2.0 * _REACH / BASE**digits, digits)
+    self._near = [_Near(2.0 * _REACH / BASE**digits, float(each)) for each in self._normals.deviations]
 
   @property
   def num_steps(self) -> int:
@@ -130,32 +175,35 @@ class NoiseStepsCoder:
 
   def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num *event"]) -> Parts:
     num, padded = len(x), self._output.padded(x)
-    bins, popped = self._pop(stack, self._of_data(padded)[:num], float(self._normals.deviations[0]))
+    bins, popped = self._pop(stack, self._of_data(padded)[:num], 0)
     output = self._output.push(stack, self._latents(bins), padded, num)
     prior = 0.0
     for step in range(self.num_steps):
-      following, cost = self._pop(stack, *self._forward(bins, step))
+      following, cost = self._pop(stack, self._forward(bins, step), step + 1)
       prior += self._push(stack, bins, *self._backward(following, step))
       bins, popped = following, popped + cost
     prior += self._push(stack, bins, np.zeros(bins.shape), self._normals.last_deviation)
     return Parts(output, prior, popped)
 
   def _pop_batch(self, stack: BottomlessStack, num: int) -> Int[np.ndarray, "num *event"]:
-    bins, _ = self._pop(stack, np.zeros((num, self._dims)), self._normals.last_deviation)
+    shape = num, self._dims
+    bins = self._grid.pop(stack, np.full(shape, _REACH), np.full(shape, self._normals.last_deviation))
     for step in reversed(range(self.num_steps)):
-      before, _ = self._pop(stack, *self._backward(bins, step))
-      self._push(stack, bins, *self._forward(before, step))
+      mean, deviation = self._backward(bins, step)
+      before = self._grid.pop(stack, mean + _REACH, np.full(mean.shape, deviation))
+      self._near[step + 1].push(stack, bins, self._forward(before, step) + _REACH)
       bins = before
     x = self._output.pop(stack, self._latents(bins), num)
-    self._push(stack, bins, self._of_data(x)[:num], float(self._normals.deviations[0]))
+    self._near[0].push(stack, bins, self._of_data(x)[:num] + _REACH)
     return x[:num]
 
   def _pop(self, stack: BottomlessStack, mean: Float[np.ndarray, "num dims"],
-           deviation: float) -> tuple[Int[np.ndarray, "num dims"], float]:
-    """Pop bins of normals, and return the bits that they cost."""
-    scale = np.full(mean.shape, deviation)
-    bins = self._grid.pop(stack, mean + _REACH, scale)
-    return bins, self._grid.cost(bins, mean + _REACH, scale)
+           state: int) -> tuple[Int[np.ndarray, "num dims"], float]:
+    """Pop the bins of a state by q, and return the bits that they cost. Raise NotFiniteError beyond the grid."""
+    bins, cost = self._near[state].pop(stack, mean + _REACH)
+    if not 0 <= bins.min() <= bins.max() < len(self._grid.middles):
+      raise NotFiniteError(f"state {state} lies beyond {_REACH:g} deviations; no bits can be made of it.")
+    return bins, cost
 
   def _push(self, stack: BottomlessStack, bins: Int[np.ndarray, "num dims"], mean: Float[np.ndarray, "num dims"],
             deviation: float) -> float:
@@ -164,9 +212,9 @@ class NoiseStepsCoder:
   def _of_data(self, x: Int[np.ndarray, "batch *event"]) -> Float[np.ndarray, "batch dims"]:
     return np.asarray(self._first(*self._state, x), np.float64)
 
-  def _forward(self, bins: Int[np.ndarray, "num dims"], step: int) -> tuple[Float[np.ndarray, "num dims"], float]:
-    """Return the normal of the state after a step."""
-    return self._normals.factors[step] * self._middles(bins), float(self._normals.deviations[step + 1])
+  def _forward(self, bins: Int[np.ndarray, "num dims"], step: int) -> Float[np.ndarray, "num dims"]:
+    """Return the mean of the state after a step."""
+    return self._normals.factors[step] * self._middles(bins)
 
   def _backward(self, bins: Int[np.ndarray, "num dims"], step: int) -> tuple[Float[np.ndarray, "num dims"], float]:
     """Return the normal of the state before a step, by the prediction given the one after."""
