@@ -21,14 +21,16 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, UInt32
+from jaxtyping import Array, Float, Int, Integer
 from scipy.special import logsumexp
 
-from gdm.errors import DataError, NotFiniteError
+from gdm.errors import NotFiniteError
 from gdm.evaluation.coding import gaussians
 from gdm.evaluation.coding.bottomless import BottomlessStack
+from gdm.evaluation.coding.latent_coder import LatentCoder
 from gdm.evaluation.coding.outputs import OutputCoder
-from gdm.evaluation.coding.programs import compiler_options, require_range
+from gdm.evaluation.coding.parts import Parts
+from gdm.evaluation.coding.programs import compiler_options
 from gdm.evaluation.coding.tables import bits, quantize, uniform
 from gdm.model import Carry, HasBitsBack, Params
 
@@ -38,26 +40,6 @@ _DENSITY = 0.2  # of what a dimension's levels could hold, that an example costs
 
 # Means and scales [num, dims] of a layer's posterior in units of its prior -> the bins of its latents
 _Choose = Callable[[int, Float[np.ndarray, "num dims"], Float[np.ndarray, "num dims"]], Int[np.ndarray, "num dims"]]
-
-
-class Parts(NamedTuple):
-  """Bits that a payload consists of: what was pushed, less what was popped.
-
-  Attributes:
-    output: of examples given their latents.
-    prior: of latents, by their prior.
-    posterior: of latents, by their posterior; they were popped.
-    choice: of which draw is taken: the bits of its number less those popped for it; 0 with one draw.
-  """
-
-  output: float = 0.0
-  prior: float = 0.0
-  posterior: float = 0.0
-  choice: float = 0.0
-
-  @property
-  def total(self) -> float:
-    return self.output + self.prior - self.posterior + self.choice
 
 
 class _Drawn(NamedTuple):
@@ -84,28 +66,18 @@ def _share(model: HasBitsBack, num_samples: int) -> int:
   return max(8, math.ceil(_LATENT_BITS * sum(model.latent_layers()) * num_samples / cost))
 
 
-def growing_batches(num_examples: int, at_most: int, share: int) -> list[slice]:
-  """Return batches in the order of decoding: the last ones, which are encoded first, are small, since each example of
-  one must find `share` examples on the stack."""
-  sizes: list[int] = []
-  while (done := sum(sizes)) < num_examples:
-    sizes.append(min(max(1, done // share), at_most, num_examples - done))
-  ends = np.cumsum(sizes[::-1]).tolist()
-  return [slice(end - size, end) for end, size in zip(ends, sizes[::-1], strict=True)]
-
-
-class BitsBackCoder:
+class BitsBackCoder(LatentCoder):
   """Encodes and decodes with one model, its parameters, and batches of up to one size; compiles when it is made.
 
-  After `encode`, `parts` and `num_initial_bits` say what its result consists of.
+  See `LatentCoder` for the rest.
   """
+
+  way = "bits back"
 
   def __init__(self, model: HasBitsBack, params: Params, carry: Carry, batch_size: int, num_samples: int = 1):
     spec = cast(Any, model).spec
-    self._state, self._num_samples = (params, carry), num_samples
-    self._batch_size, self._dims = batch_size, model.latent_layers()
-    self._levels = spec.require_discrete("bits back")
-    self._share, self.parts, self.num_initial_bits = _share(model, num_samples), Parts(), 0
+    super().__init__(spec.require_discrete("bits back"), batch_size, _share(model, num_samples))
+    self._state, self._num_samples, self._dims = (params, carry), num_samples, model.latent_layers()
     x = jax.ShapeDtypeStruct((batch_size, *spec.event), jnp.int32)
     latents = tuple(jax.ShapeDtypeStruct((batch_size, dims), jnp.float32) for dims in self._dims)
 
@@ -118,45 +90,6 @@ class BitsBackCoder:
     self._output = OutputCoder(model, params, carry, latents, batch_size)
     log_prob = functools.partial(_log_prob, model, spec.event[-1] if spec.is_image else 1)
     self._log_prob = compiled(log_prob, latents, x) if num_samples > 1 else None
-
-  def encode(self, x: Integer[np.ndarray, "examples *event"],
-             length: Integer[np.ndarray, " examples"] | None = None) -> UInt32[np.ndarray, " words"]:
-    """Return the bits of x, the initial ones among them, in words of 32.
-
-    Args:
-      x: examples of integers in [0, levels).
-      length: None.
-
-    Raises:
-      DataError: a value is outside [0, levels), or examples have lengths.
-      NotFiniteError: the model gives numbers that are not finite.
-    """
-    if length is not None:
-      raise DataError("the data has lengths, but bits back codes whole examples; choose a model of sequences.")
-    require_range(x, self._levels)
-    stack, self.parts = BottomlessStack(), Parts()
-    # The last first, so that decoding begins at the beginning.
-    for part in reversed(growing_batches(len(x), self._batch_size, self._share)):
-      spent = self._push_batch(stack, np.asarray(x[part], np.int32))
-      self.parts = Parts(*(a + b for a, b in zip(self.parts, spent, strict=True)))
-    self.num_initial_bits = 32 * stack.num_initial
-    return stack.words()
-
-  def decode(self, words: UInt32[np.ndarray, " words"], num_examples: int, has_length: bool = False,
-             pad: int = 0) -> tuple[Int[np.ndarray, "examples *event"], None]:
-    """Return the inverse of `encode`, and no lengths.
-
-    Raises:
-      DataError: the bits are not of this model and so many examples.
-      NotFiniteError: the model gives numbers that are not finite.
-    """
-    stack = BottomlessStack(words)
-    batches = [self._pop_batch(stack, part.stop - part.start)
-               for part in growing_batches(num_examples, self._batch_size, self._share)]
-    if not stack.is_initial:
-      raise DataError("below the payload's examples there are other bits than the initial ones; it is not of this "
-                      "model.")
-    return np.concatenate(batches), None
 
   def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num *event"]) -> Parts:
     num, padded = len(x), self._output.padded(x)

@@ -7,10 +7,11 @@ needed; the decoder finds them below everything else, and that they are the gene
 import numpy as np
 from jaxtyping import Int, Integer, Num, UInt32
 
-from gdm.evaluation.coding.tables import PRECISION, Stack
+from gdm.evaluation.coding.tables import PRECISION, Stack, uniform
 
 _WORD = 32
 _AT_ONCE = 8  # words added where some are needed
+_CHUNK = 5  # bits of an even choice that are popped at once
 _STATE = 2  # words of the coder's state, below which it loses bits
 
 
@@ -59,6 +60,27 @@ class BottomlessStack:
     more = _initial(self.num_initial + num)[self.num_initial:][::-1]
     self._stack = Stack(np.concatenate([more, self._stack.words()]))
     self.num_initial += num
+
+
+def pop_even(stack: BottomlessStack, num: int, size: int) -> Int[np.ndarray, " num"]:
+  """Pop `num` integers in [0, size), all equally likely; size is a power of 2."""
+  values = np.zeros(num, np.int64)
+  for each in _chunks(size):
+    values = values * each + stack.pop(uniform(num, each))
+  return values
+
+
+def push_even(stack: BottomlessStack, values: Integer[np.ndarray, " num"], size: int) -> None:
+  """Push integers in [0, size) so that `pop_even` gives them."""
+  for each in reversed(_chunks(size)):
+    stack.push(values % each, uniform(len(values), each))
+    values = values // each
+
+
+def _chunks(size: int) -> list[int]:
+  """Return small powers of 2 whose product is a larger one."""
+  whole, rest = divmod(size.bit_length() - 1, _CHUNK)
+  return [1 << _CHUNK] * whole + [1 << rest] * (rest > 0)
 
 
 def _initial(num: int) -> UInt32[np.ndarray, " num"]:

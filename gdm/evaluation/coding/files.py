@@ -11,9 +11,9 @@ from jaxtyping import Integer
 from gdm.batches import dims_per_step
 from gdm.errors import DataError
 from gdm.evaluation.coding import container
-from gdm.evaluation.coding.bits_back import Parts
 from gdm.evaluation.coding.container import Header
 from gdm.evaluation.coding.fingerprints import backend, examples_digest, model_digest
+from gdm.evaluation.coding.parts import Parts
 from gdm.evaluation.coding.ways import AnyCoder, way_of
 from gdm.model import Carry, Model, Params
 from gdm.precision import highest_precision

@@ -17,14 +17,14 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, UInt32
+from jaxtyping import Array, Float, Int
 
-from gdm.errors import ConfigError, DataError, NotFiniteError
-from gdm.evaluation.coding.bits_back import Parts, growing_batches
-from gdm.evaluation.coding.bottomless import BottomlessStack
+from gdm.errors import ConfigError, NotFiniteError
+from gdm.evaluation.coding.bottomless import BottomlessStack, pop_even, push_even
 from gdm.evaluation.coding.gaussians import Grid
-from gdm.evaluation.coding.programs import compiler_options, require_range
-from gdm.evaluation.coding.tables import uniform
+from gdm.evaluation.coding.latent_coder import LatentCoder
+from gdm.evaluation.coding.parts import Parts
+from gdm.evaluation.coding.programs import compiler_options
 from gdm.model import Carry, HasNormalBijection, Params
 from gdm.precision import highest_precision
 
@@ -32,7 +32,6 @@ DIGITS = 4
 DEVIATION = 2.0**-8  # s, in levels
 MOST_DIMS = 1024  # whose Jacobians are made
 _JACOBIAN_ENTRIES = 1 << 23  # of one batch, at most
-_CHUNK = 5  # bits of noise that are popped at once
 _SHARE = 16  # examples on the stack for each one of the next batch, so that they hold the bits that it pops
 
 
@@ -46,20 +45,21 @@ def local_bits_back_batch_size(model: HasNormalBijection, num_examples: int, at_
   return max(1, min(at_most, num_examples // _SHARE, _JACOBIAN_ENTRIES // dims**2))
 
 
-class LocalBitsBackCoder:
+class LocalBitsBackCoder(LatentCoder):
   """Encodes and decodes with one flow, its parameters, and batches of up to one size; compiles when it is made.
 
   After `encode`, `parts` and `num_initial_bits` say what its result consists of: the output is of x given z, the prior
   of z, and the posterior what was popped, of z and of the noise.
   """
 
+  way = "local bits back"
+
   def __init__(self, model: HasNormalBijection, params: Params, carry: Carry, batch_size: int):
     spec = cast(Any, model).spec
-    self._state, self._batch_size, self._event = (params, carry), batch_size, spec.event
-    self._levels, self._dims = spec.require_discrete("local bits back"), spec.num_dims
+    super().__init__(spec.require_discrete("local bits back"), batch_size, _SHARE)
+    self._state, self._event, self._dims = (params, carry), spec.event, spec.num_dims
     self._fine = 1 << (5 * DIGITS - math.ceil(math.log2(self._levels)))  # bins of a level, a power of 2
     self._values, self._latents = Grid.uniform(1.0 / self._fine, DIGITS), Grid.logistic(DIGITS)
-    self.parts, self.num_initial_bits = Parts(), 0
     flat = jax.ShapeDtypeStruct((batch_size, self._dims), jnp.float32)
 
     def compiled(function: Any) -> Any:
@@ -67,39 +67,10 @@ class LocalBitsBackCoder:
 
     self._forward, self._inverse = compiled(_forward), compiled(_inverse)
 
-  def encode(self, x: Integer[np.ndarray, "examples *event"],
-             length: Integer[np.ndarray, " examples"] | None = None) -> UInt32[np.ndarray, " words"]:
-    """Return the bits of x, the initial ones among them, in words of 32.
-
-    Raises:
-      DataError: a value is outside [0, levels), or examples have lengths.
-      NotFiniteError: the flow gives numbers that are not finite.
-    """
-    if length is not None:
-      raise DataError("the data has lengths, but local bits back codes whole examples; choose a model of sequences.")
-    require_range(x, self._levels)
-    stack, self.parts = BottomlessStack(), Parts()
-    # The last first, so that decoding begins at the beginning.
-    for part in reversed(growing_batches(len(x), self._batch_size, _SHARE)):
-      spent = self._push_batch(stack, np.asarray(x[part], np.int64).reshape(-1, self._dims))
-      self.parts = Parts(*(a + b for a, b in zip(self.parts, spent, strict=True)))
-    self.num_initial_bits = 32 * stack.num_initial
-    return stack.words()
-
-  def decode(self, words: UInt32[np.ndarray, " words"], num_examples: int, has_length: bool = False,
-             pad: int = 0) -> tuple[Int[np.ndarray, "examples *event"], None]:
-    """Return the inverse of `encode`, and no lengths. Raise DataError for bits that are not of this model."""
-    stack = BottomlessStack(words)
-    batches = [self._pop_batch(stack, part.stop - part.start)
-               for part in growing_batches(num_examples, self._batch_size, _SHARE)]
-    if not stack.is_initial:
-      raise DataError("below the payload's examples there are other bits than the initial ones; it is not of this "
-                      "model.")
-    return np.concatenate(batches).reshape(-1, *self._event).astype(np.int32), None
-
-  def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num dims"]) -> Parts:
+  def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num *event"]) -> Parts:
     """Pop noise and z, then push x with its noise, and z."""
-    fine = x * self._fine + self._pop_noise(stack, x.size).reshape(x.shape)
+    x = x.reshape(-1, self._dims).astype(np.int64)
+    fine = x * self._fine + pop_even(stack, x.size, self._fine).reshape(x.shape)
     mean, root = self._local(fine)
     bins, popped = np.zeros(x.shape, np.int64), 0.0
     residual = np.zeros(x.shape)
@@ -113,7 +84,7 @@ class LocalBitsBackCoder:
     prior = self._latents.push(stack, bins, np.zeros(x.shape), np.ones(x.shape))
     return Parts(output, prior, popped + x.size * math.log2(self._fine))
 
-  def _pop_batch(self, stack: BottomlessStack, num: int) -> Int[np.ndarray, "num dims"]:
+  def _pop_batch(self, stack: BottomlessStack, num: int) -> Int[np.ndarray, "num *event"]:
     """Pop z and x with its noise, then push z and the noise back."""
     shape = (num, self._dims)
     bins = self._latents.pop(stack, np.zeros(shape), np.ones(shape))
@@ -126,25 +97,8 @@ class LocalBitsBackCoder:
       residual[:, i] = (z[:, i] - moments[i][0]) / moments[i][1]
     for i in reversed(range(self._dims)):
       self._latents.push(stack, bins[:, i], *moments[i])
-    self._push_noise(stack, (fine % self._fine).ravel())
-    return fine // self._fine
-
-  def _pop_noise(self, stack: BottomlessStack, num: int) -> Int[np.ndarray, " num"]:
-    """Pop the bin of each of `num` numbers within its level, all of them equally likely."""
-    noise = np.zeros(num, np.int64)
-    for size in self._chunks():
-      noise = noise * size + stack.pop(uniform(num, size))
-    return noise
-
-  def _push_noise(self, stack: BottomlessStack, noise: Int[np.ndarray, " num"]) -> None:
-    for size in reversed(self._chunks()):
-      stack.push(noise % size, uniform(len(noise), size))
-      noise = noise // size
-
-  def _chunks(self) -> list[int]:
-    """Return sizes whose product is the number of bins of a level."""
-    whole, rest = divmod(self._fine.bit_length() - 1, _CHUNK)
-    return [1 << _CHUNK] * whole + [1 << rest] * (rest > 0)
+    push_even(stack, (fine % self._fine).ravel(), self._fine)
+    return (fine // self._fine).reshape(num, *self._event).astype(np.int32)
 
   def _local(self, fine: Int[np.ndarray, "num dims"]
              ) -> tuple[Float[np.ndarray, "num dims"], Float[np.ndarray, "num dims dims"]]:

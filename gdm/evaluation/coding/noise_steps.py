@@ -17,21 +17,21 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, UInt32
+from jaxtyping import Array, Float, Int
 
-from gdm.errors import DataError, NotFiniteError
-from gdm.evaluation.coding.bits_back import Parts, growing_batches
-from gdm.evaluation.coding.bottomless import BottomlessStack
+from gdm.errors import NotFiniteError
+from gdm.evaluation.coding.bottomless import BottomlessStack, pop_even, push_even
 from gdm.evaluation.coding.gaussians import BASE, Grid
+from gdm.evaluation.coding.latent_coder import LatentCoder
 from gdm.evaluation.coding.outputs import OutputCoder
-from gdm.evaluation.coding.programs import compiler_options, require_range
-from gdm.evaluation.coding.tables import uniform
+from gdm.evaluation.coding.parts import Parts
+from gdm.evaluation.coding.programs import compiler_options
 from gdm.model import Carry, HasNoiseSteps, Params
 
 _REACH = 8.0  # states are coded in [-_REACH, _REACH]; beyond it the outermost bins go on
 _FINE = 64.0  # bins in the narrowest normal's deviation, at least, where digits suffice: 1e-5 nats a number and step
 _DIGITS = (3, 4)
-_NEAR, _NEAR_DIGITS, _CHUNK = 8.0, 2, 5  # reach of what is popped, in deviations; its digits; bits popped at once
+_NEAR, _NEAR_DIGITS = 8.0, 2  # reach of what is popped, in deviations, and its digits
 _SHARE = 8  # examples on the stack for each one of the next batch, so that they hold the bits that it pops
 _ENTRIES = 1 << 21  # of tables of one batch, at most
 
@@ -48,16 +48,12 @@ class _Near:
     self._fine = 1 << max(0, math.ceil(math.log2(2.0 * _NEAR * deviation / (width * num))))
     self._width, self._half, self._deviation = self._fine * width, num // 2, deviation
     self._grid = Grid.uniform(self._width, _NEAR_DIGITS)
-    bits = self._fine.bit_length() - 1
-    self._chunks = [1 << _CHUNK] * (bits // _CHUNK) + [1 << bits % _CHUNK] * (bits % _CHUNK > 0)
 
   def pop(self, stack: BottomlessStack,
           mean: Float[np.ndarray, "num dims"]) -> tuple[Int[np.ndarray, "num dims"], float]:
     """Pop bins, and return the bits that they cost."""
     start, mean, scale = self._placed(mean)
-    coarse, within = self._grid.pop(stack, mean, scale), np.zeros(mean.size, np.int64)
-    for size in self._chunks:
-      within = within * size + stack.pop(uniform(mean.size, size))
+    coarse, within = self._grid.pop(stack, mean, scale), pop_even(stack, mean.size, self._fine)
     cost = self._grid.cost(coarse, mean, scale) + mean.size * math.log2(self._fine)
     return (start + coarse) * self._fine + within.reshape(mean.shape), cost
 
@@ -65,10 +61,7 @@ class _Near:
            mean: Float[np.ndarray, "num dims"]) -> None:
     """Push bins so that `pop` gives them."""
     start, mean, scale = self._placed(mean)
-    within = (bins % self._fine).ravel()
-    for size in reversed(self._chunks):
-      stack.push(within % size, uniform(len(within), size))
-      within = within // size
+    push_even(stack, (bins % self._fine).ravel(), self._fine)
     self._grid.push(stack, bins // self._fine - start, mean, scale)
 
   def _placed(self, mean: Float[np.ndarray, "num dims"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,18 +100,19 @@ def noise_steps_batch_size(model: HasNoiseSteps, num_examples: int, at_most: int
   return max(1, min(at_most, num_examples // _SHARE, _ENTRIES // (BASE * cast(Any, model).spec.num_dims)))
 
 
-class NoiseStepsCoder:
+class NoiseStepsCoder(LatentCoder):
   """Encodes and decodes with one model, its parameters, and batches of up to one size; compiles when it is made.
 
   After `encode`, `parts` and `num_initial_bits` say what its result consists of: the output is of x given z_0, the
   prior of the states by p, and the posterior of the states by q, which were popped.
   """
 
+  way = "bits back through steps of noise"
+
   def __init__(self, model: HasNoiseSteps, params: Params, carry: Carry, batch_size: int):
     spec = cast(Any, model).spec
-    self._state, self._batch_size, self._event = (params, carry), batch_size, spec.event
-    self._levels, self._dims = spec.require_discrete("bits back through steps of noise"), spec.num_dims
-    self.parts, self.num_initial_bits = Parts(), 0
+    super().__init__(spec.require_discrete(self.way), batch_size, _SHARE)
+    self._state, self._dims = (params, carry), spec.num_dims
     flat = jax.ShapeDtypeStruct((batch_size, self._dims), jnp.float32)
     x = jax.ShapeDtypeStruct((batch_size, *spec.event), jnp.int32)
     index = jax.ShapeDtypeStruct((), jnp.int32)
@@ -142,36 +136,6 @@ class NoiseStepsCoder:
   @property
   def num_steps(self) -> int:
     return len(self._normals.factors)
-
-  def encode(self, x: Integer[np.ndarray, "examples *event"],
-             length: Integer[np.ndarray, " examples"] | None = None) -> UInt32[np.ndarray, " words"]:
-    """Return the bits of x, the initial ones among them, in words of 32.
-
-    Raises:
-      DataError: a value is outside [0, levels), or examples have lengths.
-      NotFiniteError: the model gives numbers that are not finite.
-    """
-    if length is not None:
-      raise DataError("the data has lengths, but bits back codes whole examples; choose a model of sequences.")
-    require_range(x, self._levels)
-    stack, self.parts = BottomlessStack(), Parts()
-    # The last first, so that decoding begins at the beginning.
-    for part in reversed(growing_batches(len(x), self._batch_size, _SHARE)):
-      spent = self._push_batch(stack, np.asarray(x[part], np.int32))
-      self.parts = Parts(*(a + b for a, b in zip(self.parts, spent, strict=True)))
-    self.num_initial_bits = 32 * stack.num_initial
-    return stack.words()
-
-  def decode(self, words: UInt32[np.ndarray, " words"], num_examples: int, has_length: bool = False,
-             pad: int = 0) -> tuple[Int[np.ndarray, "examples *event"], None]:
-    """Return the inverse of `encode`, and no lengths. Raise DataError for bits that are not of this model."""
-    stack = BottomlessStack(words)
-    batches = [self._pop_batch(stack, part.stop - part.start)
-               for part in growing_batches(num_examples, self._batch_size, _SHARE)]
-    if not stack.is_initial:
-      raise DataError("below the payload's examples there are other bits than the initial ones; it is not of this "
-                      "model.")
-    return np.concatenate(batches), None
 
   def _push_batch(self, stack: BottomlessStack, x: Int[np.ndarray, "num *event"]) -> Parts:
     num, padded = len(x), self._output.padded(x)

@@ -9,13 +9,15 @@ from jaxtyping import Int, Integer, UInt32
 
 from gdm.batches import given
 from gdm.errors import ConfigError
-from gdm.evaluation.coding.bits_back import BitsBackCoder, Parts, bits_back_batch_size
+from gdm.evaluation.coding.bits_back import BitsBackCoder, bits_back_batch_size
 from gdm.evaluation.coding.chains import SymbolChain, chain_of
 from gdm.evaluation.coding.coder import Coder, coding_batch_size
 from gdm.evaluation.coding.codes import CodesCoder, chain_of_codes, codes_batch_size
 from gdm.evaluation.coding.integers import IntegerCoder, integers_batch_size
+from gdm.evaluation.coding.latent_coder import LatentCoder
 from gdm.evaluation.coding.local_bits_back import LocalBitsBackCoder, local_bits_back_batch_size
 from gdm.evaluation.coding.noise_steps import NoiseStepsCoder, noise_steps_batch_size
+from gdm.evaluation.coding.parts import Parts
 from gdm.model import (
   Carry,
   HasBitsBack,
@@ -97,7 +99,7 @@ class ByLatents(Way):
     return True
 
   def spent(self, coder: AnyCoder) -> tuple[int, Parts | None]:
-    made = cast(BitsBackCoder | LocalBitsBackCoder | NoiseStepsCoder, coder)
+    made = cast(LatentCoder, coder)
     return made.num_initial_bits, made.parts
 
 
