@@ -336,8 +336,9 @@ MeasurementLikelihood = Callable[[Array, Array], Array]
 class HasPosterior(Protocol):
   """Can draw examples given noisy measurements of them."""
 
-  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
-                batch: int, num: int, condition: Condition | None = None) -> Samples:
+  def sample_posterior(self, params: Params, carry: Carry, key: Key[Array, ""],
+                       log_likelihood: MeasurementLikelihood, batch: int, num: int,
+                       condition: Condition | None = None) -> Samples:
     """Draw x [num, batch, *event] from p(x) times the likelihood of each of `batch` measurements; a condition has a row
     for each. Info: "nfe", and what tells whether chains did their work."""
     ...

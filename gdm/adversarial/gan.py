@@ -203,7 +203,7 @@ class GAN:
     return LossOutput(jnp.mean(self._loss.generator(scores)), {}, self._with(carry, "generator", statistics))
 
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
-             condition: Num[Array | np.ndarray, "..."] | None = None, temperature: int | float = 1.0) -> Samples:
+             condition: Condition | None = None, temperature: int | float = 1.0) -> Samples:
     """Draw examples; `temperature` is the deviation of z, 1 as trained."""
     context = condition_context(self, condition, num)
     made = self._made(params, carry, temperature * self.prior_latents(params, key, num), context)
@@ -214,15 +214,16 @@ class GAN:
     return jax.random.normal(key, (num, self.latent_dims))
 
   def decode(self, params: Params, carry: Carry, latent: PyTree, key: Key[Array, ""],
-             condition: Num[Array | np.ndarray, "..."] | None = None) -> Num[Array, "batch *event"]:
+             condition: Condition | None = None) -> Num[Array, "batch *event"]:
     """Return the examples of latents [batch, latent_dims], in the data's values."""
     if latent.ndim != 2 or latent.shape[1] != self.latent_dims:
       raise SpecError(f"latent has shape {latent.shape}; it must be (batch, {self.latent_dims}).")
     context = condition_context(self, condition, latent.shape[0])
     return self._as_data(self._made(params, carry, jnp.asarray(latent), context))
 
-  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
-                batch: int, num: int, condition: Condition | None = None) -> Samples:
+  def sample_posterior(self, params: Params, carry: Carry, key: Key[Array, ""],
+                       log_likelihood: MeasurementLikelihood, batch: int, num: int,
+                       condition: Condition | None = None) -> Samples:
     """Draw [num, batch, *event] given measurements, by chains of latents, see `gdm.inference.latent_posterior`."""
     context = condition_context(self, condition, batch)
 

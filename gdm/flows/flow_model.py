@@ -251,8 +251,9 @@ class FlowModel(DocumentsFields, abc.ABC):
     context = condition_context(self, condition, latent.shape[0])
     return self._served(self.inverse(params, carry, latent, context).value)
 
-  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
-                batch: int, num: int, condition: Condition | None = None) -> Samples:
+  def sample_posterior(self, params: Params, carry: Carry, key: Key[Array, ""],
+                       log_likelihood: MeasurementLikelihood, batch: int, num: int,
+                       condition: Condition | None = None) -> Samples:
     """Draw [num, batch, *event] given measurements, by chains of the base's normals, see
     `gdm.inference.latent_posterior`. Raise ConfigError where the base is not normal."""
     if self.base != "normal":

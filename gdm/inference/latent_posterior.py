@@ -35,7 +35,8 @@ class PosteriorDraws(NamedTuple):
     x: the draws.
     info: "nfe", calls of the function by a chain; "least_acceptance", the least mean acceptance at any temperature;
       "least_effective_share" [batch], the least effective sample size at any, as a share of the chains; "ancestors"
-      [batch], how many of the first chains have descendants among the last.
+      [batch], how many of the first chains have descendants among the last; "undefined", the share of draws from the
+      prior whose likelihood is NaN, which is an error of the function or of the likelihood.
   """
 
   x: Num[Array, "num batch *event"]
@@ -64,31 +65,37 @@ def draw(key: Key[Array, ""], made: Made, log_likelihood: LogLikelihoodOf, dims:
   chains = max(num, NUM_CHAINS)
   rows = jnp.repeat(jnp.arange(batch), chains)
 
+  def likelihood(z):
+    return log_likelihood(made(z, rows), rows)
+
   def log_weight(z):
-    found = log_likelihood(made(z, rows), rows)
+    found = likelihood(z)
     return jnp.maximum(jnp.where(jnp.isnan(found), LEAST, found), LEAST)
 
   path = Path(lambda z, beta: beta * log_weight(z), lambda key, z, beta: z,
               lambda key, count: jax.random.normal(key, (count, dims)), jnp.zeros(()),
               measured=lambda key, z, beta: _moved(key, z, log_weight, beta))
-  betas = _ladder(log_weight(jax.random.normal(pilot_key, (batch * chains, dims))))
+  pilot = likelihood(jax.random.normal(pilot_key, (batch * chains, dims)))
+  betas = _ladder(pilot)
   swarm = smc.run(path, betas, run_key, batch, chains)
   taken = smc.resampled(draw_key, swarm.weights)
-  taken = jax.vmap(jax.random.permutation)(jax.random.split(draw_key, batch), taken)[:, :num]
-  z = jnp.swapaxes(smc.select(swarm.x, taken), 0, 1)  # [num, batch, dims]
+  taken = jax.vmap(jax.random.permutation)(jax.random.split(draw_key, batch), taken)
+  z = jnp.swapaxes(smc.select(swarm.x, taken)[:, :num], 0, 1)  # [num, batch, dims]
   x = jax.vmap(lambda z: made(z, jnp.arange(batch)))(z)
   found = jax.vmap(lambda ancestors: jnp.zeros(chains).at[ancestors].set(1.0).sum())(swarm.ancestors)
   return PosteriorDraws(x, {
       "nfe": jnp.asarray((NUM_MOVES + 2) * NUM_TEMPERATURES),
       "least_acceptance": jnp.min(jnp.mean(swarm.acceptance, axis=(1, 2))),
-      "least_effective_share": jnp.min(swarm.effective_share, axis=0), "ancestors": found})
+      "least_effective_share": jnp.min(swarm.effective_share, axis=0), "ancestors": found,
+      "undefined": jnp.mean(jnp.isnan(pilot))})
 
 
 def _ladder(log_weights: Float[Array, " chains"]) -> Float[Array, " temperatures"]:
   """Return temperatures from 0 to 1 whose first steps are as small as the spread of the likelihood under the prior
   asks, and which grow by one factor."""
-  finite = jnp.where(log_weights > LEAST, log_weights, jnp.nan)
-  spread = jnp.log1p(jnp.nan_to_num(jnp.nanstd(finite)))
+  possible = jnp.isfinite(log_weights)
+  deviation = jnp.std(log_weights, where=possible | ~jnp.any(possible))
+  spread = jnp.where(jnp.any(possible), jnp.log1p(deviation), 0.0)
   share = jnp.linspace(0.0, 1.0, NUM_TEMPERATURES + 1)
   betas = jnp.where(spread < 1e-3, share, jnp.expm1(spread * share) / jnp.expm1(jnp.maximum(spread, 1e-3)))
   return betas.at[-1].set(1.0)

@@ -100,6 +100,9 @@ def _by_itself(model: Any, params: Params, carry: Carry, operator: Operator, y: 
   require_measurements(operator, y)
   seen = Measurements(operator, jnp.asarray(y, jnp.float32), jnp.asarray(noise, jnp.float32))
   draws = MODEL_SAMPLERS[sampler].function(model, params, carry, seen, key, num, condition)
+  if np.any(np.asarray(draws.info.get("undefined", 0.0)) > 0.0):
+    raise NotFiniteError(f"{type(model).__name__} makes examples whose likelihood is NaN; its parameters or the "
+                         "measurements are not finite.")
   data, levels = draws.x.astype(jnp.float32), model.spec.levels
   x = draws.x if levels is None else jnp.clip(jnp.round(data), 0, levels - 1).astype(jnp.int32)
   return _finite(Restored(x, jnp.mean(data, axis=0), jnp.std(data, axis=0), draws.info), sampler)

@@ -40,6 +40,7 @@ def test_functions_that_round_have_the_posterior_of_whole_numbers():
   one = 3.0 * (0.8413 - 0.5)
   assert found.x.max() == 1
   np.testing.assert_allclose(found.x.mean(axis=(0, 2)), one / (one + 0.5), atol=0.04)
+  assert 0.05 < found.info["undefined"] < 0.11  # half of the mass of x = 2, where one of the two likelihoods is NaN
 
 
 def test_a_likelihood_of_nothing_leaves_the_prior():

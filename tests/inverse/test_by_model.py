@@ -8,7 +8,7 @@ from helpers.small_models import SMALL, small_batch, small_model, some_parameter
 
 import gdm.inverse
 from gdm.batches import given
-from gdm.errors import ConfigError, SpecError
+from gdm.errors import ConfigError, NotFiniteError, SpecError
 from gdm.inverse.operators import mask, operator_of
 from gdm.inverse.samplers.by_model import Measurements
 from gdm.model import HasPosterior
@@ -37,12 +37,13 @@ def test_posterior_means_are_those_of_weighed_samples(name):
   known = np.zeros(model.spec.event, bool)
   known.reshape(-1)[:2] = True
   operator = mask(known)
-  y = gdm.inverse.measure(operator, np.asarray(batch["x"][:1]), NOISE, KEY)
   if condition is not None and hasattr(model, "target"):
     pytest.skip("energies take no labels here")
   many = model.sample(params, carry, jax.random.key(1), 4000,
                       None if condition is None else {k: np.repeat(v, 4000, 0) for k, v in condition.items()}).x
   many = np.asarray(many, np.float32)
+  high = np.argsort(many.reshape(len(many), -1)[:, 0])[-len(many) // 10]  # a sample that is not like most
+  y = gdm.inverse.measure(operator, many[high][None], NOISE, KEY)
   weights = np.exp(np.asarray(Measurements(operator, y, jnp.asarray(NOISE))(jnp.asarray(many), jnp.zeros(4000, int))))
   weights = weights / weights.sum()
   effective = 1.0 / np.sum(weights**2)
@@ -52,11 +53,25 @@ def test_posterior_means_are_those_of_weighed_samples(name):
   found = gdm.inverse.restore(model, params, carry, operator, y, jax.random.key(2), noise=NOISE, sampler="posterior",
                               num=NUM, condition=condition)
   assert found.x.shape == (NUM, 1, *model.spec.event)
-  error = np.abs(np.asarray(found.mean[0]) - mean) / (deviation + 1e-6)
-  assert np.all(error < 5.0 * np.sqrt(1.0 / effective + 1.0 / 60)), error.max()  # chains are not quite independent
+  tolerance = 5.0 * np.sqrt(1.0 / effective + 1.0 / 60)  # chains are not quite independent
+  error, of_prior = (np.abs(each - mean) / (deviation + 1e-6)
+                     for each in (np.asarray(found.mean[0]), many.mean(axis=0)))
+  assert of_prior.max() > tolerance  # the measurement changes something
+  assert np.all(error < tolerance), error.max()
 
 
 @pytest.mark.slow
+def test_draws_without_a_likelihood_are_an_error():
+  model = small_model("gan")
+  batch = small_batch(model)
+  params, carry = some_parameters(model, batch)
+  broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
+  operator = mask(np.array([True, False, False]))
+  y = gdm.inverse.measure(operator, np.asarray(batch["x"][:1]), NOISE, KEY)
+  with pytest.raises(NotFiniteError, match="GAN makes examples whose likelihood is NaN"):
+    gdm.inverse.restore(model, broken, carry, operator, y, KEY, noise=NOISE, num=2)
+
+
 def test_completion_keeps_what_a_mask_shows_and_is_the_models_own():
   model = small_model("made")
   batch = small_batch(model)

@@ -217,8 +217,9 @@ class ContinuousEnergy(EnergyModel):
     drawn, info = _denoise(model, params, carry, key, jnp.asarray(x, jnp.result_type(float)), deviation)
     return Samples(drawn, {"nfe": model._annealing_nfe, **info})
 
-  def posterior(self, params: Params, carry: Carry, key: Key[Array, ""], log_likelihood: MeasurementLikelihood,
-                batch: int, num: int, condition: Condition | None = None) -> Samples:
+  def sample_posterior(self, params: Params, carry: Carry, key: Key[Array, ""],
+                       log_likelihood: MeasurementLikelihood, batch: int, num: int,
+                       condition: Condition | None = None) -> Samples:
     """Draw [num, batch, *event] given measurements: chains from the base, annealed to the density times the likelihood
     by Hamiltonian Monte Carlo. The draws are real numbers, as those of `denoise`; of annealing the info tells what
     `sample`'s does. Raise SpecError for a condition."""

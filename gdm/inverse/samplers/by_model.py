@@ -1,4 +1,4 @@
-"""Posterior samplers that use a model's own methods, `complete` and `posterior`, and no denoiser."""
+"""Posterior samplers that use a model's own methods, `complete` and `sample_posterior`, and no denoiser."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Num
 
 from gdm.errors import SpecError
 from gdm.inverse.operators.mask import Mask
@@ -30,7 +30,7 @@ class Measurements:
   y: Leaf  # Float[Array, "batch *measured"]
   noise: Leaf  # Float[Array, ""]
 
-  def __call__(self, x: Float[Array, "n *event"], rows: Int[Array, " n"]) -> Float[Array, " n"]:
+  def __call__(self, x: Num[Array, "n *event"], rows: Int[Array, " n"]) -> Float[Array, " n"]:
     """Return log N(y; A(x), noise^2) of each example by the measurement of its row, in nats, up to a constant."""
     residual = self.y[rows] - self.operator.forward(x.astype(jnp.float32))
     return -0.5 * jnp.sum(jnp.square(residual / self.noise).reshape(len(x), -1), axis=1)
@@ -58,7 +58,7 @@ def completion(model: HasComplete, params: Params, carry: Carry, seen: Measureme
 
 def posterior(model: HasPosterior, params: Params, carry: Carry, seen: Measurements, key: Key[Array, ""], num: int,
               condition: Condition | None) -> Draws:
-  """Draw examples given measurements, in the data's units, by the model's `posterior`."""
+  """Draw examples given measurements, in the data's units, by the model's `sample_posterior`."""
   found, info = _posterior(model, num, params, carry, seen, key, condition)
   return Draws(found, info)
 
@@ -66,7 +66,7 @@ def posterior(model: HasPosterior, params: Params, carry: Carry, seen: Measureme
 @functools.partial(jax.jit, static_argnames=("model", "num"))
 def _posterior(model: HasPosterior, num: int, params: Params, carry: Carry, seen: Measurements, key: Key[Array, ""],
                condition: Any) -> Any:
-  found = model.posterior(params, carry, key, seen, len(seen.y), num, condition)
+  found = model.sample_posterior(params, carry, key, seen, len(seen.y), num, condition)
   return found.x, dict(found.info)
 
 
