@@ -182,18 +182,12 @@ class LatentFrames:
     gives one.
     """
     checks.at_least("num_samples", num_samples, 1)
-    first = self._bound(params, carry, batch, jax.random.fold_in(key, 0))
-
-    def add(state: Any, index: Array) -> tuple[Any, None]:
-      log_sum, total = state
-      more = self._bound(params, carry, batch, jax.random.fold_in(key, index))
-      return (jnp.logaddexp(log_sum, more.reconstruction - more.rate), jax.tree.map(jnp.add, total, more)), None
-
-    state = (first.reconstruction - first.rate, first)
-    (log_sum, total), _ = jax.lax.scan(add, state, jnp.arange(1, num_samples))
+    draws = jax.lax.map(lambda index: self._bound(params, carry, batch, jax.random.fold_in(key, index)),
+                        jnp.arange(num_samples))
+    nats = jax.nn.logsumexp(draws.reconstruction - draws.rate, axis=0) - math.log(num_samples)
     kind, unbiased = self._kind(params, carry, batch, key)
-    nats = nan_unless_valid(self.spec, batch, log_sum - math.log(num_samples), ("y",) if self.marks_ends else ())
-    details = {"reconstruction": total.reconstruction / num_samples, "rate": total.rate / num_samples}
+    nats = nan_unless_valid(self.spec, batch, nats, ("y",) if self.marks_ends else ())
+    details = {"reconstruction": jnp.mean(draws.reconstruction, axis=0), "rate": jnp.mean(draws.rate, axis=0)}
     return LogLikelihood(nats, num_real(self.spec, batch), Kind.LOWER_BOUND + kind, given=given(self), details=details,
                          unbiased=unbiased)
 
