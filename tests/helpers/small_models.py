@@ -90,7 +90,8 @@ SMALL |= {
                                       "top_width": 5}}, DataSpec((4, 4, 1), 2)),
     "latent_frames": ({"frame": {"name": "vae", **LATENT},
                        "latents": {"name": "recurrent_frames", "network": {"cell": "gru", "width": 5},
-                                   "frame": {"name": "rnade", "hidden": 4, "mixture": {"size": 2}}}},
+                                   "frame": {"name": "rnade", "hidden": 4, "mixture": {"size": 2},
+                                             "activation": "sigmoid"}}},  # without a kink at the fresh state of 0
                       DataSpec((3, 2, 2, 1), 3)),
 }
 
@@ -144,16 +145,23 @@ def small_model(name):
 
 
 def some_parameters(model, batch, seed=0, scale=0.3):
-  """Parameters and carry: solved on the batch, or fresh ones of which every entry is moved."""
+  """Parameters and carry: solved on the batch, or fresh ones of which every entry is moved, but for recording steps,
+  which must be positive."""
   key = jax.random.key(seed)
   if isinstance(model, HasSolve):
     return model.solve(key, [batch])
   params, carry = jax.jit(model.init)(key, batch)
-  leaves, tree = jax.tree.flatten(params)
+  leaves, tree = jax.tree.flatten_with_path(params)
   keys = jax.random.split(key, len(leaves))
-  moved = [leaf + scale * jax.random.normal(key, leaf.shape, leaf.dtype) if np.issubdtype(leaf.dtype, np.floating) else
-           leaf for leaf, key in zip(leaves, keys, strict=True)]
-  return jax.tree.unflatten(tree, moved), carry
+
+  def moved(path, leaf, key):
+    if not np.issubdtype(leaf.dtype, np.floating):
+      return leaf
+    there = leaf + scale * jax.random.normal(key, leaf.shape, leaf.dtype)
+    return np.abs(there) if path[-1] == jax.tree_util.DictKey("step") else there
+
+  return jax.tree.unflatten(tree, [moved(path, leaf, key)
+                                   for (path, leaf), key in zip(leaves, keys, strict=True)]), carry
 
 
 def small_batch(model, lead=(), seed=0):
