@@ -187,6 +187,19 @@ def _context_of(batch: Batch, model: Any) -> Float[Array, "batch width"]:
   return context
 
 
+def condition_labels(model: Any, condition: Condition | None, num: int) -> Int[Array, " num"]:
+  """Return the labels of `num` draws of a class-conditional model, from labels [num] or one for all.
+
+  Raise SpecError where there are none, or one is not in [0, num_classes); nothing is known of traced ones.
+  """
+  asked = by_name(model, condition).get("y")
+  if asked is None:
+    raise SpecError(f"{type(model).__name__} is class-conditional; condition must be labels [{num}].")
+  labels = jnp.asarray(asked)
+  require_labels(model.spec, labels)
+  return jnp.broadcast_to(labels.astype(jnp.int32), (num,))
+
+
 def condition_prefix(spec: DataSpec, tokens: Any, num: int) -> Int[Array, "num steps"]:
   """Return the prefix of each of `num` draws, from tokens [num, steps] or [steps] for all.
 

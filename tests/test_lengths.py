@@ -19,8 +19,8 @@ from gdm.runs.registry import MODELS, build_model
 
 KEY = jax.random.key(0)
 SETTINGS = {**SMALL, **SOLVED, **COMPOSED}
-HEEDING = ("independent", "markov", "ngram", "ensemble", "recurrent", "recurrent_frames", "transformer", "wavenet",
-           "masked", "ardm")
+HEEDING = ("independent", "markov", "ngram", "ensemble", "token_ensemble", "recurrent", "recurrent_frames",
+           "transformer", "wavenet", "masked", "ardm")
 BOUNDED = ("latent_frames",)  # heeds lengths and gives a bound: tests/latent/test_latent_frames.py
 # Settings of those whose small instance is of images, or scored by a bound.
 OF_SEQUENCES = {name: {"network": {"name": "mlp", "hidden": (6,)}, "likelihood": "exact"}

@@ -21,7 +21,7 @@ from gdm.inference import continuation
 from gdm.inference.ancestral import ancestral
 from gdm.inference.generation import Generated, TokenChoice
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params, PyTree, Samples
+from gdm.model import Batch, Carry, Condition, LossOutput, Mean, Objective, Params, PyTree, Samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,14 @@ class TokenModel(abc.ABC):
   @abc.abstractmethod
   def init_cache(self, params: Params, num: int) -> PyTree:
     """Return the state of `conditional_step` before the first token, for `num` sequences."""
+
+  @abc.abstractmethod
+  def conditional_cache(self, params: Params, num: int, condition: Condition | None) -> PyTree:
+    """Return `init_cache` of `num` sequences given a condition, as `sample` takes it.
+
+    Raises:
+      SpecError: a condition is given or missing against `given`, or has values that the data have not.
+    """
 
   @abc.abstractmethod
   def conditional_step(self, params: Params, cache: PyTree, x_previous: Int[Array, " batch"],
@@ -115,6 +123,26 @@ class TokenModel(abc.ABC):
     nats = jnp.sum(self.log_probs(params, batch), axis=1)
     return LogLikelihood(nan_unless_valid(self.spec, batch, nats, self.given), num_real(self.spec, batch), Kind.EXACT,
                          given=self.given)
+
+  def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Condition | None = None,
+             temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
+    """Draw x [num, *event], all of full length.
+
+    Args:
+      params, carry: the model's.
+      key: of the draws.
+      num: how many.
+      condition: what the model is `given`: labels [num], or one for all; prefixes [num, prefix_steps], or one for all,
+        or None for no prefix where training withheld some; both by name, {"prefix": ..., "y": ...}.
+      temperature, top_k, top_p: as in `gdm.inference.generation.TokenChoice`.
+
+    Raises:
+      ConfigError: an option outside its range.
+      SpecError: a condition is given or missing against `given`, or has values that the data have not.
+    """
+    choice = TokenChoice(temperature, top_k, top_p)
+    forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
+    return self.draw(params, self.conditional_cache(params, num, condition), key, forced, known, choice)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
                known: Bool[Array | np.ndarray, "..."], temperature: float = 1.0, top_k: int | None = None,

@@ -4,7 +4,6 @@ It mixes joint probabilities, so it is a distribution again; averaging logits or
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -23,13 +22,12 @@ from gdm.model import (
     HasLikelihoods,
     HasLogLikelihood,
     HasSample,
-    LossOutput,
     Model,
     Objective,
     Params,
     Samples,
 )
-from gdm.submodels import carry_of, merged_carry, named_params, params_of
+from gdm.submodels import carry_of, component_objectives, join_components, log_weights, params_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +55,11 @@ class Ensemble:
                         "model the same data.")
       if not isinstance(component, HasLogLikelihood):
         raise SpecError(f"model.components[{index}], {type(component).__name__}, has no log_likelihood to be mixed.")
-    positive = all(0.0 < weight < math.inf for weight in self.weights)
-    if not positive or len(self.weights) not in (0, len(self.components)):
-      raise SpecError(f"model.weights is {self.weights}; it must be () or {len(self.components)} positive numbers.")
+    log_weights(self.weights, len(self.components))
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
-    """Every component's objectives, component by component."""
-    return tuple(self._wrapped(index, objective) for index, component in enumerate(self.components)
-                 for objective in component.objectives)
+    return component_objectives(self.components)
 
   @property
   def class_conditional(self) -> bool:
@@ -74,8 +68,7 @@ class Ensemble:
 
   @property
   def log_weights(self) -> Float[np.ndarray, " components"]:
-    weights = np.asarray(self.weights or np.ones(len(self.components)))
-    return np.log(weights / weights.sum()).astype(np.float32)
+    return log_weights(self.weights, len(self.components))
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Return each component's own parameters and carry, from a key of its own.
@@ -90,11 +83,7 @@ class Ensemble:
 
   def join(self, parts: Sequence[tuple[Params, Carry]]) -> tuple[Params, Carry]:
     """Return the ensemble's parameters and carry from those of its components, in order."""
-    params, carry = {}, {}
-    for index, (own_params, own_carry) in enumerate(parts):
-      params |= named_params(own_params, f"{index}/")
-      carry = merged_carry(carry, str(index), own_carry)
-    return params, carry
+    return join_components(parts)
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
@@ -164,18 +153,6 @@ class Ensemble:
     if solved := [each.info["solved"] for each in drawn if "solved" in each.info]:
       info["solved"] = jnp.all(jnp.stack(solved))
     return Samples(jnp.stack([each.x for each in drawn])[pick, jnp.arange(num)], info)
-
-  def _wrapped(self, index: int, objective: Objective) -> Objective:
-    def loss(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
-      out = objective.loss(params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, key, step)
-      return LossOutput(out.loss, out.metrics, merged_carry(carry, str(index), out.carry))
-
-    def prepare(params: Params, carry: Carry, batch: Batch, key: Key[Array, ""]) -> Batch:
-      assert objective.prepare is not None
-      return objective.prepare(params_of(params, f"{index}/"), carry_of(carry, str(index)), batch, key)
-
-    return dataclasses.replace(objective, groups=tuple(f"{index}/{group}" for group in objective.groups), loss=loss,
-                               prepare=objective.prepare and prepare)
 
 
 def _has_several(model: Any) -> bool:

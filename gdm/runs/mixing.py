@@ -1,4 +1,5 @@
-"""Mixtures of finished runs: what they must have in common, their weights, and the model they make."""
+"""Mixtures of finished runs, of whole examples or token by token: what they must have in common, their weights, and the
+model they make."""
 
 from collections.abc import Sequence
 
@@ -7,7 +8,9 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float
 
+from gdm.autoregressive.token_ensemble import TokenEnsemble
 from gdm.baselines.ensemble import Ensemble
+from gdm.batches import real_dims
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
@@ -70,20 +73,28 @@ def _ways(paths: Sequence[str], runs: Sequence[TrainedRun]) -> str:
 
 
 def build_mixture(paths: Sequence[str], runs: Sequence[TrainedRun], settings: ml_collections.ConfigDict,
-           weights: tuple[float, ...]) -> tuple[Ensemble, ml_collections.ConfigDict]:
+                  weights: tuple[float, ...], name: str = "ensemble"
+                  ) -> tuple[Ensemble | TokenEnsemble, ml_collections.ConfigDict]:
   """Return the ensemble of the runs' models, as it is read back from its config, and that config.
+
+  Args:
+    paths, runs: what is mixed.
+    settings: the `evaluation` section.
+    weights: of the runs; () gives all the same.
+    name: "ensemble", of whole examples, or "token_ensemble", token by token.
 
   Raises:
     ConfigError: one `evaluation.likelihood` does not score each run as the run itself does.
+    SpecError: a run has no tokens in raster order, which are to be mixed.
   """
-  config = composed_config(runs, {"name": "ensemble", "weights": weights})
+  config = composed_config(runs, {"name": name, "weights": weights})
   config.evaluation = settings
   plain = build_model(config.model.to_dict(), runs[0].spec)
   try:
     model = scored_by(plain, settings.likelihood)
   except ConfigError as error:
     raise ConfigError(_ways(paths, runs)) from error
-  if not isinstance(model, Ensemble) or model.components != tuple(run.model for run in runs):
+  if not isinstance(model, (Ensemble, TokenEnsemble)) or model.components != tuple(run.model for run in runs):
     raise ConfigError(_ways(paths, runs))
   return model, config
 
@@ -104,6 +115,17 @@ def mixture_nats(nats: Float[np.ndarray, "models examples"],
   """Log-likelihood in nats of each example under the mixture."""
   with np.errstate(divide="ignore"):
     return np.logaddexp.reduce(np.log(weights)[:, None] + nats, axis=0)
+
+
+def token_nats(model: TokenEnsemble, params: Params, run: TrainedRun, batch_size: int
+               ) -> Float[np.ndarray, "models tokens"]:
+  """Return the log-probability in nats of every real token of the run's validation split, by each component."""
+  score = jax.jit(lambda params, batch: model.component_log_probs(params, batch))
+  found = []
+  for batch in eval_batches(run.dataset, "valid", batch_size):
+    real = np.asarray(real_dims(model.spec, batch)) & (batch["mask"] > 0)[:, None]
+    found.append(np.stack([np.asarray(nats)[real] for nats in score(params, batch)]))
+  return np.concatenate(found, axis=1).astype(np.float64)
 
 
 def score_validation(run: TrainedRun, settings: ml_collections.ConfigDict, model: Model, params: Params,

@@ -43,6 +43,7 @@ MODELS = {
     "nade": ("gdm.autoregressive.vectors.nade", "NADE"),
     "rnade": ("gdm.autoregressive.vectors.rnade", "RNADE"),
     "made": ("gdm.autoregressive.vectors.made", "MADE"),
+    "token_ensemble": ("gdm.autoregressive.token_ensemble", "TokenEnsemble"),
     "recurrent": ("gdm.autoregressive.sequences.recurrent", "recurrent"),
     "recurrent_frames": ("gdm.autoregressive.sequences.recurrent_frames", "RecurrentFrames"),
     "transformer": ("gdm.autoregressive.sequences.transformer", "transformer"),

@@ -126,6 +126,8 @@ SOLVED = {
 COMPOSED = {
     "ensemble": ({"components": tuple({"name": "recurrent", "network": {"num_layers": 1, "width": width}}
                                       for width in (3, 4))}, DataSpec((4,), 3)),
+    "token_ensemble": ({"components": tuple({"name": "recurrent", "network": {"num_layers": 1, "width": width}}
+                                            for width in (3, 4))}, DataSpec((4,), 3)),
     "product": ({"components": ({"name": "ebm", "network": PERCEPTRON},), "num_temperatures": 2, "num_chains": 2},
                 DataSpec((2,), None)),
 }

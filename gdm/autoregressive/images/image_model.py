@@ -8,17 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from gdm import checks
 from gdm.autoregressive.images.image_network import ImageNetwork
 from gdm.autoregressive.images.pixels import CategoricalPixels, PixelDistribution
 from gdm.autoregressive.token_model import TokenModel
-from gdm.batches import require_labels, require_no_lengths
+from gdm.batches import condition_labels, require_no_lengths
 from gdm.errors import SpecError
-from gdm.inference.generation import TokenChoice
-from gdm.model import Params, Samples
 
 
 class ImageCache(NamedTuple):
@@ -104,26 +101,11 @@ class ImageModel(TokenModel):
     outputs: Any = self.network.apply({"params": params["model"]}, images, key, self._labels(batch))
     return jnp.where(real, self.pixels.log_probs(outputs, images, self.levels).reshape(x.shape), 0.0)
 
-  def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Array | None = None,
-             temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
-    """Draw x [num, *event]; options as in `gdm.inference.generation.TokenChoice`.
-
-    The condition of a class-conditional model is labels [num], or one label for all.
-
-    Raises:
-      ConfigError: an option outside its range.
-      SpecError: a condition is given or missing against `class_conditional`, or is no label.
-    """
-    choice, y = TokenChoice(temperature, top_k, top_p), None
+  def conditional_cache(self, params, num, condition):
     if not self.class_conditional:
       checks.unconditional(self.network, condition)
-    elif condition is None:
-      raise SpecError(f"{type(self.network).__name__} is class-conditional; condition must be labels [{num}].")
-    else:
-      require_labels(self.spec, condition)
-      y = self._labels({"y": jnp.broadcast_to(condition, (num,))})
-    forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
-    return self.draw(params, self.init_cache(params, num, y), key, forced, known, choice)
+      return self.init_cache(params, num)
+    return self.init_cache(params, num, condition_labels(self, condition, num))
 
   def init_cache(self, params, num, y=None):
     """Return the state before the first value of `num` images; a class-conditional model needs labels y [num]."""

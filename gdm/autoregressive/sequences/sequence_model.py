@@ -12,10 +12,9 @@ from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from gdm import checks
 from gdm.autoregressive.token_model import TokenModel, token_log_prob
-from gdm.batches import by_name, condition_prefix, prefix_of, require_labels
+from gdm.batches import by_name, condition_labels, condition_prefix, prefix_of
 from gdm.errors import ConfigError, SpecError
-from gdm.inference.generation import TokenChoice
-from gdm.model import Batch, Condition, Params, Samples
+from gdm.model import Batch, Condition, Params
 from gdm.networks.from_data import from_data
 
 
@@ -209,22 +208,9 @@ class SequenceModel(TokenModel):
                                  num + first)
     return ConditionCache(state, cache.prefix, cache.y)
 
-  def sample(self, params: Params, carry: Any, key: Key[Array, ""], num: int, condition: Condition | None = None,
-             temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Samples:
-    """Draw x [num, *event], all of full length; options as in `gdm.inference.generation.TokenChoice`.
-
-    The condition of a model given a prefix is [num, prefix_steps], or one for all; None is no prefix, where training
-    withheld some. That of a class-conditional model is labels [num], or one for all; of one given both, both by name,
-    {"prefix": ..., "y": ...}.
-
-    Raises:
-      ConfigError: an option outside its range.
-      SpecError: a condition is given or missing against the model's data, or has tokens that these have not.
-    """
-    prefix, y = self._condition(condition, num), self._asked_labels(condition, num)
-    forced, known = jnp.zeros((self.num_steps, num), jnp.int32), np.zeros(self.num_steps, bool)
-    return self.draw(params, self.init_cache(params, num, prefix, y), key, forced, known,
-                     TokenChoice(temperature, top_k, top_p))
+  def conditional_cache(self, params, num, condition):
+    labels = condition_labels(self, condition, num) if self.class_conditional else None
+    return self.init_cache(params, num, self._condition(condition, num), labels)
 
   def _empty_cache(self, params: Params, num: int) -> PyTree:
     dtype = jax.tree.leaves(params["model"])[0].dtype
@@ -241,17 +227,6 @@ class SequenceModel(TokenModel):
       raise SpecError(f"{name} is conditional on a prefix; condition must be prefixes "
                       f"[{num}, {self.spec.prefix_steps}].")
     return condition_prefix(self.spec, np.zeros(self.spec.prefix_steps, np.int32) if tokens is None else tokens, num)
-
-  def _asked_labels(self, condition: Condition | None, num: int) -> Int[Array, " num"] | None:
-    """Return the labels of `num` draws; None of a model without. Raise SpecError where they are missing or unknown."""
-    if not self.class_conditional:
-      return None
-    labels = by_name(self, condition).get("y")
-    if labels is None:
-      raise SpecError(f"{type(self.network).__name__} is class-conditional; condition must be labels [{num}].")
-    labels = jnp.asarray(labels)
-    require_labels(self.spec, labels)
-    return jnp.broadcast_to(labels.astype(jnp.int32), (num,))
 
   def _labels(self, batch: Batch) -> Int[Array, " batch"] | None:
     if not self.class_conditional:
