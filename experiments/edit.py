@@ -2,12 +2,15 @@
 
   python -m experiments.edit --workdir=runs/edm --mode=sdedit --strength=0.3,0.5,0.7 [--guide=strokes.npy] [--label=3]
   python -m experiments.edit --workdir=runs/edm --mode=relabel --label=8 --strength=0.6 [--guidance=2]
+  python -m experiments.edit --workdir=runs/ddpm --strength=1 --label=3 --classifier=runs/noised [--guidance=2]
   python -m experiments.edit --workdir=runs/edm --mode=vary --strength=0.3
   python -m experiments.edit --workdir=runs/edm --mode=interpolate
 
 sdedit noises a guide up to a strength and denoises it; relabel takes examples to noise under their own labels and back
 under another; vary turns their noise toward fresh noise by a share of a right angle, --strength; interpolate goes
-between pairs. A guide is an array [number, *event] in the data's units, as of strokes; test examples without it.
+between pairs. With --classifier, the run of a classifier that was trained on noise (--config.model.noise=80), sdedit
+moves a model without labels to --label, by the classifier's gradient. A guide is an array [number, *event] in the
+data's units, as of strokes; test examples without it.
 
 Prints the distance from the guides, and of the draws from data. Writes `edited_<mode>.png` and `.npz`, and where there
 are several strengths `edited_<mode>_strengths.png`, into the workdir.
@@ -23,6 +26,7 @@ from gdm import checks
 from gdm.errors import ConfigError
 from gdm.paths import write_whole
 from gdm.runs import editing
+from gdm.runs.outlier_scores import named_run
 from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
 
@@ -32,6 +36,7 @@ _STRENGTH = flags.DEFINE_string("strength", "0.5", "0 (the guide) to 1 (forgets 
 _GUIDE = flags.DEFINE_string("guide", "", "A .npy file of guides [number, *event]; test examples without it.")
 _LABEL = flags.DEFINE_integer("label", None, "Label of what is wanted; of models that are given labels.")
 _GUIDANCE = flags.DEFINE_float("guidance", 1.0, "With --label: how much more than given the label.")
+_CLASSIFIER = flags.DEFINE_string("classifier", "", "With --label, of sdedit: run of a classifier of noised examples.")
 _NUM = flags.DEFINE_integer("num", 4, "Draws of each guide, of sdedit and vary.")
 _EXAMPLES = flags.DEFINE_integer("examples", 16, "Guides.")
 _STEPS = flags.DEFINE_integer("num_steps", 50, "Steps.")
@@ -48,6 +53,8 @@ def main(argv: Sequence[str]) -> None:
     checks.at_least(name, flag.value, 1)
   if _MODE.value == "relabel" and _LABEL.value is None:
     raise ConfigError("--mode is relabel; --label must say which label.")
+  if _CLASSIFIER.value and (_MODE.value != "sdedit" or _LABEL.value is None):
+    raise ConfigError(f"--classifier is {_CLASSIFIER.value!r}; it goes with --mode=sdedit and --label.")
   run = cli.open_run()
   if _LABEL.value is not None and not 0 <= _LABEL.value < (run.spec.num_classes or 0):
     raise ConfigError(f"--label is {_LABEL.value}; it must be one of the {run.spec.num_classes or 0} labels of "
@@ -74,8 +81,10 @@ def main(argv: Sequence[str]) -> None:
 def _edits(run: TrainedRun, guides: editing.Guides) -> dict[str, Callable[[float], np.ndarray]]:
   """Return what makes edited examples [num, batch, *event] at a strength, by mode."""
   num, steps, label, guidance = _NUM.value, _STEPS.value, _LABEL.value, _GUIDANCE.value
+  classifier = named_run("--classifier", _CLASSIFIER.value, run, "a run of a classifier") if _CLASSIFIER.value else None
   return {
-      "sdedit": lambda strength: editing.by_strength(run, guides, num, strength, steps, label, guidance, _SEED.value),
+      "sdedit": lambda strength: editing.by_strength(run, guides, num, strength, steps, label, guidance, _SEED.value,
+                                                     classifier),
       "relabel": lambda strength: editing.relabelled(run, guides, label or 0, strength, steps, guidance),
       "vary": lambda strength: editing.varied(run, guides, num, strength, steps, _SEED.value),
       "interpolate": lambda strength: editing.between(run, guides, steps)}

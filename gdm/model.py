@@ -298,6 +298,17 @@ class HasRelaxedLabelProbs(HasLabelProbs, Protocol):
 
 
 @runtime_checkable
+class HasNoisedLabelProbs(HasLabelProbs, Protocol):
+  """Can tell labels of noised examples: what guides a diffusion model."""
+
+  def noised_log_label_probs(self, params: Params, carry: Carry, x: Float[Array, "batch *event"],
+                             deviation: Float[Array, "..."]) -> Float[Array, "batch classes"]:
+    """Return log p(y | x) of every label y in nats, differentiable in x: an example in the data's units plus normal
+    noise of a deviation that broadcasts over x. Raise ConfigError where it was not trained on noise."""
+    ...
+
+
+@runtime_checkable
 class HasLabelLogits(HasLabelProbs, Protocol):
   """Tells labels by logits whose size means something too: their logsumexp is minus an energy."""
 

@@ -37,10 +37,15 @@ def num_classes(spec: DataSpec, who: str) -> int:
   return spec.num_classes
 
 
+def unit(spec: DataSpec) -> float:
+  """Return how far `inputs` move where x moves by 1."""
+  return 1.0 if spec.levels is None else 2.0 / (spec.levels - 1)
+
+
 def inputs(spec: DataSpec, x: Num[Array | np.ndarray, "batch *event"]) -> Float[Array, "batch *event"]:
   """Return integers as points of [-1, 1]; real numbers as they are."""
   x = jnp.asarray(x)
-  return x if spec.levels is None else 2.0 * x.astype(jnp.float32) / (spec.levels - 1) - 1.0
+  return x if spec.levels is None else unit(spec) * x.astype(jnp.float32) - 1.0
 
 
 def at_labels(values: Float[Array, "batch classes"], y: Num[Array | np.ndarray, " batch"]) -> Float[Array, " batch"]:

@@ -20,17 +20,17 @@ def classifier_guided(denoiser: Denoiser, log_label_probs: Callable[[Array, Arra
 
   Args:
     denoiser: the denoiser.
-    log_label_probs: (x, t [batch]) -> [batch, classes] in nats, differentiable. x is x_t / sqrt(alpha^2 + sigma^2) in
-      the data's units, as `noised_inputs` makes them to train a classifier, which need not be told t:
-      `lambda x, t: classifier.relaxed_log_label_probs(params, carry, x)`.
+    log_label_probs: (x, deviation) -> [batch, classes] in nats, differentiable in x: examples in the data's units plus
+      normal noise of that deviation, which broadcasts over x; `noised_log_label_probs` of a classifier that was
+      trained on noise (`gdm.model.HasNoisedLabelProbs`).
     labels: the labels to move to; a call has a multiple of as many rows.
     scale: 1 is Bayes's rule, above 1 sharper.
   """
   checks.at_least("scale", scale, 0.0)
 
   def log_prob(x: Array, t: Array) -> Array:
-    level = jnp.hypot(denoiser.alpha(t), denoiser.sigma(t))
-    found = log_label_probs(denoiser.data(x / level.reshape(-1, *(1,) * (x.ndim - 1))), t)
+    alpha, sigma = (level(t).reshape(-1, *(1,) * (x.ndim - 1)) for level in (denoiser.alpha, denoiser.sigma))
+    found = log_label_probs(denoiser.data(x / alpha), jnp.asarray(denoiser.scale * sigma / alpha))
     return jnp.sum(jnp.take_along_axis(found, jnp.tile(labels, len(x) // len(labels))[:, None], axis=1))
 
   def mean(x: Array, t: Array) -> Array:
@@ -38,17 +38,6 @@ def classifier_guided(denoiser: Denoiser, log_label_probs: Callable[[Array, Arra
     return denoiser.mean(x, t) + factor * jax.grad(log_prob)(x, t)
 
   return dataclasses.replace(denoiser, mean=mean)
-
-
-def noised_inputs(denoiser: Denoiser, key: Array, x: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
-  """Return data with the noise of random times, as a guiding classifier is trained on: x_t / sqrt(alpha^2 + sigma^2)
-  in the data's units, times such that log(sigma / alpha) is uniform between the path's ends."""
-  time_key, noise_key = jax.random.split(key)
-  last, first = (denoiser.log_snr(jnp.asarray(end, jnp.float32)) for end in denoiser.ends)
-  t = denoiser.time(jax.random.uniform(time_key, (len(x),), minval=first, maxval=last))
-  alpha, sigma = (level(t).reshape(-1, *(1,) * (x.ndim - 1)) for level in (denoiser.alpha, denoiser.sigma))
-  noise = jax.random.normal(noise_key, x.shape)
-  return denoiser.data((alpha * denoiser.values(x) + sigma * noise) / jnp.hypot(alpha, sigma))
 
 
 def extrapolated(denoiser: Denoiser, weaker: Denoiser, scale: float) -> Denoiser:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from gdm.errors import ConfigError, DataError
 from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Scale, median_bandwidth
 from gdm.inverse.editing import interpolated, inverted, reconstructed, sdedit, variations
-from gdm.model import HasDenoiser
+from gdm.inverse.guidance import classifier_guided
+from gdm.model import Denoiser, HasDenoiser, HasNoisedLabelProbs
 from gdm.runs.comparison import spread_rows
 from gdm.runs.outlier_scores import spread
 from gdm.runs.trained import TrainedRun
@@ -82,11 +83,29 @@ def conditioned(run: TrainedRun, labels: np.ndarray | None, num: int, guidance: 
   return model.denoising(run.params, run.carry, num, labels, guidance)
 
 
+def guided(run: TrainedRun, classifier: TrainedRun, labels: np.ndarray, guidance: float) -> Denoiser:
+  """Return the denoiser without labels, guided by another run's classifier of noised examples.
+
+  Raise ConfigError where that run is no such classifier, or was not trained on noise.
+  """
+  model: Any = classifier.model
+  if not isinstance(model, HasNoisedLabelProbs):
+    raise ConfigError(f"--classifier names a run of {classifier.config.model.name}; it must be a run of a classifier "
+                      "that was trained on noise, cnn_classifier with --config.model.noise=80 say.")
+
+  def log_label_probs(x: jax.Array, deviation: jax.Array) -> jax.Array:
+    return model.noised_log_label_probs(classifier.params, classifier.carry, x, deviation)
+
+  jax.eval_shape(log_label_probs, jnp.zeros((1, *run.spec.event)), jnp.ones(1))
+  return classifier_guided(conditioned(run, None, 1, 1.0), log_label_probs, jnp.asarray(labels), guidance)
+
+
 def by_strength(run: TrainedRun, guides: Guides, num: int, strength: float, num_steps: int, label: int | None,
-                guidance: float, seed: int) -> np.ndarray:
-  """Return SDEdit's draws [num, batch, *event], as served."""
+                guidance: float, seed: int, classifier: TrainedRun | None = None) -> np.ndarray:
+  """Return SDEdit's draws [num, batch, *event], as served; given a label by the model itself or by a classifier."""
   labels = None if label is None else np.full(len(guides.x), label)
-  denoiser = conditioned(run, labels, len(guides.x), guidance)
+  denoiser = (conditioned(run, labels, len(guides.x), guidance) if classifier is None or labels is None
+              else guided(run, classifier, labels, guidance))
   call = jax.jit(lambda values, key: sdedit(denoiser, values, key, num, strength=strength, num_steps=num_steps).x)
   return _served(run, call(denoiser.values(guides.x), stream_key(jax.random.key(seed), "editing", 0)))
 

@@ -201,3 +201,32 @@ def test_labels_that_are_missing_and_batches_of_one():
     model.loss(params, carry, one, KEY, STEP)
   with pytest.raises(SpecError, match=r"network\.name=mlp"):
     Classifier(SPEC, Convolutional()).init(KEY, data(SPEC))
+
+
+@pytest.mark.slow
+def test_a_classifier_of_noised_examples_learns_bayess_rule_at_every_noise():
+  """Two normal classes in the line: log-odds of x + deviation * noise are linear in x, and known."""
+  spec = DataSpec((1,), None, num_classes=2)
+  model = Classifier(spec, Perceptron((24,), batch_norm=False, dropout=0.0), noise=5.0)
+  rng = np.random.default_rng(0)
+  y = rng.integers(0, 2, 1024)
+  x = (2.0 * y - 1.0 + 0.5 * rng.normal(size=1024))[:, None].astype(np.float32)
+  optimizers = optimizers_for(model, optax.adam(1e-2))
+  state = init_state(model, optimizers, KEY, {"x": x, "y": y})
+  step = jax.jit(make_train_step(model, optimizers))
+  batch = {"x": jnp.asarray(x)[None], "y": jnp.asarray(y)[None]}
+  for _ in range(400):
+    state, _ = step(state, batch, KEY)
+  seen = jnp.linspace(-2.0, 2.0, 9)[:, None]
+  for deviation in (0.3, 1.0, 3.0):
+    found = model.noised_log_label_probs(state.params, state.carry, seen, jnp.asarray(deviation))
+    odds = 2.0 * seen[:, 0] / (0.25 + deviation**2)
+    assert np.mean(np.abs(jnp.exp(found[:, 1]) - jax.nn.sigmoid(odds))) < 0.05, deviation
+
+
+def test_noise_is_needed_to_tell_labels_of_noised_examples():
+  model, params, carry = built()
+  with pytest.raises(ConfigError, match=r"model\.noise is 0: .* train it with --config\.model\.noise=80"):
+    model.noised_log_label_probs(params, carry, jnp.zeros((2, 3)), jnp.ones(()))
+  with pytest.raises(ConfigError, match=r"noise is -1.0; it must be above 0\.01, or 0 for none"):
+    Classifier(SPEC, NORMALIZED, noise=-1.0)

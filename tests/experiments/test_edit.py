@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.commands import ROOT
 
 FEW = ("--config.training.num_steps=4", "--config.training.eval_every=4", "--config.training.checkpoint_every=4")
 
@@ -22,7 +23,29 @@ def test_digits_are_edited_in_every_way(commands, unbroken, tmp_path):
     assert (workdir / f"edited_{args[0][7:]}.png").exists()
 
 
+@pytest.mark.slow
+def test_a_classifier_of_noised_digits_guides_to_its_label(commands, unbroken, tmp_path):
+  """Given a hundred times Bayes's gradient the draws of any label are other ones than without."""
+  workdir, classifiers = unbroken("denoiser", *FEW), {}
+  for noise in (0, 5):
+    classifiers[noise] = tmp_path / f"classifier_{noise}"
+    commands.good("train", f"--config={ROOT}/configs/discriminative/mlp_classifier.py:digits", *FEW,
+                  f"--config.model.noise={noise}", f"--workdir={classifiers[noise]}")
+  draws = []
+  for guidance in (0, 100):
+    commands.good("edit", f"--workdir={workdir}", "--strength=1", "--num_steps=4", "--num=1", "--examples=4",
+                  "--label=3", f"--classifier={classifiers[5]}", f"--guidance={guidance}")
+    with np.load(workdir / "edited_sdedit.npz") as found:
+      draws.append(found["x_1"])
+  assert (draws[0] != draws[1]).any()
+  for classifier, message in ((classifiers[0], "model.noise is 0: this classifier has seen no noise"),
+                              (workdir, "must be a run of a classifier that was trained on noise")):
+    result = commands.run("edit", f"--workdir={workdir}", "--label=3", f"--classifier={classifier}")
+    assert result.status == 2 and message in result.err, result.err
+
+
 @pytest.mark.parametrize(("args", "message"), [
+    (("--classifier=x",), "it goes with --mode=sdedit and --label"),
     (("--mode=sdedti",), "did you mean 'sdedit'"), (("--strength=2",), "--strength is '2'; it must be one or several"),
     (("--strength=x",), "--strength is 'x'"), (("--mode=relabel",), "--label must say which"),
     (("--num_steps=0",), "--num_steps is 0"), (("--label=10",), "must be one of the 10 labels"),

@@ -26,6 +26,7 @@ from gdm.networks.upsampling import TransposedConvolution, depth_to_space
 from gdm.stages import end_of_stage
 
 HALF_GAIN = 2.0**0.5  # activations halve the second moment, about
+MOST_LOG_SCALE = 2.0  # of a posterior, in the prior's units
 UP = "up"  # prefix of the parameters of the pass up
 
 
@@ -167,11 +168,13 @@ class Hierarchy(nn.Module):
 
   def posterior(self, index: int, h: Float[Array, "batch _ _ _"], features: tuple[Float[Array, "batch _ _ _"], ...]
                 ) -> tuple[Float[Array, "batch _ _ _"], Float[Array, "batch _ _ _"]]:
-    """Return mean and log-scale of zeta of layer `index`; log-scales have a smooth floor."""
+    """Return mean and log-scale of zeta of layer `index`; log-scales have a smooth floor, and a smooth ceiling: a
+    posterior far wider than the prior is of no use, and one step there ends in infinity."""
     told = features[self.hierarchy[index].level]
     hidden = self.from_state[index](self._act(h)) + self.from_features[index](self._act(told))
     mean, raw = jnp.split(self.posteriors[index](self._act(hidden)), 2, axis=-1)
-    return mean, LEAST_LOG_SCALE + jax.nn.softplus(raw - LEAST_LOG_SCALE)
+    above_floor = LEAST_LOG_SCALE + jax.nn.softplus(raw - LEAST_LOG_SCALE)
+    return mean, MOST_LOG_SCALE - jax.nn.softplus(MOST_LOG_SCALE - above_floor)
 
   def prior(self, index: int, h: Float[Array, "batch _ _ _"]
             ) -> tuple[Float[Array, "batch _ _ _"], Float[Array, "batch _ _ _"]]:
