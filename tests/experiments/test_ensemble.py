@@ -141,6 +141,24 @@ def test_models_given_labels_are_mixed_with_their_like_scored_and_sampled(comman
   assert np.load(mixed / "samples.npz")["x"].shape == (20, 8, 8, 1)
 
 
+@pytest.mark.slow
+def test_models_of_tokens_are_mixed_token_by_token_scored_sampled_and_coded(commands, unbroken, tmp_path):
+  runs, mixed = [tmp_path / str(seed) for seed in (0, 1)], tmp_path / "mixed"
+  for seed, run in enumerate(runs):
+    commands.good("train", f"{TINY}:tokens", f"--workdir={run}", f"--config.seed={seed}")
+  said = commands.good("ensemble", f"--workdir={mixed}", "--mix=tokens", "--min_weight=0",
+                       *map(str, runs)).splitlines()
+  nats = [float(line.split(" nats")[0].split()[-1]) for line in said[:3]]
+  assert "(exact)  the mixture" in said[2] and nats[2] >= max(nats[:2])
+  commands.good("evaluate", f"--workdir={mixed}", "--split=test")
+  assert json.loads((mixed / "likelihood_test.json").read_text())["kind"] == "exact"
+  commands.good("sample", f"--workdir={mixed}", "--num=4")
+  commands.good("sample", f"--workdir={mixed}", "--num=4", "--complete")
+  commands.good("compress", f"--workdir={mixed}", "--split=test", f"--out={tmp_path / 'coded.gdm'}")
+  refused(commands, tmp_path / "other", ["model.components[1]", "does not go through its values in raster order"],
+          "ensemble", runs[0], unbroken("digits"), "--mix=tokens")
+
+
 STEPS = ("--config.optimizer.warmup_steps=0", "--config.training.num_steps=4", "--config.training.eval_every=4",
          "--config.training.checkpoint_every=4", "--config.training.log_every=4", "--config.training.steps_per_call=1")
 VDM = ("--config.model.network.name=mlp", "--config.model.network.hidden=(8,)", *STEPS)

@@ -20,6 +20,7 @@ VARIANTS = {
                         "model": {"name": "conditional_gan", "latent_dims": 4, "generator": {"width": 2},
                                   "critic": {"width": 2}}},
     "ardm": {"data": BINARY_DIGITS, "model": {"name": "ardm", "network": {"name": "mlp", "hidden": (16,)}}},
+    "tokens": {"data": BINARY_DIGITS, "model": {"name": "recurrent", "network": {"num_layers": 1, "width": 4}}},
     "denoiser": {"data": {"name": "digits", "batch_size": 40},
                  "model": {"name": "edm", "network": {"name": "unet", "width": 4, "num_blocks": 1, "multipliers": (1,)},
                            "class_conditional": True, "label_dropout": 0.2}},
