@@ -19,7 +19,7 @@ from absl import flags
 from experiments import cli
 from gdm.data.load import text_request
 from gdm.data.preparation import prepare
-from gdm.data.sources.text import choices_of
+from gdm.data.sources.passages import choices_of
 from gdm.data.token_files import TokenFolder, read_manifest, verify
 from gdm.errors import ConfigError
 from gdm.paths import local_path

@@ -52,7 +52,7 @@ PLACES = ("a path", "a folder")  # arguments that say where data lie, not what t
 SOURCES: dict[str, Source] = {
     "digits": Source(digits.load),
     "toy2d": Source(toy2d.load, "a density", ("train",)),
-    "tfds": Source(tfds.load, "a set", ("resize",)),
+    "tfds": Source(tfds.load, "a set", tfds.OPTIONS),
     "npz": Source(npz.load, "a path", arrays.OPTIONS),
     "npy": Source(npy.load, "a path", ("layout", *partition.OPTIONS)),
     "folder": Source(folder.load, "a path", folder.OPTIONS),

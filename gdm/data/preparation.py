@@ -4,9 +4,9 @@
   counts   counts the tokens of the training split, from which follows the vocabulary
   tokens   writes the ids of each shard; those of the validation split first, in which a token may be unknown
 
-The rules are those of gdm/data/sources/text.py, so that both give the same windows. A shard's result counts once its
-record lies in `parts/`, so that after a kill only shards that were under way are done again; `manifest.json` is written
-last. Memory does not grow with the text: it holds a chunk for each process, and the distinct words.
+The rules are those of gdm/data/sources/passages.py, so that both give the same windows. A shard's result counts once
+its record lies in `parts/`, so that after a kill only shards that were under way are done again; `manifest.json` is
+written last. Memory does not grow with the text: it holds a chunk for each process, and the distinct words.
 """
 
 import collections
@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gdm.data.byte_pairs import BytePairs
-from gdm.data.sources.text import (
+from gdm.data.sources.passages import (
   TRAIN_FRACTION,
   Choices,
   byte_pairs_of,
@@ -92,7 +92,7 @@ def prepare(source: Path, out: Path, choices: Choices, *, tokenizer: Tokenizer |
   Args:
     source: a text file, or a folder of some: each is a document, in order of their paths.
     out: the folder; a finished one of the same text and options is left as it is.
-    choices: tokens, unit, vocabulary and [UNK], see `gdm.data.sources.text.choices_of`.
+    choices: tokens, unit, vocabulary and [UNK], see `gdm.data.sources.passages.choices_of`.
     tokenizer: of another text, to be used for this one; None for the text's own.
     num_workers: processes; 0 for as many as there are cores.
     shard_bytes: of text in a file of tokens; 0 for a number that makes at most 512 files.
@@ -120,7 +120,7 @@ def prepare(source: Path, out: Path, choices: Choices, *, tokenizer: Tokenizer |
     jobs = {name: _jobs("tokens", name, grouped(ranges, size), out, choices) for name, ranges in splits.items()}
     records = run([*jobs["valid"], *jobs["train"]])
     written = {"valid": records[:len(jobs["valid"])], "train": records[len(jobs["valid"]):]}
-    found = TokenFolder(source.stem, choices.shown, choices.tokens, choices.unit, _dtype(tokenizer).str, tokenizer,
+    found = TokenFolder(source.stem, choices.shown(), choices.tokens, choices.unit, _dtype(tokenizer).str, tokenizer,
                         {name: _finish(out, name, jobs[name], written[name], tokenizer) for name in ("train", "valid")},
                         digest)
     if not found.splits["train"].tokens or not found.splits["valid"].tokens:

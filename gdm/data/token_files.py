@@ -52,7 +52,7 @@ class TokenFolder:
   Attributes:
     name: of the text.
     shown: the options that it was prepared with, as they follow a name: "" or "#tokens=words".
-    tokens, unit: those options, as in gdm/data/sources/text.py.
+    tokens, unit: those options, as in gdm/data/sources/passages.py.
     dtype: of an id in the files, as "<u2".
     tokenizer: turns text into ids and back.
     splits: "train" and "valid".

@@ -11,8 +11,8 @@ from gdm.data.description import Description
 from gdm.data.load import load_dataset, load_like, text_request
 from gdm.data.loader import Loader, eval_batches
 from gdm.data.preparation import prepare
+from gdm.data.sources.passages import Choices, choices_of
 from gdm.data.sources.request import Request
-from gdm.data.sources.text import Choices, choices_of
 from gdm.data.token_files import read_manifest, verify
 from gdm.errors import ConfigError, DataError
 from gdm.runs.text_scores import text_of

@@ -14,7 +14,7 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from gdm.data.load import load_dataset
 from gdm.data.loader import Loader, eval_batches
-from gdm.data.sources import tfds
+from gdm.data.sources import tfds, tfds_images
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
 
@@ -143,7 +143,7 @@ def test_decoded_images_are_cached_until_the_files_change(tmp_path, monkeypatch)
   prepare(tmp_path / "data", {"train": images(10), "test": images(2)})
   first = load_dataset("tfds:toy", data_dir=str(tmp_path / "data"))
   with monkeypatch.context() as patch:
-    patch.setattr(tfds, "_decode", lambda *args: pytest.fail("decoded again"))
+    patch.setattr(tfds_images, "_decode", lambda *args: pytest.fail("decoded again"))
     again = load_dataset("tfds:toy", data_dir=str(tmp_path / "data"))
   assert again.fingerprint("train") == first.fingerprint("train")
   (tmp_path / "data").rename(tmp_path / "old")

@@ -20,7 +20,7 @@ integers are those of the whole file, bins those of the training split. `Dataset
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,14 +52,18 @@ class _Chosen:
 
 
 def from_tables(parts: Mapping[str, Table], request: Request, where: str,
-                class_names: Mapping[str, Sequence[str]] | None = None) -> Dataset:
+                class_names: Mapping[str, Sequence[str]] | None = None, *, label: str = "", name: str = "",
+                facts: Mapping[str, Any] | None = None) -> Dataset:
   """Return the set of a table, or of one table for each split; all have the same columns.
 
   Args:
     parts: tables by split: "train" alone where the rule is to split it.
     request: with the options `OPTIONS`; its argument is the path.
     where: the file, as the subject of messages.
-    class_names: of columns whose integers are places of names, the names.
+    class_names: of columns that are categories unasked: names that integers are places of, or () for text.
+    label: column of labels where the request names none.
+    name: name of the set; by default that of the file, with the options.
+    facts: plain facts for `Dataset.info`; by default the path.
 
   Raise ConfigError for an unknown column or options that do not go together, DataError for missing values, for text
   that is not named categorical, and numbers beside categories; each names the columns.
@@ -67,13 +71,14 @@ def from_tables(parts: Mapping[str, Table], request: Request, where: str,
   sizes = [len(next(iter(table.values()))) for table in parts.values()]
   table = {name: np.concatenate([part[name] for part in parts.values()]) for name in parts["train"]}
   named = class_names or {}
-  chosen = _choose(table, request, where)
+  chosen = _choose(table, request, where, label, named)
   _refuse_missing({name: table[name] for name in (*chosen.x, *chosen.context, *filter(None, [chosen.label]))},
                   chosen, where)
   columns, rows = _coded(table, chosen, named, request, where)
-  info: dict[str, Any] = {"source": request.argument}
+  info: dict[str, Any] = {"source": request.argument} if facts is None else dict(facts)
   if chosen.label is not None:
-    labels, rows["y"] = _categories(table[chosen.label], named.get(chosen.label))
+    labels, places = _categories(table[chosen.label], named.get(chosen.label))
+    rows["y"] = places.astype(np.int32)  # as labels of other sources
     info |= {"label_column": chosen.label, "labels": labels}
   if chosen.context:
     rows["context"] = np.stack([_numbers(name, table[name], "a context column", where) for name in chosen.context], 1)
@@ -87,7 +92,7 @@ def from_tables(parts: Mapping[str, Table], request: Request, where: str,
   levels, why = _levels(columns)
   spec = DataSpec((len(columns),), levels, num_classes=len(info["labels"]) if "labels" in info else None,
                   context_dims=len(chosen.context))
-  return Dataset(f"{request.kind}:{pathlib.Path(request.argument).stem}{request.shown}", spec,
+  return Dataset(name or f"{request.kind}:{pathlib.Path(request.argument).stem}{request.shown}", spec,
                  {name: MemorySplit(splits[name]) for name in SPLITS if name in splits},
                  {**info, "columns": columns, "levels": why, "split": rule})
 
@@ -98,14 +103,26 @@ def is_asked(name: str, request: Request) -> bool:
       name in request.names(option) for option in ("columns", "label", "context"))
 
 
-def _choose(table: Table, request: Request, where: str) -> _Chosen:
-  """Return the columns that the options name."""
+def columns_used(known: Sequence[str], request: Request, where: str, label: str = "") -> tuple[str, ...]:
+  """Return which of the known columns a request reads: those of x, the label and the context.
+
+  Raise ConfigError as `from_tables` does, so that a source needs to read no others.
+  """
+  chosen = _choose(known, request, where, label)
+  return (*chosen.x, *filter(None, [chosen.label]), *chosen.context)
+
+
+def _choose(table: Collection[str], request: Request, where: str, label: str = "",
+            named: Collection[str] = ()) -> _Chosen:
+  """Return the columns that the options name, or else the label, and as categories also those that have names."""
   for option in ("columns", "label", "context", "categorical"):
     for name in request.names(option):
       if name not in table:
         raise ConfigError(f"data.name: option {option} of {request.kind} names {name!r}, but {where} has no such "
                           f"column; {nearest(name, table)}")
   labels, context = request.names("label"), request.names("context")
+  if label and "label" not in request.options and label not in (*request.names("columns"), *context):
+    labels = (label,)
   if len(labels) > 1:
     raise ConfigError(f"data.name: option label={','.join(labels)} of {request.kind} must name one column.")
   x = request.names("columns") or tuple(name for name in table if name not in (*labels, *context))
@@ -118,7 +135,8 @@ def _choose(table: Table, request: Request, where: str) -> _Chosen:
   if others := [name for name in request.names("categorical") if name not in x]:
     raise ConfigError(f"data.name: option categorical names {others[0]!r}, which is none of the columns of x: "
                       f"{', '.join(x)}.")
-  return _Chosen(x, labels[0] if labels else None, context, request.names("categorical"))
+  return _Chosen(x, labels[0] if labels else None, context,
+                 (*request.names("categorical"), *(name for name in x if name in named)))
 
 
 def _refuse_missing(table: Table, chosen: _Chosen, where: str) -> None:
@@ -141,7 +159,7 @@ def _refuse_missing(table: Table, chosen: _Chosen, where: str) -> None:
 def _coded(table: Table, chosen: _Chosen, named: Mapping[str, Sequence[str]], request: Request, where: str
            ) -> tuple[list[Record], dict[str, np.ndarray]]:
   """Return the records of the columns of x, and x: codes of categories, and numbers as they are or from 0 on."""
-  categorical = {*chosen.categorical, *(name for name in chosen.x if name in named)}
+  categorical = set(chosen.categorical)
   plain = {name: _numbers(name, table[name], "", where) for name in chosen.x if name not in categorical}
   fractional = [name for name, values in plain.items() if values.dtype.kind == "f"]
   numbers = request.choice("numbers", ("levels", "real"), "real" if fractional else "levels")
@@ -214,7 +232,7 @@ def is_number(value: Any) -> bool:
 
 def _categories(values: np.ndarray, names: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
   """Return the names of the categories, numbers in their order and text by its letters, and the place of each value."""
-  if names is not None and values.dtype.kind in "biu":
+  if names and values.dtype.kind in "biu":
     return list(names), values.astype(np.int64)
   distinct, places = np.unique(values.astype(np.str_), return_inverse=True)
   texts = [str(value) for value in distinct]

@@ -1,113 +1,87 @@
-"""Image sets of TensorFlow Datasets, read without TensorFlow: `tfds:mnist`, `tfds:downsampled_imagenet/32x32`.
+"""Sets of TensorFlow Datasets, read without TensorFlow: images, tables and texts, as `tfds:mnist`, `tfds:titanic`.
 
-A set must have been prepared as array_record; that, unlike reading, needs TensorFlow. A set without a validation split
-takes it from the end of train: as many examples as the test split has, but at most a fifth of train (the last 10,000 of
-MNIST). Sets whose decoded images fit in `MEMORY_LIMIT` are decoded once and cached; larger ones stay on disk. Images of
-varying shape, or to be made smaller while they are read, take a size: `tfds:oxford_flowers102#resize=64` crops the
-central square and resizes it.
+A set must have been prepared as array_record; that, unlike reading, needs TensorFlow. Its features say what it is:
+
+  images    there is an Image, see tfds_images.py
+  text      there is a Text, see tfds_text.py; `text=NAME` chooses a feature, and makes any set with it text
+  a table   all features are numbers, class labels, strings, or vectors, see tfds_table.py; `columns=` makes a table of
+            the columns it names, in a set of any kind
+
+A set of another kind is an error that names its features.
 """
 
-import contextlib
-import dataclasses
-import functools
-import hashlib
-import io
-import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-
-from gdm.data import cache
-from gdm.data.dataset import SPLITS, Dataset
-from gdm.data.initial import sample_examples
+from gdm.data.dataset import Dataset
+from gdm.data.sources import tfds_images, tfds_table, tfds_text
 from gdm.data.sources.request import Request
-from gdm.data.split import DiskSplit, MemorySplit, Rows, Split
-from gdm.dataspec import DataSpec
-from gdm.errors import DataError, nearest
+from gdm.data.sources.tfds_images import MEMORY_LIMIT
+from gdm.data.sources.tfds_prepared import Prepared, blaming, where_of
+from gdm.errors import ConfigError, DataError, nearest
 from gdm.paths import local_path
 
-MEMORY_LIMIT = 2 << 30  # bytes of all decoded splits together
-MAX_VALID_FRACTION = 0.2
-_DECODER = 1  # raise it where a change below makes other pixels of the same bytes: cached ones are then not read
-_PROBE = 1000  # examples of a set on disk, drawn at random, that are looked at to see whether it is binary
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """`num` examples from `start` on of a split of TFDS."""
-
-  split: str
-  start: int
-  num: int
+_READERS = {"a set of images": tfds_images, "text": tfds_text, "a table": tfds_table}
+OPTIONS = tuple(dict.fromkeys(option for reader in _READERS.values() for option in reader.OPTIONS))
 
 
 def load(request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
-  """Return the set, in memory or on disk. Raise DataError where it is not prepared, damaged, or not a set of
-  images."""
+  """Return the set; images that need more than `memory_limit` bytes stay on disk.
+
+  Raise DataError where the set is not prepared, damaged, or of a kind that is not read; ConfigError for an option of
+  another kind of set.
+  """
+  prepared = open_set(request)
+  kind = kind_of_set(prepared, request)
+  _refuse(kind, _READERS[kind].OPTIONS, request)
+  if kind == "a set of images":
+    return tfds_images.load(prepared, request, memory_limit)
+  return (tfds_text if kind == "text" else tfds_table).load(prepared, request)
+
+
+def open_set(request: Request) -> Prepared:
+  """Return the set that a request names. Raise DataError where it is not prepared, or damaged."""
   import tensorflow_datasets as tfds  # here, since importing it takes a quarter of a second
 
   root = local_path(request.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
                     "data.data_dir" if request.data_dir else "$TFDS_DATA_DIR")
   directory = find(request.argument, root)
-  where = f"tfds:{request.argument} in {directory}"
-  with _blaming(where, _build_hint(request.argument, root)):
-    builder = tfds.builder_from_directory(directory)
-    features: Any = builder.info.features
-    image, label = _features(features, tfds.features, where)
-    # images come as encoded bytes: decoding is ours, since that of TFDS differs with the libraries installed
-    sources: Any = builder.as_data_source(decoders={image: tfds.decode.SkipDecoding()})
-  shape = _shape(tuple(features[image].shape), request, where)
-  parts, rule = _parts({name: len(source) for name, source in sources.items()}, where)
-  read = functools.partial(_read, image=image, label=label, shape=shape, where=where,
-                           resize="resize" in request.options)
-  readers = {name: functools.partial(read, sources[part.split], part.start) for name, part in parts.items()}
-  in_memory = sum(part.num for part in parts.values()) * math.prod(shape) <= memory_limit
-  splits: Mapping[str, Split]
-  if in_memory:
-    splits = {name: MemorySplit(cache.cached(_cache_key(directory, name, part, shape),
-                                             functools.partial(readers[name], np.arange(part.num))))
-              for name, part in parts.items()}
-  else:
-    keys = ("x",) if label is None else ("x", "y")
-    content = _content(directory)
-    splits = {name: DiskSplit(f"{where}, split {name}", part.num, keys, readers[name], content=f"{content} {part}")
-              for name, part in parts.items()}
-  probe = sample_examples(parts["train"].num, parts["train"].num if in_memory else _PROBE)
-  binary = splits["train"].rows(probe)["x"].max() <= 1
-  spec = DataSpec(event=shape, levels=2 if binary else 256,
-                  num_classes=None if label is None else features[label].num_classes)
-  name = f"tfds:{request.argument}" + (f"#resize={shape[0]}" if "resize" in request.options else "")
-  why = f"no pixel of {len(probe)} training images is above 1" if binary else "uint8 images"
-  return Dataset(name, spec, {name: splits[name] for name in SPLITS},
-                 {"source": str(directory), "version": str(builder.info.version), "in_memory": in_memory,
-                  "levels": why, **rule})
+  hint = _build_hint(request.argument, root)
+  with blaming(where_of(request.argument, directory), hint):
+    return Prepared(request.argument, directory, tfds.builder_from_directory(directory), hint)
 
 
-def _content(directory: pathlib.Path) -> str:
-  """Return the digest of all files of a prepared set; each is read once, then known by its path, size and time."""
-  digests = []
-  for file in sorted(path for path in directory.iterdir() if path.is_file()):
-    facts = repr((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
-    key = f"sha256-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
-    digest = cache.cached(key, functools.partial(_file_digest, file))["sha256"]
-    digests.append(f"{file.name} {digest.tobytes().hex()}")
-  return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+def kind_of_set(prepared: Prepared, request: Request) -> str:
+  """Return what a set is read as, a key of `_READERS`. Raise DataError for one of another kind."""
+  import tensorflow_datasets as tfds
+
+  kinds = tfds.features
+  if "text" in request.options:
+    return "text"
+  if "columns" in request.options:
+    return "a table"
+  features = prepared.features
+  if any(isinstance(feature, kinds.Image) and "/" not in path for path, feature in features.items()):
+    return "a set of images"
+  media = (kinds.Image, kinds.Audio, kinds.Video, kinds.BBoxFeature)
+  if (any(isinstance(feature, kinds.Text) for feature in features.values())
+      and not any(isinstance(feature, media) for feature in features.values())):
+    return "text"
+  widths = [tfds_table.width_of(feature) for feature in features.values()]
+  if all(widths):
+    return "a table"
+  choose = "; #columns= makes a table of some of them" if any(widths) else ""
+  raise DataError(f"{prepared.where} is neither images, nor text, nor a table; its features are "
+                  f"{prepared.shown_features}{choose}.")
 
 
-def _file_digest(file: pathlib.Path) -> dict[str, np.ndarray]:
-  with file.open("rb") as opened:
-    return {"sha256": np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)}
-
-
-def _cache_key(directory: pathlib.Path, name: str, part: Part, shape: tuple[int, ...]) -> str:
-  """Name one decoded split: where it came from, which files were there, and what was made of them."""
-  files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.iterdir())]
-  facts = repr((_DECODER, str(directory.resolve()), files, part, shape))
-  return f"tfds-{directory.parent.name}-{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+def _refuse(kind: str, allowed: Sequence[str], request: Request) -> None:
+  """Raise a ConfigError for an option of another kind of set."""
+  for option in (option for option in request.options if option not in allowed):
+    raise ConfigError(f"data.name: tfds:{request.argument} is read as {kind}, which has no option {option}; take it "
+                      f"away: its options are {', '.join(allowed)}.")
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path:
@@ -128,87 +102,6 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path:
   return versions[version or max(versions, key=lambda v: tuple(map(int, v.split("."))))]
 
 
-@contextlib.contextmanager
-def _blaming(where: str, hint: str) -> Iterator[None]:
-  """Any failure to open the set, of json, protobuf or TFDS itself, as a DataError."""
-  try:
-    yield
-  except DataError:
-    raise
-  except Exception as error:
-    raise DataError(f"{where} cannot be read: {error}. Prepare it anew: {hint}") from error
-
-
 def _build_hint(name: str, root: pathlib.Path) -> str:
   return (f"`pip install '.[prepare]'`, then `tfds build {name.partition(':')[0]} --data_dir={root} "
           "--file_format=array_record`.")
-
-
-def _features(features: Any, kinds: Any, where: str) -> tuple[str, str | None]:
-  """Return the names of the image and of the class label, or None without one."""
-  images = [name for name, feature in features.items() if isinstance(feature, kinds.Image)]
-  labels = [name for name, feature in features.items() if isinstance(feature, kinds.ClassLabel)]
-  if not images:
-    raise DataError(f"{where} has no image; its features are {', '.join(features)}.")
-  image = "image" if "image" in images else images[0]
-  if features[image].np_dtype != np.uint8:
-    raise DataError(f"{where}: {image!r} has dtype {np.dtype(features[image].np_dtype)}; only uint8 images are read.")
-  return image, "label" if "label" in labels else (labels[0] if labels else None)
-
-
-def _shape(shape: tuple[int | None, ...], request: Request, where: str) -> tuple[int, ...]:
-  """(height, width, channels) as served."""
-  height, width, channels = shape
-  if channels not in (1, 3):
-    raise DataError(f"{where}: its images have {channels} channels; 1 or 3 are read.")
-  if "resize" in request.options:
-    size = request.integer("resize", minimum=1)
-    return (size, size, channels)
-  if height is None or width is None:
-    raise DataError(f"{where}: its images vary in shape; ask for one, as tfds:{request.argument}#resize=64.")
-  return (height, width, channels)
-
-
-def _parts(sizes: Mapping[str, int], where: str) -> tuple[dict[str, Part], dict[str, str]]:
-  """Return which examples of TFDS our splits are, and the rule by which those came about that TFDS does not have."""
-  # sets whose test labels were never published have no test split: everybody reports on their validation split
-  test = "test" if "test" in sizes else "validation"
-  if "train" not in sizes or test not in sizes:
-    raise DataError(f"{where} has the splits {', '.join(sizes)}; it needs train and test (or train and validation).")
-  parts = {"train": Part("train", 0, sizes["train"]), "test": Part(test, 0, sizes[test])}
-  rule = {} if test == "test" else {"test": "TFDS's validation"}
-  if "validation" in sizes and test == "test":
-    return {**parts, "valid": Part("validation", 0, sizes["validation"])}, rule
-  num_valid = max(1, min(sizes[test], int(MAX_VALID_FRACTION * sizes["train"])))
-  num_train = sizes["train"] - num_valid
-  return ({**parts, "train": Part("train", 0, num_train), "valid": Part("train", num_train, num_valid)},
-          {**rule, "valid": f"the last {num_valid} of TFDS's train"})
-
-
-def _read(source: Any, start: int, examples: np.ndarray, *, image: str, label: str | None,
-          shape: tuple[int, ...], resize: bool, where: str) -> Rows:
-  """Return the decoded rows of these examples of a TFDS data source, counted from `start`."""
-  x = np.empty((len(examples), *shape), np.uint8)
-  try:
-    records = source.__getitems__([start + int(i) for i in examples])
-    for row, record in zip(x, records, strict=True):
-      row[...] = _decode(record[image] or b"", shape, resize)  # of an empty record, which is no image either
-  except (ValueError, RuntimeError, OSError, IndexError, SyntaxError) as error:  # PIL tells of a broken PNG by the last
-    raise DataError(f"{where} is damaged: {error}") from error
-  return {"x": x} if label is None else {"x": x, "y": np.array([record[label] for record in records], np.int32)}
-
-
-def _decode(encoded: bytes, shape: tuple[int, ...], resize: bool) -> np.ndarray:
-  """One image of this shape [height, width, channels] from its PNG or JPEG bytes."""
-  from PIL import Image
-
-  height, width, channels = shape
-  with Image.open(io.BytesIO(encoded)) as image:
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode != mode:
-      image = image.convert(mode)
-    if resize:
-      side = min(image.size)
-      left, top = (image.width - side) // 2, (image.height - side) // 2
-      image = image.resize((width, height), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    return np.asarray(image).reshape(shape)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from gdm.data.dataset import Dataset, smallest_dtype
+from gdm.data.sources.passages import DEFAULT_CONTEXT
 from gdm.data.sources.request import Request
-from gdm.data.sources.text import DEFAULT_CONTEXT
 from gdm.data.split import DiskSplit, Indices, Rows
 from gdm.data.token_files import TokenFolder, TokenReader, read_manifest
 from gdm.data.windows import RandomPlaces
