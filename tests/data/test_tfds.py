@@ -9,14 +9,16 @@ import sys
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
+from helpers.prepared_sets import write_set
 from PIL import Image
+from tensorflow_datasets import features as F
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from gdm.data.load import load_dataset
 from gdm.data.loader import Loader, eval_batches
 from gdm.data.sources import tfds, tfds_images
 from gdm.data.sources.request import Request
-from gdm.errors import DataError
+from gdm.errors import ConfigError, DataError
 
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "tfds"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the prepared TFDS sets are not at {REAL}")
@@ -185,6 +187,34 @@ def test_nothing_is_said_and_tensorflow_is_not_imported(tmp_path):
   done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False,
                         cwd=pathlib.Path(__file__).parents[2])
   assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_is_neither_images_nor_text_nor_a_table_is_refused(tmp_path):
+  features = F.FeaturesDict({"objects": F.Sequence({"box": F.BBoxFeature()}), "name": F.Text(), "grid": F.Tensor(
+      shape=(2, 2), dtype=np.float32), "box": F.BBoxFeature()})
+  folder = write_set(tmp_path, features, {"train": []})
+  with pytest.raises(DataError, match=r"^tfds:toy in \S+ is neither images, nor text, nor a table; its features are "
+                                      r"box \(BBoxFeature\), grid \(float32 \[2, 2\]\), name \(Text\), objects "
+                                      r"\(Sequence\); #columns= makes a table of some of them\.$"):
+    load_dataset("tfds:toy", data_dir=str(tmp_path))
+  # features that TFDS cannot open without TensorFlow
+  for kind in ("audio_feature.Audio", "video_feature.Video"):
+    (folder / "features.json").write_text(json.dumps({"featuresDict": {"features": {
+        "clip": {"pythonClassName": f"{FEATURES}{kind}"},
+        "inner": {"pythonClassName": f"{FEATURES}features_dict.FeaturesDict", "featuresDict": {"features": {
+            "label": {"pythonClassName": f"{FEATURES}class_label_feature.ClassLabel"}}}}}}}))
+    with pytest.raises(DataError, match=rf"nor a table; its features are clip \({kind.partition('.')[2]}\), inner/label"
+                                        r" \(ClassLabel\)\.$"):
+      load_dataset("tfds:toy", data_dir=str(tmp_path))
+
+
+def test_an_option_of_another_kind_of_set_is_refused(tmp_path):
+  prepare(tmp_path, {"train": images(10), "test": images(2)})
+  with pytest.raises(ConfigError, match="tfds:toy is read as a set of images, which has no option bins; take it away: "
+                                        "its options are resize"):
+    load_dataset("tfds:toy#bins=3", data_dir=str(tmp_path))
+  labels = load_dataset("tfds:toy#columns=label", data_dir=str(tmp_path))
+  assert labels.spec.levels == 3 and labels.info["columns"][0]["values"] == ["0", "1", "2"]
 
 
 @needs_real

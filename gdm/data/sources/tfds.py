@@ -10,10 +10,12 @@ A set must have been prepared as array_record; that, unlike reading, needs Tenso
 A set of another kind is an error that names its features.
 """
 
+import json
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gdm.data.dataset import Dataset
 from gdm.data.sources import tfds_images, tfds_table, tfds_text
@@ -24,6 +26,8 @@ from gdm.errors import ConfigError, DataError, nearest
 from gdm.paths import local_path
 
 _READERS = {"a set of images": tfds_images, "text": tfds_text, "a table": tfds_table}
+_NEEDING_TENSORFLOW = frozenset(("Audio", "Video"))  # classes of features
+_OTHER_KIND = "{} is neither images, nor text, nor a table; its features are {}."
 OPTIONS = tuple(dict.fromkeys(option for reader in _READERS.values() for option in reader.OPTIONS))
 
 
@@ -48,6 +52,7 @@ def open_set(request: Request) -> Prepared:
   root = local_path(request.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
                     "data.data_dir" if request.data_dir else "$TFDS_DATA_DIR")
   directory = find(request.argument, root)
+  _refuse_sound_and_video(directory, where_of(request.argument, directory))
   hint = _build_hint(request.argument, root)
   with blaming(where_of(request.argument, directory), hint):
     return Prepared(request.argument, directory, tfds.builder_from_directory(directory), hint)
@@ -73,8 +78,28 @@ def kind_of_set(prepared: Prepared, request: Request) -> str:
   if all(widths):
     return "a table"
   choose = "; #columns= makes a table of some of them" if any(widths) else ""
-  raise DataError(f"{prepared.where} is neither images, nor text, nor a table; its features are "
-                  f"{prepared.shown_features}{choose}.")
+  raise DataError(_OTHER_KIND.format(prepared.where, prepared.shown_features + choose))
+
+
+def _refuse_sound_and_video(directory: pathlib.Path, where: str) -> None:
+  """Raise DataError for a set with features that TFDS cannot even open without TensorFlow."""
+  try:
+    features = json.loads((directory / "features.json").read_bytes())
+  except (OSError, ValueError):
+    return  # which TFDS reports in its words
+  kinds = dict(_stored_kinds(features))
+  if not _NEEDING_TENSORFLOW.isdisjoint(kinds.values()):
+    raise DataError(_OTHER_KIND.format(where, ", ".join(f"{path} ({kind})" for path, kind in kinds.items())))
+
+
+def _stored_kinds(record: Any, path: str = "") -> Iterator[tuple[str, str]]:
+  """Yield the path of each feature in a features.json, and the name of its class."""
+  inner = record.get("featuresDict", {}).get("features") if isinstance(record, dict) else None
+  if isinstance(inner, dict):
+    for name, feature in inner.items():
+      yield from _stored_kinds(feature, f"{path}/{name}" if path else name)
+  elif isinstance(record, dict):
+    yield path or "all", str(record.get("pythonClassName", "")).rpartition(".")[2]
 
 
 def _refuse(kind: str, allowed: Sequence[str], request: Request) -> None:

@@ -48,7 +48,7 @@ def load(prepared: Prepared, request: Request, memory_limit: int = MEMORY_LIMIT)
   in_memory = sum(part.num for part in parts.values()) * math.prod(shape) <= memory_limit
   splits: Mapping[str, Split]
   if in_memory:
-    splits = {name: MemorySplit(cache.cached(_cache_key(directory, name, part, shape),
+    splits = {name: MemorySplit(cache.cached(_cache_key(prepared, name, part, shape),
                                              functools.partial(readers[name], np.arange(part.num))))
               for name, part in parts.items()}
   else:
@@ -82,11 +82,10 @@ def _file_digest(file: pathlib.Path) -> dict[str, np.ndarray]:
     return {"sha256": np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)}
 
 
-def _cache_key(directory: pathlib.Path, name: str, part: Part, shape: tuple[int, ...]) -> str:
+def _cache_key(prepared: Prepared, name: str, part: Part, shape: tuple[int, ...]) -> str:
   """Name one decoded split: where it came from, which files were there, and what was made of them."""
-  files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.iterdir())]
-  facts = repr((_DECODER, str(directory.resolve()), files, part, shape))
-  return f"tfds-{directory.parent.name}-{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+  facts = repr((_DECODER, *prepared.files, part, shape))
+  return f"tfds-{prepared.directory.parent.name}-{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
 
 def _features(features: Any, kinds: Any, where: str) -> tuple[str, str | None]:

@@ -55,17 +55,23 @@ class Prepared:
     return {"source": str(self.directory), "version": str(self.builder.info.version)}
 
   @property
+  def files(self) -> tuple[str, list[tuple[str, int, int]]]:
+    """The folder, and name, size and time of each of its files: what a cache depends on."""
+    return str(self.directory.resolve()), [(file.name, file.stat().st_size, file.stat().st_mtime_ns)
+                                           for file in sorted(self.directory.iterdir())]
+
+  @property
   def sizes(self) -> dict[str, int]:
     """Number of examples by split of TFDS."""
     return {name: split.num_examples for name, split in self.builder.info.splits.items()}
 
   @functools.cached_property
   def features(self) -> dict[str, Any]:
-    """Features of TFDS by path: a feature of a nested FeaturesDict is "outer/inner"."""
+    """Features of TFDS by path, in order of the names: a feature of a nested FeaturesDict is "outer/inner"."""
     import tensorflow_datasets as tfds
 
     def flat(features: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-      for name, feature in features.items():
+      for name, feature in sorted(features.items()):  # the order in the file is arbitrary
         if isinstance(feature, tfds.features.FeaturesDict):
           yield from flat(feature, f"{prefix}{name}/")
         else:
@@ -82,7 +88,7 @@ class Prepared:
   def examples(self, paths: Sequence[str], part: Part) -> Iterator[Mapping[str, Any]]:
     """Yield the values of the features at these paths, and of no others, of each example of a part.
 
-    Raise DataError where a file is damaged.
+    Raise DataError where a file is damaged, or an example lacks one of them.
     """
     import tensorflow_datasets as tfds
 
@@ -95,7 +101,11 @@ class Prepared:
       stop = min(start + _CHUNK, part.start + part.num)
       with damage(self.where):
         found = [chosen.deserialize_example_np(record) for record in source.__getitems__(list(range(start, stop)))]
-      yield from found
+      for number, example in enumerate(found, start):
+        if (lacking := next((path for path, value in example.items() if value is None), None)) is not None:
+          raise DataError(f"{self.where}, split {part.split}, example {number} has no value of the feature "
+                          f"{lacking!r}: it is optional, or the files are damaged; choose other features.")
+        yield example
 
 
 def kind_of(feature: Any) -> str:
@@ -131,8 +141,6 @@ def damage(where: str) -> Iterator[None]:
     yield
   except DataError:
     raise
-  except KeyError as error:
-    raise DataError(f"{where} is damaged: an example lacks the feature {error}.") from error
   except Exception as error:
     raise DataError(f"{where} is damaged: {error}") from error
 

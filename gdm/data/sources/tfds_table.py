@@ -9,11 +9,13 @@ without a name chooses none. Splits are those of tfds_prepared.py; a set with tr
 gdm/data/partition.py.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gdm.data import cache
 from gdm.data.dataset import Dataset
 from gdm.data.sources import table
 from gdm.data.sources.request import Request
@@ -23,6 +25,7 @@ from gdm.errors import ConfigError, DataError
 OPTIONS = table.OPTIONS
 MEMORY_LIMIT = 2 << 30  # bytes of the columns that are read, at 8 a value
 LONGEST_VECTOR = 4096  # entries of a feature, as columns
+_DECODER = 1  # raise it where a change below makes other values of the same bytes: cached ones are then not read
 
 
 def load(prepared: Prepared, request: Request, memory_limit: int = MEMORY_LIMIT) -> Dataset:
@@ -102,26 +105,44 @@ def _is_text(feature: Any) -> bool:
 
 
 def _read(prepared: Prepared, paths: Sequence[str], part: Part) -> dict[str, list[np.ndarray]]:
-  """Return the columns of each feature over the examples of a part."""
+  """Return the columns of each feature over the examples of a part, decoded once and then from the cache."""
+  facts = repr((_DECODER, prepared.files, tuple(paths), part))
+  key = f"tfds-{prepared.directory.parent.name}-table-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+  arrays = cache.cached(key, lambda: _decoded(prepared, paths, part))
+  return {path: _columns(prepared, path, arrays[f"values{i}"], arrays.get(f"sizes{i}")) for i, path in enumerate(paths)}
+
+
+def _decoded(prepared: Prepared, paths: Sequence[str], part: Part) -> dict[str, np.ndarray]:
+  """Return the values of each feature, [examples, width]; strings one after the other as bytes, and their sizes."""
   found: dict[str, list[Any]] = {path: [] for path in paths}
   for example in prepared.examples(paths, part):
     for path, values in found.items():
       values.append(example[path])
-  return {path: _columns(prepared, path, values) for path, values in found.items()}
+  arrays = {}
+  for i, (path, values) in enumerate(found.items()):
+    feature = prepared.features[path]
+    if _is_text(feature):
+      cells = [cell for value in values for cell in np.atleast_1d(np.array(value, object))]
+      arrays[f"values{i}"] = np.frombuffer(b"".join(cells), np.uint8)
+      arrays[f"sizes{i}"] = np.array([len(cell) for cell in cells], np.int64)
+    else:
+      arrays[f"values{i}"] = np.array(values, feature.np_dtype).reshape(part.num, -1)
+  return arrays
 
 
-def _columns(prepared: Prepared, path: str, values: list[Any]) -> list[np.ndarray]:
+def _columns(prepared: Prepared, path: str, values: np.ndarray, sizes: np.ndarray | None) -> list[np.ndarray]:
+  """Return the columns of a feature as `table.from_tables` takes them: unknown class labels are NaN."""
   import tensorflow_datasets as tfds
 
   feature = prepared.features[path]
-  if _is_text(feature):
+  if sizes is not None:
+    raw, stops = values.tobytes(), np.cumsum(sizes)
     try:
-      cells = [[cell.decode() for cell in np.atleast_1d(np.array(value, object))] for value in values]
+      cells = [raw[stop - size:stop].decode() for stop, size in zip(stops, sizes, strict=True)]
     except UnicodeDecodeError as error:
       raise DataError(f"{prepared.where}: feature {path!r} holds {error.object[:40]!r}, which is not UTF-8; leave it "
                       "out by #columns=.") from error
-    return [np.array(column, object) for column in zip(*cells, strict=True)]
-  array = np.array(values, feature.np_dtype).reshape(len(values), -1)
-  if isinstance(feature, tfds.features.ClassLabel) and (array < 0).any():
-    array = np.where(array < 0, np.nan, array)  # as other tables mark what is missing
-  return list(array.T)
+    return list(np.array(cells, object).reshape(-1, len(_column_names(path, feature))).T)
+  if isinstance(feature, tfds.features.ClassLabel) and (values < 0).any():
+    values = np.where(values < 0, np.nan, values)
+  return list(values.T)

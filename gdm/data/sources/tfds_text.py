@@ -83,8 +83,8 @@ def require_small(prepared: Prepared, splits: Sequence[str], memory_limit: int) 
   size = sum(prepared.builder.info.splits[_TFDS_NAMES[name]].num_bytes for name in splits)
   if size > memory_limit:
     raise DataError(f"{prepared.where} has {size >> 20:,} MiB of text, and up to {memory_limit >> 20} MiB are loaded; "
-                    f"make tokens of it once, by python -m experiments.prepare tfds:{prepared.name} --out=DIR, and "
-                    "take data.name=tokens:DIR.")
+                    "write its texts to files, one for each document, make tokens of their folder by python -m "
+                    "experiments.prepare text:FOLDER --out=DIR, and take data.name=tokens:DIR.")
 
 
 def texts_of(prepared: Prepared, feature: str, part: Part) -> Iterator[str]:
