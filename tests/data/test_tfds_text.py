@@ -139,6 +139,12 @@ def test_other_text_is_read_by_the_vocabulary_of_a_model(tmp_path):
   like = Description.of(load(tmp_path / "one", "#context=40"))
   other = load_like(like, "tfds:toy", data_dir=str(tmp_path / "two"))
   assert other.tokenizer == like.tokenizer and other.spec.event == (40,)
+  # one example is a document for a model of documents, a stream for one of a stream
+  write_set(tmp_path / "one_each", TEXT, {split: texts(LINES[0] + LINES[2]) for split in ("train", "validation")})
+  document = load_like(like, "tfds:toy", data_dir=str(tmp_path / "one_each"))
+  assert document.info["unit"] == "documents" and document.split("valid")["x"][-1].max() == like.tokenizer.end
+  stream = Description.of(load(tmp_path / "two", "#context=40&unit=stream"))
+  assert load_like(stream, "tfds:toy#context=40", data_dir=str(tmp_path / "two")).info["unit"] == "stream"
 
 
 def test_text_larger_than_memory_is_refused(tmp_path):

@@ -40,7 +40,9 @@ def load(prepared: Prepared, request: Request, memory_limit: int = MEMORY_LIMIT)
   if "train" not in splits:
     raise DataError(f"{where} has the splits {', '.join(sizes)}; it needs train.")
   require_small(prepared, tuple(splits), memory_limit)
-  usual = "documents" if max(splits.values()) > 1 else "stream"
+  # A model that knows [EOS] was trained on documents, and is given documents.
+  ends = max(splits.values()) > 1 if request.tokenizer is None else request.tokenizer.end is not None
+  usual = "documents" if ends else "stream"
   choices = passages.choices_of(request, tuple(dict.fromkeys((usual, "documents", "stream", *DIVIDERS))))
   texts = {name: list(texts_of(prepared, feature, Part(_TFDS_NAMES[name], 0, num))) for name, num in splits.items()}
   parts, rule = _parts(texts, choices.unit)
