@@ -18,7 +18,6 @@ import dataclasses
 import importlib
 import json
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,8 +54,7 @@ _MESHES = flags.DEFINE_list("meshes", ["data", "fsdp"], "How devices share a ste
 _PROGRAMS = flags.DEFINE_boolean("programs", False, "Also init, log_likelihood, sample and conditional_step.")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   out = cli.require_path("out")
   for flag, known in ((_MODELS, MODELS), (_MESHES, MESHES)):
     for name in flag.value:

@@ -19,7 +19,6 @@ averaged over --num_draws draws). Only the last number says what the purifier is
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +51,7 @@ cli.define_run("data", "evaluation")
 SHOWN = 36
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   attacks = attacks_of(_NORM.value, _EPSILON.value, _STEPS.value, _RESTARTS.value)
   run = cli.open_run()
   bare = target_of(run)

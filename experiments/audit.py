@@ -12,15 +12,12 @@ with exit status 1 where a check failed.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from experiments import cli
-from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import write_whole
 from gdm.runs.audit_page import audit_runs, markdown, save_audit_page, text_lines
-from gdm.storage import local_copy
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _AGAINST = flags.DEFINE_string("against", "", "A model or a run that all are compared with; the best one by default.")
@@ -28,14 +25,9 @@ _OUT = flags.DEFINE_string("out", "audit.html", "The page to write.")
 _MARKDOWN = flags.DEFINE_string("markdown", "audit.md", "The same in markdown.")
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) < 2:
-    raise ConfigError("no folder given; usage: python -m experiments.audit DIR... [--split=test] [--out=audit.html].")
-  folders = [local_copy(text, "argument") for text in argv[1:]]
-  for folder in folders:
-    if not folder.is_dir():
-      raise WorkdirError(f"{folder} is not a folder; experiments.audit takes workdirs, or folders of them.")
-  page, plain = (Path(cli.require_path(name)) for name in ("out", "markdown"))
+def main(arguments: Sequence[str]) -> None:
+  folders = cli.require_folders(arguments, "audit", "[--split=test] [--out=audit.html]")
+  page, plain = cli.require_path("out"), cli.require_path("markdown")
   audited = []
   for each in audit_runs(folders, _SPLIT.value, _AGAINST.value):
     audited.append(each)
@@ -49,4 +41,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, with_arguments=True)

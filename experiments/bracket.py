@@ -39,8 +39,7 @@ _NUM = flags.DEFINE_integer("num", 100, "Of latent-variable models: how many exa
 cli.define_run("evaluation", "data")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   numbers = _numbers(_TEMPERATURES.value)
   run = cli.open_run()
   if isinstance(run.model, HasSimulatedBracket):

@@ -1,119 +1,50 @@
-"""Work of every binary around its main function: flags, one-line errors, logs that don't tear the progress bar."""
+"""Flags of every command: their parsing, their help, and what several commands read from them."""
 
 import contextlib
-import errno
-import io
-import logging as python_logging
-import os
 import sys
 import textwrap
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
 
-import jax
 import ml_collections
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
-from gdm.errors import ConfigError, UserError
+from gdm import checks
+from gdm.errors import ConfigError, UserError, WorkdirError
 from gdm.paths import local_path
 from gdm.precision import highest_precision
 from gdm.runs import defaults, registry
-from gdm.runs.exits import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, at_end, ended
+from gdm.runs.console import guarded, print_error
 from gdm.runs.overrides import check_overrides, chosen_names, packaged_config
 from gdm.runs.trained import TrainedRun
-from gdm.storage import clean, in_words, is_url, local_copy, push_all
-
-# What the machine refuses is the user's to mend: no space, no right to write, a limit on file sizes, a broken disk, a
-# folder in the place of a file.
-_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EISDIR,
-            errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ENOLCK, errno.EBUSY,
-            errno.EMFILE, errno.ENFILE}
-
+from gdm.storage import is_url, local_copy
 
 _HELP = ("help", "helpshort", "helpfull", "h", "?")
 WIDTH = 80  # columns of a terminal
 
 
-class _InWords(io.TextIOBase):
-  """A stream in which local copies of what is in a bucket are named by their URLs."""
-
-  def __init__(self, stream: TextIO):
-    self._stream = stream
-
-  def write(self, text: str, /) -> int:
-    self._stream.write(in_words(text))
-    return len(text)
-
-  def flush(self) -> None:
-    self._stream.flush()
-
-  def isatty(self) -> bool:
-    return self._stream.isatty()
-
-
-class _TqdmHandler(python_logging.Handler):
-  """Writes log lines above a progress bar instead of through it."""
-
-  def emit(self, record: python_logging.LogRecord) -> None:
-    text = in_words(self.format(record))
-    if record.name == "absl" and (record.exc_info or ".orbax-checkpoint-tmp" in text):
-      return  # orbax tells each of its threads' tracebacks, and then raises the error; a save under way is its affair
-    tqdm.write(text, file=sys.stderr)
-
-
-def run(main: Callable[[Sequence[str]], int | None], precise: bool = True) -> None:
-  """Run `main(argv)`: a UserError prints one line and exits with 2; anything else that escapes is a bug.
+def run(main: Callable[..., int | None], precise: bool = True, with_arguments: bool = False) -> None:
+  """Run `main()`: a UserError prints one line and exits with 2; anything else that escapes is a bug.
 
   Args:
     main: gives the exit code, or None for 0.
     precise: whether products are of the highest precision (`gdm.precision`), as what reads a trained run wants; False
       leaves them to the machine and the config, as training and measurements of speed do.
+    with_arguments: whether it is `main(arguments)`, called with what is no flag; else an argument is an error.
   """
-  def call(argv: Sequence[str]) -> int:
+  def call(arguments: Sequence[str]) -> int | None:
+    if with_arguments:
+      return main(arguments)
+    if arguments:
+      raise ConfigError(f"argument {arguments[0]!r} is unknown; everything is given as --<flag>=<value>.")
+    return main()
+
+  def precisely(argv: Sequence[str]) -> int:
     with highest_precision() if precise else contextlib.nullcontext():
-      return _guarded(main, argv)
+      return guarded(lambda: call(argv[1:]))
 
-  app.run(call, flags_parser=_parse_flags)
-
-
-def _guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
-  if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each line when it is printed
-  _route_logs()
-  use_compilation_cache()
-  if any("://" in argument for argument in sys.argv):
-    sys.stdout = _InWords(sys.stdout)
-  at_end(lambda code, message: clean())
-  code, message = EXIT_BUG, ""
-  try:
-    code = main(argv) or 0
-    push_all()
-  except UserError as error:
-    code, message = _fail(error), str(error)
-  except OSError as error:
-    if error.errno not in _MACHINE:
-      raise
-    message = f"{error.filename or 'a file'} cannot be used: {error.strerror}."
-    code = _fail(message)
-  except KeyboardInterrupt:
-    message = "interrupted."
-    print(message, file=sys.stderr)
-    code = EXIT_INTERRUPTED
-  except Exception as error:
-    message = f"{type(error).__name__}: {error}"
-    raise
-  finally:
-    ended(code, message)
-  if code == EXIT_BAD_INPUT:
-    # Not by the way of all ends: threads of a save that the storage refused may never come back.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-  return code
+  app.run(precisely, flags_parser=_parse_flags)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -128,7 +59,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         check_overrides(argv[1:])
       return flags.FLAGS(list(argv))
   except (UserError, flags.Error) as error:
-    sys.exit(_fail(error))
+    sys.exit(print_error(error))
 
 
 def _help() -> str:
@@ -161,6 +92,38 @@ def require_path(name: str) -> Path:
   return local_copy(require_flag(name), f"--{name}")
 
 
+def require_folders(arguments: Sequence[str], command: str, usage: str) -> list[Path]:
+  """Return the folders that arguments name. Raise ConfigError for none, WorkdirError for what is no folder."""
+  if not arguments:
+    raise ConfigError(f"no folder given; usage: python -m experiments.{command} DIR... {usage}.")
+  folders = [local_copy(text, "argument") for text in arguments]
+  for folder in folders:
+    if not folder.is_dir():
+      raise WorkdirError(f"{folder} is not a folder; experiments.{command} takes workdirs, or folders of them.")
+  return folders
+
+
+def require_place(name: str) -> Path:
+  """Return the path of a file that a flag names, to be written. Raise ConfigError where its folder does not exist."""
+  path = require_path(name)
+  if not path.parent.is_dir():
+    raise ConfigError(f"--{name} is {path}, but there is no folder {path.parent}; make it, or name another.")
+  return path
+
+
+def at_least(**least: float) -> None:
+  """Raise ConfigError where the value of a flag is below its least, or not finite; one that is None may be so."""
+  for name, value in least.items():
+    if flags.FLAGS[name].value is not None:
+      checks.at_least(f"--{name}", flags.FLAGS[name].value, value)
+
+
+def show(lines: Iterable[str]) -> None:
+  """Print lines, each as soon as it is there."""
+  for line in lines:
+    print(line, flush=True)
+
+
 def define_run(*sections: str, with_data: bool = False) -> None:
   """Define the flags of a command that works on a trained run.
 
@@ -188,12 +151,6 @@ def open_run(more: dict | None = None) -> TrainedRun:
   return run
 
 
-def refuse_arguments(argv: Sequence[str]) -> None:
-  """Raise ConfigError where something other than flags was given."""
-  if len(argv) > 1:
-    raise ConfigError(f"argument {argv[1]!r} is unknown; everything is given as --<flag>=<value>.")
-
-
 def define_overrides(*sections: str) -> None:
   """Define `--config.<section>.<field>=...` for sections of the base config, to override what a workdir recorded."""
   config = defaults.get_config()
@@ -201,7 +158,7 @@ def define_overrides(*sections: str) -> None:
   try:
     check_overrides(sys.argv[1:], config)  # here, since config_flags reads them when it is defined
   except UserError as error:
-    sys.exit(_fail(error))
+    sys.exit(print_error(error))
   config_flags.DEFINE_config_dict("config", config,
                                   f"Fields that override what the run recorded, of {', '.join(sections)}: "
                                   "--config.<section>.<field>=<value>.")
@@ -210,43 +167,3 @@ def define_overrides(*sections: str) -> None:
 def overrides(name: str = "config") -> dict:
   """Return the config fields that the command line set, dotted name -> value."""
   return config_flags.get_override_values(flags.FLAGS[name])
-
-
-def use_compilation_cache() -> None:
-  """Keep compiled programs between processes, so that a second start takes seconds less."""
-  # A kill or a full disk can leave part of an entry; JAX then compiles anew, and would say so at every start.
-  warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
-  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-    # JAX's own threshold, a second, keeps none of a small model's programs.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-    return
-  folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gdm" / "xla"
-  with contextlib.suppress(OSError):  # without a place to write, JAX would warn at every compilation
-    folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-      jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def _route_logs() -> None:
-  """Our own messages and everybody's warnings go above the progress bar; orbax tells every move at INFO."""
-  handler = _TqdmHandler()
-  sys.unraisablehook = _tell_unraisable
-  handler.setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
-  python_logging.getLogger().handlers = [handler]
-  logging.set_verbosity(logging.WARNING)
-  python_logging.getLogger().setLevel(python_logging.WARNING)
-  logging.get_absl_logger().handlers = []
-  logging.get_absl_logger().propagate = True
-  python_logging.getLogger("gdm").setLevel(python_logging.INFO)
-
-
-def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-  """Pass on what Python cannot raise, but the echo of a failed save: TensorStore calls back into a closed loop."""
-  if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
-    sys.__unraisablehook__(unraisable)
-
-
-def _fail(message: object) -> int:
-  print(f"error: {in_words(' '.join(str(message).split()))}", file=sys.stderr)
-  return EXIT_BAD_INPUT

@@ -17,7 +17,6 @@ A model that is agnostic to the order of its dimensions is coded in one fixed or
 mixture of N. The claimed bits are those of that mixture, exactly; its bound over all orders stands beside.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +40,7 @@ _COMPARE = flags.DEFINE_boolean("compare", False, "Say what general-purpose form
 cli.define_run("evaluation", "data", with_data=True)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   out = cli.require_path("out")
   _require_place(out)
   run, split = cli.open_run(), _SPLIT.value

@@ -7,8 +7,6 @@ takes. With other weights or on another machine decoding would give garbage: it 
 run's own data are read too, since they say what the model is.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from absl import flags
 
@@ -26,8 +24,7 @@ _OUT = flags.DEFINE_string("out", None, "The .npz file to write.")
 cli.define_overrides("data")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   workdir, path, out = Workdir(cli.require_flag("workdir")), cli.require_path("in"), cli.require_path("out")
   if not out.parent.is_dir():
     raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")

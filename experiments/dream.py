@@ -11,8 +11,6 @@ every step lived. Writes `dreams.npz` and `dreams.png` into the workdir. `experi
 records what the controller meets, for a better world model. Needs the extra "worlds".
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from absl import flags
 
@@ -40,8 +38,7 @@ FRESH = 10_000_000  # first seed of episodes that were not recorded
 SHOWN = 4
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   for name, value, least in (("generations", _GENERATIONS.value, 1), ("population", _POPULATION.value, 2),
                              ("dreams", _DREAMS.value, 1), ("steps", _STEPS.value, 2), ("episodes", _EPISODES.value, 2),
                              ("seed", _SEED.value, 0)):

@@ -16,7 +16,7 @@ Prints the distance from the guides, and of the draws from data. Writes `edited_
 are several strengths `edited_<mode>_strengths.png`, into the workdir.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from absl import flags
@@ -45,8 +45,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 cli.define_run("data", "evaluation")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   checks.one_of("--mode", _MODE.value, MODES)
   strengths = _strengths(_STRENGTH.value)
   for name, flag in (("--num", _NUM), ("--examples", _EXAMPLES), ("--num_steps", _STEPS)):

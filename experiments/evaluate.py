@@ -20,8 +20,6 @@ the context, windows that move on by S tokens, or all that came before, of model
 (`likelihood_<split>_text_<way>.json`). Models of characters, words and byte pairs of one text share a table then.
 """
 
-from collections.abc import Sequence
-
 from absl import flags
 
 from experiments import cli, hosts
@@ -32,8 +30,7 @@ _TEXT = flags.DEFINE_string("text", "", "Score a text as a whole: windows, strid
 cli.define_run("evaluation", "data", with_data=True)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   hosts.join()
   run = cli.open_run()
   lines = score_whole_text(run, _SPLIT.value, _TEXT.value) if _TEXT.value else score_split(run, _SPLIT.value)

@@ -10,8 +10,6 @@ one's own by `gdm.training.weights.load_weights`. With --push, file and card als
 huggingface_hub and its login.
 """
 
-from collections.abc import Sequence
-
 from absl import flags
 
 from experiments import cli
@@ -25,8 +23,7 @@ _PUSH = flags.DEFINE_string("push", None, "NAME/REPOSITORY of a hub that file an
 cli.define_run("evaluation", "sampling")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   out = cli.require_path("out")
   if not out.parent.is_dir():  # before the run is read
     raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")

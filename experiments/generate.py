@@ -24,7 +24,6 @@ A model of sound writes 16-bit WAV files into the folder `--out`, by default `ge
 counts samples, and `--prompt_file` is a WAV file.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -59,8 +58,7 @@ _OUT = flags.DEFINE_string("out", None, "JSON file of texts, or folder of WAV fi
 cli.define_run("sampling", "data", "evaluation")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   for name, value, least in (("num", _NUM.value, 1), ("length", _LENGTH.value, 1), ("seed", _SEED.value, 0),
                              ("alternatives", _ALTERNATIVES.value, 0)):
     if value < least:

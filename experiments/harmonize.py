@@ -8,8 +8,6 @@ Writes `harmonized_000.mid` and so on, `original_000.mid`, and `harmonized_score
 into the workdir. The model must fill in any region, as ardm and masked do.
 """
 
-from collections.abc import Sequence
-
 from absl import flags
 
 from experiments import cli
@@ -22,8 +20,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Another seed draws others.")
 cli.define_run("data", "evaluation", "sampling", with_data=True)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   checks.at_least("--num", _NUM.value, 1)
   checks.at_least("--seed", _SEED.value, 0)
   run = cli.open_run()

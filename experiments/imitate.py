@@ -9,8 +9,6 @@ folder as a table, and draws them against the number of actions to learn from: `
 "worlds".
 """
 
-from collections.abc import Sequence
-
 from absl import flags
 
 from experiments import cli
@@ -30,8 +28,7 @@ cli.define_run("data", "evaluation")
 FRESH = 10_000_000  # first seed of episodes that were not recorded
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   checks.at_least("--episodes", _EPISODES.value, 2)
   checks.at_least("--seed", _SEED.value, 0)
   if _COMPARE.value:

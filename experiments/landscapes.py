@@ -12,7 +12,6 @@ parameters are those of the last step.
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -36,8 +35,7 @@ _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print the commands, one a lin
 _LEARNING_RATES = {"nce": 3e-3}
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   targets, objectives, seeds = _TARGETS.value, _OBJECTIVES.value, range(_SEEDS.value)
   for name, value in (("targets", targets), ("objectives", objectives), ("seeds", seeds)):
     if not value:

@@ -25,7 +25,6 @@ writes reconstructions.png; with --codes the codes of all splits, data for any m
 and decoded.png.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -51,8 +50,7 @@ _TRAVERSE = flags.DEFINE_integer("traverse", 0, "How many latents to traverse, t
 cli.define_run("data", "evaluation", with_data=True)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   wanted = _wanted()
   run = cli.open_run()
   if isinstance(run.model, HasCodes):

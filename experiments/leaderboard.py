@@ -12,18 +12,15 @@ Models that tell labels have tables of their own, by accuracy (as csv, where not
 samples that experiments.quality compared with the data, with bits/dim beside them (not as csv).
 """
 
-import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import flags
 
 from experiments.cli import run
-from gdm.errors import ConfigError, WorkdirError
-from gdm.evaluation import label_leaderboard, leaderboard, leaderboard_tables, quality_leaderboard
-from gdm.runs.workdir import Workdir, training_fields
+from gdm.errors import ConfigError
+from gdm.runs.ranked import ranking_text
 from gdm.storage import local_copy
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "How to print the tables.")
@@ -32,43 +29,14 @@ _SEEDS = flags.DEFINE_boolean("seeds", False, "Show means over seeds as well.")
 _AGAINST = flags.DEFINE_string("against", None, "A model or a run: show each row's paired difference from it.")
 
 
-def main(argv: Sequence[str]) -> None:
-  workdirs = argv[1:]
-  if not workdirs:
+def main(arguments: Sequence[str]) -> None:
+  if not arguments:
     raise ConfigError("no folder given; usage: python -m experiments.leaderboard DIR... "
                       "[--format=text|markdown|latex|csv].")
-  workdirs = [str(local_copy(folder, "argument")) for folder in workdirs]
   width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-  labels = label_leaderboard.collect(workdirs, _SPLIT.value)
-  quality = quality_leaderboard.collect(workdirs, _SPLIT.value) if _FORMAT.value != "csv" else []
-  tables = leaderboard.collect(workdirs, _SPLIT.value, may_be_none=bool(labels or quality))
-  if _SEEDS.value:
-    folders = {row.folder for table in tables for row in table.rows}
-    tables = leaderboard.with_seed_means(tables, read_trials(sorted(folders)))
-  if _AGAINST.value and tables:
-    tables = leaderboard.with_differences(tables, _AGAINST.value)
-  parts = [leaderboard_tables.render(tables, _FORMAT.value, width)] * bool(tables)
-  if labels and (not tables or _FORMAT.value != "csv"):
-    parts.append(label_leaderboard.render(labels, _FORMAT.value, width))
-  if quality:
-    parts.append(quality_leaderboard.render(quality, _FORMAT.value, width))
-  print("\n".join(parts), end="")
-
-
-def read_trials(folders: Iterable[Path]) -> dict[Path, leaderboard.SeededRun]:
-  """Return what was run in each folder, by the config beside its reports; folders without a readable one are left
-  out."""
-  trials = {}
-  for folder in folders:
-    try:
-      fields = training_fields(Workdir(folder).read_config())
-    except WorkdirError as error:
-      logging.warning("%s Its run is in no mean over seeds.", error)
-      continue
-    seed = fields.pop("seed")
-    trials[folder] = leaderboard.SeededRun(json.dumps(fields, sort_keys=True), seed)
-  return trials
+  print(ranking_text([local_copy(folder, "argument") for folder in arguments], _SPLIT.value, _FORMAT.value, width,
+                     with_seeds=_SEEDS.value, against=_AGAINST.value), end="")
 
 
 if __name__ == "__main__":
-  run(main)
+  run(main, with_arguments=True)

@@ -42,8 +42,7 @@ _DEDUPLICATE = flags.DEFINE_bool("deduplicate", False, "Whether only the first o
 _SEED = flags.DEFINE_integer("seed", 0, "Of folds and draws.")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   checks.one_of("--features", _FEATURES.value, FEATURES)
   checks.at_least("--draws", _DRAWS.value, 1)
   sizes = sizes_of(_SIZES.value)

@@ -19,8 +19,6 @@ with 95 % intervals, that take both sets for independent (they are rather too wi
 Writes `outliers.json` and `outliers.png` into the workdir.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from absl import flags
 
@@ -58,8 +56,7 @@ cli.define_run("data", "evaluation")
 SHOWN = 64
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   for name in _AGAINST.value:
     if name not in (known := (*MADE_OF_DATA, "patches")) and ":" not in name:
       raise ConfigError(f"--against has {name!r}; {nearest(name, known)}")

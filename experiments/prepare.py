@@ -31,11 +31,11 @@ _WORKERS = flags.DEFINE_integer("workers", 0, "Processes; 0 for as many as there
 _VERIFY = flags.DEFINE_boolean("verify", False, "Compare the digests of a folder that is finished.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
   out = cli.require_path("out")
-  if len(argv) != 2:
-    raise ConfigError(f"{len(argv) - 1} texts are given; name one, as text:book.txt.")
-  request = text_request(argv[1], {} if _TOKENS.value is None else {"tokens": _TOKENS.value})
+  if len(arguments) != 1:
+    raise ConfigError(f"{len(arguments)} texts are given; name one, as text:book.txt.")
+  request = text_request(arguments[0], {} if _TOKENS.value is None else {"tokens": _TOKENS.value})
   tokenizer = None
   if _TOKENIZER.value:
     tokenizer = read_manifest(local_path(_TOKENIZER.value, "--tokenizer")).tokenizer
@@ -54,4 +54,4 @@ def _line(found: TokenFolder, out: Path) -> str:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, with_arguments=True)

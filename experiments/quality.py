@@ -21,7 +21,6 @@ array [n, *event] to numbers [n, dims].
 
 import functools
 import sys
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -46,8 +45,7 @@ _MEASURES = flags.DEFINE_string("measures", "", "Which to take beside kernel dis
 cli.define_run("sampling", "data", "evaluation")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   run = cli.open_run()
   measures = choose_measures(_MEASURES.value, run, bool(_CLASSIFIER.value))
   labeler = Labeler(_CLASSIFIER.value, run) if _CLASSIFIER.value else None

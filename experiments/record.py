@@ -16,8 +16,6 @@ random; linear, with weights drawn for each episode; expert, of CartPole-v1 and 
 a tenth validates and a tenth tests. Needs the extra "worlds".
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from absl import flags
 
@@ -48,8 +46,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the first episode; later ones follow
 _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   checks.one_of("--policy", _POLICY.value, POLICIES)
   checks.one_of("--observations", _OBSERVATIONS.value, OBSERVATIONS)
   for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("piece", _PIECE.value, 0),

@@ -8,30 +8,22 @@ validation curves of a table's runs; and each run's pictures, those of runs unde
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from experiments import cli
-from gdm.errors import ConfigError, WorkdirError
 from gdm.runs.report_page import save_report_page
-from gdm.storage import local_copy
 
 _OUT = flags.DEFINE_string("out", "report.html", "The page to write.")
 _TITLE = flags.DEFINE_string("title", "Runs", "Heading of the page.")
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) < 2:
-    raise ConfigError("no folder given; usage: python -m experiments.report DIR... [--out=report.html].")
-  folders = [local_copy(text, "argument") for text in argv[1:]]
-  for folder in folders:
-    if not folder.is_dir():
-      raise WorkdirError(f"{folder} is not a folder; experiments.report takes workdirs, or folders of them.")
-  out: Path = cli.require_path("out")
+def main(arguments: Sequence[str]) -> None:
+  folders = cli.require_folders(arguments, "report", "[--out=report.html]")
+  out = cli.require_path("out")
   num = save_report_page(out, folders, _TITLE.value)
   print(f"{num} runs in {out}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, with_arguments=True)

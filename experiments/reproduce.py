@@ -13,7 +13,6 @@ import dataclasses
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -32,8 +31,7 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds per row; of no account to table
 _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print the commands, one a line, and run nothing.")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   table = TABLES[_TABLE.value]
   for label in _ONLY.value:
     checks.one_of("--only", label, [row.label for row in table.rows])

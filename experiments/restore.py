@@ -18,7 +18,6 @@ the examples, without a model, and of draws. Writes `restored.json`, and for eac
 `restored_<operator>_<sampler>.png` and `.npz` into the workdir; of spectrograms WAV files, too.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +50,7 @@ cli.define_run("data", "evaluation")
 _WITH_PARTICLES = tuple(name for name, method in SAMPLERS.items() if method.particles)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   samplers, operators = ([part.strip() for part in text.split(",")] for text in (_SAMPLER.value, _OPERATOR.value))
   checks.at_least("--num", _NUM.value, 1)
   checks.at_least("--examples", _EXAMPLES.value, 1)

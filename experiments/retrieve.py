@@ -9,7 +9,6 @@ them. Writes `retrieval_<split>.json` into the workdir.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -25,8 +24,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the candidates.")
 cli.define_run("data", "evaluation", with_data=True)
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   checks.at_least("--repeats", _REPEATS.value, 1)
   checks.at_least("--seed", _SEED.value, 0)
   run = cli.open_run()

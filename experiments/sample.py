@@ -11,8 +11,6 @@ files, and for music MIDI files and a picture of the score. With `--frames`, of 
 `trajectory.png` and `trajectory.gif` show the way of some of them.
 """
 
-from collections.abc import Sequence
-
 import jax
 import numpy as np
 from absl import flags
@@ -43,8 +41,7 @@ _HEARD = 64  # at most so many are written as MIDI files, or as sound
 Arrays = dict[str, np.ndarray]
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   if _NUM.value is not None and _NUM.value < 1:
     raise ConfigError(f"--num is {_NUM.value}; it must be at least 1.")
   if not 0.0 <= _KNOWN.value <= 1.0:

@@ -32,7 +32,6 @@ Exit codes: 0 all is finished, or submitted, 1 a run failed, 2 bad input, found 
 """
 
 import sys
-from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -59,8 +58,7 @@ _SLURM = flags.DEFINE_string("slurm", "", "Parameters of SLURM's jobs: NAME=VALU
 _PRINT = flags.DEFINE_boolean("print", False, "Print the commands, one line per run, and run nothing.")
 
 
-def main(argv: Sequence[str]) -> int:
-  cli.refuse_arguments(argv)
+def main() -> int:
   cli.require_flag("config")
   place = _place()
   _require_flags_that_fit()

@@ -24,7 +24,6 @@ Exit codes: 0 finished, 2 bad input, 75 interrupted and saved: run it again to r
 
 import functools
 import time
-from collections.abc import Sequence
 
 import jax
 from absl import flags
@@ -57,8 +56,7 @@ _PROFILE = flags.DEFINE_string("profile_steps", None, "FIRST:LAST, steps to trac
 _START = time.monotonic()
 
 
-def main(argv: Sequence[str]) -> int:
-  cli.refuse_arguments(argv)
+def main() -> int:
   cli.require_flag("config")
   workdir = Workdir(cli.require_flag("workdir"))
   config = keep_settings(with_defaults(_CONFIG.value), cli.overrides())

@@ -5,8 +5,6 @@
 In one's own code the same run is `gdm.load("runs/made")`.
 """
 
-from collections.abc import Sequence
-
 from experiments import cli
 from gdm.runs.card import model_card
 from gdm.runs.load import load_run, open_run
@@ -16,8 +14,7 @@ __all__ = ["load_run", "open_run"]
 cli.define_run("evaluation")
 
 
-def main(argv: Sequence[str]) -> None:
-  cli.refuse_arguments(argv)
+def main() -> None:
   run = cli.open_run()
   print(model_card(run, cli.require_flag("workdir")))
 

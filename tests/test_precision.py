@@ -150,9 +150,9 @@ def test_training_is_as_configured():
 def test_binaries_are_precise_but_for_training(monkeypatch):
   seen = []
   monkeypatch.setattr(cli.app, "run", lambda call, flags_parser: call([]))
-  monkeypatch.setattr(cli, "_guarded", lambda main, argv: main(argv))
+  monkeypatch.setattr(cli, "guarded", lambda call: call())
   for settings in ({}, {"precise": False}):
-    cli.run(lambda argv: seen.append(precisions(lambda x: x @ W, X)), **settings)
+    cli.run(lambda: seen.append(precisions(lambda x: x @ W, X)), **settings)
   assert seen == [[HIGHEST], [None]]
 
 

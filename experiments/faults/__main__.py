@@ -23,7 +23,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -47,8 +46,7 @@ _OUT = flags.DEFINE_string("out", "runs/faults.json", "Where to write the JSON."
 _DIR = flags.DEFINE_string("root", "", "Folder of the runs; by default one among the temporary files.")
 
 
-def main(argv: Sequence[str]) -> int:
-  cli.refuse_arguments(argv)
+def main() -> int:
   if _KILLS.value < 1:
     raise ConfigError(f"--kills is {_KILLS.value}; it must be at least 1.")
   for name in _KINDS.value:

@@ -17,12 +17,11 @@ import datetime
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from experiments.cli import refuse_arguments, run
+from experiments.cli import run
 from experiments.speed import measure
 from experiments.speed.rows import render
 from experiments.speed.sections import SECTIONS, choose
@@ -46,8 +45,7 @@ _PEERS = flags.DEFINE_string("peers", "", "A folder of environments, each under 
                              "to compare with.")
 
 
-def main(argv: Sequence[str]) -> int:
-  refuse_arguments(argv)
+def main() -> int:
   names, out, settings = choose(_SECTIONS.value), Path(_OUT.value), _settings()
   _require_writable(out)
   data = settings.dataset().name  # loaded here too, so that bad data is told before minutes of measuring

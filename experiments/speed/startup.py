@@ -19,8 +19,8 @@ COMMAND = (sys.executable, "-m", "experiments.train", "--config=configs/autoregr
            "--config.training.steps_per_call=1", "--config.training.log_every=1")
 LAST_STEP = 3  # of the run whose exit is timed
 IMPORTS = (sys.executable, "-c", "import experiments.train")
-PLACE = (sys.executable, "-c", "import jax; from experiments import cli; cli.use_compilation_cache(); "
-         "print(jax.config.jax_compilation_cache_dir)")
+PLACE = (sys.executable, "-c", "import jax; from gdm.runs.console import use_compilation_cache; "
+         "use_compilation_cache(); print(jax.config.jax_compilation_cache_dir)")
 REPEATS = {FULL: 3, QUICK: 1, TINY: 1}
 TIMEOUT_SECONDS = 300.0
 POLL_SECONDS = 0.005

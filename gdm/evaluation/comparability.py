@@ -1,9 +1,12 @@
 """Why two reports can or cannot share a table, in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdm.evaluation.report import Report
+from gdm.evaluation.intervals import plus_minus
+from gdm.evaluation.report import Report, one_line, read_report
+from gdm.evaluation.scores import paired_difference, read_scores, scores_path
 
 
 class Comparison(NamedTuple):
@@ -52,3 +55,31 @@ def compare_reports(first: Report, second: Report) -> Comparison:
             *tell("another precision of products", of("precision")), *tell("another dtype", of("dtype")),
             *tell("other weights", of("parameters"))]
   return Comparison(tuple(apart), tuple(beside))
+
+
+def comparison_lines(*paths: Path) -> Iterator[str]:
+  """Yield lines about two reports: each of them, what keeps them apart or their difference, and how they were scored.
+
+  Raise DataError where one of them cannot be read.
+  """
+  first, second = reports = [read_report(path) for path in paths]
+  yield from map(one_line, reports)
+  found = compare_reports(first, second)
+  if found.apart:
+    yield from ("they cannot share a table:", *(f"  {each}" for each in found.apart))
+  else:
+    yield "they share a table."
+    yield _difference(paths, reports)
+  if found.beside:
+    yield from ("they differ in how they were scored:", *(f"  {each}" for each in found.beside))
+
+
+def _difference(paths: Sequence[Path], reports: Sequence[Report]) -> str:
+  one, other = (read_scores(scores_path(path), report) for path, report in zip(paths, reports, strict=True))
+  if one is None or other is None:
+    return "no scores of each example were kept; evaluate again for the paired difference."
+  is_discrete = reports[0]["bits_per_dim"] is not None
+  found = paired_difference([one], [other], is_discrete)
+  unit = "bits/dim" if is_discrete else "nats"
+  return (f"the first minus the second: {plus_minus(found.mean, found.ci95, sign='+')} {unit} "
+          f"({found.kind.replace('_', ' ')}, 95 % interval, paired over {len(one.nats)} examples)")

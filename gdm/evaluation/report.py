@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gdm.errors import ConfigError, DataError, NotFiniteError
+from gdm.errors import ConfigError, DataError, NotFiniteError, WorkdirError
 from gdm.evaluation.intervals import Interval, brackets, plus_minus, student_975
 from gdm.evaluation.recording import Recording
 from gdm.evaluation.split_likelihood import LogZ, SplitLikelihood
@@ -172,6 +172,14 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
     bad = ", ".join(name for name, value in report.items() if not _is_json(value))
     raise NotFiniteError(f"the report for {path} holds NaN or infinity in {bad}; nothing was written.") from error
   write_whole(path, lambda file: file.write(text.encode()))
+
+
+def report_path(place: Path, split: str) -> Path:
+  """Return the report of a split in a workdir, or a report itself. Raise WorkdirError where there is none."""
+  path = place / f"likelihood_{split}.json" if place.is_dir() else place
+  if not path.is_file():
+    raise WorkdirError(f"{path} does not exist; name a workdir that experiments.evaluate scored, or its report.")
+  return path
 
 
 def read_report(path: str | os.PathLike) -> Report:

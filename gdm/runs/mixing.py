@@ -1,7 +1,8 @@
 """Mixtures of finished runs, of whole examples or token by token: what they must have in common, their weights, and the
 model they make."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import jax
 import ml_collections
@@ -16,11 +17,72 @@ from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import Carry, HasLogLikelihood, Model, Params
-from gdm.runs.composition import composed_config
+from gdm.runs.composition import composed_config, load_runs, require_free, require_same_data, write_run
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
 from gdm.runs.trained import TrainedRun
+from gdm.runs.workdir import Workdir
 from gdm.training.streams import stream_key
+
+
+def mix_runs(place: str, named: Sequence[str], *, is_fitted: bool = True, by_tokens: bool = False, num_samples: int = 0,
+             min_weight: float = 1e-3) -> Iterator[str]:
+  """Mix finished runs on the same data into one in a workdir of its own; yield a line about each, and the mixture.
+
+  Args:
+    place: the mixture's workdir, a fresh one or that of the same mixture.
+    named: workdirs of two runs or more; their order changes nothing.
+    is_fitted: whether weights are fitted on the validation split, or all equal.
+    by_tokens: whether every conditional is mixed, in place of whole examples.
+    num_samples: importance samples of the bounds that weights are fitted on; 0 for as many as the run with the most.
+    min_weight: runs of a smaller fitted weight are left out.
+
+  Raises:
+    ConfigError: an argument out of its range, or runs that cannot be mixed.
+    WorkdirError: a run is not finished, or the workdir holds something else.
+    SpecError: a run has no tokens in raster order, which are to be mixed.
+  """
+  workdir = Workdir(place)
+  if not 0.0 <= min_weight < 1.0:
+    raise ConfigError(f"--min_weight is {min_weight}; it must be in [0, 1).")
+  # In the order of their paths, so that the order in which they are named changes nothing, not even draws.
+  resolved = {Path(path).resolve(): path for path in reversed(named)}
+  paths = [resolved[path] for path in sorted(resolved)]
+  if len(paths) < 2:
+    raise ConfigError(f"an ensemble mixes two runs or more, but {len(paths)} workdirs are named.")
+  require_free(workdir, "ensemble", paths)
+  runs = load_runs(paths)
+  require_same_data(paths, runs)
+  require_same_given(paths, runs)
+  if num_samples < 0:
+    raise ConfigError(f"--num_samples is {num_samples}; it must be at least 1, or 0 for what the runs have.")
+  settings = evaluation_settings(paths, runs)
+  settings.num_samples = num_samples or settings.num_samples
+  name = "token_ensemble" if by_tokens else "ensemble"
+  model, _ = build_mixture(paths, runs, settings, (), name)  # which says whether there can be such a model
+  scores = [score_validation(run, settings, run.model, run.params, run.carry) for run in runs]
+  nats = np.stack([score.nats for score in scores])
+  if isinstance(model, TokenEnsemble):
+    params, _ = model.join([(run.params, run.carry) for run in runs])
+    nats = token_nats(model, params, runs[0], settings.batch_size)
+  weights = np.full(len(runs), 1.0 / len(runs))
+  if is_fitted:
+    weights = fit_weights(nats)
+    heavy = np.flatnonzero(weights >= min(min_weight, weights.max()))
+    runs, paths, scores = [runs[k] for k in heavy], [paths[k] for k in heavy], [scores[k] for k in heavy]
+    weights = fit_weights(nats[heavy])
+  model, config = build_mixture(paths, runs, settings, tuple(float(weight) for weight in weights), name)
+  params, carry = model.join([(run.params, run.carry) for run in runs])
+  mixed = score_validation(runs[0], settings, model, params, carry)  # and so it can be scored before it is written
+  for path, weight, score in zip(paths, weights, scores, strict=True):
+    yield f"{weight:.4f}  {_score_text(score)}  {path}"
+  yield f"        {_score_text(mixed)}  the mixture, on the validation split"
+  if not write_run(workdir, config, runs, model, params, carry, mixed.nats_mean):
+    yield f"{workdir.path} is finished already."
+
+
+def _score_text(score: SplitLikelihood) -> str:
+  return f"{score.nats_mean:10.4f} nats ({score.kind.replace('_', ' ')})"
 
 
 def require_same_given(paths: Sequence[str], runs: Sequence[TrainedRun]) -> None:

@@ -24,7 +24,7 @@ def diagnose(monkeypatch, capsys):
     monkeypatch.setattr(selfcheck, "programs", lambda size: iter(programs))
     monkeypatch.setattr(selfcheck, "SHORT", [program.name for program in programs])
     monkeypatch.setenv("XLA_FLAGS", xla_flags)
-    status = doctor.main(["doctor"])
+    status = doctor.main()
     return status, capsys.readouterr().out.splitlines()
 
   yield run

@@ -10,7 +10,6 @@ import pytest
 from helpers.commands import TINY, assert_near, flags, free_port
 from helpers.permuted import run_two
 
-from experiments.hosts import in_cluster
 from gdm.training import checkpoint
 from gdm.training.metrics import read_metrics
 
@@ -157,11 +156,3 @@ def test_others_that_do_not_come_are_waited_for_within_bounds(commands, tmp_path
 def test_flags_that_make_no_sense_are_named(commands, tmp_path, given, message):
   result = commands.run("train", DIGITS, f"--workdir={tmp_path / 'run'}", *given)
   assert result.status == 2 and re.search(f"^error: .*{message}", result.err), result
-
-
-def test_only_a_launcher_makes_a_cluster():
-  assert not in_cluster({})
-  assert not in_cluster({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"})  # a batch script's own shell
-  assert not in_cluster({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"})
-  assert in_cluster({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4"})
-  assert in_cluster({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "x"})
