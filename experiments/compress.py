@@ -41,8 +41,8 @@ cli.define_run("evaluation", "data", with_data=True)
 
 
 def main() -> None:
-  out = cli.require_path("out")
-  _require_place(out)
+  out = cli.require_place("out")
+  _require_replaceable(out)
   run, split = cli.open_run(), _SPLIT.value
   way = way_of(run.model, _NUM_SAMPLES.value)  # before anything is computed
   rows = run.dataset.split(split).rows(slice(None))
@@ -60,9 +60,7 @@ def main() -> None:
   print("\n".join(coded_lines(report, out)))
 
 
-def _require_place(out: Path) -> None:
-  if not out.parent.is_dir():
-    raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
+def _require_replaceable(out: Path) -> None:
   if out.is_dir():
     raise ConfigError(f"--out is {out}, a folder; name a file.")
   if out.exists():

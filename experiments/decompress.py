@@ -7,14 +7,13 @@ takes. With other weights or on another machine decoding would give garbage: it 
 run's own data are read too, since they say what the model is.
 """
 
-import numpy as np
 from absl import flags
 
 from experiments import cli
 from gdm.errors import CheckpointError, ConfigError, DataError
 from gdm.evaluation.coding.container import unpack
 from gdm.evaluation.coding.files import Coding, decode
-from gdm.paths import write_whole
+from gdm.paths import write_arrays
 from gdm.runs.load import load_run
 from gdm.runs.workdir import Workdir
 
@@ -25,9 +24,7 @@ cli.define_overrides("data")
 
 
 def main() -> None:
-  workdir, path, out = Workdir(cli.require_flag("workdir")), cli.require_path("in"), cli.require_path("out")
-  if not out.parent.is_dir():
-    raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
+  workdir, path, out = Workdir(cli.require_flag("workdir")), cli.require_path("in"), cli.require_place("out")
   if out.suffix != ".npz":
     raise ConfigError(f"--out is {out}; it must end in .npz.")
   header, payload = unpack(path)
@@ -42,8 +39,7 @@ def main() -> None:
     x, length = decode(coding, header, payload)
   except DataError as error:
     raise DataError(f"{path}: {error}") from error
-  arrays = {"x": x} if length is None else {"x": x, "length": length}
-  write_whole(out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+  write_arrays(out, {"x": x} if length is None else {"x": x, "length": length})
   print(f"{len(x):,} examples {x.shape[1:]} of {x.dtype} in {out}, the {header.split} split of {run.dataset.name}.")
 
 

@@ -34,8 +34,7 @@ def main() -> None:
   hosts.join()
   run = cli.open_run()
   lines = score_whole_text(run, _SPLIT.value, _TEXT.value) if _TEXT.value else score_split(run, _SPLIT.value)
-  for line in lines:
-    print(line)
+  cli.show(lines)
 
 
 if __name__ == "__main__":

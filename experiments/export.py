@@ -13,7 +13,6 @@ huggingface_hub and its login.
 from absl import flags
 
 from experiments import cli
-from gdm.errors import ConfigError
 from gdm.runs.exported import CARD, write_export
 from gdm.runs.hub import push
 from gdm.training.state import count_parameters
@@ -24,9 +23,7 @@ cli.define_run("evaluation", "sampling")
 
 
 def main() -> None:
-  out = cli.require_path("out")
-  if not out.parent.is_dir():  # before the run is read
-    raise ConfigError(f"--out is {out}, but there is no folder {out.parent}; make it, or name another.")
+  out = cli.require_place("out")  # before the run is read
   run = cli.open_run()
   write_export(run, out)
   print(f"{count_parameters(run.params):,} parameters ({run.parameters}) of {run.name} at step {run.step} in {out}, "

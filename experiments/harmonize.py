@@ -11,7 +11,6 @@ into the workdir. The model must fill in any region, as ardm and masked do.
 from absl import flags
 
 from experiments import cli
-from gdm import checks
 from gdm.runs.music import harmonize, save_music
 
 _KEEP = flags.DEFINE_string("keep", "soprano", "Voices that are kept, or bars that are filled in, as bars:2-3.")
@@ -21,8 +20,7 @@ cli.define_run("data", "evaluation", "sampling", with_data=True)
 
 
 def main() -> None:
-  checks.at_least("--num", _NUM.value, 1)
-  checks.at_least("--seed", _SEED.value, 0)
+  cli.at_least(num=1, seed=0)
   run = cli.open_run()
   found = harmonize(run, _KEEP.value, _NUM.value, _SEED.value)
   save_music(run, "original", found.original)

@@ -30,7 +30,6 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from gdm import checks
 from gdm.errors import ConfigError
 from gdm.model import HasCodes
 from gdm.runs.latent_pictures import Wanted, look, look_at_codes, look_from_prior
@@ -76,8 +75,7 @@ def main() -> None:
 
 def _wanted() -> Wanted:
   """Return what the flags ask for. Raise ConfigError, naming the flag, for what cannot be."""
-  for name, value, least in (("pairs", _PAIRS.value, 1), ("steps", _STEPS.value, 2), ("traverse", _TRAVERSE.value, 0)):
-    checks.at_least(f"--{name}", value, least)
+  cli.at_least(pairs=1, steps=2, traverse=0)
   if _PATH.value not in PATHS:
     raise ConfigError(f"--path is {_PATH.value!r}; it must be circle or line.")
   try:

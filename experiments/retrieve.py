@@ -13,7 +13,6 @@ import dataclasses
 from absl import flags
 
 from experiments import cli
-from gdm import checks
 from gdm.runs.retrieval import retrieve
 from gdm.runs.workdir import write_json
 
@@ -25,8 +24,7 @@ cli.define_run("data", "evaluation", with_data=True)
 
 
 def main() -> None:
-  checks.at_least("--repeats", _REPEATS.value, 1)
-  checks.at_least("--seed", _SEED.value, 0)
+  cli.at_least(repeats=1, seed=0)
   run = cli.open_run()
   found = retrieve(run, _SPLIT.value, _CANDIDATES.value, _REPEATS.value, _SEED.value)
   print(f"{run.name} on {run.data.name}, {_SPLIT.value}: {found.num_examples} examples, among {found.num_candidates} "

@@ -70,8 +70,7 @@ def main() -> int:
     raise ConfigError(f"optimizer.warmup_steps is {warmup}; it must be at least 0 and below num_steps ({steps}).")
   if _MAX_SECONDS.value is not None and not _MAX_SECONDS.value > 0:
     raise ConfigError(f"--max_seconds is {_MAX_SECONDS.value}; it must be above 0.")
-  if _THREADS.value is not None and _THREADS.value < 1:
-    raise ConfigError(f"--threads is {_THREADS.value}; it must be at least 1.")
+  cli.at_least(threads=1)
   budget = None if _SEARCH.value is None else parse_budget(_SEARCH.value)
   steps_per_call = within_run(config).training.steps_per_call
   profile = _PROFILE.value and Profile(_PROFILE.value, workdir.path / "profile", steps_per_call)

@@ -66,6 +66,11 @@ def repeated_steps(rows: Shaped[Array, "batch steps *more"], batch: Batch) -> Sh
   return jax.vmap(lambda row, index: row[index])(rows, again)
 
 
+def filled(rows: Shaped[np.ndarray, "num *more"], size: int) -> Shaped[np.ndarray, "size *more"]:
+  """Return at least `size` rows, the last one repeated, so that all batches have one shape and compile once."""
+  return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)]) if len(rows) < size else rows
+
+
 def nan_unless_valid(spec: DataSpec, batch: Batch, values: Float[Array, "batch *more"],
                      given: Sequence[str] = ()) -> Float[Array, "batch *more"]:
   """Return the values, NaN for examples that are not what the spec promises (see `are_valid`)."""

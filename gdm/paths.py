@@ -8,9 +8,11 @@ import contextlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from gdm.errors import ConfigError, WorkdirError
 
@@ -70,6 +72,11 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
     with contextlib.suppress(OSError):  # it may be the place itself that is none
       partial.unlink()
     raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
+  """Write arrays, by name, as a compressed .npz file, whole or not at all. Raise WorkdirError as `write_whole`."""
+  write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def _fault_of_text(text: str) -> str | None:

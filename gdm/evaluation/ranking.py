@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
+from gdm.batches import filled
 from gdm.errors import ConfigError
 from gdm.likelihood import require_finite
 from gdm.model import Carry, HasAnomalyScore, HasLogLikelihood, HasUnnormalized, Model, Params
@@ -27,8 +28,8 @@ def scores(model: Model, params: Params, carry: Carry, x: Num[np.ndarray, "num *
   parts = []
   for index, start in enumerate(range(0, len(x), batch_size)):
     rows = x[start:start + batch_size]
-    whole = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])  # compiled once
-    parts.append(np.asarray(score(params, carry, {"x": whole}, jax.random.fold_in(key, index)))[:len(rows)])
+    found = score(params, carry, {"x": filled(rows, batch_size)}, jax.random.fold_in(key, index))
+    parts.append(np.asarray(found)[:len(rows)])
   found = np.concatenate(parts).astype(np.float64)
   require_finite(found, 0, "score")
   return found

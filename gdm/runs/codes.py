@@ -11,7 +11,7 @@ from gdm.data.dataset import SPLITS
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError, DataError
 from gdm.model import HasCodes, HasLatent
-from gdm.paths import write_whole
+from gdm.paths import write_arrays
 from gdm.runs.trained import TrainedRun
 
 
@@ -46,7 +46,7 @@ def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...
       arrays[f"{split}_label"] = np.asarray(rows["y"])
     if "prefix" in rows:
       arrays[f"{split}_prefix"] = np.asarray(rows["prefix"])
-  write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+  write_arrays(path, arrays)
   return {split: arrays[split].shape for split in SPLITS}
 
 

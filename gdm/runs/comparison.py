@@ -10,7 +10,15 @@ import numpy as np
 from gdm.batches import given
 from gdm.data.dataset import Dataset
 from gdm.errors import ConfigError, DataError, SpecError
-from gdm.evaluation.kernel_distance import LEAST, KernelMoments
+from gdm.evaluation.kernel_distance import (
+  LEAST,
+  DistanceEstimate,
+  Gaussian,
+  KernelDistance,
+  KernelMoments,
+  Scale,
+  median_bandwidth,
+)
 from gdm.evaluation.quality import QualityRow, Yardstick
 from gdm.runs.features import Features, find_features
 from gdm.runs.sampling import draw_many, options_taken, sampling_options
@@ -164,6 +172,17 @@ def _beside(drawn: Sequence[tuple[QualityRow, dict[str, KernelMoments]]], refere
       yield row
     else:
       yield dataclasses.replace(row, difference=yardstick.difference(moments, others[reference.name]))
+
+
+def distance_from_split(run: TrainedRun, x: np.ndarray, split: str) -> DistanceEstimate | None:
+  """Return the squared kernel distance of examples [num, *event] from a split; None where it has too few."""
+  try:
+    data = spread_rows(run.dataset, split)
+    scale = Scale.of(run.spec, data)
+    kernel = KernelDistance(Gaussian(median_bandwidth(scale(data))), scale(data))
+    return kernel.squared(kernel.moments(scale(x)))
+  except DataError:  # fewer than four examples
+    return None
 
 
 def spread_rows(dataset: Dataset, split: str, most: int = MOST_DATA) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Num
 
+from gdm.batches import filled
 from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
@@ -152,11 +153,6 @@ def served(x: np.ndarray, run: TrainedRun) -> np.ndarray:
   """Return samples in the type in which the run's data are served."""
   dtype = run.data.shapes(1)["x"].dtype
   return x if x.dtype.kind == "f" and dtype.kind != "f" else x.astype(dtype)
-
-
-def filled(x: np.ndarray, size: int) -> np.ndarray:
-  """Return a batch of `size` examples, the last one repeated, so that all batches have one shape."""
-  return np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)]) if len(x) < size else x
 
 
 def _levels(levels: int | None) -> str:

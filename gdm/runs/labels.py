@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
+from gdm.batches import filled
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Measured, share_interval
 from gdm.model import HasLabelProbs
-from gdm.runs.features import about_run, filled, require_folder, require_same_event, served
+from gdm.runs.features import about_run, require_folder, require_same_event, served
 from gdm.runs.load import open_run
 from gdm.runs.sound import as_heard, can_hear
 from gdm.runs.trained import TrainedRun

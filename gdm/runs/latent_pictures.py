@@ -7,7 +7,7 @@ import numpy as np
 
 from gdm.data.initial import sample_examples
 from gdm.errors import ConfigError
-from gdm.paths import write_whole
+from gdm.paths import write_arrays
 from gdm.runs.codes import decode_codes, write_codes
 from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
 from gdm.runs.trained import TrainedRun
@@ -105,7 +105,7 @@ def look_at_codes(run: TrainedRun, wanted: Wanted, codes: Path | None, decode: P
     print(", ".join(f"{split} {'x'.join(map(str, shape))}" for split, shape in shapes.items()) + f" in {codes}")
   if decode is not None:
     x = decode_codes(run, _codes_in(decode))
-    write_whole(run.folder / "decoded.npz", lambda file: np.savez_compressed(file, allow_pickle=False, x=x))
+    write_arrays(run.folder / "decoded.npz", {"x": x})
     written.append("decoded.npz")
     if run.spec.is_image:
       save_grid(run.folder / "decoded.png", _shown(x[:64], levels), levels=None)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key, Num
 
-from gdm.batches import given
+from gdm.batches import filled, given
 from gdm.errors import ConfigError
 from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
 from gdm.model import Carry, HasSample, Params, Samples
@@ -208,7 +208,7 @@ def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""],
   size = min(num, run.config.evaluation.batch_size)
   compiled, parts, infos = jax.jit(call), [], []
   for index, start in enumerate(range(0, num, size)):
-    of_batch = jax.tree.map(lambda array, start=start: jnp.asarray(_filled(array[start:start + size], size)), rows)
+    of_batch = jax.tree.map(lambda array, start=start: jnp.asarray(filled(array[start:start + size], size)), rows)
     # The first batch not compiled as a whole: there a model can still say what is wrong.
     drawn = (compiled if index else call)(run.params, run.carry, jax.random.fold_in(key, index) if index else key,
                                           of_batch)
@@ -220,11 +220,6 @@ def in_batches(run: "TrainedRun", call: Callable[[Params, Carry, Key[Array, ""],
     parts.append(np.asarray(drawn.x)[:num - start])
     infos.append(info)
   return Samples(jnp.asarray(np.concatenate(parts)), of_batches(infos))
-
-
-def _filled(rows: np.ndarray, size: int) -> np.ndarray:
-  """Return `size` rows, the last one repeated."""
-  return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)]) if len(rows) < size else rows
 
 
 def mixing(info: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
+from gdm.batches import filled
 from gdm.data import captions
 from gdm.data.dataset import Dataset
 from gdm.data.description import GIVEN, Description
@@ -234,8 +235,8 @@ class TrainedRun:
     served = self._served(x)
     size = self._batch_size(len(served), self.config.evaluation.batch_size)
     parts = [served[start:start + size] for start in range(0, len(served), size)]
-    filled = (np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)]) for part in parts)
-    found = [np.asarray(self._log_label_probs(self.params, self.carry, {"x": jnp.asarray(part)})) for part in filled]
+    found = [np.asarray(self._log_label_probs(self.params, self.carry, {"x": jnp.asarray(filled(part, size))}))
+             for part in parts]
     return np.concatenate(found)[:len(served)]
 
   def serve(self, x: Examples) -> np.ndarray:
