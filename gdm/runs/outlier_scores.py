@@ -1,7 +1,7 @@
-"""Scores of examples by trained runs, by name: what each says of how much an example is like its data."""
+"""Scores of examples by trained runs, by name, and how well they tell a run's test data from other data."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -9,16 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
+from gdm.batches import filled
+from gdm.data.load import load_dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
 from gdm.evaluation import outlier_scores as measures
+from gdm.evaluation.detection import Detection, detection
+from gdm.evaluation.intervals import brackets
+from gdm.evaluation.outliers import MADE_OF_DATA, patches
 from gdm.evaluation.ranking import has_density, scores
 from gdm.likelihood import require_finite
 from gdm.model import HasAnomalyScore, HasClasses, HasLabelLogits, HasLabelProbs, HasLatent
-from gdm.runs.features import filled, require_folder, require_same_event, served
+from gdm.runs.features import require_folder, require_same_event, served
 from gdm.runs.load import TrainedRun, load_run
-from gdm.runs.workdir import Workdir
+from gdm.runs.plotting import save_panels
+from gdm.runs.workdir import Workdir, write_json
 
+SHOWN = 64  # examples of each set in the picture
 Examples = Num[np.ndarray, "num *event"]
 Score = Callable[[Examples], np.ndarray]
 
@@ -65,6 +72,98 @@ class Runs:
       raise ConfigError(f"{self.main.config.model.name} has no log-density to score by, no anomaly score, and tells no "
                         "labels.")
     return found
+
+
+def find_outliers(run: TrainedRun, against: Sequence[str], *, pictures: str = "", data_dir: str = "",
+                  background: str = "", classifiers: Sequence[str] = (), reconstruction: str = "",
+                  batch_sizes: Sequence[int] = (1,), num: int = 0, seed: int = 0) -> Iterator[str]:
+  """Tell other data from a run's test split by each score there is; yield a line for each score and other data.
+
+  Writes `outliers.json` and `outliers.png` into the run's folder at the end.
+
+  Args:
+    run: decides what data are its own.
+    against: other data: rotated, shuffled, patches, or names of data sets.
+    pictures: an npz of pictures that patches are cut out of.
+    data_dir: where TFDS data lie.
+    background: folder of a run whose log-likelihood is subtracted; "" for none.
+    classifiers: folders of runs that tell labels.
+    reconstruction: folder of a run that encodes and decodes; "" for none.
+    batch_sizes: of batches whose typicality is taken.
+    num: examples of each set, spread over its test split; 0 for all.
+    seed: of orders, places and the models' noise.
+
+  Raise ConfigError where a run cannot do what it is named for, or there is no score; SpecError for data of another
+  kind.
+  """
+  if not run.dataset.spec.is_image and not all(":" in name for name in against):
+    raise ConfigError(f"{run.dataset.name} is {run.dataset.spec.event}; other data is made for images only.")
+  runs = _runs(run, background, classifiers, reconstruction, seed)
+  test = run.dataset.split("test")
+  inside = test.rows(spread(test.num_examples, num))["x"]
+
+  def made(name: str) -> np.ndarray:
+    if name in MADE_OF_DATA:
+      return MADE_OF_DATA[name](inside, seed)
+    if name == "patches":
+      whole = load_dataset("npz", path=pictures).split("test").rows(slice(None))["x"]
+      return patches(whole, run.dataset.spec, len(inside), seed)
+    return other_data(name, load_dataset(name, data_dir=data_dir, transforms=run.config.data.transforms),
+                      run.dataset.spec, num)
+
+  others = {name: made(name) for name in against}
+  found: dict[str, dict[str, Detection]] = {name: {} for name in others}
+
+  def judged(name: str, score: str, here: np.ndarray, there: np.ndarray) -> str:
+    found[name][score] = detection(here, there, seed)
+    return _line(name, score, found[name][score], len(here), len(there))
+
+  functions = runs.scores()
+  for score, function in functions.items():
+    here = function(inside)
+    for name, x in others.items():
+      yield judged(name, score, here, function(x))
+  if has_density(run.model):
+    nats, valid = functions["likelihood"], run.dataset.split("valid")
+    entropy = -float(np.mean(nats(valid.rows(spread(valid.num_examples, num))["x"])))
+    here = nats(inside)
+    for name, x in others.items():
+      there = nats(x)
+      for size in batch_sizes:
+        yield judged(name, f"typicality of {size}", *(measures.typicality(each, entropy, size, seed)
+                                                      for each in (here, there)))
+  write_json(run.folder / "outliers.json", {
+      "model": run.config.model.name, "dataset": run.dataset.name, "step": run.step, "parameters": run.parameters,
+      "seed": seed, "num_examples": len(inside),
+      "runs": {"background": background, "classifiers": list(classifiers), "reconstruction": reconstruction},
+      "against": {name: {score: {measure: each._asdict() for measure, each in found._asdict().items()}
+                         for score, found in scores.items()} for name, scores in found.items()}})
+  if run.dataset.spec.is_image:
+    save_panels(run, "outliers", {name: x[spread(len(x), SHOWN)] for name, x in others.items()})
+
+
+def _runs(run: TrainedRun, background: str, classifiers: Sequence[str], reconstruction: str, seed: int) -> Runs:
+  by_density = _named("--background", background, run, has_density, "a run with a density, of mutated data say")
+  by_latents = _named("--reconstruction", reconstruction, run, reconstructs,
+                      "a run that encodes and decodes, of an autoencoder or a VAE say")
+  by_labels = [_named("--classifiers", folder, run, tells_labels, "runs of classifiers") for folder in classifiers]
+  return Runs(run, by_density, tuple(filter(None, by_labels)), by_latents, seed)
+
+
+def _named(flag: str, folder: str, run: TrainedRun, capable: Callable[[Any], bool], what: str
+           ) -> TrainedRun | None:
+  if not folder:
+    return None
+  other = named_run(flag, folder, run, what)
+  require_capable(flag, [other], capable, what)
+  return other
+
+
+def _line(name: str, score: str, found: Detection, num: int, others: int) -> str:
+  shown = ", ".join(f"{label} {brackets(*measure)}" for label, measure in (
+      ("AUROC", found.auroc), ("AUPR", found.aupr_inside), ("of others", found.aupr_outside),
+      ("FPR at 95 %", found.fpr95)))
+  return f"{name} · {score}: {shown} ({num} against {others})"
 
 
 def named_run(flag: str, folder: str, main: TrainedRun, what: str) -> TrainedRun:
