@@ -16,21 +16,13 @@ Prints the distance from the guides, and of the draws from data. Writes `edited_
 are several strengths `edited_<mode>_strengths.png`, into the workdir.
 """
 
-from collections.abc import Callable
-
-import numpy as np
 from absl import flags
 
 from experiments import cli
 from gdm import checks
 from gdm.errors import ConfigError
-from gdm.paths import write_whole
-from gdm.runs import editing
-from gdm.runs.outlier_scores import named_run
-from gdm.runs.plotting import save_panels
-from gdm.runs.trained import TrainedRun
+from gdm.runs.editing import MODES, edit_run, parse_strengths
 
-MODES = ("sdedit", "relabel", "vary", "interpolate")
 _MODE = flags.DEFINE_string("mode", "sdedit", "sdedit, relabel, vary or interpolate.")
 _STRENGTH = flags.DEFINE_string("strength", "0.5", "0 (the guide) to 1 (forgets it); several are separated by commas.")
 _GUIDE = flags.DEFINE_string("guide", "", "A .npy file of guides [number, *event]; test examples without it.")
@@ -47,63 +39,15 @@ cli.define_run("data", "evaluation")
 
 def main() -> None:
   checks.one_of("--mode", _MODE.value, MODES)
-  strengths = _strengths(_STRENGTH.value)
-  for name, flag in (("--num", _NUM), ("--examples", _EXAMPLES), ("--num_steps", _STEPS)):
-    checks.at_least(name, flag.value, 1)
+  strengths = parse_strengths(_STRENGTH.value)
+  cli.at_least(num=1, examples=1, num_steps=1)
   if _MODE.value == "relabel" and _LABEL.value is None:
     raise ConfigError("--mode is relabel; --label must say which label.")
   if _CLASSIFIER.value and (_MODE.value != "sdedit" or _LABEL.value is None):
     raise ConfigError(f"--classifier is {_CLASSIFIER.value!r}; it goes with --mode=sdedit and --label.")
-  run = cli.open_run()
-  if _LABEL.value is not None and not 0 <= _LABEL.value < (run.spec.num_classes or 0):
-    raise ConfigError(f"--label is {_LABEL.value}; it must be one of the {run.spec.num_classes or 0} labels of "
-                      f"{run.data.name}, from 0.")
-  guides = editing.guides_of(run, _GUIDE.value, _EXAMPLES.value, _SPLIT.value)
-  found, arrays, panels = [], {"guide": guides.x}, {"guides": guides.x}
-  edits = _edits(run, guides)
-  for strength in strengths if _MODE.value != "interpolate" else [1.0]:
-    edited = editing.judged(run, guides, edits[_MODE.value](strength), _SPLIT.value)
-    words = f"{_MODE.value}, strength {strength:g}: {edited.guide_distance:.4g} from the guides, in the data's units"
-    if edited.data_distance is not None:
-      words += f", kernel distance from data {1e3 * edited.data_distance:.1f} e-3"
-    print(words)
-    found.append(edited)
-    arrays[f"x_{strength:g}"] = edited.x
-    panels |= _panels(edited.x, strength)
-  name = f"edited_{_MODE.value}"
-  write_whole(run.folder / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-  save_panels(run, name, panels)
-  if len(found) > 1:
-    editing.save_strengths(run.folder / f"{name}_strengths.png", strengths, found)
-
-
-def _edits(run: TrainedRun, guides: editing.Guides) -> dict[str, Callable[[float], np.ndarray]]:
-  """Return what makes edited examples [num, batch, *event] at a strength, by mode."""
-  num, steps, label, guidance = _NUM.value, _STEPS.value, _LABEL.value, _GUIDANCE.value
-  classifier = named_run("--classifier", _CLASSIFIER.value, run, "a run of a classifier") if _CLASSIFIER.value else None
-  return {
-      "sdedit": lambda strength: editing.by_strength(run, guides, num, strength, steps, label, guidance, _SEED.value,
-                                                     classifier),
-      "relabel": lambda strength: editing.relabelled(run, guides, label or 0, strength, steps, guidance),
-      "vary": lambda strength: editing.varied(run, guides, num, strength, steps, _SEED.value),
-      "interpolate": lambda strength: editing.between(run, guides, steps)}
-
-
-def _panels(x: np.ndarray, strength: float) -> dict[str, np.ndarray]:
-  """Return what is shown: the first draw of each guide, or the ways between examples."""
-  if _MODE.value == "interpolate":
-    return {"between": np.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])}
-  return {f"{strength:g}": x[0]}
-
-
-def _strengths(text: str) -> list[float]:
-  try:
-    strengths = [float(part) for part in text.split(",")]
-  except ValueError:
-    strengths = []
-  if not strengths or not all(0.0 <= strength <= 1.0 for strength in strengths):
-    raise ConfigError(f"--strength is {text!r}; it must be one or several numbers in [0, 1], separated by commas.")
-  return strengths
+  cli.show(edit_run(cli.open_run(), _MODE.value, strengths, guide=_GUIDE.value, label=_LABEL.value,
+                    guidance=_GUIDANCE.value, classifier=_CLASSIFIER.value, num=_NUM.value,
+                    num_examples=_EXAMPLES.value, num_steps=_STEPS.value, split=_SPLIT.value, seed=_SEED.value))
 
 
 if __name__ == "__main__":

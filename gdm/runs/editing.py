@@ -1,6 +1,6 @@
 """Test examples, or a guide of one's own, edited by a trained run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,16 +9,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gdm.errors import ConfigError, DataError
-from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Scale, median_bandwidth
 from gdm.inverse.editing import interpolated, inverted, reconstructed, sdedit, variations
 from gdm.inverse.guidance import classifier_guided
 from gdm.model import Denoiser, HasDenoiser, HasNoisedLabelProbs
-from gdm.runs.comparison import spread_rows
-from gdm.runs.outlier_scores import spread
+from gdm.paths import write_arrays
+from gdm.runs.comparison import distance_from_split
+from gdm.runs.outlier_scores import named_run, spread
+from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure, style_axes
 
+MODES = ("sdedit", "relabel", "vary", "interpolate")
 NUM_COLUMNS = 8  # examples between two
 
 
@@ -46,6 +48,69 @@ class Edited(NamedTuple):
   x: np.ndarray
   guide_distance: float
   data_distance: float | None
+
+
+def edit_run(run: TrainedRun, mode: str, strengths: Sequence[float] = (0.5,), *, guide: str = "",
+             label: int | None = None, guidance: float = 1.0, classifier: str = "", num: int = 4,
+             num_examples: int = 16, num_steps: int = 50, split: str = "test", seed: int = 0) -> Iterator[str]:
+  """Edit examples at each strength; yield a line for each, with distances from the guides and from data.
+
+  Writes `edited_<mode>.npz`, and pictures, into the run's folder at the end.
+
+  Args:
+    run: of a diffusion model.
+    mode: one of `MODES`.
+    strengths: 0 (the guide) to 1 (forgets it).
+    guide: a .npy file of guides [number, *event], in the data's units; "" for test examples.
+    label: of what is wanted, of models that are given labels; None for none.
+    guidance: with a label, how much more than given the label.
+    classifier: with a label, of sdedit: folder of a run of a classifier of noised examples; "" for none.
+    num: draws of each guide, of sdedit and vary.
+    num_examples: guides.
+    num_steps: steps.
+    split: whose examples are guides.
+    seed: of the draws.
+
+  Raise ConfigError where the model cannot edit so, or is given no such label, or for a file of other guides.
+  """
+  if label is not None and not 0 <= label < (run.spec.num_classes or 0):
+    raise ConfigError(f"--label is {label}; it must be one of the {run.spec.num_classes or 0} labels of "
+                      f"{run.data.name}, from 0.")
+  guides = guides_of(run, guide, num_examples, split)
+  by = named_run("--classifier", classifier, run, "a run of a classifier") if classifier else None
+  edits: dict[str, Callable[[float], np.ndarray]] = {
+      "sdedit": lambda strength: by_strength(run, guides, num, strength, num_steps, label, guidance, seed, by),
+      "relabel": lambda strength: relabelled(run, guides, label or 0, strength, num_steps, guidance),
+      "vary": lambda strength: varied(run, guides, num, strength, num_steps, seed),
+      "interpolate": lambda strength: between(run, guides, num_steps)}
+  found, arrays, panels = [], {"guide": guides.x}, {"guides": guides.x}
+  for strength in strengths if mode != "interpolate" else [1.0]:
+    edited = judged(run, guides, edits[mode](strength), split)
+    words = f"{mode}, strength {strength:g}: {edited.guide_distance:.4g} from the guides, in the data's units"
+    if edited.data_distance is not None:
+      words += f", kernel distance from data {1e3 * edited.data_distance:.1f} e-3"
+    yield words
+    found.append(edited)
+    arrays[f"x_{strength:g}"] = edited.x
+    if mode == "interpolate":  # all ways between examples are shown, else the first draw of each guide
+      panels["between"] = np.swapaxes(edited.x, 0, 1).reshape(-1, *edited.x.shape[2:])
+    else:
+      panels[f"{strength:g}"] = edited.x[0]
+  write_arrays(run.folder / f"edited_{mode}.npz", arrays)
+  save_panels(run, f"edited_{mode}", panels)
+  if len(found) > 1:
+    save_strengths(run.folder / f"edited_{mode}_strengths.png", strengths, found)
+
+
+def parse_strengths(text: str) -> tuple[float, ...]:
+  """Return strengths of a text, as "0.3,0.5". Raise ConfigError, naming --strength, for anything else."""
+  try:
+    strengths = tuple(float(part) for part in text.split(","))
+  except ValueError:
+    strengths = ()
+  if not strengths or not all(0.0 <= strength <= 1.0 for strength in strengths):
+    raise ConfigError(f"--strength is {text!r}; it must be one or several numbers in [0, 1], separated by commas.")
+  return strengths
 
 
 def guides_of(run: TrainedRun, path: str, num: int, split: str) -> Guides:
@@ -147,14 +212,8 @@ def relabelled(run: TrainedRun, guides: Guides, label: int, strength: float, num
 def judged(run: TrainedRun, guides: Guides, x: np.ndarray, split: str) -> Edited:
   """Return edited examples with their distances from the guides and from data."""
   distance = float(np.sqrt(np.mean((x.astype(np.float64) - guides.x) ** 2)))
-  try:
-    data = spread_rows(run.dataset, split)
-    scale = Scale.of(run.spec, data)
-    kernel = KernelDistance(Gaussian(median_bandwidth(scale(data))), scale(data))
-    of_data = kernel.squared(kernel.moments(scale(x[0]))).value
-  except DataError:  # too few
-    of_data = None
-  return Edited(x, distance, of_data)
+  of_data = distance_from_split(run, x[0], split)
+  return Edited(x, distance, of_data and of_data.value)
 
 
 def save_strengths(path: Any, strengths: Sequence[float], found: Sequence[Edited]) -> None:

@@ -1,7 +1,7 @@
 """Test examples measured and restored by a trained run, and how well."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,23 +10,26 @@ import numpy as np
 
 from gdm.batches import given
 from gdm.data.dataset import column_moments
-from gdm.errors import ConfigError, DataError, SpecError
-from gdm.evaluation.kernel_distance import DistanceEstimate, Gaussian, KernelDistance, Scale, median_bandwidth
+from gdm.errors import ConfigError, SpecError, UserError
+from gdm.evaluation.kernel_distance import DistanceEstimate
 from gdm.inverse.operators import LinearOperator, operator_of
 from gdm.inverse.operators.operator import Operator
 from gdm.inverse.problem import measure
 from gdm.inverse.restoration import Restored, restore
-from gdm.inverse.samplers.named import require_fitting
+from gdm.inverse.samplers.named import SAMPLERS, fitting, require_fitting
 from gdm.inverse.scores import Coverage, coverage, psnr, ssim
 from gdm.inverse.spectrum import spectrum_of
-from gdm.runs.comparison import spread_rows
+from gdm.paths import write_arrays
+from gdm.runs.comparison import distance_from_split
 from gdm.runs.labels import Labeler, accuracy
 from gdm.runs.outlier_scores import spread
 from gdm.runs.sound import save_sound
 from gdm.runs.trained import TrainedRun
+from gdm.runs.workdir import write_json
 from gdm.training.streams import stream_key
 from gdm.visualization.images import save_side_by_side
 
+_WITH_PARTICLES = tuple(name for name, method in SAMPLERS.items() if method.particles)
 _LEVEL = 0.9  # share of values that intervals are to hold
 _SHOWN, _SHOWN_DRAWS = 12, 3  # examples and draws of each that are shown
 
@@ -78,6 +81,88 @@ class Scores(NamedTuple):
   least_effective_share: float | None
 
 
+def restore_all(run: TrainedRun, operators: Sequence[str], samplers: Sequence[str] = ("",), *, num: int = 19,
+                num_examples: int = 50, noise: float = 0.0, num_steps: int = 0, num_particles: int = 0,
+                guidance: float = 1.0, with_labels: bool = False, classifier: str = "", is_timed: bool = False,
+                split: str = "test", seed: int = 0) -> Iterator[str]:
+  """Restore test examples by each pair of an operator and a sampler; yield lines of scores.
+
+  Writes `restored.json`, and for each pair arrays and a picture, into the run's folder. A pair that cannot be is left
+  out, with a line that says why, unless it is the only one.
+
+  Args:
+    run: the run that restores examples of its data.
+    operators: as `gdm.inverse.operators.operator_of` takes them.
+    samplers: names; "" for the model's own first choice.
+    num: draws of each example.
+    num_examples: examples, spread over the split.
+    noise: deviation of the measurements' noise, in the data's units.
+    num_steps: steps; 0 is each sampler's own choice.
+    num_particles: particles of each example; 0 is the sampler's own choice.
+    guidance: with labels, how much more than given the labels.
+    with_labels: whether the model is given the examples' labels.
+    classifier: folder of a run that tells labels of what was restored; "" for none.
+    is_timed: whether to restore twice, to tell the speed without compiling.
+    split: whose examples are restored.
+    seed: of operators, noise and draws.
+
+  Raise ConfigError for an operator or sampler that is unknown, or does not fit the model.
+  """
+  for name in samplers:
+    require_fitting(run.model, name)
+  chosen = [name or fitting(run.model)[0] for name in samplers]
+  labeler = Labeler(classifier, run) if classifier else None
+  rows, without = [], []
+
+  def row(found: Measured, text: str, sampler: str) -> tuple[str, dict[str, Any]]:
+    """Restore by one sampler, write and draw it; return a line of its scores, and the scores."""
+    if num_particles and not any(name in _WITH_PARTICLES for name in samplers):
+      raise ConfigError(f"--num_particles is {num_particles}, but {sampler} has none; choose --sampler=particles.")
+    particles = num_particles if sampler in _WITH_PARTICLES else 0
+    settings = {name: value for name, value in (("num_steps", num_steps), ("num_particles", particles)) if value}
+    result, seconds = restored(run, found, sampler, num, guidance, seed, settings, is_timed)
+    scores = scores_of(run, found, result, seconds, split, is_timed)
+    right = {} if labeler is None or found.labels is None else {
+        "told_right": told_right(run, labeler, found.labels, np.asarray(result.x[0]))}
+    name = f"restored_{text.replace(':', '')}_{sampler}"
+    write_arrays(run.folder / f"{name}.npz", {
+        "x": np.asarray(result.x), "truth": found.truth, "y": np.asarray(found.y), "mean": np.asarray(result.mean),
+        "deviation": np.asarray(result.deviation)})
+    save_restored(run, found, result, name)
+    shares = "".join(f", labels told right {100 * share:.1f} % of draws" for share in right.values())
+    return line(sampler, scores) + shares, {**as_fields(scores), **right}
+
+  for text in operators:
+    found = measured(run, text, noise, num_examples, split, seed, with_labels)
+    yield f"{text}, noise {noise:g}, {len(found.truth)} examples of {run.data.name} {split}, {num} draws of each"
+    yield from _without_model(run, found, text, labeler, without)
+    for sampler in chosen:
+      try:
+        words, fields = row(found, text, sampler)
+      except UserError as error:
+        if len(chosen) * len(operators) == 1:
+          raise
+        words, fields = f"{sampler:12} left out: {error}", {"left_out": str(error)}
+      yield words
+      rows.append({"operator": text, "sampler": sampler, **fields})
+  write_json(run.folder / "restored.json", {
+      "noise": noise, "num": num, "examples": num_examples, "split": split, "seed": seed, "step": run.step,
+      "rows": rows, "without_model": without})
+
+
+def _without_model(run: TrainedRun, found: Measured, text: str, labeler: Labeler | None, rows: list[dict[str, Any]]
+                   ) -> Iterator[str]:
+  """Yield lines about what is restored without a model, and add a row for each way."""
+  ways, right = plain(run, found), {}
+  if labeler is not None and found.labels is not None:
+    right = {name: told_right(run, labeler, found.labels, x)
+             for name, x in {"truth": found.truth, **ways}.items()}
+    yield f"{'truth':12} labels told right {100 * right['truth']:.1f} %"
+  for name, value in plain_scores(run, found, ways).items():
+    yield f"{name:12} PSNR {value:5.2f} dB" + (f", labels told right {100 * right[name]:.1f} %" if right else "")
+    rows.append({"operator": text, "way": name, "psnr": value, **({"told_right": right[name]} if right else {})})
+
+
 def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, seed: int, labels: bool) -> Measured:
   """Return test examples, spread over a split, and measurements of them.
 
@@ -124,19 +209,12 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
   """Return the scores of restored examples; see `restored` for seconds and `timed`."""
   truth, mean, draws = found.truth, np.asarray(result.mean), np.asarray(result.x)
   peak = _peak(run, found)
-  try:
-    data = spread_rows(run.dataset, split)
-    scale = Scale.of(run.spec, data)
-    kernel = KernelDistance(Gaussian(median_bandwidth(scale(data))), scale(data))
-    distance = kernel.squared(kernel.moments(scale(draws[0])))
-  except DataError:  # fewer than four examples
-    distance = None
   of_draws = [psnr(each, truth, peak) for each in draws]
   share = result.info.get("least_effective_share")
   return Scores(
       float(np.mean(psnr(mean, truth, peak))), float(np.mean(of_draws)),
       float(np.mean(ssim(mean, truth, peak))) if run.spec.is_image else None,
-      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance,
+      coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance_from_split(run, draws[0], split),
       float(result.info["nfe"]) if "nfe" in result.info else None, seconds,
       draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)))
 
