@@ -9,22 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from gdm.batches import filled
 from gdm.errors import ConfigError, DataError
 from gdm.evaluation.detection import Detection, detection, p_values
-from gdm.evaluation.intervals import Measured, share_interval
+from gdm.evaluation.intervals import Measured, brackets, share_interval
 from gdm.evaluation.ranking import scores
 from gdm.model import HasConditionals, HasDenoise, HasLogLikelihood
-from gdm.robustness.attack import Attack
+from gdm.robustness.attack import Attack, fgsm, iterated, projected_gradient
 from gdm.robustness.diffusion_purifier import DiffusionPurifier
 from gdm.robustness.pixel_defend import PixelDefend, threshold_of
 from gdm.robustness.purifier import Purifier
 from gdm.robustness.target import Target
-from gdm.runs.features import filled, served
-from gdm.runs.outlier_scores import spread
+from gdm.runs.features import served
+from gdm.runs.outlier_scores import named_run, spread
+from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
+from gdm.runs.workdir import write_json
 
 Examples = Num[np.ndarray, "num *event"]
 Labels = Int[np.ndarray, " num"]
+SHOWN = 36  # examples of each attack in the picture
 FALSE_ALARMS = 0.05  # p-value below which an input counts as no data
 
 
@@ -104,6 +108,81 @@ def examples_of(run: TrainedRun, split: str, num: int) -> tuple[Examples, Labels
   if "y" not in rows:
     raise DataError(f"the split {split!r} of {run.dataset.name} has no labels to attack at; choose data that has.")
   return rows["x"], np.asarray(rows["y"])
+
+
+def attack_run(run: TrainedRun, attacks: Mapping[str, Attack], *, purifier: str = "", purifier_epsilon: float = 32.0,
+               keep: float = 0.0, deviation: float = 30.0, num_draws: int = 1, split: str = "test", num: int = 1000,
+               is_aware: bool = False, seed: int = 0) -> Iterator[str]:
+  """Attack a run's classifier, alone and behind a purifier; yield a line about it, and one for each attack.
+
+  Writes `attack_<norm>.json` and `attack_<norm>.png` into the run's folder at the end.
+
+  Args:
+    run: of a classifier.
+    attacks: by name, all in the ball of one norm.
+    purifier: folder of the run that purifies; "" for none.
+    purifier_epsilon, keep, deviation: see `purifier_of`.
+    num_draws: draws of the purifier for each gradient.
+    split: whose examples are attacked.
+    num: how many examples, spread over the split; 0 for all.
+    is_aware: whether to attack through the purifier too.
+    seed: of starts and draws.
+
+  Raise ConfigError where the purifier can be none, SpecError where it is of other data, and DataError where the split
+  has no labels.
+  """
+  bare, by = target_of(run), None
+  if purifier:
+    by = named_run("--purifier", purifier, run, "a run of an autoregressive model or a denoiser")
+  behind = None if by is None else target_of(run, purifier_of(by, purifier_epsilon, deviation, keep), by, num_draws)
+  x, y = examples_of(run, split, num)
+  scene = Scene(bare, behind, x, y, run.config.evaluation.batch_size, seed)
+  noticed_by = by if by is not None and isinstance(by.model, HasLogLikelihood) else None
+  first = next(iter(attacks.values()))
+  yield (f"{run.config.model.name} on {run.dataset.name} · {split} · {len(y)} examples · {first.norm} "
+         f"{first.epsilon:g}" + ("" if by is None else f" · purified by {by.config.model.name} on {by.dataset.name}"))
+  rows, panels = {}, {}
+  for name, row, inputs in rows_of(scene, attacks, is_aware, noticed_by):
+    rows[name] = row
+    panels |= {title: images[spread(len(y), SHOWN)] for title, images in inputs.items()}
+    yield _line(name, row)
+  write_json(run.folder / f"attack_{first.norm}.json", {
+      "model": run.config.model.name, "dataset": run.dataset.name, "step": run.step, "parameters": run.parameters,
+      "purifier": None if by is None else {"folder": purifier, "model": by.config.model.name,
+                                           "dataset": by.dataset.name, "step": by.step},
+      "num": num, "split": split, "seed": seed, "purifier_epsilon": purifier_epsilon, "keep": keep,
+      "deviation": deviation, "num_draws": num_draws,
+      "attacks": {name: dataclasses.asdict(attack) for name, attack in attacks.items()},
+      "rows": {name: _plain(row) for name, row in rows.items()}})
+  save_panels(run, f"attack_{first.norm}", panels)
+
+
+def _line(name: str, row: Row) -> str:
+  """Return a line about an attack: accuracies, the area under the ROC curve of detection, alarms."""
+  shown = [f"{name}: right {brackets(*row.accuracy)}"]
+  for words, measured in (("purified", row.purified), ("attacked through the purifier", row.aware),
+                          ("AUROC of detection", row.noticed and row.noticed.auroc)):
+    if measured is not None:
+      shown.append(f"{words} {brackets(*measured)}")
+  if row.alarms is not None:
+    shown.append(f"p-value at most 0.05 in {row.alarms:.3f}")
+  return ", ".join(shown)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+  """Return a row's numbers as JSON has them."""
+  fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+  fields["noticed"] = row.noticed and {name: each._asdict() for name, each in row.noticed._asdict().items()}
+  return {name: value._asdict() if isinstance(value, Measured) else value for name, value in fields.items()}
+
+
+def attacks_of(norm: str, epsilon: float, num_steps: int, num_restarts: int) -> dict[str, Attack]:
+  """Return the attacks by name: in a ball of radius epsilon, in the data's units, by the norm "linf" or "l2".
+
+  Raise ConfigError for settings out of range.
+  """
+  return {"fgsm": fgsm(epsilon, norm), "iterated": iterated(epsilon, norm, num_steps),
+          "projected gradient": projected_gradient(epsilon, norm, num_steps, num_restarts=num_restarts)}
 
 
 def target_of(run: TrainedRun, purifier: Purifier | None = None, by: TrainedRun | None = None,
