@@ -11,27 +11,10 @@ dequantized, there is no upper end. Of a latent-variable model, both ends are bo
 itself (--num of them).
 """
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-
-import jax
-import numpy as np
 from absl import flags
 
 from experiments import cli
-from gdm import mesh as meshes
-from gdm.data.loader import eval_batches
-from gdm.errors import ConfigError
-from gdm.evaluation.bracket import evaluate_bracket
-from gdm.evaluation.intervals import Interval, mean_half, plus_minus
-from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
-from gdm.likelihood import Kind
-from gdm.model import HasSimulatedBracket, HasUnnormalized
-from gdm.precision import highest_precision
-from gdm.runs.trained import TrainedRun
-from gdm.runs.workdir import write_json
-from gdm.training.streams import stream_key
-from gdm.visualization.bracket import save_bracket
+from gdm.runs.brackets import bracket_run, parse_numbers
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _TEMPERATURES = flags.DEFINE_list("temperatures", ["30", "100", "300", "1000"], "Numbers of steps, rising.")
@@ -40,77 +23,8 @@ cli.define_run("evaluation", "data")
 
 
 def main() -> None:
-  numbers = _numbers(_TEMPERATURES.value)
-  run = cli.open_run()
-  if isinstance(run.model, HasSimulatedBracket):
-    _simulated(run, run.model, numbers)
-    return
-  mesh, split, settings = meshes.make_mesh(), _SPLIT.value, run.config.evaluation
-  params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
-  key = stream_key(jax.random.key(run.config.seed), f"bracket/{split}", run.step)
-
-  def batches() -> Iterable[Mapping[str, np.ndarray]]:
-    return eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size))
-
-  brackets = []
-  for number in numbers:
-    bracket = evaluate_bracket(run.model, params, carry, batches, number, key=key, num_samples=settings.num_samples,
-                               mesh=mesh)
-    brackets.append(bracket)
-    print(bracket.line)
-  exact = None
-  if _is_exact(run):
-    found = evaluate_likelihood(run.model, params, carry, batches(), key=key, mesh=mesh)
-    exact = found.nats_mean if found.kind is Kind.EXACT else None  # a grid may be too coarse
-    print(f"{found.kind}: {found.nats_mean:.4f} nats")
-  write_json(run.folder / "bracket.json", {
-      "model": run.config.model.name, "dataset": run.dataset.name, "split": split, "step": run.step,
-      "data_fingerprint": run.dataset.fingerprint(split), "parameters": run.parameters,
-      "num_samples": settings.num_samples, "exact": exact, "points": [bracket.to_json() for bracket in brackets]})
-  save_bracket(run.folder / "bracket.png", numbers,
-               np.array([bracket.pessimistic.nats_mean for bracket in brackets]),
-               np.array([bracket.optimistic.nats_mean for bracket in brackets]),
-               np.array([bracket.optimistic.normalizer_halves for bracket in brackets]).T,
-               has_upper_end=all(bracket.has_upper_end for bracket in brackets), exact=exact,
-               title=f"{run.config.model.name} on {run.dataset.name}, {split}")
-
-
-def _simulated(run: TrainedRun, model: HasSimulatedBracket, numbers: list[int]) -> None:
-  """Bracket log p of examples that the model draws; the same ones for every number of temperatures."""
-  if _NUM.value < 2:
-    raise ConfigError(f"--num is {_NUM.value}; it must be at least 2.")
-  key, points = stream_key(jax.random.key(run.config.seed), "bracket/simulated", run.step), []
-  for number in numbers:
-    with highest_precision():
-      lower, upper = (np.asarray(end, np.float64) for end in jax.jit(model.simulated_bracket, static_argnums=(3, 4))(
-          run.params, run.carry, key, _NUM.value, number))
-    points.append({"num_temperatures": number, "lower_nats": lower.mean(), "upper_nats": upper.mean()})
-    width, half = float((upper - lower).mean()), mean_half(upper - lower) or 0.0
-    print(f"{number} temperatures: log p between {lower.mean():.4f} and {upper.mean():.4f} nats, "
-          f"{plus_minus(width, Interval.around(width, half, half))} (95 %) apart, over {_NUM.value} simulated examples")
-  write_json(run.folder / "bracket.json", {
-      "model": run.config.model.name, "dataset": run.dataset.name, "split": "simulated", "step": run.step,
-      "parameters": run.parameters, "num_examples": _NUM.value, "points": points})
-  save_bracket(run.folder / "bracket.png", numbers, np.array([point["lower_nats"] for point in points]),
-               np.array([point["upper_nats"] for point in points]), np.zeros((2, len(points))), has_upper_end=True,
-               exact=None, title=f"{run.config.model.name} on its own samples ({run.dataset.name})",
-               names=("annealed to the posterior: a lower bound of log p",
-                      "annealed back from it: an upper bound of log p"))
-
-
-def _is_exact(run: TrainedRun) -> bool:
-  """Return whether the model knows its partition function; only shapes are computed."""
-  if not isinstance(run.model, HasUnnormalized):
-    return False
-  return Kind.EXACT in normalizer_kinds(run.model, run.params, run.carry, jax.random.key(0))
-
-
-def _numbers(texts: Sequence[str]) -> list[int]:
-  numbers = [int(text) for text in texts if text.isdigit()]
-  if not numbers or len(numbers) < len(texts) or numbers[0] < 1 or any(a >= b for a, b in itertools.pairwise(numbers)):
-    raise ConfigError(f"--temperatures is {','.join(texts)!r}; it must be rising whole numbers of at least 1, as "
-                      "100,1000.")
-  return numbers
+  numbers = parse_numbers(_TEMPERATURES.value)
+  cli.show(bracket_run(cli.open_run(), numbers, _SPLIT.value, _NUM.value))
 
 
 if __name__ == "__main__":
