@@ -14,24 +14,14 @@ found; the same command goes on where it was stopped. `make check-accelerators` 
 tpu, which is the test tests/runs/test_accelerators.py.
 """
 
-import dataclasses
 import importlib
-import json
-import time
-from typing import Any
 
-import jax
-import numpy as np
 from absl import flags
 
 from experiments import cli
 from gdm.checks import one_of
 from gdm.dataspec import DataSpec
-from gdm.mesh import batch_shards
-from gdm.paths import write_whole
-from gdm.runs import accelerators
-from gdm.runs.registry import build_model
-from gdm.training.optimizer import make_optimizers
+from gdm.runs.accelerators import MESHES, Case, compile_all
 
 # Config, its variant, and the data that it serves there.
 MODELS = {
@@ -45,7 +35,6 @@ MODELS = {
     "dcgan": ("adversarial.dcgan", "mnist", DataSpec((28, 28, 1), 256)),
     "cnn_classifier": ("discriminative.cnn_classifier", "mnist", DataSpec((28, 28, 1), 256, 10)),
 }
-MESHES = {"data": {}, "fsdp": {"fsdp": 0}, "tensor": {"tensor": 2}}  # 0 is all devices
 
 _OUT = flags.DEFINE_string("out", None, "The file to write; what it has already is not compiled again.")
 _MODELS = flags.DEFINE_list("models", list(MODELS), "Models, one of each family by default.")
@@ -59,58 +48,11 @@ def main() -> None:
   for flag, known in ((_MODELS, MODELS), (_MESHES, MESHES)):
     for name in flag.value:
       one_of(f"--{flag.name}", name, tuple(known))
-  rows = json.loads(out.read_bytes()) if out.is_file() else []
-  done = {(row["model"], row["program"], row["topology"], row["mesh"]) for row in rows}
-  for key in _wanted():
-    if key in done:
-      continue
-    start = time.perf_counter()
-    name, program, topology, mesh = key
-    found = _compile(name, program, accelerators.topology_mesh(topology, **MESHES[mesh]))
-    row = {"model": name, "program": program, "topology": topology, "mesh": mesh,
-           "seconds": time.perf_counter() - start, **found}
-    rows.append(row)
-    write_whole(out, lambda file: file.write(json.dumps(rows, indent=1).encode()))
-    print(accelerators.table_line(row), flush=True)
-
-
-def _wanted() -> list[tuple[str, str, str, str]]:
-  """Return model, program, topology and mesh of everything to compile."""
-  steps = [(name, "step", topology, mesh) for topology in _TOPOLOGIES.value for mesh in _MESHES.value
-           for name in _MODELS.value if name != "mixture" and (mesh != "tensor" or name in ("transformer", "masked"))]
-  others = [(name, program, _TOPOLOGIES.value[0], "data") for name in _MODELS.value if _PROGRAMS.value
-            for program in accelerators.PROGRAMS if program != "step" and _has(name, program)]
-  return [*steps, *others]
-
-
-def _has(name: str, program: str) -> bool:
-  model, optimizers, batch = _model(name, 1)
-  return bool(accelerators.programs(model, optimizers, batch, only=(program,)))
-
-
-def _model(name: str, shards: int) -> tuple[Any, Any, dict[str, Any]]:
-  """Return a model, its optimizers, and the shapes of a batch that so many devices can share."""
-  config_name, variant, spec = MODELS[name]
-  config = importlib.import_module(f"configs.{config_name}").get_config(variant)
-  if "chain_shards" in config.model:  # each device keeps chains of its own
-    config.model.chain_shards = max(config.model.chain_shards, shards)
-  model = build_model(config.model.to_dict(), spec)
-  num = -(-config.data.batch_size // shards) * shards
-  batch: dict[str, Any] = {"x": jax.ShapeDtypeStruct((num, *spec.event), np.uint8 if spec.is_discrete else np.float32)}
-  if spec.num_classes:
-    batch["y"] = jax.ShapeDtypeStruct((num,), np.int32)
-  if spec.has_lengths:
-    batch["length"] = jax.ShapeDtypeStruct((num,), np.int32)
-  return model, make_optimizers(config.optimizer.to_dict(), config.training.num_steps, model), batch
-
-
-def _compile(name: str, program: str, mesh: Any) -> dict[str, Any]:
-  model, optimizers, batch = _model(name, batch_shards(mesh))
-  if program == "step":
-    found = accelerators.compile_step(model, optimizers, batch, mesh)
-  else:
-    found = accelerators.compile_program(accelerators.programs(model, optimizers, batch, only=(program,))[0], mesh)
-  return {"batch": batch["x"].shape[0], **dataclasses.asdict(found)}
+  cases = {}
+  for name in _MODELS.value:
+    place, variant, spec = MODELS[name]
+    cases[name] = Case(importlib.import_module(f"configs.{place}").get_config(variant), spec)
+  cli.show(compile_all(cases, _TOPOLOGIES.value, _MESHES.value, out, with_programs=_PROGRAMS.value))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,24 @@ and says how much memory each device needs and what devices send to each other.
 
 import collections
 import dataclasses
+import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
 from gdm import mesh as meshes
 from gdm import platforms
+from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.model import (
   HasAnomalyScore,
@@ -37,7 +41,10 @@ from gdm.model import (
   HasValidation,
   Model,
 )
+from gdm.paths import write_whole
+from gdm.runs.registry import build_model
 from gdm.training.loop import lower_step
+from gdm.training.optimizer import make_optimizers
 from gdm.training.state import Optimizers, names_of, state_shapes
 from gdm.training.step import make_train_step
 
@@ -45,6 +52,7 @@ PLATFORMS = ("cuda", "tpu")
 # What a model may have; see `programs`.
 PROGRAMS = ("init", "step", "log_likelihood", "unnormalized_log_prob", "validate", "anomaly_score", "log_label_probs",
             "sample", "complete", "conditional_step")
+MESHES = {"data": {}, "fsdp": {"fsdp": 0}, "tensor": {"tensor": 2}}  # 0 is all devices
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _COLLECTIVE = re.compile(rf"= \S.*? ({'|'.join(_COLLECTIVES)})(?:-start)?\(")
 _CHANNEL = re.compile(r"channel_id=\d+")
@@ -184,6 +192,79 @@ def topology_mesh(name: str, fsdp: int = 1, tensor: int = 1) -> Mesh:
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise ConfigError(f"--topologies has {name!r}, but the compiler of libtpu says: {line}") from error
   return meshes.make_mesh(fsdp or len(devices) // tensor, devices, tensor)
+
+
+class Case(NamedTuple):
+  """A model by its config, and the kind of the data that the config serves."""
+
+  config: ml_collections.ConfigDict
+  spec: DataSpec
+
+
+def compile_all(cases: Mapping[str, Case], topologies: Sequence[str], mesh_names: Sequence[str], out: Path, *,
+                with_programs: bool = False) -> Iterator[str]:
+  """Compile the training step of each model for each topology and mesh; yield a line of a markdown table for each.
+
+  Args:
+    cases: models by name.
+    topologies: of TPUs, as "v5e:2x2".
+    mesh_names: in `MESHES`.
+    out: JSON file of what was found; what it has already is not compiled again.
+    with_programs: whether the other programs are compiled too, for the first topology.
+
+  Raise ConfigError where libtpu is missing, or does not know a topology.
+  """
+  rows = json.loads(out.read_bytes()) if out.is_file() else []
+  done = {(row["model"], row["program"], row["topology"], row["mesh"]) for row in rows}
+  for key in _wanted(cases, topologies, mesh_names, with_programs):
+    if key in done:
+      continue
+    start = time.perf_counter()
+    name, program, topology, mesh = key
+    found = _compile(cases[name], program, topology_mesh(topology, **MESHES[mesh]))
+    row = {"model": name, "program": program, "topology": topology, "mesh": mesh,
+           "seconds": time.perf_counter() - start, **found}
+    rows.append(row)
+    write_whole(out, lambda file: file.write(json.dumps(rows, indent=1).encode()))
+    yield table_line(row)
+
+
+def _wanted(cases: Mapping[str, Case], topologies: Sequence[str], mesh_names: Sequence[str], with_programs: bool
+            ) -> list[tuple[str, str, str, str]]:
+  """Return model, program, topology and mesh of everything to compile."""
+  steps = [(name, "step", topology, mesh) for topology in topologies for mesh in mesh_names
+           for name in cases if name != "mixture" and (mesh != "tensor" or name in ("transformer", "masked"))]
+  others = [(name, program, topologies[0], "data") for name, case in cases.items() if with_programs
+            for program in PROGRAMS if program != "step" and _programs(case, program)]
+  return [*steps, *others]
+
+
+def _programs(case: Case, program: str, shards: int = 1) -> list[Program]:
+  return programs(*_model(case, shards), only=(program,))
+
+
+def _model(case: Case, shards: int) -> tuple[Any, Any, dict[str, Any]]:
+  """Return a model, its optimizers, and the shapes of a batch that so many devices can share."""
+  config, spec = case.config.copy_and_resolve_references(), case.spec
+  if "chain_shards" in config.model:  # each device keeps chains of its own
+    config.model.chain_shards = max(config.model.chain_shards, shards)
+  model = build_model(config.model.to_dict(), spec)
+  num = -(-config.data.batch_size // shards) * shards
+  batch: dict[str, Any] = {"x": jax.ShapeDtypeStruct((num, *spec.event), np.uint8 if spec.is_discrete else np.float32)}
+  if spec.num_classes:
+    batch["y"] = jax.ShapeDtypeStruct((num,), np.int32)
+  if spec.has_lengths:
+    batch["length"] = jax.ShapeDtypeStruct((num,), np.int32)
+  return model, make_optimizers(config.optimizer.to_dict(), config.training.num_steps, model), batch
+
+
+def _compile(case: Case, program: str, mesh: Mesh) -> dict[str, Any]:
+  model, optimizers, batch = _model(case, meshes.batch_shards(mesh))
+  if program == "step":
+    found = compile_step(model, optimizers, batch, mesh)
+  else:
+    found = compile_program(_programs(case, program, meshes.batch_shards(mesh))[0], mesh)
+  return {"batch": batch["x"].shape[0], **dataclasses.asdict(found)}
 
 
 def compile_step(model: Model, optimizers: Optimizers, batch: Mapping[str, Any], mesh: Mesh) -> Compiled:
