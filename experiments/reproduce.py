@@ -9,18 +9,13 @@ each row over its seeds; over folds with the standard error of that mean, and th
 training apart. All settings stand in the configs and in gdm/runs/reproduction.py, and none was chosen on a test split.
 """
 
-import dataclasses
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli
-from gdm import checks
-from gdm.errors import ConfigError
-from gdm.runs.reproduction import TABLES, Place, commands, summary
+from gdm.runs.reproduction import TABLES, Place, all_commands, rows_named, summary
+from gdm.runs.subcommands import run_each
 
 _TABLE = flags.DEFINE_enum("table", "binary", sorted(TABLES), "Which table.")
 _ONLY = flags.DEFINE_list("only", [], "Labels of the rows to run; all for none.")
@@ -32,18 +27,9 @@ _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print the commands, one a lin
 
 
 def main() -> None:
-  table = TABLES[_TABLE.value]
-  for label in _ONLY.value:
-    checks.one_of("--only", label, [row.label for row in table.rows])
-  if _ONLY.value:
-    table = dataclasses.replace(table, rows=tuple(row for row in table.rows if row.label in _ONLY.value))
+  table = rows_named(TABLES[_TABLE.value], _ONLY.value)
   place = Place(Path(_WORKDIR.value), Path(_DATA.value), _DATA_DIR.value, _SEEDS.value)
-  for row, repeat in [(each, repeat) for each in table.rows for repeat in place.repeats(each)]:
-    for command in commands(place, row, repeat):
-      if _DRY_RUN.value:
-        print(shlex.join(command))
-      elif subprocess.run([sys.executable, "-m", *command], check=False).returncode:
-        raise ConfigError(f"this command failed: python -m {shlex.join(command)}")
+  cli.show(run_each(all_commands(place, table), _DRY_RUN.value))
   if not _DRY_RUN.value:
     print("\n".join(summary(place, table)))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gdm import checks
 from gdm.evaluation.report import read_report
 from gdm.runs import unseen
 
@@ -122,6 +123,20 @@ _DIGITS = (
 )
 TABLES = {"binary": Table(_BINARY), "mnist": Table(_MNIST), "wine": Table(_WINE), "rbm": Table(_RBM),
           "debd": Table(_DEBD), "digits": Table(_DIGITS, "bits_per_dim")}
+
+
+def rows_named(table: Table, labels: Sequence[str]) -> Table:
+  """Return a table of the rows with these labels alone; all for none. Raise ConfigError for a label of no row."""
+  for label in labels:
+    checks.one_of("--only", label, [row.label for row in table.rows])
+  return dataclasses.replace(table, rows=tuple(row for row in table.rows if not labels or row.label in labels))
+
+
+def all_commands(place: Place, table: Table) -> Iterator[list[str]]:
+  """Yield the commands of all rows and seeds, or folds, that are not done when they are asked for."""
+  for row in table.rows:
+    for repeat in place.repeats(row):
+      yield from commands(place, row, repeat)
 
 
 def commands(place: Place, row: TableRow, repeat: int) -> Iterator[list[str]]:
