@@ -11,16 +11,10 @@ every step lived. Writes `dreams.npz` and `dreams.png` into the workdir. `experi
 records what the controller meets, for a better world model. Needs the extra "worlds".
 """
 
-import numpy as np
 from absl import flags
 
 from experiments import cli
-from gdm import checks
-from gdm.paths import write_whole
-from gdm.runs import worlds
-from gdm.visualization.episodes import save_episodes, save_pictures
-from gdm.worlds.environments import Environment
-from gdm.worlds.recording import frames_of
+from gdm.runs.dreams import dream_and_act
 
 _ENV = flags.DEFINE_string("env", "CartPole-v1", "The environment that was recorded.")
 _GENERATIONS = flags.DEFINE_integer("generations", 20, "Of CMA-ES.")
@@ -34,56 +28,13 @@ _COMPARE = flags.DEFINE_boolean("compare", True, "Train a controller in the envi
 _SEED = flags.DEFINE_integer("seed", 0, "Of dreams and of the evolution; episodes are others than those recorded.")
 cli.define_run("data", "evaluation", with_data=True)
 
-FRESH = 10_000_000  # first seed of episodes that were not recorded
-SHOWN = 4
-
 
 def main() -> None:
-  for name, value, least in (("generations", _GENERATIONS.value, 1), ("population", _POPULATION.value, 2),
-                             ("dreams", _DREAMS.value, 1), ("steps", _STEPS.value, 2), ("episodes", _EPISODES.value, 2),
-                             ("seed", _SEED.value, 0)):
-    checks.at_least(f"--{name}", value, least)
-  run, name, steps = cli.open_run(), _ENV.value, _STEPS.value
-  world = worlds.dreamer(run, worlds.environment_of(run, name), _MEMORY.value, _TEMPERATURE.value)
-  _print_copied(world)
-  weights = worlds.train_in_dream(world, _GENERATIONS.value, _POPULATION.value, _DREAMS.value, steps, _SEED.value)
-  lived = worlds.dreamt_steps(world, weights[None], _EPISODES.value, steps, _SEED.value)[0]
-  print(f"trained in dreams: lives {lived:.1f} of {steps} frames in dreams, and earns "
-        f"{worlds.earned(world, weights, _EPISODES.value, FRESH)} in {name}")
-  if _COMPARE.value:
-    _print_compared(Environment(name))
-  frames, actions = worlds.dream(world, weights, SHOWN, steps, _SEED.value)
-  write_whole(run.folder / worlds.FILE, lambda file: np.savez_compressed(
-      file, allow_pickle=False, frames=frames, actions=actions, weights=weights,
-      memory=np.array(world.senses.memory)))
-  real = [worlds.act_out(world, weights, FRESH + number, steps - 1) for number in range(SHOWN)]
-  if world.env.camera:
-    seen = [np.asarray(each.pictures) for each in real]
-    save_pictures(run.folder / "dreams.png", {"dreams": list(frames), name: seen}, levels=world.env.camera.levels)
-  else:
-    real_frames = frames_of(3 * real, steps - 1, 0)["train"][:SHOWN]
-    save_episodes(run.folder / "dreams.png", {"dreams": frames, name: real_frames})
-  print(f"{SHOWN} dreams in {run.folder / worlds.FILE}, beside {name} in dreams.png")
-
-
-def _print_copied(world: worlds.Dreamer) -> None:
-  if not world.env.camera:
-    nats = worlds.copied_frame_nats(world.run, "test")
-    print(f"the frame before again, a normal about each value: {nats:.4f} nats/frame")
-    return
-  scores = {"the model": worlds.next_frame_bits(world.run, "test"),
-            "the frame before again, with a model of each pixel's change": worlds.copied_frame_bits(world.run, "test"),
-            "the same with a table of each pixel's changes": worlds.copied_frame_bits(world.run, "test", "table")}
-  for name, (of_all, of_next) in scores.items():
-    print(f"{name}: {of_all:.4f} bits/dim, of next frames {of_next:.4f}")
-
-
-def _print_compared(env: Environment) -> None:
-  found = worlds.train_in_environment(env, _GENERATIONS.value, _POPULATION.value, 1, _SEED.value)
-  returns = env.returns(lambda observation, rng: worlds.linear(found.weights, observation), _EPISODES.value, FRESH)
-  print(f"trained in {env.name}, in {found.steps:,} steps: earns {worlds.Earned.of(returns)}")
-  by_chance = worlds.Earned.of(env.returns(env.random, _EPISODES.value, FRESH))
-  print(f"at random: earns {by_chance}")
+  cli.at_least(generations=1, population=2, dreams=1, steps=2, episodes=2, seed=0)
+  cli.show(dream_and_act(cli.open_run(), _ENV.value, generations=_GENERATIONS.value, population=_POPULATION.value,
+                         dreams=_DREAMS.value, steps=_STEPS.value, temperature=_TEMPERATURE.value,
+                         memory=_MEMORY.value, num_episodes=_EPISODES.value, is_compared=_COMPARE.value,
+                         seed=_SEED.value))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ folder as a table, and draws them against the number of actions to learn from: `
 from absl import flags
 
 from experiments import cli
-from gdm import checks
 from gdm.paths import local_path
-from gdm.runs.imitation import Imitation, curves_of, imitated, read_imitations
-from gdm.runs.worlds import Earned
-from gdm.visualization.learning import save_return_curves
-from gdm.worlds.environments import EXPERTS, Environment
+from gdm.runs.imitation import compare_imitations, imitate
+from gdm.worlds.environments import Environment
 
 _ENV = flags.DEFINE_string("env", "Pendulum-v1", "The environment that was recorded.")
 _EPISODES = flags.DEFINE_integer("episodes", 50, "Episodes in which each acts.")
@@ -25,35 +22,14 @@ _SEED = flags.DEFINE_integer("seed", 0, "Another seed is other episodes; all of 
 _COMPARE = flags.DEFINE_string("compare", "", "A folder of workdirs whose results are shown together.")
 cli.define_run("data", "evaluation")
 
-FRESH = 10_000_000  # first seed of episodes that were not recorded
-
 
 def main() -> None:
-  checks.at_least("--episodes", _EPISODES.value, 2)
-  checks.at_least("--seed", _SEED.value, 0)
+  cli.at_least(episodes=2, seed=0)
   if _COMPARE.value:
-    return _compare()
-  env, run, first = Environment(_ENV.value), cli.open_run(), FRESH + _SEED.value
-  found, others = imitated(run, env, _EPISODES.value, first), {}
-  print(f"{run.config.model.name} on {run.data.name}: earns {found}")
-  for name, policy in {"the expert": EXPERTS.get(env.name), "chance": env.random}.items():
-    if policy is not None:
-      earned = Earned.of(env.returns(policy, _EPISODES.value, first))
-      others[name] = earned.mean
-      print(f"{name}: earns {earned}")
-  Imitation(run.config.model.name, env.name, run.data.sizes["train"], _EPISODES.value, found.mean, found.half,
-            others).save(run.folder)
-  return None
-
-
-def _compare() -> None:
-  folder = local_path(_COMPARE.value, "--compare")
-  found = read_imitations(folder)
-  for each in found:
-    print(f"{each.model:24} {each.actions:8,} actions: earns {Earned(each.mean, each.half)}")
-  others = found[0].others
-  save_return_curves(folder / "imitation.png", curves_of(found), others)
-  print(f"{', '.join(f'{name} {value:.1f}' for name, value in others.items())}; drawn in {folder / 'imitation.png'}")
+    lines = compare_imitations(local_path(_COMPARE.value, "--compare"))
+  else:
+    lines = imitate(Environment(_ENV.value), cli.open_run(), _EPISODES.value, _SEED.value)
+  cli.show(lines)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from experiments import cli
 from gdm import checks
 from gdm.data.sources import npz
 from gdm.errors import ConfigError
-from gdm.paths import local_path, write_whole
+from gdm.paths import local_path, write_arrays
+from gdm.runs.worlds import recorded
 from gdm.worlds.environments import Environment
 from gdm.worlds.pictures import camera_of
-from gdm.worlds.recording import OBSERVATIONS, POLICIES, decisions_of, frames_of, joined, pictures_of, record
+from gdm.worlds.recording import OBSERVATIONS, POLICIES, arrays_of, joined
 
 _ENV = flags.DEFINE_string("env", "CartPole-v1", "Environment of gymnasium whose observations are vectors.")
 _POLICY = flags.DEFINE_string("policy", "random", "Who acts: random, linear, expert or controller.")
@@ -49,39 +50,21 @@ _OUT = flags.DEFINE_string("out", None, "The npz file to write.", required=True)
 def main() -> None:
   checks.one_of("--policy", _POLICY.value, POLICIES)
   checks.one_of("--observations", _OBSERVATIONS.value, OBSERVATIONS)
-  for name, value, least in (("num", _NUM.value, 3), ("steps", _STEPS.value, 1), ("piece", _PIECE.value, 0),
-                             ("seed", _SEED.value, 0), ("noise", _NOISE.value, 0.0)):
-    checks.at_least(f"--{name}", value, least)
+  cli.at_least(num=3, steps=1, piece=0, seed=0, noise=0.0)
   if (_POLICY.value == "controller") != bool(_CONTROLLER.value):
     raise ConfigError(f"--policy is {_POLICY.value} and --controller {_CONTROLLER.value!r}; a controller needs its "
                       "workdir, and nothing else does.")
-  sees = _OBSERVATIONS.value == "pictures"
   path = cli.require_path("out")
-  env = Environment(_ENV.value, camera_of(_ENV.value, _SIZE.value, _LEVELS.value) if sees else None)
-  rollouts = _rollouts(env)
-  piece = _PIECE.value or _STEPS.value
-  if _DECISIONS.value:
-    arrays = decisions_of(rollouts, env.num_choices, _NOISE.value, _SEED.value)
-  elif sees:
-    arrays = pictures_of(rollouts, piece, _LEVELS.value, _ACTIONS.value)
-  else:
-    arrays = frames_of(rollouts, piece, _SEED.value, _ACTIONS.value, _NOISE.value)
+  camera = camera_of(_ENV.value, _SIZE.value, _LEVELS.value) if _OBSERVATIONS.value == "pictures" else None
+  env = Environment(_ENV.value, camera)
+  rollouts = recorded(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value, _CONTROLLER.value, _SPREAD.value)
+  arrays = arrays_of(rollouts, env, _PIECE.value or _STEPS.value, _SEED.value, as_decisions=_DECISIONS.value,
+                     with_actions=_ACTIONS.value, noise=_NOISE.value)
   if _JOIN.value:
     arrays = joined(arrays, npz.read(local_path(_JOIN.value, "--join")), f"--join={_JOIN.value}")
-  write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-  returns = np.array([rollout.rewards.sum() for rollout in rollouts])
-  steps = sum(len(rollout.actions) for rollout in rollouts)
-  print(f"{len(rollouts)} episodes of {_ENV.value}, {steps:,} steps, mean return {returns.mean():.1f}, in {path}")
-
-
-def _rollouts(env: Environment):
-  if _POLICY.value != "controller":
-    return record(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value)
-  from gdm import load  # here, since nothing else needs a run
-  from gdm.runs.worlds import record_controller
-
-  run = load(local_path(_CONTROLLER.value, "--controller"))
-  return record_controller(run, env, _NUM.value, _STEPS.value, _SEED.value, _SPREAD.value)
+  write_arrays(path, arrays)
+  mean, steps = np.mean([rollout.rewards.sum() for rollout in rollouts]), sum(len(each.actions) for each in rollouts)
+  print(f"{len(rollouts)} episodes of {_ENV.value}, {steps:,} steps, mean return {mean:.1f}, in {path}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from gdm.errors import ConfigError, WorkdirError
 from gdm.model import HasSample
 from gdm.paths import write_whole
 from gdm.runs.trained import TrainedRun
-from gdm.runs.worlds import Earned
-from gdm.worlds.environments import Environment
+from gdm.runs.worlds import FRESH, Earned
+from gdm.visualization.learning import save_return_curves
+from gdm.worlds.environments import EXPERTS, Environment
 
 FILE = "imitation.json"  # in a workdir
 
@@ -46,6 +47,35 @@ class Imitation:
     """Write it into a workdir."""
     text = json.dumps(dataclasses.asdict(self), indent=2)
     write_whole(folder / FILE, lambda file: file.write(text.encode()))
+
+
+def imitate(env: Environment, run: TrainedRun, num: int, seed: int = 0) -> Iterator[str]:
+  """Let a model act in so many episodes that were not recorded; yield a line about it, the expert and chance each.
+
+  Writes `imitation.json` into the run's folder. Raise ConfigError where the run is of no model of actions in `env`.
+  """
+  found, others = imitated(run, env, num, FRESH + seed), {}
+  yield f"{run.config.model.name} on {run.data.name}: earns {found}"
+  for name, policy in {"the expert": EXPERTS.get(env.name), "chance": env.random}.items():
+    if policy is not None:
+      earned = Earned.of(env.returns(policy, num, FRESH + seed))
+      others[name] = earned.mean
+      yield f"{name}: earns {earned}"
+  Imitation(run.config.model.name, env.name, run.data.sizes["train"], num, found.mean, found.half, others
+            ).save(run.folder)
+
+
+def compare_imitations(folder: Path) -> Iterator[str]:
+  """Yield a line about the result in each workdir of a folder, and draw `imitation.png` there.
+
+  Raise WorkdirError where there are none, or of several environments.
+  """
+  found = read_imitations(folder)
+  for each in found:
+    yield f"{each.model:24} {each.actions:8,} actions: earns {Earned(each.mean, each.half)}"
+  others = found[0].others
+  save_return_curves(folder / "imitation.png", curves_of(found), others)
+  yield f"{', '.join(f'{name} {value:.1f}' for name, value in others.items())}; drawn in {folder / 'imitation.png'}"
 
 
 def read_imitations(folder: Path) -> list[Imitation]:

@@ -19,16 +19,20 @@ from gdm.data.archive import read_npz
 from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation.intervals import student_975
 from gdm.model import HasClosedLoop, HasLatent
+from gdm.paths import local_path
+from gdm.runs.load import open_run
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
 from gdm.worlds.control import evolve, linear, num_parameters
 from gdm.worlds.copying import CopiedFrames
 from gdm.worlds.environments import Environment, Policy, Rollout
 from gdm.worlds.pictures import camera_of
+from gdm.worlds.recording import record
 
 MEMORY = 3  # frames whose latents a controller is given: one picture does not show how fast things move
 MEASURED = 200  # training episodes by which what it is given is scaled
 LEAST_SPREAD = 1e-3  # of what it is given; smaller ones are not scaled up further
+FRESH = 10_000_000  # first seed of episodes that were not recorded
 FILE = "dreams.npz"  # in a workdir: the controller, and dreams of it
 
 
@@ -224,21 +228,26 @@ def earned(world: Dreamer, weights: Float[np.ndarray, " parameters"], num: int, 
   return Earned.of(np.array([act_out(world, weights, seed + number).rewards.sum() for number in range(num)]))
 
 
-def record_controller(run: TrainedRun, env: Environment, num: int, steps: int, seed: int,
-                      spread: float) -> list[Rollout]:
-  """Return episodes of the controller that experiments.dream left in a run's workdir, for another recording.
+def recorded(env: Environment, policy: str, num: int, steps: int, seed: int, controller: str = "",
+             spread: float = 0.0) -> list[Rollout]:
+  """Return episodes of a policy.
 
   Args:
-    run: of the world model that it was trained in.
     env: the environment.
+    policy: a name in `gdm.worlds.recording.POLICIES`.
     num: episodes.
     steps: of an episode at most.
     seed: of the first episode.
-    spread: deviation of factors of weights, drawn for each episode, about 1: others than the controller show what it
-      avoids.
+    controller: of the policy "controller", workdir of the world model in which experiments.dream left it.
+    spread: deviation of factors of its weights, drawn for each episode, about 1: others than the controller show what
+      it avoids.
 
-  Raise ConfigError where the run is of another world, WorkdirError where there is no controller.
+  Raise ConfigError where the policy cannot act, or the run is of another world, WorkdirError where there is no
+  controller.
   """
+  if policy != "controller":
+    return record(env, policy, num, steps, seed)
+  run = open_run(local_path(controller, "--controller"))
   checks.at_least("--spread", spread, 0.0)
   path = run.folder / FILE
   if not path.is_file():

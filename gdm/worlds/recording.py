@@ -35,6 +35,16 @@ def record(env: Environment, policy: str, num: int, steps: int, seed: int) -> li
   return [env.roll(policy_of(env, policy, seed + number), seed + number, steps) for number in range(num)]
 
 
+def arrays_of(rollouts: Sequence[Rollout], env: Environment, steps: int, seed: int, *, as_decisions: bool = False,
+              with_actions: bool = True, noise: float = 0.0) -> Arrays:
+  """Return rollouts as arrays: decisions, pictures where the environment has a camera, else frames; see these."""
+  if as_decisions:
+    return decisions_of(rollouts, env.num_choices, noise, seed)
+  if env.camera is not None:
+    return pictures_of(rollouts, steps, env.camera.levels, with_actions)
+  return frames_of(rollouts, steps, seed, with_actions, noise)
+
+
 def frames_of(rollouts: Sequence[Rollout], steps: int, seed: int, with_actions: bool = True,
               noise: float = 0.0) -> Arrays:
   """Return sequences of frames by split, with lengths and, as contexts, the action before each frame.
