@@ -113,9 +113,9 @@ def require_place(name: str) -> Path:
 
 def at_least(**least: float) -> None:
   """Raise ConfigError where the value of a flag is below its least, or not finite; one that is None may be so."""
-  for name, value in least.items():
-    if flags.FLAGS[name].value is not None:
-      checks.at_least(f"--{name}", flags.FLAGS[name].value, value)
+  for name, bound in least.items():
+    if (value := flags.FLAGS[name].value) is not None:
+      checks.at_least(f"--{name}", value, bound)
 
 
 def show(lines: Iterable[str]) -> None:

@@ -36,8 +36,8 @@ def main() -> None:
   checks.one_of("--features", _FEATURES.value, FEATURES)
   cli.at_least(draws=1)
   sizes = parse_sizes(_SIZES.value)
-  cli.show(learn(cli.require_path("data"), cli.require_path("workdir"), _MODELS.value, sizes, name=_DATA.value,
-                 features=_FEATURES.value, num_folds=_FOLDS.value, num_draws=_DRAWS.value,
+  cli.show(learn(cli.require_path("data"), cli.require_path("workdir"), _MODELS.value, sizes,
+                 name=cli.require_flag("data"), features=_FEATURES.value, num_folds=_FOLDS.value, num_draws=_DRAWS.value,
                  is_deduplicated=_DEDUPLICATE.value, seed=_SEED.value))
 
 
