@@ -10,7 +10,6 @@ training; and the quality of samples, where it was measured. Prints them and wri
 with exit status 1 where a check failed.
 """
 
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -25,7 +24,7 @@ _OUT = flags.DEFINE_string("out", "audit.html", "The page to write.")
 _MARKDOWN = flags.DEFINE_string("markdown", "audit.md", "The same in markdown.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
   folders = cli.require_folders(arguments, "audit", "[--split=test] [--out=audit.html]")
   page, plain = cli.require_path("out"), cli.require_path("markdown")
   audited = []
@@ -36,8 +35,7 @@ def main(arguments: Sequence[str]) -> None:
   write_whole(plain, lambda file: file.write(markdown(audited).encode()))
   failed = sum(len(each.audit.failed) for each in audited)
   print(f"{len(audited)} runs, {failed} checks failed; {page} and {plain}")
-  if failed:
-    sys.exit(1)
+  return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def main() -> None:
   cli.at_least(draws=1)
   sizes = parse_sizes(_SIZES.value)
   cli.show(learn(cli.require_path("data"), cli.require_path("workdir"), _MODELS.value, sizes,
-                 name=cli.require_flag("data"), features=_FEATURES.value, num_folds=_FOLDS.value, num_draws=_DRAWS.value,
-                 is_deduplicated=_DEDUPLICATE.value, seed=_SEED.value))
+                 name=cli.require_flag("data"), features=_FEATURES.value, num_folds=_FOLDS.value,
+                 num_draws=_DRAWS.value, is_deduplicated=_DEDUPLICATE.value, seed=_SEED.value))
 
 
 if __name__ == "__main__":

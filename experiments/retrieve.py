@@ -27,13 +27,7 @@ def main() -> None:
   cli.at_least(repeats=1, seed=0)
   run = cli.open_run()
   found = retrieve(run, _SPLIT.value, _CANDIDATES.value, _REPEATS.value, _SEED.value)
-  print(f"{run.name} on {run.data.name}, {_SPLIT.value}: {found.num_examples} examples, among {found.num_candidates} "
-        f"(by chance {1 / found.num_candidates:.0%}), {found.repeats} times")
-  for words, (share, half) in (("the caption of an example", found.caption),
-                               ("the example of a caption", found.example)):
-    print(f"  {words}: {share:.1%} ± {half:.1%}")
-  if found.gain is not None:
-    print(f"  log p(x | caption) - log p(x): {found.gain[0]:.4g} ± {found.gain[1]:.2g} nats")
+  print(f"{run.name} on {run.data.name}, {_SPLIT.value}: {found.in_words}")
   write_json(run.folder / f"retrieval_{_SPLIT.value}.json", {"seed": _SEED.value, **dataclasses.asdict(found)})
 
 

@@ -36,6 +36,17 @@ class Retrieval:
   example: tuple[float, float]
   gain: tuple[float, float] | None
 
+  @property
+  def in_words(self) -> str:
+    """The shares and the gain, a line each."""
+    lines = [f"{self.num_examples} examples, among {self.num_candidates} (by chance {1 / self.num_candidates:.0%}), "
+             f"{self.repeats} times"]
+    lines += [f"  {words}: {share:.1%} ± {half:.1%}" for words, (share, half) in (
+        ("the caption of an example", self.caption), ("the example of a caption", self.example))]
+    if self.gain is not None:
+      lines.append(f"  log p(x | caption) - log p(x): {self.gain[0]:.4g} ± {self.gain[1]:.2g} nats")
+    return "\n".join(lines)
+
 
 def retrieve(run: TrainedRun, split: str, num_candidates: int = 10, repeats: int = 4, seed: int = 0) -> Retrieval:
   """Look for every caption and example of a split among `num_candidates`, drawn anew in each repeat.
