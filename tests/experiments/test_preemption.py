@@ -42,6 +42,7 @@ def test_a_validation_is_cut_at_once_and_done_on_resume(commands, unbroken, tmp_
   assert_same_runs(workdir, good)
 
 
+@pytest.mark.slow
 def test_a_validation_is_not_begun_when_time_is_up(commands, tmp_path):
   workdir, every = tmp_path / "run", "--config.training.eval_every=1"
   result = commands.run("train", FLOW, f"--workdir={workdir}", LONG, every, "--max_seconds=0.001")

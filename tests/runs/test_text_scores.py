@@ -54,6 +54,7 @@ def test_each_token_is_given_what_its_window_shows(name, stride):
     np.testing.assert_allclose(found[i], last(name, TOKENS[window:i + 1]), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_carried_state_has_seen_all(monkeypatch):
   monkeypatch.setattr(text_scores, "_AT_ONCE", 8)
   model, params = built("recurrent")

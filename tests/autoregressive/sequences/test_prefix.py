@@ -51,7 +51,7 @@ def test_it_sums_to_one_given_each_prefix_and_differs_by_it(name):
   assert given(model) == model.given == ("prefix",)
 
 
-@pytest.mark.fast_cases("recurrent")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_and_a_prompt_after_the_prefix_agree_with_one_pass(name):
   model, params, carry = made(name)

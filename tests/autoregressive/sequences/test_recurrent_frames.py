@@ -69,6 +69,7 @@ def test_all_rolls_sum_to_one_and_draws_are_from_them(frames):
   assert_samples_match(model, params, carry, KEY)
 
 
+@pytest.mark.slow
 def test_a_beginning_is_completed_by_its_conditional():
   model = model_of(nade, cell="gru", num_layers=2)
   params, carry = moved(model)
@@ -133,6 +134,7 @@ def test_what_is_given_at_a_step_changes_no_frame_before_it():
   assert_frequencies_match(np.asarray(drawn), states_of(ROLL), np.exp(np.asarray(found.nats, np.float64)))
 
 
+@pytest.mark.slow
 def test_a_closed_loop_draws_frames_given_actions_that_follow_from_the_frame_before():
   spec = DataSpec((3, 2), 2, context_dims=3)
   model = model_of(nade, spec)

@@ -118,6 +118,7 @@ def test_padding_never_changes_a_likelihood():
     np.testing.assert_allclose(alone.nats[0], first.nats[row], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_probabilities_of_each_length_sum_to_one():
   model, params, carry = build()
   for length in range(1, 5):
