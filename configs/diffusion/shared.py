@@ -59,7 +59,7 @@ SPECTROGRAMS = {"digit_spectrograms": {
     "model": {"network": {"name": "unet", "num_blocks": 1, "patch": 2}, "class_conditional": True,
               "label_dropout": 0.1},
     "optimizer": {"learning_rate": 2e-3, "warmup_steps": 50}, "data": {"batch_size": 16},
-    "training": {"num_steps": 1500, "steps_per_call": 1, "ema_decay": 0.995},
+    "training": {"num_steps": 5000, "steps_per_call": 1, "ema_decay": 0.995},
     "sampling": {"num": 60}, "evaluation": {"batch_size": 60}}}
 
 
