@@ -51,12 +51,13 @@ _PART_NAMES = {"train": "training part", "valid": "validation part", "test": "te
 
 
 class Choices(NamedTuple):
-  """How a text is cut into tokens and examples: the options tokens, unit, vocabulary and unknown."""
+  """How a text is cut into tokens and examples: the options tokens, unit, vocabulary, unknown and context."""
 
   tokens: str
   unit: str
   limit: int | None
   unknown: bool
+  context: int = DEFAULT_CONTEXT
 
   def shown(self, usual_unit: str = "stream") -> str:
     """Return those that are not the default, as they follow the name of the set: "" or "#tokens=words&unit=lines"."""
@@ -80,7 +81,7 @@ def choices_of(request: Request, units: Sequence[str] = ("stream", *DIVIDERS)) -
   if limit is not None and not unknown and tokens != "bpe":
     raise ConfigError(f"data.name: option vocabulary={limit} of {request.kind} leaves tokens out, which needs [UNK]; "
                       "take unknown=refused away.")
-  return Choices(tokens, unit, limit, unknown)
+  return Choices(tokens, unit, limit, unknown, request.integer("context", DEFAULT_CONTEXT, minimum=1))
 
 
 def _allows_unknown(tokens: str, limit: int | None) -> bool:
@@ -109,19 +110,17 @@ def from_passages(parts: Mapping[str, Sequence[Passage]], choices: Choices, requ
   Args:
     parts: passages by split: "train" and "valid", and "test" where there is one.
     choices: how they are cut into tokens; of unit "stream" they do not end with [EOS].
-    request: for the context, the seed, and the tokenizer of a model that has one.
+    request: for the seed, and the tokenizer of a model that has one.
     name: name of the set.
     where: the source, as the subject of messages.
     facts: plain facts for `Dataset.info`, beside the choices.
     training: name of the training part in messages.
 
   Raises:
-    ConfigError: a context that is no number.
     DataError: a training part that is too short for one window, or has fewer distinct tokens than asked for; a held-out
       part with tokens that the training part lacks.
   """
-  context = request.integer("context", DEFAULT_CONTEXT, minimum=1)
-  stream = choices.unit == "stream"
+  context, stream = choices.context, choices.unit == "stream"
   rule = _rule(parts["train"], choices, request.tokenizer, where)
   tokens = {split: [[token for token, _ in rule.split(passage.text)] for passage in passages]
             for split, passages in parts.items()}
