@@ -8,7 +8,7 @@ the same data and err at different places this one usually is.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ class TokenEnsemble(TokenModel):
   Components are trained side by side, each by its own objectives; component k's parameter group "g" is "k/g" here.
 
   Attributes:
-    spec: what the components model.
+    spec: the data, which all components model.
     components: models of tokens in raster order, of sequences or of images, that are given the same.
     weights: a positive weight per component, normalized here; () gives all the same.
 
@@ -62,8 +62,8 @@ class TokenEnsemble(TokenModel):
 
   @property
   def tokens(self) -> tuple[TokenModel, ...]:
-    """The components, as what they are."""
-    return tuple(component for component in self.components if isinstance(component, TokenModel))
+    """The components, all of which are models of tokens."""
+    return cast(tuple[TokenModel, ...], self.components)
 
   @property
   def objectives(self) -> tuple[Objective, ...]:

@@ -37,7 +37,7 @@ class Classifier:
     label_smoothing: share of each label, in the objective, that is spread evenly over all classes (Szegedy et al.,
       arXiv:1512.00567, section 7).
     noise: the largest deviation, in units of the network's inputs, of normal noise in training; 0 is none. Each example
-      has a deviation s of its own, log(s) uniform from that of 0.01 on, and the network sees (inputs + s noise) /
+      has a deviation s of its own, from 0.01 on and uniform in log(s), and the network sees (inputs + s noise) /
       sqrt(1 + s^2), and log(s) as one more channel. Such a classifier can guide a diffusion model (Dhariwal & Nichol,
       arXiv:2105.05233, section 4).
 
@@ -87,9 +87,9 @@ class Classifier:
     if self._normalizes:
       normalization.require_two(len(batch["x"]))
     variables = normalization.variables_of(params["model"], carry)
-    noise_key, dropout_key = jax.random.split(key)
-    out, changed = self._network.apply(variables, self._noised_inputs(batch["x"], noise_key), train=True,
-                                       rngs={"dropout": dropout_key}, mutable=[normalization.COLLECTION])
+    inputs = self._noised_inputs(batch["x"], jax.random.fold_in(key, 1))
+    out, changed = self._network.apply(variables, inputs, train=True, rngs={"dropout": key},
+                                       mutable=[normalization.COLLECTION])
     log_probs = jax.nn.log_softmax(out.logits, axis=1)
     numbers = labels.label_numbers(log_probs, batch, self)
     smooth = -jnp.mean(log_probs, axis=1)

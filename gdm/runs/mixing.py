@@ -50,7 +50,8 @@ def mix_runs(place: str, named: Sequence[str], *, is_fitted: bool = True, by_tok
   paths = [resolved[path] for path in sorted(resolved)]
   if len(paths) < 2:
     raise ConfigError(f"an ensemble mixes two runs or more, but {len(paths)} workdirs are named.")
-  require_free(workdir, "ensemble", paths)
+  name = "token_ensemble" if by_tokens else "ensemble"
+  require_free(workdir, name, paths)
   runs = load_runs(paths)
   require_same_data(paths, runs)
   require_same_given(paths, runs)
@@ -58,7 +59,6 @@ def mix_runs(place: str, named: Sequence[str], *, is_fitted: bool = True, by_tok
     raise ConfigError(f"--num_samples is {num_samples}; it must be at least 1, or 0 for what the runs have.")
   settings = evaluation_settings(paths, runs)
   settings.num_samples = num_samples or settings.num_samples
-  name = "token_ensemble" if by_tokens else "ensemble"
   model, _ = build_mixture(paths, runs, settings, (), name)  # which says whether there can be such a model
   scores = [score_validation(run, settings, run.model, run.params, run.carry) for run in runs]
   nats = np.stack([score.nats for score in scores])

@@ -71,8 +71,7 @@ def test_steps_equal_one_pass():
 
 
 def test_it_is_no_mixture_of_whole_examples():
-  """Each of two components is certain of one half of an image: whole images of both halves are unlikely under a
-  mixture of images, and as likely as not, twice, token by token."""
+  """The same models, mixed as whole images, are another distribution."""
   model, params, carry = random(images(), ())
   whole = np.logaddexp.reduce([log_probs(component, params_of(params, f"{index}/"), {}, states_of(IMAGE))
                                for index, component in enumerate(model.tokens)]) - np.log(2.0)

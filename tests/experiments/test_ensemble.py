@@ -150,6 +150,8 @@ def test_models_of_tokens_are_mixed_token_by_token_scored_sampled_and_coded(comm
                        *map(str, runs)).splitlines()
   nats = [float(line.split(" nats")[0].split()[-1]) for line in said[:3]]
   assert "(exact)  the mixture" in said[2] and nats[2] >= max(nats[:2])
+  again = commands.good("ensemble", f"--workdir={mixed}", "--mix=tokens", "--min_weight=0", *map(str, runs))
+  assert again.endswith("is finished already.\n")
   commands.good("evaluate", f"--workdir={mixed}", "--split=test")
   assert json.loads((mixed / "likelihood_test.json").read_text())["kind"] == "exact"
   commands.good("sample", f"--workdir={mixed}", "--num=4")
