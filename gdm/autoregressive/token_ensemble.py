@@ -8,7 +8,7 @@ the same data and err at different places this one usually is.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ class TokenEnsemble(TokenModel):
   @property
   def tokens(self) -> tuple[TokenModel, ...]:
     """The components, all of which are models of tokens."""
-    return cast(tuple[TokenModel, ...], self.components)
+    return tuple(component for component in self.components if isinstance(component, TokenModel))
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
