@@ -44,7 +44,7 @@ _PROGRAMS = flags.DEFINE_boolean("programs", False, "Also init, log_likelihood, 
 
 
 def main() -> None:
-  out = cli.require_path("out")
+  out = cli.require_place("out")
   for flag, known in ((_MODELS, MODELS), (_MESHES, MESHES)):
     for name in flag.value:
       one_of(f"--{flag.name}", name, tuple(known))

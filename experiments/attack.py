@@ -24,7 +24,7 @@ from experiments import cli
 from gdm.runs.defence import attack_run, attacks_of
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_NUM = flags.DEFINE_integer("num", 1000, "Examples, spread over the split; 0 for all.")
+_NUM = flags.DEFINE_integer("num", 1000, "Examples, spread over the split; 0 for all.", lower_bound=0)
 _NORM = flags.DEFINE_string("norm", "linf", "linf or l2.")
 _EPSILON = flags.DEFINE_float("epsilon", 8.0, "Radius of the ball, in the data's units.")
 _STEPS = flags.DEFINE_integer("num_steps", 40, "Steps of the attacks of several steps.")
@@ -35,7 +35,7 @@ _REACH = flags.DEFINE_float("purifier_epsilon", 32.0, "How far PixelDefend moves
 _KEEP = flags.DEFINE_float("keep", 0.0, "Share of validation data that PixelDefend leaves alone.")
 _DEVIATION = flags.DEFINE_float("deviation", 30.0, "Deviation of a denoiser's noise, in the data's units.")
 _DRAWS = flags.DEFINE_integer("num_draws", 1, "Draws of the purifier for each gradient.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of starts and draws.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of starts and draws.", lower_bound=0)
 cli.define_run("data", "evaluation")
 
 

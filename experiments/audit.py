@@ -26,7 +26,7 @@ _MARKDOWN = flags.DEFINE_string("markdown", "audit.md", "The same in markdown.")
 
 def main(arguments: Sequence[str]) -> int:
   folders = cli.require_folders(arguments, "audit", "[--split=test] [--out=audit.html]")
-  page, plain = cli.require_path("out"), cli.require_path("markdown")
+  page, plain = cli.require_place("out"), cli.require_place("markdown")
   audited = []
   for each in audit_runs(folders, _SPLIT.value, _AGAINST.value):
     audited.append(each)

@@ -33,7 +33,7 @@ _NUM = flags.DEFINE_integer("num", 4, "Draws of each guide, of sdedit and vary."
 _EXAMPLES = flags.DEFINE_integer("examples", 16, "Guides.")
 _STEPS = flags.DEFINE_integer("num_steps", 50, "Steps.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", lower_bound=0)
 cli.define_run("data", "evaluation")
 
 

@@ -65,10 +65,6 @@ def main() -> None:
     written, active, total = look(run, latents, wanted)
     print(f"{active} of {total} latents vary over the {wanted.split} split.")
   else:
-    for flag in (_ARITHMETIC, _ATTRIBUTE, _WITHOUT, _TRAVERSE):
-      if flag.value != flag.default:
-        raise ConfigError(f"--{flag.name} is of the latents of examples, which {run.config.model.name} cannot infer; "
-                          "leave it out.")
     written = look_from_prior(run, latents, wanted)
   print(f"{', '.join(written)} in {run.folder}")
 

@@ -29,7 +29,7 @@ _SIZES = flags.DEFINE_list("sizes", ["20", "50", "100", "200", "500", "1000", "2
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds.")
 _DRAWS = flags.DEFINE_integer("draws", 1, "Training sets of each size for each fold.")
 _DEDUPLICATE = flags.DEFINE_bool("deduplicate", False, "Whether only the first of equal examples is kept.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of folds and draws.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of folds and draws.", lower_bound=0)
 
 
 def main() -> None:

@@ -33,8 +33,8 @@ _BACKGROUND = flags.DEFINE_string("background", "", "Folder of a run whose log-l
 _CLASSIFIERS = flags.DEFINE_list("classifiers", [], "Folders of runs that tell labels.")
 _RECONSTRUCTION = flags.DEFINE_string("reconstruction", "", "Folder of a run that encodes and decodes.")
 _BATCHES = flags.DEFINE_list("batches", ["1"], "Sizes of batches whose typicality is taken.")
-_NUM = flags.DEFINE_integer("num", 0, "Examples of each set, spread over its test split; 0 for all.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of orders, places and the models' noise.")
+_NUM = flags.DEFINE_integer("num", 0, "Examples of each test split; 0 for all.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of orders, places and the models' noise.", lower_bound=0)
 cli.define_run("data", "evaluation")
 
 

@@ -27,7 +27,7 @@ from gdm.paths import local_path, write_arrays
 from gdm.runs.worlds import recorded
 from gdm.worlds.environments import Environment
 from gdm.worlds.pictures import camera_of
-from gdm.worlds.recording import OBSERVATIONS, POLICIES, arrays_of, joined
+from gdm.worlds.recording import OBSERVATIONS, POLICIES, arrays_of, joined, require_used
 
 _ENV = flags.DEFINE_string("env", "CartPole-v1", "Environment of gymnasium whose observations are vectors.")
 _POLICY = flags.DEFINE_string("policy", "random", "Who acts: random, linear, expert or controller.")
@@ -54,7 +54,9 @@ def main() -> None:
   if (_POLICY.value == "controller") != bool(_CONTROLLER.value):
     raise ConfigError(f"--policy is {_POLICY.value} and --controller {_CONTROLLER.value!r}; a controller needs its "
                       "workdir, and nothing else does.")
-  path = cli.require_path("out")
+  require_used([flag.name for flag in (_SIZE, _LEVELS, _NOISE, _SPREAD, _PIECE, _ACTIONS, _OBSERVATIONS)
+                if flag.value != flag.default], _OBSERVATIONS.value, _DECISIONS.value, _POLICY.value)
+  path = cli.require_place("out")
   camera = camera_of(_ENV.value, _SIZE.value, _LEVELS.value) if _OBSERVATIONS.value == "pictures" else None
   env = Environment(_ENV.value, camera)
   rollouts = recorded(env, _POLICY.value, _NUM.value, _STEPS.value, _SEED.value, _CONTROLLER.value, _SPREAD.value)

@@ -20,7 +20,7 @@ _TITLE = flags.DEFINE_string("title", "Runs", "Heading of the page.")
 
 def main(arguments: Sequence[str]) -> None:
   folders = cli.require_folders(arguments, "report", "[--out=report.html]")
-  out = cli.require_path("out")
+  out = cli.require_place("out")
   num = save_report_page(out, folders, _TITLE.value)
   print(f"{num} runs in {out}, {out.stat().st_size / 1e6:.1f} MB")
 

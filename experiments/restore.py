@@ -28,14 +28,14 @@ _SAMPLER = flags.DEFINE_string("sampler", "", "Samplers, separated by commas; th
 _NUM = flags.DEFINE_integer("num", 19, "Draws of each example; 19 are the fewest for intervals of 90 %.")
 _EXAMPLES = flags.DEFINE_integer("examples", 50, "Examples, spread over the split.")
 _NOISE = flags.DEFINE_float("noise", 0.0, "Deviation of the measurements' noise, in the data's units.")
-_STEPS = flags.DEFINE_integer("num_steps", 0, "Steps; 0 is each sampler's own choice.")
-_PARTICLES = flags.DEFINE_integer("num_particles", 0, "Particles of each example; 0 is the sampler's own choice.")
+_STEPS = flags.DEFINE_integer("num_steps", 0, "Steps; 0 is each sampler's own choice.", lower_bound=0)
+_PARTICLES = flags.DEFINE_integer("num_particles", 0, "Particles; 0 is the sampler's own choice.", lower_bound=0)
 _GUIDANCE = flags.DEFINE_float("guidance", 1.0, "With --labels: how much more than given the labels.")
 _LABELS = flags.DEFINE_bool("labels", False, "Whether the model is given the examples' labels.")
 _CLASSIFIER = flags.DEFINE_string("classifier", "", "Folder of a trained run that tells labels.")
 _TIMED = flags.DEFINE_bool("timed", False, "Whether to restore twice, to tell the speed without compiling.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of operators, noise and draws.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of operators, noise and draws.", lower_bound=0)
 cli.define_run("data", "evaluation")
 
 

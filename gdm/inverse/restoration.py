@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from gdm import checks
-from gdm.errors import NotFiniteError
+from gdm.errors import ConfigError, NotFiniteError
 from gdm.inverse.operators.operator import Operator
 from gdm.inverse.problem import Problem, posed, require_event, require_measurements, require_memory
 from gdm.inverse.samplers.by_model import Measurements
@@ -58,8 +58,8 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
     settings: of the sampler, as num_steps.
 
   Raises:
-    ConfigError: the sampler is unknown, not one of this model, or cannot take the noise or a setting; more particles
-      than fit in memory.
+    ConfigError: the sampler is unknown, not one of this model, or cannot take the noise, a setting or guidance; more
+      particles than fit in memory.
     SpecError: the operator is of another event, or not linear where it must be; measurements of another shape.
     DataError: measurements hold NaN or infinity.
     NotFiniteError: draws are not finite.
@@ -77,6 +77,9 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
   prior: Any = model
   require_event(operator, prior.spec.event)
   if sampler in MODEL_SAMPLERS:
+    if guidance != 1.0:
+      raise ConfigError(f"guidance is {guidance:g}, but {sampler} takes none; choose a sampler of a model with a "
+                        "denoiser, or 1.")
     return _by_itself(prior, params, carry, operator, y, noise, key, sampler, num, condition, settings)
   method = SAMPLERS[sampler]
   method.require(sampler, operator, noise, settings)

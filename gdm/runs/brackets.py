@@ -99,7 +99,7 @@ def _is_exact(run: TrainedRun) -> bool:
 
 def parse_numbers(texts: Sequence[str]) -> list[int]:
   """Return rising numbers of temperatures. Raise ConfigError, naming --temperatures, for other texts."""
-  numbers = [int(text) for text in texts if text.isdigit()]
+  numbers = [int(text) for text in texts if text.isdecimal()]
   if not numbers or len(numbers) < len(texts) or numbers[0] < 1 or any(a >= b for a, b in itertools.pairwise(numbers)):
     raise ConfigError(f"--temperatures is {','.join(texts)!r}; it must be rising whole numbers of at least 1, as "
                       "100,1000.")

@@ -21,6 +21,7 @@ from gdm.training.streams import stream_key
 from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure, style_axes
 
 MODES = ("sdedit", "relabel", "vary", "interpolate")
+LABELLED = ("sdedit", "relabel")  # those that may be given a label
 NUM_COLUMNS = 8  # examples between two
 
 
@@ -76,6 +77,11 @@ def edit_run(run: TrainedRun, mode: str, strengths: Sequence[float] = (0.5,), *,
   if label is not None and not 0 <= label < (run.spec.num_classes or 0):
     raise ConfigError(f"--label is {label}; it must be one of the {run.spec.num_classes or 0} labels of "
                       f"{run.data.name}, from 0.")
+  if label is not None and mode not in LABELLED:
+    raise ConfigError(f"--label is {label}, but --mode is {mode}, which is given none; leave it out, or choose "
+                      f"{' or '.join(LABELLED)}.")
+  if label is None and guidance != 1.0:
+    raise ConfigError(f"--guidance is {guidance:g}, but there is no --label to guide to; give both.")
   guides = guides_of(run, guide, num_examples, split)
   by = named_run("--classifier", classifier, run, "a run of a classifier") if classifier else None
   edits: dict[str, Callable[[float], np.ndarray]] = {
@@ -131,6 +137,9 @@ def guides_of(run: TrainedRun, path: str, num: int, split: str) -> Guides:
   if guides.shape[1:] != run.spec.event:
     raise ConfigError(f"--guide holds an array {guides.shape}; it must be (number, "
                       f"{', '.join(map(str, run.spec.event))}), in the data's units.")
+  if not len(guides) or guides.dtype.kind not in "fiub":
+    raise DataError(f"--guide holds an array of {guides.dtype} {guides.shape}; it must be of numbers, and at least one "
+                    "guide.")
   if not np.all(np.isfinite(guides)):
     raise DataError("--guide holds NaN or infinity.")
   return Guides(guides[:num], None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gdm.data.initial import sample_examples
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, DataError
 from gdm.paths import write_arrays
 from gdm.runs.codes import decode_codes, write_codes
 from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
@@ -49,6 +49,13 @@ class Wanted:
   def shares(self) -> list[float]:
     return np.linspace(0.0, 1.0, self.steps).tolist()
 
+  def require_no_sums(self, why: str) -> None:
+    """Raise ConfigError, with the reason in words, where sums, directions or traversals are asked for."""
+    for flag, field in (("arithmetic", "triples"), ("attribute", "attribute"), ("without", "without"),
+                        ("traverse", "traverse")):
+      if getattr(self, field) != getattr(Wanted, field):
+        raise ConfigError(f"--{flag} is of the latents of images, {why}; leave it out.")
+
 
 def look(run: TrainedRun, latents: Latents, wanted: Wanted) -> tuple[list[str], int, int]:
   """Write pictures of a model that infers latents into the run's folder.
@@ -56,21 +63,29 @@ def look(run: TrainedRun, latents: Latents, wanted: Wanted) -> tuple[list[str], 
   Returns:
     Their names; how many latents vary over the split; and how many there are.
 
-  Raise ConfigError for numbers of examples or a label that the data do not have, or where nothing can be shown.
+  Raise ConfigError for numbers of examples or a label that the data do not have, or where nothing can be shown;
+  DataError for a split without a pair of examples.
   """
   num = run.dataset.num_examples(wanted.split)
+  if num < 2:
+    raise DataError(f"{run.data.name} has {num} example in {wanted.split}; latents are shown of at least 2.")
+  if not run.spec.is_image:
+    wanted.require_no_sums(f"but {run.data.name} has events {run.spec.event}")
+  if wanted.without is not None and wanted.attribute is None:
+    raise ConfigError(f"--without is {wanted.without}, but there is no --attribute to add; give both.")
   for triple in wanted.triples:
     if not 0 <= min(triple) <= max(triple) < num:
       raise ConfigError(f"--arithmetic names {triple}; {wanted.split} has examples 0 to {num - 1}.")
   many, written = latents.encode(wanted.split, sample_examples(num, MOST)), []
-  if many.z.ndim == 2 and many.z.shape[1] == 2:
-    save_map(run.folder / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.data.name}")
-    written.append("latent_map.png")
+  in_plane = many.z.ndim == 2 and many.z.shape[1] == 2
   if run.spec.is_image:
-    written += _of_examples(run, latents, many, wanted)
-  elif not written:
+    written = _of_examples(run, latents, many, wanted)
+  elif not in_plane:
     raise ConfigError(f"experiments.latent shows images, and latents in the plane, but {run.data.name} has events "
                       f"{run.spec.event}.")
+  if in_plane:
+    save_map(run.folder / "latent_map.png", many.z, many.y, f"{run.config.model.name} · {run.data.name}")
+    written = ["latent_map.png", *written]
   return written, num_active(many.z), many.z[0].size
 
 
@@ -80,6 +95,7 @@ def look_from_prior(run: TrainedRun, latents: Latents, wanted: Wanted) -> list[s
   spec, pairs = run.spec, wanted.pairs
   if not spec.is_image:
     raise ConfigError(f"experiments.latent shows images, but {run.data.name} has events {spec.event}.")
+  wanted.require_no_sums(f"which {run.config.model.name} cannot infer")
   classes, z = min(spec.num_classes or 0, MOST_LABELS), latents.from_prior(2 * pairs)
   labels = np.arange(pairs) % classes if latents.is_conditional else None
   pictures = {"interpolations": [latents.decode(PATHS[wanted.path](z[:pairs], z[pairs:], share), labels)
@@ -98,7 +114,10 @@ def look_at_codes(run: TrainedRun, wanted: Wanted, codes: Path | None, decode: P
     wanted: its `split` and `pairs` count.
     codes: the .npz file to write the codes of all splits to.
     decode: an .npz file whose array x holds codes to decode.
+
+  Raise ConfigError where sums or directions of latents are asked for: codes have none.
   """
+  wanted.require_no_sums(f"but those of {run.config.model.name} are codes, which cannot be added")
   levels, written = run.spec.levels, []
   if codes is not None:
     shapes = write_codes(run, codes)
@@ -132,8 +151,6 @@ def _of_examples(run: TrainedRun, latents: Latents, many: Encoded, wanted: Wante
   """Write the pictures of images; return their names."""
   num, levels = run.dataset.num_examples(wanted.split), run.spec.levels
   ends = latents.encode(wanted.split, np.linspace(0, num - 1, min(2 * wanted.pairs, num - num % 2)).astype(int))
-  save_side_by_side(run.folder / "reconstructions.png", {
-      "data": _shown(ends.x, levels), "reconstructions": _shown(latents.decode(ends.z, ends.y), levels)}, levels=None)
   half = len(ends.x) // 2
   # Of a class-conditional model the label changes half way.
   labels = [None if ends.y is None else ends.y[:half] if share < 0.5 else ends.y[half:] for share in wanted.shares]
@@ -147,6 +164,9 @@ def _of_examples(run: TrainedRun, latents: Latents, many: Encoded, wanted: Wante
     pictures["attribute"] = _attribute(run, latents, many, wanted.attribute, wanted)
   if wanted.traverse:
     pictures["traversals"] = _traversals(latents, many, wanted)
+  # From here on nothing is refused.
+  save_side_by_side(run.folder / "reconstructions.png", {
+      "data": _shown(ends.x, levels), "reconstructions": _shown(latents.decode(ends.z, ends.y), levels)}, levels=None)
   _save_columns(run.folder, pictures, levels)
   if many.z.ndim == 2 and many.z.shape[1] == 2 and not latents.is_conditional:
     save_grid(run.folder / "manifold.png", _shown(latents.decode(plane_grid(MANIFOLD_SIDE), None), levels),
@@ -161,6 +181,9 @@ def _attribute(run: TrainedRun, latents: Latents, many: Encoded, label: int, wan
   way = direction(latents.encode("train", train), label, wanted.without)
   assert many.y is not None  # or there were no direction
   others = many.y != label if wanted.without is None else many.y == wanted.without
+  if not others.any():
+    raise ConfigError(f"--attribute is {label}, but {wanted.split} has no image "
+                      f"{'of another label' if wanted.without is None else f'of label {wanted.without}'} to add it to.")
   x, z, y = (values[others][:wanted.pairs] for values in (many.x, many.z, many.y))
   return [x, *(latents.decode(z + strength * way, y) for strength in wanted.strengths)]
 

@@ -122,11 +122,13 @@ PATHS = {"circle": great_circle, "line": line}
 def direction(encoded: Encoded, label: int, without: int | None) -> Float[np.ndarray, "*latent"]:
   """Return the mean latent of examples with a label, minus that of all others, or of those with another label.
 
-  Raise ConfigError where the data have no labels, or none of these.
+  Raise ConfigError where the data have no labels, or none of these, or the two are the same.
   """
   if encoded.y is None:
     raise ConfigError(f"--attribute is {label}, but the data have no labels.")
   has = encoded.y == label
+  if label == without:
+    raise ConfigError(f"--attribute and --without are both {label}; name another label, whose images lack it.")
   lacks = ~has if without is None else encoded.y == without
   for name, number, found in (("attribute", label, has), ("without", without, lacks)):
     if not found.any():

@@ -1,14 +1,15 @@
 """Learning curves of models of labels, measured on the folds of a file: as lines, in a file and as a picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import plus_minus
-from gdm.evaluation.learning_curve import crossing, draw_training, grouped_folds, mean_error
+from gdm.evaluation.learning_curve import Crossing, crossing, draw_training, grouped_folds, mean_error
 from gdm.model import HasLabelProbs, HasSolve
 from gdm.runs.labelled import FEATURES, Prepared, deduplicated, read_labelled
 from gdm.runs.registry import build_model
@@ -69,11 +70,10 @@ def learn(path: Path, folder: Path, models: Sequence[str], sizes: Sequence[int],
     yield f"{size or 'all'}: errors in per cent: {shown}"
   ends, found = (*sizes, int(np.mean([np.sum(folds != fold) for fold in range(num_folds)]))), None
   if len(models) > 1:
-    first, second = models[:2]
-    found = crossing(ends, errors[first], errors[second])
-    yield (f"{first} and {second} do not cross." if found is None else
-           f"{first} is better up to {found.below} examples, {second} from {found.above} on"
-           f"{'' if found.is_sure else '; not on both sides beyond the intervals'}.")
+    found = _last_crossing(ends, errors, models[:2])
+    yield (f"{models[0]} and {models[1]} do not cross." if found is None else
+           f"{found.models[0]} is better up to {found.place.below} examples, {found.models[1]} from "
+           f"{found.place.above} on{'' if found.place.is_sure else '; not on both sides beyond the intervals'}.")
   points = {model: [mean_error(row) for row in rows] for model, rows in errors.items()}
   folder.mkdir(parents=True, exist_ok=True)
   place = folder / f"learning_curve_{features}.json"
@@ -81,11 +81,26 @@ def learn(path: Path, folder: Path, models: Sequence[str], sizes: Sequence[int],
       "data": name or str(path), "num_examples": len(data.y), "deduplicated": is_deduplicated, "folds": num_folds,
       "draws": num_draws, "seed": seed, "features": features, "sizes": list(ends),
       "errors": {model: [point._asdict() for point in each] for model, each in points.items()},
-      "crossing": found and found._asdict()})
+      "crossing": found and {**found.place._asdict(), "models": list(found.models)}})
   save_learning_curves(place.with_suffix(".png"), ends,
                        {model: [(point.value, point.ci95.low, point.ci95.high) for point in each]
                         for model, each in points.items()},
                        title=f"{path.stem} · {features}")
+
+
+class _Crossed(NamedTuple):
+  """The last crossing of two curves, and the models that are better before it and after it."""
+
+  place: Crossing
+  models: tuple[str, str]
+
+
+def _last_crossing(sizes: Sequence[int], errors: Mapping[str, np.ndarray], models: Sequence[str]) -> _Crossed | None:
+  """Return the last crossing of two models' curves, whichever of them is the better one first; None for none."""
+  first, second = models
+  found = [_Crossed(place, names) for names in ((first, second), (second, first))
+           if (place := crossing(sizes, errors[names[0]], errors[names[1]])) is not None]
+  return max(found, key=lambda each: each.place.below, default=None)
 
 
 def error_of(name: str, prepared: Prepared, y: np.ndarray, truth: np.ndarray) -> float:
@@ -104,6 +119,7 @@ def error_of(name: str, prepared: Prepared, y: np.ndarray, truth: np.ndarray) ->
 
 def parse_sizes(texts: Sequence[str]) -> list[int]:
   """Return rising sizes. Raise ConfigError, naming --sizes, for other texts."""
-  if not texts or not all(text.isdecimal() for text in texts) or sorted(set(map(int, texts))) != list(map(int, texts)):
+  if not texts or not all(text.isdecimal() and int(text) for text in texts) or sorted(
+      set(map(int, texts))) != list(map(int, texts)):
     raise ConfigError(f"--sizes is {','.join(texts)!r}; it must be rising numbers of examples, separated by commas.")
   return list(map(int, texts))

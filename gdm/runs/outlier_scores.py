@@ -1,7 +1,7 @@
 """Scores of examples by trained runs, by name, and how well they tell a run's test data from other data."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -112,6 +112,8 @@ def find_outliers(run: TrainedRun, against: Sequence[str], *, pictures: str = ""
                       run.dataset.spec, num)
 
   others = {name: made(name) for name in against}
+  if has_density(run.model):
+    _require_batches(batch_sizes, {f"the test split of {run.dataset.name}": inside, **others})
   found: dict[str, dict[str, Detection]] = {name: {} for name in others}
 
   def judged(name: str, score: str, here: np.ndarray, there: np.ndarray) -> str:
@@ -157,6 +159,14 @@ def _named(flag: str, folder: str, run: TrainedRun, capable: Callable[[Any], boo
   other = named_run(flag, folder, run, what)
   require_capable(flag, [other], capable, what)
   return other
+
+
+def _require_batches(sizes: Sequence[int], sets: Mapping[str, Examples]) -> None:
+  """Raise ConfigError, before anything is scored, where a set does not make two batches of a size."""
+  for name, x in sets.items():
+    if 2 * max(sizes, default=1) > len(x):
+      raise ConfigError(f"--batches has {max(sizes, default=1)}, but {name} has {len(x)} examples; a size must make at "
+                        "least two batches.")
 
 
 def _line(name: str, score: str, found: Detection, num: int, others: int) -> str:

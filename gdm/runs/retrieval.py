@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from scipy.special import log_softmax
 
 from gdm.errors import ConfigError
-from gdm.evaluation.intervals import mean_half
+from gdm.evaluation.intervals import mean_half, share_interval
 from gdm.model import HasPrefixCondition
 from gdm.runs.trained import TrainedRun
 
@@ -78,7 +78,7 @@ def retrieve(run: TrainedRun, split: str, num_candidates: int = 10, repeats: int
   if model.prefix_optional:
     given, alone = (run.log_likelihood(x, prefix=tokens, seed=seed).nats for tokens in (prefix, np.zeros_like(prefix)))
     gain = _mean(np.asarray(given) - np.asarray(alone))
-  return Retrieval(num, num_candidates, repeats, _mean(hits[0] / repeats), _mean(hits[1] / repeats), gain)
+  return Retrieval(num, num_candidates, repeats, _mean_share(hits[0] / repeats), _mean_share(hits[1] / repeats), gain)
 
 
 def blocks(order: Int[np.ndarray, " num"], size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -105,4 +105,15 @@ def _share(scores: Float[np.ndarray, "rows rows"]) -> Float[np.ndarray, " rows"]
 
 
 def _mean(values: Float[np.ndarray, " num"]) -> tuple[float, float]:
-  return float(values.mean()), float(mean_half(values) or np.nan)
+  half = mean_half(values)
+  return float(values.mean()), float("nan") if half is None else half
+
+
+def _mean_share(hits: Float[np.ndarray, " num"]) -> tuple[float, float]:
+  """Return the mean of hits in [0, 1], and half its interval. Where all are alike they show no spread: then it reaches
+  to the farther end of Clopper and Pearson's."""
+  mean, half = _mean(hits)
+  if half == 0.0:
+    low, high = share_interval(mean, len(hits))
+    half = max(mean - low, high - mean)
+  return mean, half

@@ -15,6 +15,19 @@ HELD = 0.1  # share of the episodes that validate, and that test
 Arrays = dict[str, np.ndarray]
 
 
+def require_used(flags: Sequence[str], observations: str, as_decisions: bool, policy: str) -> None:
+  """Raise ConfigError where one of the flags that are set is of no use to a recording of such observations, decisions
+  and policy."""
+  for name in flags:
+    is_used, of = {
+        "size": (observations == "pictures", "pictures"), "levels": (observations == "pictures", "pictures"),
+        "noise": (as_decisions or observations == "vectors", "vectors"),
+        "spread": (policy == "controller", "--policy=controller"), "piece": (not as_decisions, "frames"),
+        "actions": (not as_decisions, "frames"), "observations": (not as_decisions, "frames")}[name]
+    if not is_used:
+      raise ConfigError(f"--{name} is set, but it is for {of} alone; leave it out.")
+
+
 def policy_of(env: Environment, name: str, seed: int) -> Policy:
   """Return the policy of one episode: each action at random, linear with weights that are drawn once, or an expert's.
 
@@ -108,7 +121,12 @@ def decisions_of(rollouts: Sequence[Rollout], num_choices: int, noise: float = 0
     num_choices: of a discrete environment, whose actions become numbers [N, 1]; 0 for real ones.
     noise: deviation of normal noise on real actions, without which a density of an action at its limit has no bound.
     seed: of the noise.
+
+  Raise ConfigError for noise on choices.
   """
+  if num_choices and noise:
+    raise ConfigError(f"--noise is {noise:g}, but actions are one of {num_choices} choices; it is for real ones, so "
+                      "leave it out.")
   arrays: Arrays = {}
   rng = np.random.default_rng(seed)
   for name, chosen in _parts(len(rollouts)).items():

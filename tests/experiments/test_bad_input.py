@@ -265,3 +265,25 @@ def test_one_process_of_its_own_says_the_same():
                           capture_output=True, text=True, cwd=ROOT, check=False)
   assert (result.returncode, result.stdout) == (2, "")
   assert result.stderr.startswith("error: workdir /proc/nowhere/run") and result.stderr.count("\n") == 1
+
+
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "experiments").glob("*.py"))}
+NUMBERS = [(name, flag) for name, text in PAGES.items()
+           for flag in re.findall(r'DEFINE_integer\("(num|seed|num_steps|num_particles)"', text)]
+# Where the library refuses it, and says why.
+CHECKED_LATER = {("attack", "num_steps"), ("bracket", "num"), ("landscapes", "num_steps"), ("quality", "num")}
+
+
+@pytest.mark.parametrize(("command", "flag"), NUMBERS, ids="-".join)
+def test_counts_and_seeds_have_a_least_value(command, flag):
+  """Below it NumPy raises, deep within, after a run was read."""
+  text = PAGES[command]
+  definition = re.search(rf'DEFINE_integer\("{flag}".*?\)\n', text, re.DOTALL).group()
+  checks = re.findall(r"at_least\((.*?)\)", text)
+  assert "lower_bound" in definition or any(f"{flag}=" in call for call in checks) or (command, flag) in CHECKED_LATER
+
+
+@pytest.mark.parametrize("command", [name for name, text in PAGES.items() if 'DEFINE_string("out"' in text])
+def test_a_place_for_a_file_is_tried_before_anything_is_computed(command):
+  folder = 'require_path("out")' in PAGES[command]
+  assert folder == (command == "prepare"), "only prepare makes a folder"

@@ -48,7 +48,10 @@ def test_a_classifier_of_noised_digits_guides_to_its_label(commands, unbroken, t
     (("--classifier=x",), "it goes with --mode=sdedit and --label"),
     (("--mode=sdedti",), "did you mean 'sdedit'"), (("--strength=2",), "--strength is '2'; it must be one or several"),
     (("--strength=x",), "--strength is 'x'"), (("--mode=relabel",), "--label must say which"),
-    (("--num_steps=0",), "--num_steps is 0"), (("--label=10",), "must be one of the 10 labels"),
+    (("--num_steps=0",), "--num_steps is 0"), (("--mode=vary", "--label=3"), "--mode is vary, which is given none"),
+    (("--mode=interpolate", "--label=3"), "leave it out, or choose sdedit or relabel"),
+    (("--guidance=2",), "--guidance is 2, but there is no --label"), (("--seed=-1",), "--seed=-1"),
+    (("--label=10",), "must be one of the 10 labels"),
     ((), "has no denoiser to edit by")])
 def test_edits_that_cannot_be(commands, unbroken, args, message):
   result = commands.run("edit", f"--workdir={unbroken('digits')}", *args)

@@ -105,6 +105,13 @@ def test_what_cannot_be_restored(images, text, settings, message):
   assert message in str(error.value)
 
 
+def test_a_model_that_completes_by_itself_takes_no_guidance():
+  model = small_model("made")
+  operator = operator_of("mask:0.5", model.spec.event)
+  with pytest.raises(ConfigError, match="guidance is 2, but completion takes none"):
+    gdm.inverse.restore(model, {}, {}, operator, np.zeros((1, *operator.measured)), KEY, guidance=2.0)
+
+
 def test_measurements_that_cannot_be(images):
   model, params, carry, x = images
   operator = operator_of("mask:0.5", model.spec.event)

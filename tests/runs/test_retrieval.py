@@ -48,6 +48,19 @@ def test_a_model_that_knows_half_of_them():
   found = retrieve(stub(Guesser()), "test", 5, repeats=3)
   assert found.caption[0] == pytest.approx(0.5 + 0.5 / 5)  # by chance where it knows nothing
   assert found.gain[0] == pytest.approx(0.5 * 1.0 + 0.5 * -1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Knower(Guesser):
+  prefix_optional: bool = False
+
+
+def test_a_model_that_finds_all_has_an_interval_all_the_same():
+  run = stub(Knower())
+  run.log_likelihood = lambda x, prefix, seed: types.SimpleNamespace(nats=-np.abs(x[:, 0] + 1.0 - prefix[:, 0]))
+  found = retrieve(run, "test", 5, repeats=3)
+  assert found.caption == found.example == (1.0, pytest.approx(1.0 - 0.025 ** (1 / 20)))  # Clopper and Pearson's of 20
+  assert "100.0% ± 16.8%" in found.in_words
   assert (found.num_examples, found.num_candidates) == (20, 5)
 
 

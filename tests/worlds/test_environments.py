@@ -9,7 +9,7 @@ from gdm.data.load import load_dataset
 from gdm.errors import ConfigError, DataError
 from gdm.worlds.control import evolve, linear, num_parameters
 from gdm.worlds.environments import EXPERTS, Environment
-from gdm.worlds.recording import decisions_of, frames_of, record
+from gdm.worlds.recording import decisions_of, frames_of, record, require_used
 
 pytest.importorskip("gymnasium")
 CART, PENDULUM = "CartPole-v1", "Pendulum-v1"
@@ -55,7 +55,21 @@ def test_decisions_are_actions_given_observations(tmp_path):
   train = dataset.split("train").rows(slice(None))
   expected = [EXPERTS[CART](context, np.random.default_rng(0)).argmax() for context in train["context"]]
   np.testing.assert_array_equal(train["x"][:, 0], expected)
+  with pytest.raises(ConfigError, match=r"--noise is 0\.1, but actions are one of 2 choices"):
+    decisions_of(rollouts, env.num_choices, 0.1)
   assert len(train["x"]) == 20 and "levels" not in decisions_of(record(Environment(PENDULUM), "random", 3, 5, 0), 0)
+
+
+@pytest.mark.parametrize(("flag", "recording", "of"), [
+    ("size", ("vectors", False, "random"), "pictures"), ("levels", ("vectors", False, "random"), "pictures"),
+    ("noise", ("pictures", False, "random"), "vectors"), ("piece", ("vectors", True, "expert"), "frames"),
+    ("spread", ("vectors", False, "linear"), "--policy=controller"), ("actions", ("vectors", True, "expert"), "frames"),
+    ("observations", ("pictures", True, "expert"), "frames")])
+def test_flags_that_a_recording_has_no_use_for_are_refused(flag, recording, of):
+  with pytest.raises(ConfigError, match=f"--{flag} is set, but it is for {of} alone"):
+    require_used([flag], *recording)
+  require_used(["noise"], "vectors", True, "expert")
+  require_used(["size", "levels", "spread", "piece", "actions", "observations"], "pictures", False, "controller")
 
 
 def test_long_episodes_are_cut_into_pieces_of_their_split():
