@@ -24,7 +24,7 @@ VARIANTS = {
         "model": {"network": {"cell": "gru", "width": 64},
                   "frame": {"name": "rnade", "hidden": 32, "mixture": {"size": 5}}},
         "optimizer": {"learning_rate": 3e-3},
-        "training": {"num_steps": 1500, "steps_per_call": 10, "ema_decay": 0.99, "log_every": 100, "eval_every": 250,
+        "training": {"num_steps": 3000, "steps_per_call": 10, "ema_decay": 0.99, "log_every": 100, "eval_every": 250,
                      "patience": 0},
         "evaluation": {"batch_size": 100},
     },
