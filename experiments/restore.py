@@ -33,7 +33,7 @@ _PARTICLES = flags.DEFINE_integer("num_particles", 0, "Particles; 0 is the sampl
 _GUIDANCE = flags.DEFINE_float("guidance", 1.0, "With --labels: how much more than given the labels.")
 _LABELS = flags.DEFINE_bool("labels", False, "Whether the model is given the examples' labels.")
 _CLASSIFIER = flags.DEFINE_string("classifier", "", "Folder of a trained run that tells labels.")
-_TIMED = flags.DEFINE_bool("timed", False, "Whether to restore twice, to tell the speed without compiling.")
+_TIMED = flags.DEFINE_bool("timed", False, "Whether to restore twice, to tell the speed without compiling, and memory.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of operators, noise and draws.", lower_bound=0)
 cli.define_run("data", "evaluation")

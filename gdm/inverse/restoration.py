@@ -31,12 +31,15 @@ class Restored(NamedTuple):
     mean: mean of the draws before they are rounded, in the data's units.
     deviation: their standard deviation, in the data's units; 0 of one draw.
     info: see `gdm.inverse.samplers.steps.Draws`.
+    temporary_bytes: memory of the compiled call on a device beside its arguments and results; None where the compiler
+      does not say, and of methods of a model's own.
   """
 
   x: Num[Array, "num batch *event"]
   mean: Float[Array, "batch *event"]
   deviation: Float[Array, "batch *event"]
   info: Mapping[str, Any]
+  temporary_bytes: int | None = None
 
 
 def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num[Array | np.ndarray, "..."],
@@ -88,11 +91,14 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
   problem = posed(scaling, operator, y, noise, decompose=method.linear)
   static = (model, method, num, float(guidance), tuple(sorted(settings.items())))
   arguments = (params, carry, problem, key, condition)
-  call = functools.partial(_drawn, *static)
+  free, num_particles = available_bytes(), {**method.settings, **settings}.get("num_particles", 0)
   if method.particles:
-    call = _fitting(static, batch * math.prod(operator.event), arguments)
+    require_memory(_STATE_COPIES * 4 * batch * math.prod(operator.event) * num_particles, free, num_particles)
+  call, temporary_bytes = _program(static, arguments)
+  if method.particles and temporary_bytes is not None:
+    require_memory(temporary_bytes, free, num_particles)
   x, mean, deviation, info = call(*arguments)
-  return _finite(Restored(x, mean, deviation, info), sampler)
+  return _finite(Restored(x, mean, deviation, info, temporary_bytes), sampler)
 
 
 def _by_itself(model: Any, params: Params, carry: Carry, operator: Operator, y: Num[Array | np.ndarray, "..."],
@@ -129,20 +135,15 @@ def _drawn(model: Any, method: Method, num: int, guidance: float, settings: tupl
   return served, jnp.mean(data, axis=0), jnp.std(data, axis=0), draws.info
 
 
-def _fitting(static: tuple, numbers: int, arguments: tuple) -> Any:
-  """Return the compiled call; a ConfigError before anything runs where its particles do not fit in memory."""
-  method, settings = static[1], dict(static[-1])
-  num_particles = {**method.settings, **settings}["num_particles"]
-  free = available_bytes()
-  require_memory(_STATE_COPIES * 4 * numbers * num_particles, free, num_particles)
+def _program(static: tuple, arguments: tuple) -> tuple[Any, int | None]:
+  """Return the compiled call, compiled once for each shape and place of its arguments, and its temporary memory."""
   leaves, tree = jax.tree.flatten(arguments)
-  name = (static, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+  name = (static, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf), getattr(leaf, "sharding", None))
+                              for leaf in leaves))
   if name not in _compiled:
     _compiled[name] = _drawn.lower(*static, *arguments).compile()
   memory = _compiled[name].memory_analysis()
-  if memory is not None:
-    require_memory(memory.temp_size_in_bytes, free, num_particles)
-  return _compiled[name]
+  return _compiled[name], None if memory is None else memory.temp_size_in_bytes
 
 
 def available_bytes() -> int | None:

@@ -68,6 +68,7 @@ class Scores(NamedTuple):
     draws_per_second: draws over the seconds of a second call; None where it was not made.
     least_effective_share: of particles, the least effective sample size on the way, a mean over examples; None of
       other samplers.
+    temporary_bytes: memory of the call beside its arguments and results; None where it is not known.
   """
 
   psnr: float
@@ -79,6 +80,7 @@ class Scores(NamedTuple):
   seconds: float
   draws_per_second: float | None
   least_effective_share: float | None
+  temporary_bytes: int | None
 
 
 def restore_all(run: TrainedRun, operators: Sequence[str], samplers: Sequence[str] = ("",), *, num: int = 19,
@@ -102,7 +104,7 @@ def restore_all(run: TrainedRun, operators: Sequence[str], samplers: Sequence[st
     guidance: with labels, how much more than given the labels.
     with_labels: whether the model is given the examples' labels.
     classifier: folder of a run that tells labels of what was restored; "" for none.
-    is_timed: whether to restore twice, to tell the speed without compiling.
+    is_timed: whether to restore twice, to tell the speed without compiling, and the memory.
     split: whose examples are restored.
     seed: of operators, noise and draws.
 
@@ -216,7 +218,8 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
       float(np.mean(ssim(mean, truth, peak))) if run.spec.is_image else None,
       coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance_from_split(run, draws[0], split),
       float(result.info["nfe"]) if "nfe" in result.info else None, seconds,
-      draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)))
+      draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)),
+      result.temporary_bytes)
 
 
 def plain(run: TrainedRun, found: Measured) -> dict[str, np.ndarray]:
@@ -275,6 +278,8 @@ def line(name: str, scores: Scores) -> str:
     words.append(f"{scores.draws_per_second:.3g} draws/s")
     if scores.nfe is not None:
       words.append(f"{scores.draws_per_second * scores.nfe:.3g} NFE/s")
+    if scores.temporary_bytes is not None:
+      words.append(f"{scores.temporary_bytes / 2**20:.3g} MiB")
   if scores.least_effective_share is not None:
     words.append(f"least effective share {scores.least_effective_share:.2f}")
   return ", ".join(words)

@@ -79,13 +79,23 @@ def test_conditions_go_with_their_measurements():
 
 @pytest.mark.slow
 def test_one_program_serves_operators_of_one_shape(images):
-  before = restoration._drawn._cache_size()
+  before = len(restoration._compiled)
   for seed in (0, 1, 2):
     model, params, carry, x = images
     operator = operator_of("mask:0.7", model.spec.event, seed)
     y = gdm.inverse.measure(operator, x, 0.0, KEY)
     gdm.inverse.restore(model, params, carry, operator, y, KEY, sampler="ddrm", num=2, num_steps=2)
-  assert restoration._drawn._cache_size() == before + 1
+  assert len(restoration._compiled) == before + 1
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_the_particles(images):
+  model, params, carry, x = images
+  operator = operator_of("mask:0.7", model.spec.event)
+  y = gdm.inverse.measure(operator, x, 0.0, KEY)
+  needed = [gdm.inverse.restore(model, params, carry, operator, y, KEY, sampler="particles", num=1, num_steps=2,
+                                num_particles=num).temporary_bytes for num in (8, 64)]
+  assert needed[1] > 4 * needed[0] > 0
 
 
 @pytest.mark.parametrize(("text", "settings", "message"), [
