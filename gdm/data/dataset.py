@@ -138,11 +138,13 @@ def as_served(dataset: Dataset) -> Dataset:
     return dataset  # decoded images: bytes
   levels = dataset.spec.levels
   if levels is None:
-    _check_float32(dataset)
+    _check_float32(dataset, "x", "dimension", "standardize")
   elif levels > MOST_LEVELS:
     raise DataError(f"{dataset.name} has {levels} levels, values up to {levels - 1}; there may be at most "
                     f"{MOST_LEVELS}: shift it, join values by the `quantize` transform, or save it as floating-point "
                     "numbers.")
+  if dataset.spec.context_dims:
+    _check_float32(dataset, "context", "context column", "standardize_context")
   dtype = np.float32 if levels is None else smallest_dtype(levels)
   types = {"x": dtype, "context": np.float32} if dataset.spec.context_dims else {"x": dtype}
   if all(dataset.split(name)[key].dtype == kind for name in dataset.splits for key, kind in types.items()):
@@ -156,31 +158,36 @@ def as_served(dataset: Dataset) -> Dataset:
   return dataclasses.replace(dataset, splits=splits)
 
 
-def _check_float32(dataset: Dataset) -> None:
-  """Raise a DataError where float32 cannot hold a value, or cannot tell the values of a dimension apart."""
+def _check_float32(dataset: Dataset, key: str, what: str, transform: str) -> None:
+  """Raise a DataError where float32 cannot hold a value of "x" or "context", or cannot tell the values of a dimension
+  apart."""
   largest = float(np.finfo(np.float32).max)
-  lost = np.zeros(dataset.spec.event)
+  lost: Any = 0.0
   for name in dataset.splits:
     for examples, rows in chunks(dataset.split(name)):
-      x = rows["x"]
+      x = rows[key]
       if x.dtype.itemsize <= 4:
         continue
       if (outside := np.abs(x) > largest).any():
         index = tuple(int(i) for i in np.argwhere(outside)[0])
         place = (int(examples[0]) + index[0], *index[1:])
-        raise DataError(f"{dataset.name}, split {name}: the value at index {_show(place)} is {x[index]}; the largest "
-                        f"that float32 holds is {largest:.3g}: choose a larger unit.")
+        raise DataError(f"{dataset.name}, split {name}: the value at index {_show(place)}{_of(key)} is {x[index]}; the "
+                        f"largest that float32 holds is {largest:.3g}: choose a larger unit.")
       lost = np.maximum(lost, np.abs(x - x.astype(np.float32)).max(axis=0))
-  if not lost.any():
+  if not np.any(lost):
     return
-  mean, std = column_moments(dataset.split("train" if "train" in dataset.splits else next(iter(dataset.splits))))
+  mean, std = column_moments(dataset.split("train" if "train" in dataset.splits else next(iter(dataset.splits))), key)
   is_constant = std <= MOST_ROUNDING * np.abs(mean)
   blurred = np.argwhere((lost > MOST_LOST * std) & ~is_constant)
   if len(blurred):
     index = tuple(int(i) for i in blurred[0])
-    raise DataError(f"{dataset.name}: dimension {_show(index)} has mean {mean[index]:.10g} and deviation "
+    raise DataError(f"{dataset.name}: {what} {_show(index)} has mean {mean[index]:.10g} and deviation "
                     f"{std[index]:.4g}, and float32 would round its values by up to {lost[index]:.2g}; add the "
-                    "`standardize` transform, which works on the file's own values, or subtract an offset.")
+                    f"`{transform}` transform, which works on the file's own values, or subtract an offset.")
+
+
+def _of(key: str) -> str:
+  return "" if key == "x" else f" of {key!r}"
 
 
 def smallest_dtype(levels: int) -> type[np.integer]:

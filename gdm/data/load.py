@@ -176,8 +176,14 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
   if kind not in SOURCES:
     raise ConfigError(f"data.name is {name!r}, but there is no source {kind!r}; {nearest(kind, SOURCES)}")
   source = SOURCES[kind]
+  if path and (argument or not source.argument):
+    raise ConfigError(f"data.name is {name!r} and data.path is {path!r}, which would not be read; "
+                      + (f"say where the data lie once, as data.name={kind} with data.path." if source.argument
+                         else "leave data.path empty."))
   if not argument and source.argument:
     argument, _, of_path = path.partition("#")
+    if fragment and of_path:
+      raise ConfigError(f"data.name is {name!r} and data.path is {path!r}; give the options after # in one of them.")
     fragment = fragment or of_path
   if bool(argument) != bool(source.argument):
     needs = f"needs {source.argument}, as {kind}:<name>" if source.argument else "takes nothing after a colon"
@@ -195,6 +201,9 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
     if key not in (known_options := SOURCES[kind].options):
       known = nearest(key, known_options) if known_options else "it has none."
       raise ConfigError(f"data.name is {name!r}, but {kind} has no option {key!r}; {known}")
+    if key in options:
+      raise ConfigError(f"data.name: option {key} of {kind} comes twice, as {options[key]!r} and as {value!r}; give it "
+                        "once.")
     options[key] = value
   return Request(kind, argument, options, data_dir, seed)
 

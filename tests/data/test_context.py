@@ -61,3 +61,11 @@ def test_what_cannot_be_standardized():
   with pytest.raises(SpecError, match="standardize_context needs a context, but set has none"):
     apply_transforms(Dataset("set", DataSpec((2,), None), {"train": {"x": np.zeros((3, 2), np.float32)}}),
                      ("standardize_context",), seed=0)
+
+
+def test_a_context_that_float32_would_blur_is_refused_unless_it_is_standardized():
+  plain = conditioned(lambda rng, num: 1.7e9 + rng.normal(size=(num, 2)))
+  with pytest.raises(DataError, match=r"context column \[0\] has mean 1[67]\d+.*`standardize_context` transform"):
+    as_served(plain)
+  served = as_served(apply_transforms(plain, ("standardize_context",), seed=0))
+  assert len(np.unique(served.split("train")["context"])) == 24

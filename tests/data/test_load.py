@@ -35,7 +35,19 @@ def test_digits_holds_every_image_once():
     ("digits#size=3", "no option 'size'; it has none"),
     ("text:a.txt#context=x", "context='x'"),
     ("text:a.txt#context=0", "at least 1"),
+    ("text:a.txt#context=--3", "context='--3'"),
+    ("npz:a.npz#valid=0.1&valid=0.3", "option valid of npz comes twice, as '0.1' and as '0.3'"),
 ])
 def test_bad_names_get_a_sentence(name, message):
   with pytest.raises(ConfigError, match=message):
     load_dataset(name)
+
+
+@pytest.mark.parametrize(("name", "path", "message"), [
+    ("npz:a.npz", "b.npz", "data.path is 'b.npz', which would not be read; .* data.name=npz with data.path"),
+    ("digits", "b.npz", "which would not be read; leave data.path empty"),
+    ("npz#fold=1", "b.npz#fold=2", "options after # in one of them"),
+])
+def test_two_places_get_a_sentence(name, path, message):
+  with pytest.raises(ConfigError, match=message):
+    load_dataset(name, path=path)

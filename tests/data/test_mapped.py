@@ -82,13 +82,14 @@ def test_what_cannot_be_mapped_is_told(tmp_path, monkeypatch):
   np.savez(tmp_path / "f.npz", x=x.astype(float), fold=np.arange(50) % 5)
   with pytest.raises(ConfigError, match="option fold of npz is for arrays in memory"):
     load_dataset(f"npz:{tmp_path / 'f.npz'}#fold=1")
+  np.savez(tmp_path / "d.npz", x=x.astype(float))
   with pytest.raises(DataError, match="has dtype float64"):
-    load_dataset(f"npz:{tmp_path / 'f.npz'}")
+    load_dataset(f"npz:{tmp_path / 'd.npz'}")
   np.save(tmp_path / "i.npy", np.zeros((20, 9, 9), np.uint8))
   with pytest.raises(DataError, match="looks like images without an axis of channels"):
     load_dataset(f"npy:{tmp_path / 'i.npy'}")
   np.savez(tmp_path / "n.npz", x=x - 1)
-  with pytest.raises(DataError, match="holds values from -1 to 7"):
+  with pytest.raises(DataError, match="'train' holds values from -1 to 7"):
     load_dataset(f"npz:{tmp_path / 'n.npz'}")
   np.savez(tmp_path / "o.npz", y=x)
   with pytest.raises(DataError, match="has neither train nor x"):
@@ -97,3 +98,28 @@ def test_what_cannot_be_mapped_is_told(tmp_path, monkeypatch):
   (tmp_path / "n.npz").write_bytes(content[:-40])
   with pytest.raises(DataError, match="cannot be read"):
     load_dataset(f"npz:{tmp_path / 'n.npz'}")
+
+
+LABELS = np.arange(60) % 3
+SPLITS = {"train": RNG.integers(0, 5, (60, 3)), "valid": RNG.integers(0, 5, (9, 3)), "test": RNG.integers(0, 5, (9, 3))}
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    ({"y": np.array(["a"] * 60)}, "array 'y' has dtype <U1"),
+    ({"y": LABELS + 0.5}, "array 'y' has dtype float64"),
+    ({"y": LABELS - 1}, "array 'y' holds -1"),
+    ({"y": LABELS + 2**32}, "array 'y' holds 4294967298; it must be below 2147483648"),
+    ({"y": LABELS, "num_classes": np.array(2)}, "num_classes=2"),
+    ({"labels": LABELS}, "array 'labels', which is not read"),
+    ({"length": LABELS + 1}, "array 'length', which is read of files in memory alone"),
+    ({"context": np.ones((60, 2))}, "array 'context', which is read of files in memory alone"),
+    ({"fold": LABELS}, "array 'fold', which is read of files in memory alone"),
+    ({**SPLITS, "test": SPLITS["test"] + 9}, "'test' holds values from .*value of the training split is 4"),
+    ({**SPLITS, "train_label": LABELS}, "no array 'valid_label'"),
+])
+def test_a_mapped_file_follows_the_rules_of_arrays(tmp_path, monkeypatch, arrays, message):
+  """What decides about the data of a small file is neither ignored nor cast in a large one."""
+  monkeypatch.setattr("gdm.data.sources.mapped.MAPPED_FROM", 1)
+  np.savez(tmp_path / "a.npz", **({} if "train" in arrays else {"x": SPLITS["train"]}), **arrays)
+  with pytest.raises(DataError, match=message):
+    load_dataset(f"npz:{tmp_path / 'a.npz'}")

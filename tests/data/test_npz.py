@@ -77,8 +77,42 @@ def test_folds_partition_the_rows(save):
   assert again.fingerprint("train") == parts[2].fingerprint("train")
 
 
+def test_folds_bring_labels_and_contexts(save):
+  rng = np.random.default_rng(0)
+  fold, y = np.arange(30) % 3, np.arange(30) % 4
+  context = rng.normal(size=(30, 2)).astype(np.float32)
+  for name in ("label", "y"):
+    path = save(**{"x": BITS, "fold": fold, "context": context, name: y})
+    dataset = load_dataset(f"npz:{path}#fold=1")
+    assert (dataset.spec.num_classes, dataset.spec.context_dims) == (4, 2)
+    np.testing.assert_array_equal(dataset.split("test")["y"], y[fold == 1])
+    np.testing.assert_array_equal(dataset.split("test")["context"], context[fold == 1])
+    assert sum(dataset.num_examples(split) for split in dataset.splits) == 30
+
+
+def test_splits_that_are_missing(save):
+  """Validation is taken from training; the test split too where there is neither, and is left as it is brought."""
+  rng = np.random.default_rng(0)
+  x, y, context = rng.integers(0, 9, (60, 5)), np.arange(60) % 4, rng.normal(size=(60, 2)).astype(np.float32)
+  arrays = {"train": x, "train_label": y, "train_context": context}
+  alone = load_dataset("npz", path=save(**arrays))
+  assert list(alone.splits) == ["train", "valid", "test"]
+  rows = {tuple(row): (label, tuple(given)) for row, label, given in zip(x, y, context, strict=True)}
+  for split in alone.splits.values():
+    for row, label, given in zip(split["x"], split["y"], split["context"], strict=True):
+      assert rows.pop(tuple(row)) == (label, tuple(given))
+  tested = load_dataset("npz", path=save(**arrays, test=x[:5], test_label=y[:5], test_context=context[:5]))
+  np.testing.assert_array_equal(tested.split("test")["x"], x[:5])
+  assert tested.num_examples("train") + tested.num_examples("valid") == 60
+  validated = load_dataset("npz", path=save(train=x, valid=x[:5]))
+  assert list(validated.splits) == ["train", "valid"] and validated.num_examples("train") == 60
+
+
 @pytest.mark.parametrize(("arrays", "message"), [
-    ({"train": BITS, "test": BITS}, "no array 'valid'"),
+    ({"train": BITS, "val": BITS[:5], "test": BITS}, "array 'val', which is not read; did you mean 'valid'"),
+    ({"x": BITS, "labels": np.arange(30)}, "array 'labels', which is not read; did you mean 'label'"),
+    ({"x": BITS, "y": np.array(["a", "b"] * 15)}, r"array 'y' has dtype <U1 and shape \(30,\); it must hold 30 integers"),
+    ({"x": BITS.astype(int) - 1}, r"array 'x': the value at index \[\d+, \d+\] is -1"),
     ({}, "no array 'train'"),
     (splits(BITS[:, 0]), r"'train' has shape \(20,\)"),
     ({"train": BITS, "valid": BITS[:, :4], "test": BITS}, r"'valid' have shape \(4,\), those of 'train' \(5,\)"),

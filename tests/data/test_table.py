@@ -161,6 +161,12 @@ TEXT = "a,b,c\n" + "1,2.5,x\n2,3.5,y\n3,4.5,x\n4,5.5,y\n"
     (TEXT, "delimiter=ab", ConfigError, "delimiter='ab' of csv must be one character"),
     (TEXT, "column=a", ConfigError, "no option 'column'; did you mean 'columns'"),
     (TEXT, "columns=a,b,c&label=", DataError, "holds text"),
+    ("a\n1\n1_000\n", "", DataError, "column 'a' holds text, as '1_000'"),
+    # Numbers that float64 would round are refused, whatever makes real numbers of them.
+    (f"a\n{2**63}\n{2**63 + 1}\n", "", DataError, f"holds the integer {2**63 + 1}, which float64 would round"),
+    (f"a,b\n{2**60 + 1},1\n3,2.5\n", "", DataError, f"column 'a' holds the integer {2**60 + 1}"),
+    (f"a\n3\n{2**60 + 1}\n", "bins=2", DataError, f"holds the integer {2**60 + 1}"),
+    (f"a,b\n3,1\n{2**60 + 1},2\n", "context=a", DataError, f"holds the integer {2**60 + 1}"),
 ])
 def test_bad_tables_get_a_sentence(tmp_path, text, options, error, message):
   (tmp_path / "t.csv").write_text(text)

@@ -1,5 +1,8 @@
 """Arrays of one's own, by their names: train, valid and test; or x alone; or x and fold, with "#fold=3".
 
+A file with train but no valid gets its validation split, and where it has no test either its test split, from train by
+the rule of gdm/data/partition.py; one with train and valid alone has no test split.
+
 Integers are discrete: the file's own array "levels" says how many; else they are 2 if all values of the training split
 are 0 or 1, 256 for uint8 images (height, width, channels), and otherwise the largest value of the training split plus
 one. No other split is looked at: one that holds a larger value is an error. `Dataset.info["levels"]` gives the reason.
@@ -22,7 +25,8 @@ also be joined, and are cut into windows by "#context=64"; see joined.py.
 "#label=speaker" takes train_speaker, valid_speaker and test_speaker for the labels, and "#label=label*speaker" each
 pair of both; see chosen_labels.py.
 
-Arrays train_context, valid_context and test_context, [N, width], are a real-valued condition of each example.
+Arrays train_context, valid_context and test_context (with x: context), [N, width], are a real-valued condition of each
+example.
 
 "#prefix=caption" makes examples conditional on train_caption, valid_caption and test_caption: texts [N], of which words
 are taken that at least "#least=2" training captions have (gdm/data/captions.py), or integers [N, steps], of which 0 is
@@ -57,11 +61,17 @@ LEAST_SIDE = 8  # of what looks like an image
 
 Arrays = Mapping[str, np.ndarray]
 
-_PARTS = {"": "x", "_label": "y", "_length": "length"}  # endings of our names, and the entries of a batch
-# Names of a whole set, and keras' names, as ours.
-_WHOLE = {"x": "train", "arr_0": "train", "label": "train_label", "y": "train_label", "length": "train_length"}
+# Endings of our names, and the entries of a batch.
+_PARTS = {"": "x", "_label": "y", "_length": "length", "_context": "context"}
+# Names of a whole set, keras' names, and our names, as ours.
+_WHOLE = {"x": "train", "arr_0": "train", "label": "train_label", "y": "train_label", "length": "train_length",
+          "context": "train_context"}
 _KERAS = {f"{entry}_{theirs}": f"{ours}{ending}" for entry, ending in (("x", ""), ("y", "_label"))
           for theirs, ours in {"train": "train", "val": "valid", "valid": "valid", "test": "test"}.items()}
+_OURS = {f"{split}{ending}": f"{split}{ending}" for split in SPLITS for ending in _PARTS}
+# The usual names of labels and of the validation split, of which no spelling is near ours.
+_LABEL_WORDS = ("y", "labels", "target", "targets", "class", "classes")
+_VALID_WORDS = ("val", "validation", "dev")
 
 
 def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
@@ -79,26 +89,27 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
   labels: dict[str, Any] = {}
   if "label" in request.options:
     arrays, labels = chosen_labels.chosen(arrays, request.options["label"], where)
+  refuse_near_misses(arrays, where)
   arrays, rule = joined.separated(arrays, request, where)
-  names = None if fold is not None or "train" in arrays or "fold" in arrays else _names_to_split(arrays)
+  names = None if fold is not None else _names_to_split(arrays)
   basis = ("train",)
+  in_file = {"train": "x"} if fold is not None else {ours: theirs for theirs, ours in (names or {}).items()
+                                                     if theirs in arrays}
   if not names and not rule:
     _refuse_shares(request, where)
   elif names:
     arrays, rule = _split_by_rule(arrays, names, request, where)
     basis = tuple(name for name in SPLITS if name in arrays)
-  _refuse_near_misses(arrays, where)
   if fold is not None:
-    xs, ys, lengths, rule = _folds(arrays, where, fold)
-  else:
-    xs, ys, lengths = _splits(arrays, basis if names else SPLITS, request, where)
-  shown = {name: "x" if fold is not None else name for name in xs}
+    arrays, rule = _folds(arrays, where, fold)
+  xs, ys, lengths = _splits(arrays, request, where)
   if not lengths:  # sequences are no images
-    xs = {name: LAYOUTS[layout](x, f"{where}, array {shown[name]!r}") for name, x in xs.items()}
+    xs = {name: LAYOUTS[layout](x, f"{where}, array {in_file.get(name, in_file.get('train', name))!r}")
+          for name, x in xs.items()}
   xs = {name: _without_padding(xs[name], length) for name, length in lengths.items()} or xs
   levels, why = _levels(arrays, xs, basis, where)
-  num_classes = _num_classes(arrays, ys, basis, where)
-  contexts = {} if names or fold is not None else _contexts(arrays, xs, where)
+  num_classes = count_classes(arrays, ys, basis, where)
+  contexts = _contexts(arrays, xs, where)
   prefix = _prefix(arrays, xs, bool(names) or fold is not None, request, where)
   more = {key: values for key, values in (("y", ys), ("length", lengths), ("prefix", prefix.tokens)) if values}
   # Not cast yet: transforms work on the file's own values.
@@ -115,13 +126,13 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
 
 
 def _contexts(arrays: Arrays, xs: Arrays, where: str) -> dict[str, np.ndarray]:
-  """Return the condition of each split in float32; {} without any. Raise DataError where one is of another shape."""
+  """Return the condition of each split; {} without any. Raise DataError where one is of another shape."""
   found = _of_all_splits(arrays, "context", list(xs), where)
   for name, context in found.items():
     if context.dtype.kind not in "uif" or context.ndim != 2 or len(context) != len(xs[name]):
       raise DataError(f"{where}, array '{name}_context' has dtype {context.dtype} and shape {context.shape}; it must "
                       f"hold numbers [{len(xs[name])}, width].")
-  return {name: context.astype(np.float32) for name, context in found.items()}
+  return {name: context.astype(np.float64) for name, context in found.items()}
 
 
 class _Prefix(NamedTuple):
@@ -167,26 +178,44 @@ def _texts(texts: Mapping[str, list[str]], name: str, request: Request, where: s
 
 def _names_to_split(arrays: Arrays) -> Mapping[str, str] | None:
   """Return the names, as ours, of a set that the rule must split; None where there is none."""
+  if "train" in arrays:
+    return None if "valid" in arrays else _OURS
+  if "fold" in arrays:
+    return None
   return next((names for names in (_WHOLE, _KERAS) if "train" in {names.get(name) for name in arrays}), None)
 
 
 def _split_by_rule(arrays: Arrays, names: Mapping[str, str], request: Request, where: str
                    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """Return the arrays by our names, split by the rule, and the rule for the record."""
-  ours = {names[name]: array for name, array in arrays.items() if name in names}
-  parts = {}
-  for split in (split for split in SPLITS if split in ours):
-    x = _require_examples(ours[split], f"{where}, array {split!r}")
-    y = {"y": ours[f"{split}_label"].reshape(-1)} if f"{split}_label" in ours else {}  # keras' may be [N, 1]
-    length = {"length": ours[f"{split}_length"]} if f"{split}_length" in ours else {}
-    parts[split] = {"x": x, **y, **length}
-    for key in (key for key in parts[split] if len(parts[split][key]) != len(x)):
-      raise DataError(f"{where}: {key} of {split} has {len(parts[split][key])} rows, but x has {len(x)}.")
+  theirs = {names[name]: name for name in arrays if name in names}
+  parts: dict[str, dict[str, np.ndarray]] = {}
+  for split in (split for split in SPLITS if split in theirs):
+    found = {entry: (theirs[f"{split}{ending}"], arrays[theirs[f"{split}{ending}"]])
+             for ending, entry in _PARTS.items() if f"{split}{ending}" in theirs}
+    parts[split] = _checked_rows(found, "levels" in arrays, where)
   found, rule = partition.complete(parts, request, where)
   rest = {name: array for name, array in arrays.items() if name not in names}
   split_arrays = {f"{split}{ending}": rows[entry] for split, rows in found.items()
                   for ending, entry in _PARTS.items() if entry in rows}
   return {**rest, **split_arrays}, {"split": rule}
+
+
+def _checked_rows(found: Mapping[str, tuple[str, np.ndarray]], is_declared: bool, where: str) -> dict[str, np.ndarray]:
+  """Return the entries of a batch from arrays and their names in the file, checked while rows are at its places."""
+  name, x = found["x"]
+  rows = {"x": require_examples(x, f"{where}, array {name!r}")}
+  if x.dtype.kind != "f" and not is_declared:
+    _refuse_negative(x, f"{where}, array {name!r}")
+  for entry, (name, array) in found.items():
+    if entry == "y":
+      is_column = array.ndim == 2 and array.shape[1] == 1  # as keras'
+      rows[entry] = require_labels(array[:, 0] if is_column else array, len(x), f"{where}, array {name!r}")
+    elif not array.ndim or len(array) != len(x):
+      raise DataError(f"{where}, array {name!r} has shape {array.shape}, but there are {len(x)} examples.")
+    else:
+      rows[entry] = array
+  return rows
 
 
 def _refuse_shares(request: Request, where: str) -> None:
@@ -195,14 +224,16 @@ def _refuse_shares(request: Request, where: str) -> None:
                       "its own splits; take it away.")
 
 
-def _refuse_near_misses(arrays: Arrays, where: str) -> None:
+def refuse_near_misses(arrays: Arrays, where: str) -> None:
   """Raise a DataError for an array that nothing reads and whose name is nearly one that is read."""
   known = [*SPLITS, *(f"{name}_{part}" for name in SPLITS for part in ("label", "length", "context")), "x", "fold",
-           "levels", "num_classes", "length"]
-  # The usual names of labels, of which no spelling is near ours.
-  aliases = {f"{name}{gap}{word}": f"{name}_label" for name in SPLITS for gap in ("_", "")
-             for word in ("y", "labels", "target", "targets", "class", "classes")}
-  for name in sorted(arrays.keys() - set(known)):
+           "levels", "num_classes", "length", "context"]
+  aliases = {f"{name}{gap}{word}": f"{name}_label" for name in SPLITS for gap in ("_", "") for word in _LABEL_WORDS}
+  aliases |= dict.fromkeys(_VALID_WORDS, "valid")
+  read = {*known, *_KERAS, *_WHOLE}
+  if "train" not in arrays and not arrays.keys() & {"y", *_KERAS}:  # one array, and no labels
+    aliases |= dict.fromkeys(_LABEL_WORDS, "label")
+  for name in sorted(arrays.keys() - read):
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
     meant = aliases.get(name.lower()) or (near[0] if near else None)
     if meant and meant not in arrays:
@@ -249,19 +280,18 @@ def _as_found(x: np.ndarray, where: str) -> np.ndarray:
 LAYOUTS = {"auto": _as_found, "images": _as_images, "arrays": _as_arrays}
 
 
-def _splits(arrays: Arrays, names: Sequence[str], request: Request,
-            where: str) -> tuple[Arrays, Arrays, Arrays]:
-  """Return the arrays of these splits, their labels and their lengths ({} without any)."""
-  missing = [name for name in names if name not in arrays]
-  if missing and {"x", "fold"} <= arrays.keys():
+def _splits(arrays: Arrays, request: Request, where: str) -> tuple[Arrays, Arrays, Arrays]:
+  """Return the arrays of the splits, their labels and their lengths ({} without any)."""
+  names = [name for name in SPLITS if name in arrays]
+  if "train" not in arrays and {"x", "fold"} <= arrays.keys():
     known = ", ".join(map(str, np.unique(arrays["fold"])))
     example = f"{request.kind}:{request.argument}#fold=1"
     raise DataError(f"{where} holds x and fold; say which fold is the test split, as {example} "
                     f"(folds: {known}).")
-  if missing:
-    raise DataError(f"{where} has no array {missing[0]!r}; it needs train, valid and test, and has: "
+  if "train" not in arrays:
+    raise DataError(f"{where} has no array 'train'; it needs train, or x alone, and has: "
                     f"{', '.join(sorted(arrays)) or 'none'}.")
-  xs = {name: _require_examples(arrays[name], f"{where}, array {name!r}") for name in names}
+  xs = {name: require_examples(arrays[name], f"{where}, array {name!r}") for name in names}
   for name in names:
     if xs[name].shape[1:] != xs["train"].shape[1:]:
       raise DataError(f"{where}: the examples of {name!r} have shape {xs[name].shape[1:]}, those of 'train' "
@@ -269,7 +299,7 @@ def _splits(arrays: Arrays, names: Sequence[str], request: Request,
     if (xs[name].dtype.kind == "f") != (xs["train"].dtype.kind == "f"):
       raise DataError(f"{where}: {name!r} has dtype {xs[name].dtype}, 'train' {xs['train'].dtype}; all splits "
                       "must be integers or all floating-point.")
-  ys = {name: _require_labels(y, len(xs[name]), f"{where}, array '{name}_label'")
+  ys = {name: require_labels(y, len(xs[name]), f"{where}, array '{name}_label'")
         for name, y in _of_all_splits(arrays, "label", names, where).items()}
   lengths = {name: _require_lengths(length, xs[name], f"{where}, array '{name}_length'")
              for name, length in _of_all_splits(arrays, "length", names, where).items()}
@@ -284,13 +314,16 @@ def _of_all_splits(arrays: Arrays, what: str, names: Sequence[str], where: str) 
   return {name: arrays[f"{name}_{what}"] for name in given}
 
 
-def _folds(arrays: Arrays, where: str, fold: int) -> tuple[Arrays, Arrays, Arrays, dict]:
-  """Fold `fold` as the test split; the rest cut into a validation tenth and the training split."""
+def _folds(arrays: Arrays, where: str, fold: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """Return the arrays by our names and the rule: fold `fold` is the test split; the rest is cut into a validation tenth
+  and the training split."""
   if not {"x", "fold"} <= arrays.keys():
     raise DataError(f"{where} has no arrays x and fold, which #fold={fold} needs; it has: "
                     f"{', '.join(sorted(arrays)) or 'none'}.")
-  x = _require_examples(arrays["x"], f"{where}, array 'x'")
-  folds = _require_labels(arrays["fold"], len(x), f"{where}, array 'fold'")
+  of_set = {_WHOLE[name].removeprefix("train"): name for name in arrays if name in _WHOLE}
+  entries = {_PARTS[ending]: (name, arrays[name]) for ending, name in of_set.items()}
+  rows = _checked_rows(entries, "levels" in arrays, where)
+  folds = require_labels(arrays["fold"], len(rows["x"]), f"{where}, array 'fold'")
   if fold not in folds:
     raise DataError(f"{where} has no fold {fold}; it has {', '.join(map(str, np.unique(folds)))}.")
   rest = np.flatnonzero(folds != fold)
@@ -301,14 +334,13 @@ def _folds(arrays: Arrays, where: str, fold: int) -> tuple[Arrays, Arrays, Array
   parts = {"train": np.sort(rest[num_valid:]), "valid": np.sort(rest[:num_valid]),
            "test": np.flatnonzero(folds == fold)}
   rule = {"fold": fold, "valid_fraction": VALID_FRACTION, "valid_seed": VALID_SEED}
-  lengths = {}
-  if "length" in arrays:
-    length = _require_lengths(arrays["length"], x, f"{where}, array 'length'")
-    lengths = {name: length[rows] for name, rows in parts.items()}
-  return {name: x[rows] for name, rows in parts.items()}, {}, lengths, rule
+  others = {name: array for name, array in arrays.items() if name not in _WHOLE and name != "fold"}
+  found = {f"{split}{ending}": rows[_PARTS[ending]][index] for split, index in parts.items() for ending in of_set}
+  return {**others, **found}, rule
 
 
-def _require_examples(x: np.ndarray, where: str) -> np.ndarray:
+def require_examples(x: np.ndarray, where: str) -> np.ndarray:
+  """Return an array of examples. Raise DataError where it holds no numbers, or is empty."""
   if x.dtype.kind not in "buif":
     raise DataError(f"{where} has dtype {x.dtype}; it must hold integers or floating-point numbers.")
   if x.ndim < 2:
@@ -318,9 +350,11 @@ def _require_examples(x: np.ndarray, where: str) -> np.ndarray:
   return x
 
 
-def _require_labels(y: np.ndarray, num: int, where: str) -> np.ndarray:
+def require_labels(y: np.ndarray, num: int, where: str) -> np.ndarray:
+  """Return labels of so many examples. Raise DataError where they are no integers from 0 on."""
   if y.dtype.kind not in "bui" or y.shape != (num,):
-    raise DataError(f"{where} has dtype {y.dtype} and shape {y.shape}; it must hold {num} integers.")
+    raise DataError(f"{where} has dtype {y.dtype} and shape {y.shape}; it must hold {num} integers, the number of each "
+                    "example's class.")
   if int(y.min()) < 0:
     raise DataError(f"{where} holds {y.min()}; it must not be negative.")
   if int(y.max()) >= MOST_LEVELS:
@@ -342,11 +376,11 @@ def _without_padding(x: np.ndarray, length: np.ndarray) -> np.ndarray:
   return np.where(step < length.reshape(-1, *(1,) * (x.ndim - 1)), x, np.zeros((), x.dtype))
 
 
-def _num_classes(arrays: Arrays, ys: Arrays, basis: Sequence[str], where: str) -> int | None:
+def count_classes(arrays: Arrays, ys: Arrays, basis: Sequence[str], where: str) -> int | None:
   """Return how many labels there are: as declared, else by the `basis` splits, which must hold the largest."""
   if not ys:
     return None
-  declared = _declared(arrays, "num_classes", 1, where)
+  declared = declared_number(arrays, "num_classes", 1, where)
   num = 1 + max(int(ys[name].max()) for name in basis) if declared is None else declared
   for name, y in ys.items():
     if int(y.max()) >= num:
@@ -358,7 +392,7 @@ def _num_classes(arrays: Arrays, ys: Arrays, basis: Sequence[str], where: str) -
 
 def _levels(arrays: Arrays, xs: Arrays, basis: Sequence[str], where: str) -> tuple[int | None, str]:
   """Return the number of levels by the rule at the top of this file, or None for continuous data; and why."""
-  declared = _declared(arrays, "levels", 2, where)
+  declared = declared_number(arrays, "levels", 2, where)
   is_whole = all(x.dtype.kind != "f" for x in xs.values())
   if declared is None and not is_whole:
     return None, "floating-point numbers"
@@ -383,10 +417,7 @@ def _levels(arrays: Arrays, xs: Arrays, basis: Sequence[str], where: str) -> tup
 def _found_levels(xs: Arrays, basis: Sequence[str], where: str) -> tuple[int, str]:
   """Return the number of levels of integers, by their dtype and the `basis` splits."""
   for name, x in xs.items():
-    if int(x.min()) < 0:
-      index = [int(i) for i in np.argwhere(x < 0)[0]]
-      raise DataError(f"{where}, array {name!r}: the value at index {index} is {x[tuple(index)]}; levels "
-                      "count from 0, so shift the data.")
+    _refuse_negative(x, f"{where}, array {name!r}")
   train = xs["train"]
   largest = max(int(xs[name].max()) for name in basis)
   of_what = "the training split" if len(basis) == 1 else "the set"
@@ -397,7 +428,15 @@ def _found_levels(xs: Arrays, basis: Sequence[str], where: str) -> tuple[int, st
   return largest + 1, f"the largest value of {of_what} is {largest}"
 
 
-def _declared(arrays: Arrays, name: str, least: int, where: str) -> int | None:
+def _refuse_negative(x: np.ndarray, where: str) -> None:
+  if int(x.min()) < 0:
+    index = [int(i) for i in np.argwhere(x < 0)[0]]
+    raise DataError(f"{where}: the value at index {index} is {x[tuple(index)]}; levels count from 0, so shift the "
+                    "data.")
+
+
+def declared_number(arrays: Arrays, name: str, least: int, where: str) -> int | None:
+  """Return the one integer that an array of the file declares, at least `least`; None where there is no such array."""
   if name not in arrays:
     return None
   value = arrays[name]

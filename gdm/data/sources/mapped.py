@@ -2,23 +2,23 @@
 
 An npy file, and an npz file whose arrays np.savez stored without compression, hold arrays byte by byte, so that they
 can be mapped. From `MAPPED_FROM` bytes on they are: arrays train, valid and test, or x alone (arr_0, or an npy's one
-array), which the rule of gdm/data/partition.py splits, with labels where there are any. What changes every value is
-refused: folds, joined sequences and prefixes, images of another layout, and types that are not served as they are
-(float64).
+array), which the rule of gdm/data/partition.py splits, with labels where there are any; levels, classes and names that
+are nearly ours follow the rules of arrays.py. What changes every value is refused: folds, sequences with lengths,
+contexts and prefixes, images of another layout, and types that are not served as they are (float64).
 A pass over the file checks the range of integers and hashes examples; the file's own checksums are not verified.
 """
 
 import functools
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gdm.data import cache, partition
-from gdm.data.dataset import SPLITS, Dataset, smallest_dtype
-from gdm.data.sources.arrays import LAYOUTS
+from gdm.data.dataset import MOST_LEVELS, SPLITS, Dataset, smallest_dtype
+from gdm.data.sources.arrays import LAYOUTS, count_classes, declared_number, refuse_near_misses, require_labels
 from gdm.data.sources.request import Request
 from gdm.data.split import DiskSplit, Indices, Rows, Split
 from gdm.dataspec import DataSpec
@@ -28,6 +28,7 @@ MAPPED_FROM = 2 << 30  # bytes of a file
 _OPTIONS = ("layout", *partition.OPTIONS)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _WHOLE = ("x", "arr_0")
+_MEMORY_ONLY = ("length", "context", "fold")
 _CHUNK = 1 << 24  # bytes that a pass looks at together
 
 
@@ -48,26 +49,48 @@ def load(request: Request) -> Dataset:
     raise ConfigError(f"data.name: option {option} of {request.kind} is for arrays in memory, but this is {where}; "
                       "take it away, or prepare a smaller file.")
   arrays = map_arrays(path, where)
+  refuse_near_misses(arrays, where)
+  _refuse_parts(arrays, where)
   xs = {name: arrays[name] for name in SPLITS if name in arrays}
-  if not xs:
+  is_whole = "train" not in xs
+  if is_whole:
     found = next((name for name in _WHOLE if name in arrays), None)
     if found is None:
       raise DataError(f"{where} has neither train nor x; it has {', '.join(sorted(arrays)) or 'nothing'}.")
     xs = {"train": arrays[found]}
-    arrays = {**arrays, "train_label": arrays.get("label", arrays.get("y"))}
   _check_types(xs, where)
   layout = LAYOUTS[request.choice("layout", ("auto", "arrays"), "auto")]
   xs = {name: layout(x, f"{where}, array {name!r}") for name, x in xs.items()}
-  ys = {name: np.asarray(arrays[f"{name}_label"], np.int32) for name in xs if arrays.get(f"{name}_label") is not None}
-  if ys and (len(ys) < len(xs) or any(ys[name].shape != (len(xs[name]),) for name in xs)):
-    raise DataError(f"{where}: labels must be one integer of each example, of all splits or none.")
-  levels = _levels(arrays, xs, where)
-  splits, rule = _splits(path, xs, ys, levels, request, where)
-  num_classes = int(max(y.max() for y in ys.values())) + 1 if ys else None
+  ys = _labels(arrays, xs, is_whole, where)
+  # The splits that say how many levels and classes there are, as in arrays.py.
+  basis = ("train",) if "valid" in xs else tuple(xs)
+  levels, why = _levels(arrays, xs, basis, where)
+  num_classes = count_classes(arrays, ys, basis, where)
+  splits, rule = _splits(path, xs, {name: y.astype(np.int32) for name, y in ys.items()}, levels, request, where)
   spec = DataSpec(xs["train"].shape[1:], levels, num_classes)
-  why = "floating-point numbers" if levels is None else f"{levels} levels, of all splits"
   return Dataset(f"{request.kind}:{path.stem}", spec, splits,
                  {"source": str(path), "levels": why, "split": rule, "in_memory": False})
+
+
+def _refuse_parts(arrays: Mapping[str, np.ndarray], where: str) -> None:
+  """Raise a DataError for an array that a smaller file would be read by: without it the data would be others."""
+  of_splits = {f"{split}_{part}" for split in SPLITS for part in _MEMORY_ONLY}
+  for name in sorted(arrays.keys() & {*_MEMORY_ONLY, *of_splits}):
+    raise DataError(f"{where}, has an array {name!r}, which is read of files in memory alone; write a file without it, "
+                    f"or a file below {MAPPED_FROM / 2**30:g} GiB.")
+
+
+def _labels(arrays: Mapping[str, np.ndarray], xs: Mapping[str, np.ndarray], is_whole: bool, where: str
+            ) -> dict[str, np.ndarray]:
+  """Return the labels of each split; {} without any."""
+  names = {"train": next((name for name in ("label", "y") if name in arrays), "label")} if is_whole else {
+      split: f"{split}_label" for split in xs}
+  if missing := [name for name in names.values() if name not in arrays]:
+    if len(missing) < len(names):
+      raise DataError(f"{where}, has no array {missing[0]!r}; all splits need labels, or none.")
+    return {}
+  return {split: require_labels(arrays[name], len(xs[split]), f"{where}, array {name!r}")
+          for split, name in names.items()}
 
 
 def map_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
@@ -112,17 +135,31 @@ def _check_types(xs: Mapping[str, np.ndarray], where: str) -> None:
                       f"{first.dtype} and {first.shape[1:]}; all splits must agree.")
 
 
-def _levels(arrays: Mapping[str, np.ndarray], xs: Mapping[str, np.ndarray], where: str) -> int | None:
-  """Return the number of levels: as declared, else 2, 256 for bytes of images, or one more than the largest value."""
+def _levels(arrays: Mapping[str, np.ndarray], xs: Mapping[str, np.ndarray], basis: Sequence[str], where: str
+            ) -> tuple[int | None, str]:
+  """Return the number of levels by the rule of arrays.py, or None for continuous data; and why."""
+  levels = declared_number(arrays, "levels", 2, where)
   if any(x.dtype.kind == "f" for x in xs.values()):
-    return None
-  least = min(int(part.min()) for x in xs.values() for part in _parts(x))
-  most = max(int(part.max()) for x in xs.values() for part in _parts(x))
-  declared = int(np.asarray(arrays["levels"]).reshape(-1)[0]) if "levels" in arrays else None
-  if least < 0 or (declared is not None and most >= declared):
-    raise DataError(f"{where} holds values from {least} to {most}; they must lie in [0, {declared or 'levels'}).")
-  is_image = xs["train"].dtype == np.uint8 and xs["train"].ndim == 4 and xs["train"].shape[-1] in (1, 3)
-  return declared or (2 if most <= 1 else 256 if is_image else most + 1)
+    if levels is not None:
+      raise DataError(f"{where}, declares levels={levels}, but holds floating-point numbers; save integers.")
+    return None, "floating-point numbers"
+  least = {name: min(int(part.min()) for part in _parts(x)) for name, x in xs.items()}
+  most = {name: max(int(part.max()) for part in _parts(x)) for name, x in xs.items()}
+  largest, why = max(most[name] for name in basis), "declared by the file"
+  of_what = "the training split" if len(basis) == 1 and "valid" in xs else "the set"
+  if levels is None:
+    train = xs["train"]
+    is_image = train.dtype == np.uint8 and train.ndim == 4 and train.shape[-1] in (1, 3)
+    levels = 2 if largest <= 1 else 256 if is_image else largest + 1
+    why = (f"{of_what} holds 0 and 1 alone" if largest <= 1 else "uint8 images" if is_image else
+           f"the largest value of {of_what} is {largest}")
+  for name in xs:
+    if least[name] < 0 or most[name] >= levels:
+      raise DataError(f"{where}, array {name!r} holds values from {least[name]} to {most[name]}; they must lie in "
+                      f"[0, {levels}): {why}.")
+  if levels > MOST_LEVELS:
+    raise DataError(f"{where}, has {levels} levels; there may be at most {MOST_LEVELS}: shift the values.")
+  return levels, why
 
 
 def _parts(x: np.ndarray):

@@ -37,7 +37,7 @@ class Request:
     if option not in self.options:
       return default
     text = self.options[option]
-    if not text.lstrip("-").isdecimal() or int(text) < minimum:
+    if not text.removeprefix("-").isdecimal() or int(text) < minimum:
       raise ConfigError(f"data.name: option {option}={text!r} of {self.kind} must be an integer of at least {minimum}.")
     return int(text)
 

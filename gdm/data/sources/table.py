@@ -36,6 +36,7 @@ from gdm.errors import ConfigError, DataError, nearest
 OPTIONS = ("columns", "label", "context", "categorical", "numbers", "bins", *partition.OPTIONS)
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # cells without a value, in any case
 MOST_LEVELS = 65536  # of a column of integers
+_EXACT = 2.0**53  # up to here float64 holds every integer
 
 # Columns by name: text as arrays of str, numbers as arrays of numbers with NaN where one is missing.
 Table = Mapping[str, np.ndarray]
@@ -81,7 +82,8 @@ def from_tables(parts: Mapping[str, Table], request: Request, where: str,
     rows["y"] = places.astype(np.int32)  # as labels of other sources
     info |= {"label_column": chosen.label, "labels": labels}
   if chosen.context:
-    rows["context"] = np.stack([_numbers(name, table[name], "a context column", where) for name in chosen.context], 1)
+    rows["context"] = np.stack([_as_real(name, _numbers(name, table[name], "a context column", where), where)
+                                for name in chosen.context], 1)
     info["context_columns"] = list(chosen.context)
   cuts = np.cumsum(sizes)[:-1]
   split_rows = {name: dict(zip(rows, arrays, strict=True)) for name, arrays in
@@ -173,7 +175,7 @@ def _coded(table: Table, chosen: _Chosen, named: Mapping[str, Sequence[str]], re
       values, code = _categories(table[name], named.get(name))
       columns.append({"name": name, "kind": "category", "values": values})
     elif is_real:
-      code = plain[name].astype(np.float64)
+      code = _as_real(name, plain[name], where)
       columns.append({"name": name, "kind": "number"})
     else:
       offset, levels = _range(name, plain[name], where)
@@ -206,13 +208,43 @@ def _numbers(name: str, values: np.ndarray, what: str, where: str) -> np.ndarray
     raise DataError(f"{where}: column {name!r} holds text, as {str(wrong)[:40]!r}; {right}.")
   if not np.isfinite(found).all():
     raise DataError(f"{where}: column {name!r} holds {found[~np.isfinite(found)][0]}; every number must be finite.")
+  if values.dtype.kind in "uUO" and found.dtype.kind == "f":  # integers among them may be beyond float64's digits
+    for place in np.flatnonzero(np.abs(found) > _EXACT):
+      if (whole := _whole(values[place])) is not None and int(found[place]) != whole:
+        raise _too_long(name, whole, where)
   return found
+
+
+def _whole(value: Any) -> int | None:
+  """Return a cell as an integer, None where it is written as another number."""
+  try:
+    return int(value)
+  except ValueError:
+    return None
+
+
+def _as_real(name: str, values: np.ndarray, where: str) -> np.ndarray:
+  """Return a column in float64. Raise a DataError where that would change an integer."""
+  real = values.astype(np.float64)
+  if values.dtype.kind != "f":
+    for place in np.flatnonzero(np.abs(real) > _EXACT):
+      if int(real[place]) != int(values[place]):
+        raise _too_long(name, values[place], where)
+  return real
+
+
+def _too_long(name: str, value: Any, where: str) -> DataError:
+  return DataError(f"{where}: column {name!r} holds the integer {value}, which float64 would round; subtract an offset "
+                   "from the column, or leave it out by #columns=.")
 
 
 def _parsed(values: np.ndarray) -> np.ndarray | None:
   """Return values as integers, else as floating-point numbers; None where they are text."""
   if values.dtype.kind in "biuf":
-    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    fits = values.dtype.kind in "bi" or (values.dtype.kind == "u" and int(values.max()) <= np.iinfo(np.int64).max)
+    return values.astype(np.int64 if fits else np.float64)
+  if any("_" in str(value) for value in values):  # Python's own notation of long numbers
+    return None
   for kind in (np.int64, np.float64):
     try:
       return values.astype(np.str_).astype(kind)
@@ -227,7 +259,7 @@ def is_number(value: Any) -> bool:
     float(value)
   except ValueError:
     return False
-  return True
+  return "_" not in str(value)  # which Python takes for 1000 in 1_000
 
 
 def _categories(values: np.ndarray, names: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
