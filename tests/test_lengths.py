@@ -11,11 +11,15 @@ import pytest
 from helpers.enumeration import states_of
 from helpers.small_models import COMPOSED, SMALL, SOLVED, some_parameters
 
+from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError, SpecError
 from gdm.evaluation.likelihood import evaluate_likelihood
+from gdm.evaluation.ranking import scores
 from gdm.likelihood import Kind, LogLikelihood, mix
+from gdm.runs import defaults
 from gdm.runs.registry import MODELS, build_model
+from gdm.runs.trained import TrainedRun
 
 KEY = jax.random.key(0)
 SETTINGS = {**SMALL, **SOLVED, **COMPOSED}
@@ -150,3 +154,33 @@ def test_parts_that_count_other_dimensions_are_not_mixed():
     found = jax.jit(lambda *parts: mix(parts, np.zeros(2)))(*pair)
     assert np.isnan(np.asarray(found.nats)).tolist() == [False, True, False]
     np.testing.assert_array_equal(found.num_dims, [4, 4, 4])
+
+
+def test_a_run_of_sequences_scores_nothing_but_what_is_real():
+  rng, model = np.random.default_rng(0), build_model({"name": "ngram", "order": 2}, SEQUENCES)
+  rows = {"x": rng.integers(0, 3, (6, 4)).astype(np.uint8), "length": np.array([1, 2, 3, 4, 4, 2], np.int32)}
+  params, carry = model.solve(KEY, [rows])
+  config = defaults.get_config()
+  config.model.name = "ngram"
+  run = TrainedRun.of(config, Dataset("lines", SEQUENCES, {"train": rows, "test": rows}), model, params, carry)
+  expected = model.log_likelihood(params, carry, rows, KEY).nats
+  np.testing.assert_allclose(run.log_likelihood(rows["x"], length=rows["length"]).nats, expected, rtol=1e-6)
+  with pytest.raises(DataError, match=r"lines have lengths, .* give length, .*: np.full\(6, 4\) where all are"):
+    run.log_likelihood(rows["x"])
+  with pytest.raises(SpecError, match="NGram have lengths"):
+    scores(model, params, carry, rows["x"], KEY, 4)
+
+
+def test_labels_of_sequences_are_told_by_what_is_real():
+  spec = dataclasses.replace(SEQUENCES, num_classes=2)
+  model = build_model({"name": "recurrent", "network": {"num_layers": 1, "width": 3}, "class_conditional": True}, spec)
+  rows = {"x": np.array([[0, 1, 2, 2], [0, 1, 0, 1]], np.uint8), "length": np.array([2, 2], np.int32),
+          "y": np.array([0, 1], np.int32)}
+  config = defaults.get_config()
+  config.model.name = "recurrent"
+  run = TrainedRun.of(config, Dataset("lines", spec, {"train": rows}), model, *some_parameters(model, rows, scale=1.0))
+  found = run.log_label_probs(rows["x"], length=rows["length"])
+  np.testing.assert_allclose(found[0], found[1], rtol=1e-5)  # they differ in padding alone
+  assert abs(found[0, 0] - found[0, 1]) > 1e-3
+  with pytest.raises(DataError, match="give length"):
+    run.labels(rows["x"])

@@ -104,7 +104,6 @@ def write_midi(path: pathlib.Path, notes: Sequence[Note], steps_per_quarter: int
   """
   mido = _mido(f"{path}")
   file = mido.MidiFile(ticks_per_beat=TICKS)
-  ticks = TICKS // steps_per_quarter
   for voice in sorted({note.voice for note in notes}) or [0]:
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=TEMPO)])
     own = [note for note in notes if note.voice == voice]
@@ -113,9 +112,9 @@ def write_midi(path: pathlib.Path, notes: Sequence[Note], steps_per_quarter: int
     before = 0
     for step, begins, pitch in events:
       kind, velocity = ("note_on", 80) if begins else ("note_off", 0)
-      track.append(mido.Message(kind, note=pitch, velocity=velocity, time=(step - before) * ticks,
-                                channel=min(voice, DRUMS - 1)))
-      before = step
+      now = round(step * TICKS / steps_per_quarter)  # of each step, lest what is rounded off adds up
+      track.append(mido.Message(kind, note=pitch, velocity=velocity, time=now - before, channel=min(voice, DRUMS - 1)))
+      before = now
     file.tracks.append(track)
   file.save(str(path))
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from gdm.batches import filled
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, SpecError
 from gdm.likelihood import require_finite
 from gdm.model import Carry, HasAnomalyScore, HasLogLikelihood, HasUnnormalized, Model, Params
 from gdm.precision import highest_precision
@@ -22,9 +22,13 @@ def scores(model: Model, params: Params, carry: Carry, x: Num[np.ndarray, "num *
 
   Raises:
     ConfigError: the model has none of the three.
+    SpecError: its examples have lengths, which are not among the arguments: padding would be scored as data.
     NotFiniteError: a score is NaN or infinite; names the example.
   """
   score = jax.jit(_way(model))
+  if model.spec.has_lengths:
+    raise SpecError(f"examples of {type(model).__name__} have lengths (spec.has_lengths), and padding is no data: they "
+                    "are not ordered by their density; choose data of one length.")
   parts = []
   for index, start in enumerate(range(0, len(x), batch_size)):
     rows = x[start:start + batch_size]

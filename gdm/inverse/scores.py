@@ -12,6 +12,7 @@ from gdm.errors import SpecError
 
 _WINDOW, _DEVIATION = 11, 1.5  # of the structural similarity, in pixels
 _K1, _K2 = 0.01, 0.03
+LEAST_SIDE = 3  # of an image, in pixels, for a structural similarity
 
 
 class Coverage(NamedTuple):
@@ -53,8 +54,9 @@ def ssim(x: Num[np.ndarray, "batch height width channels"], truth: Num[np.ndarra
   """
   one, other = (np.asarray(each, np.float64) for each in (x, truth))
   side = min(one.shape[1:3])
-  if side < 3:
-    raise SpecError(f"images are {one.shape[1:3]}; structural similarity needs at least 3 x 3 pixels.")
+  if side < LEAST_SIDE:
+    raise SpecError(f"images are {one.shape[1:3]}; structural similarity needs at least {LEAST_SIDE} x {LEAST_SIDE} "
+                    "pixels.")
   reach = (min(_WINDOW, side) - 1) // 2
   weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _DEVIATION) ** 2)
   weights /= weights.sum()

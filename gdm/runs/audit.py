@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdm.batches import given
-from gdm.errors import DataError, UserError
+from gdm.errors import DataError, NotFiniteError, UserError
 from gdm.evaluation.coding.chains import chain_of
 from gdm.evaluation.coding.files import Coding, Examples, encode
 from gdm.evaluation.coding.ways import claimed_model
@@ -81,6 +81,8 @@ def audit(run: TrainedRun, split: str = "test") -> Audit:
   for name, check in CHECKS.items():
     try:
       verdict, words = check(run, split)
+    except NotFiniteError as error:  # at the trained weights, which nobody can use then
+      verdict, words = Verdict.FAILED, str(error)
     except UserError as error:  # what a model or its data cannot do is told, and no reason to stop
       verdict, words = Verdict.NOT_TRIED, str(error)
     findings.append(Finding(name, verdict, words))
@@ -128,7 +130,10 @@ def _chain(run: TrainedRun, split: str) -> tuple[Verdict, str]:
     return Verdict.NOT_TRIED, "a mixture of chains, or one with values left out; see whether it was decoded"
   x = _some(run, split, FEW_EXAMPLES)
   if run.spec.has_lengths:
-    x = x[np.asarray(run.dataset.split(split).rows(slice(len(x)))["length"]) == x.shape[1]]
+    whole = np.flatnonzero(np.asarray(run.dataset.split(split)["length"][:]) == run.spec.event[0])[:FEW_EXAMPLES]
+    if not len(whole):
+      return Verdict.NOT_TRIED, f"no example of {split} has all {run.spec.event[0]} steps"
+    x = np.asarray(run.dataset.split(split).rows(whole)["x"])
   values, component = chain.split(x, 0), jnp.int32(0)
   step = jax.jit(lambda cache, previous, index: chain.step(run.params, cache, previous, index, component))
   cache, summed = chain.init_cache(run.params, len(x), component), np.zeros(len(x))

@@ -19,7 +19,7 @@ def coded_sizes(examples: Examples, spec: DataSpec) -> dict[str, int]:
   """Bytes by format: zlib, bz2 and xz of the values in order, and of images PNG and WebP of one sheet.
 
   Binary data is packed into bits where the format knows no smaller unit than a byte: the better of both counts. JPEG XL
-  is tried where the extra "jpegxl" is installed.
+  is tried where the extra "jpegxl" is installed. WebP is left out of sheets that are larger than it can hold.
   """
   values = _values(examples)
   raw = [values.astype(np.uint8 if (spec.levels or 0) <= 256 else "<u4").tobytes()]
@@ -28,7 +28,8 @@ def coded_sizes(examples: Examples, spec: DataSpec) -> dict[str, int]:
   sizes = {name: min(len(compress(data)) for data in raw) for name, compress in _GENERAL.items()}
   if spec.is_image and (spec.levels or 0) <= 256:
     sheet = _sheet(examples.x.astype(np.uint8), spec.levels == 2)
-    sizes |= {name: _saved(sheet, **options) for name, options in _PICTURES.items()}
+    sizes |= {name: _saved(sheet, **options) for name, options in _PICTURES.items()
+              if max(sheet.size) <= _MOST_PIXELS.get(name, max(sheet.size))}
     if has_jpeg_xl():
       sizes["JPEG XL lossless"] = _saved(sheet.convert("RGB" if sheet.mode == "RGB" else "L"), format="JXL",
                                          lossless=True, effort=9)
@@ -54,6 +55,9 @@ _PICTURES = {
     "PNG": {"format": "PNG", "optimize": True},
     "WebP lossless": {"format": "WebP", "lossless": True, "quality": 100, "method": 6},
 }
+
+# Of a side of a picture that a format can hold. A larger sheet is left out of it: parts of one are no file of its own.
+_MOST_PIXELS = {"WebP lossless": 16383}
 
 
 def _values(examples: Examples) -> np.ndarray:

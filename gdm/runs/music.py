@@ -95,14 +95,15 @@ def harmonize(run: TrainedRun, keep: str, num: int, seed: int) -> Harmonized:
   steps, voices = run.spec.event
   known = region(keep, steps, voices, music.steps_per_quarter)
   split = shown_split(run.dataset)
-  whole = np.flatnonzero(np.asarray(split["length"][:]) == run.spec.event[0])
+  lengths = np.asarray(split["length"][:]) if "length" in split else np.full(split.num_examples, steps)
+  whole = np.flatnonzero(lengths == steps)
   if not len(whole):
-    raise SpecError(f"{run.data.name} has no test piece of {run.spec.event[0]} steps to fill in.")
+    raise SpecError(f"{run.data.name} has no test piece of {steps} steps to fill in.")
   rows = split.rows(whole[np.linspace(0, len(whole) - 1, min(num, len(whole))).astype(int)])
   x = np.asarray(complete(run, rows["x"], known, seed).x)
   drawn = np.broadcast_to(~known, x.shape)
   agreement = float((x == rows["x"])[drawn].mean()) if drawn.any() else 1.0
-  return Harmonized(rows["x"], x, known, np.asarray(rows["length"]), agreement)
+  return Harmonized(rows["x"], x, known, np.full(len(x), steps), agreement)
 
 
 def save_music(run: TrainedRun, name: str, x: Pieces, known: Bool[np.ndarray, "steps _"] | None = None,

@@ -17,7 +17,7 @@ from gdm.inverse.operators.operator import Operator
 from gdm.inverse.problem import measure
 from gdm.inverse.restoration import Restored, restore
 from gdm.inverse.samplers.named import SAMPLERS, fitting, require_fitting
-from gdm.inverse.scores import Coverage, coverage, psnr, ssim
+from gdm.inverse.scores import LEAST_SIDE, Coverage, coverage, psnr, ssim
 from gdm.inverse.spectrum import spectrum_of
 from gdm.paths import write_arrays
 from gdm.runs.comparison import distance_from_split
@@ -60,7 +60,7 @@ class Scores(NamedTuple):
   Attributes:
     psnr: of the mean of the draws, in decibels, a mean over examples.
     psnr_draw: of single draws.
-    ssim: structural similarity of the mean of the draws; None of data other than images.
+    ssim: structural similarity of the mean of the draws; None of data other than images, and of tiny ones.
     coverage: of intervals between draws.
     distance: squared kernel distance of one draw of each example from the split; None where there are too few.
     nfe: network evaluations of each draw; None where the sampler does not count them.
@@ -213,9 +213,10 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
   peak = _peak(run, found)
   of_draws = [psnr(each, truth, peak) for each in draws]
   share = result.info.get("least_effective_share")
+  has_ssim = run.spec.is_image and min(run.spec.event[:2]) >= LEAST_SIDE
   return Scores(
       float(np.mean(psnr(mean, truth, peak))), float(np.mean(of_draws)),
-      float(np.mean(ssim(mean, truth, peak))) if run.spec.is_image else None,
+      float(np.mean(ssim(mean, truth, peak))) if has_ssim else None,
       coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance_from_split(run, draws[0], split),
       float(result.info["nfe"]) if "nfe" in result.info else None, seconds,
       draws.shape[0] * draws.shape[1] / seconds if timed else None, None if share is None else float(np.mean(share)),

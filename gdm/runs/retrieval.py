@@ -5,6 +5,7 @@ equally probable beforehand, p(c_i | x_j) is its softmax over i: both ways are b
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -64,6 +65,7 @@ def retrieve(run: TrainedRun, split: str, num_candidates: int = 10, repeats: int
                       " a model that takes them: transformer, a vqvae whose prior it is, or diffusion by a unet.")
   rows = run.dataset.split(split).rows(slice(None))
   x, prefix, num = rows["x"], rows["prefix"], len(rows["x"])
+  lengths: dict[str, Any] = {"length": rows["length"]} if "length" in rows else {}
   if not 2 <= num_candidates <= num:
     raise ConfigError(f"--candidates is {num_candidates}; it must be from 2 to {num}, the examples of {split}.")
   rng = np.random.default_rng(seed)
@@ -71,12 +73,14 @@ def retrieve(run: TrainedRun, split: str, num_candidates: int = 10, repeats: int
   for _ in range(repeats):
     for block, new in blocks(rng.permutation(num), num_candidates):
       pairs = np.repeat(block, num_candidates), np.tile(block, num_candidates)
-      nats = run.log_likelihood(x[pairs[0]], prefix=prefix[pairs[1]], seed=seed).nats
+      more: dict[str, Any] = {name: values[pairs[0]] for name, values in lengths.items()}
+      nats = run.log_likelihood(x[pairs[0]], prefix=prefix[pairs[1]], seed=seed, **more).nats
       found = hits_of(np.asarray(nats).reshape(num_candidates, num_candidates))
       hits[:, block[new]] += found[:, new]
   gain = None
   if model.prefix_optional:
-    given, alone = (run.log_likelihood(x, prefix=tokens, seed=seed).nats for tokens in (prefix, np.zeros_like(prefix)))
+    given, alone = (run.log_likelihood(x, prefix=tokens, seed=seed, **lengths).nats
+                    for tokens in (prefix, np.zeros_like(prefix)))
     gain = _mean(np.asarray(given) - np.asarray(alone))
   return Retrieval(num, num_candidates, repeats, _mean_share(hits[0] / repeats), _mean_share(hits[1] / repeats), gain)
 

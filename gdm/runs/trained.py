@@ -23,7 +23,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.description import GIVEN, Description
 from gdm.data.loader import eval_batches
 from gdm.dataspec import DataSpec
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, DataError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.marginal import OverLabels, log_label_prior
 from gdm.evaluation.split_likelihood import SplitLikelihood
@@ -127,7 +127,7 @@ class TrainedRun:
     Args:
       x: examples [num, *event].
       y: their labels [num], for models of x given y.
-      length: of sequences, how many steps of each are real.
+      length: of examples with lengths, how many steps of each are real; padding is no data.
       context: real-valued condition of each, for models of x given a context.
       prefix: caption or tokens of each, for models of x given them.
       raw: whether x is as in the data's file.
@@ -140,9 +140,10 @@ class TrainedRun:
 
     Raises:
       ConfigError: the model has no likelihood, or a setting is out of its range.
-      DataError: x is of another shape, or holds values that the data cannot have.
+      DataError: x is of another shape, or holds values that the data cannot have, or has lengths that are not given.
       NotFiniteError: the score of an example is not finite.
     """
+    self._require_lengths(len(x), length)
     own = self.config.evaluation
     chosen = self.config.copy_and_resolve_references()
     chosen.evaluation.update(settings)
@@ -223,25 +224,40 @@ class TrainedRun:
     labels, contexts = (None if rows is None else np.asarray(rows) for rows in (y, context))
     return self._latents.decode(z, labels, contexts)
 
-  def labels(self, x: Examples) -> Int[np.ndarray, " num"]:
-    """Return the likeliest label of each example. Raise ConfigError where the model tells none."""
-    return np.argmax(self.log_label_probs(x), axis=1)
+  def labels(self, x: Examples, *, length: Int[Array | np.ndarray, " num"] | None = None) -> Int[np.ndarray, " num"]:
+    """Return the likeliest label of each example; `length` as in `log_likelihood`. Raise ConfigError where the model
+    tells none."""
+    return np.argmax(self.log_label_probs(x, length=length), axis=1)
 
   @highest_precision()
-  def log_label_probs(self, x: Examples) -> Float[np.ndarray, "num classes"]:
+  def log_label_probs(self, x: Examples, *, length: Int[Array | np.ndarray, " num"] | None = None
+                      ) -> Float[np.ndarray, "num classes"]:
     """Return log p(y | x) of every label, in nats; of a model of examples given their labels by Bayes' rule, with the
-    training labels' frequencies. Raise ConfigError where the model tells none."""
+    training labels' frequencies. `length` is as in `log_likelihood`.
+
+    Raise ConfigError where the model tells none, DataError for lengths that are not given.
+    """
     _ = self._log_label_probs
-    served = self._served(x)
-    size = self._batch_size(len(served), self.config.evaluation.batch_size)
-    parts = [served[start:start + size] for start in range(0, len(served), size)]
-    found = [np.asarray(self._log_label_probs(self.params, self.carry, {"x": jnp.asarray(filled(part, size))}))
-             for part in parts]
-    return np.concatenate(found)[:len(served)]
+    self._require_lengths(len(x), length)
+    more: dict[str, Any] = {} if length is None else {"length": np.asarray(length)}
+    rows = self.data.serve(np.asarray(x), **more).split(GIVEN).rows(slice(None))
+    num = len(rows["x"])
+    size = self._batch_size(num, self.config.evaluation.batch_size)
+    found = []
+    for start in range(0, num, size):
+      batch = {name: jnp.asarray(filled(rows[name][start:start + size], size)) for name in ("x", *more)}
+      found.append(np.asarray(self._log_label_probs(self.params, self.carry, batch)))
+    return np.concatenate(found)[:num]
 
   def serve(self, x: Examples) -> np.ndarray:
     """Return examples in their file's values as the model sees them, with the run's transforms done."""
     return self._served(x, raw=True)
+
+  def _require_lengths(self, num: int, length: Any) -> None:
+    """Raise DataError where examples have lengths that are not given: their padding would be scored as data."""
+    if self.spec.has_lengths and length is None:
+      raise DataError(f"examples of {self.data.name} have lengths, and padding is no data; give length, how many steps "
+                      f"of each are real: np.full({num}, {self.spec.event[0]}) where all are.")
 
   def _served(self, x: Examples, raw: bool = False) -> np.ndarray:
     return self.data.serve(np.asarray(x), raw).split(GIVEN).rows(slice(None))["x"]

@@ -269,19 +269,23 @@ def copied_frame_nats(run: TrainedRun, split: str) -> float:
   """Return nats per frame, negative log-likelihood, of a model that expects the frame before it again.
 
   Each dimension is normal about its value before, and the first frame's about the mean, with deviations over the
-  training split.
+  training split: at least a thousandth of the dimension's over all frames (1 where it never varies), since what is
+  always the same, a first velocity of 0 say, has a density without bound.
   """
   residuals: dict[str, list[np.ndarray]] = {}
-  mean = None
+  mean = least = None
   for name in ("train", split):
     rows = run.dataset.split(name).rows(slice(None))
     pieces = [x[:length] for x, length in zip(rows["x"], rows["length"], strict=True)]
-    mean = np.mean([piece[0] for piece in pieces], axis=0) if mean is None else mean
+    if mean is None or least is None:  # of the training split, which is the first
+      mean = np.mean([piece[0] for piece in pieces], axis=0)
+      spread = np.concatenate(pieces).std(axis=0, dtype=np.float64)
+      least = LEAST_SPREAD * np.where(spread > 0.0, spread, 1.0)
     residuals[name] = [np.stack([piece[0] - mean for piece in pieces]),
                        np.concatenate([np.diff(piece, axis=0) for piece in pieces])]
   total, count = 0.0, 0
   for fitted, scored in zip(residuals["train"], residuals[split], strict=True):
-    variance = np.mean(fitted.astype(np.float64) ** 2, axis=0)
+    variance = np.maximum(np.mean(fitted.astype(np.float64) ** 2, axis=0), least**2)
     total += float(np.sum(0.5 * (scored**2 / variance + np.log(2.0 * np.pi * variance))))
     count += len(scored)
   return total / count

@@ -21,6 +21,13 @@ def test_notes_come_back_as_they_were_written(tmp_path):
   assert len(file.tracks) == 2 and file.length == pytest.approx(10 / 4 * 0.6)  # 100 quarter notes in a minute
 
 
+@pytest.mark.parametrize("steps", [1, 3, 7, 9, 11, 13, 64])
+def test_steps_that_are_no_whole_number_of_ticks_do_not_drift(tmp_path, steps):
+  notes = [Note(100 * place, 100 * place + 1, 60) for place in range(20)]
+  write_midi(tmp_path / "a.mid", notes, steps)
+  assert read_midi(tmp_path / "a.mid", steps) == notes
+
+
 def test_rolls_and_voices_are_notes_and_back():
   roll = roll_of(NOTES)
   assert roll.shape == (10, 88) and roll[:, 60 - 21].tolist() == [1] * 4 + [0] * 6

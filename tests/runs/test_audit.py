@@ -3,13 +3,17 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import pytest
 
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, NotFiniteError
 from gdm.evaluation.total_mass import small_twin, total_mass
 from gdm.likelihood import Kind
+from gdm.runs import audit as audits
+from gdm.runs.audit import Verdict
 from gdm.runs.registry import build_model
 
 
@@ -46,6 +50,18 @@ def test_a_wrong_likelihood_is_found():
 def test_what_promises_no_sum_is_left_alone():
   assert total_mass(build_model({"name": "ffjord", "hidden": (4,)}, DataSpec((2,), None))) is None
   assert small_twin(lambda spec: build_model({"name": "rnade"}, spec), DataSpec((3, 3, 3), None)) is None
+
+
+@pytest.mark.parametrize(("error", "verdict"), [
+    (NotFiniteError("example 3 is NaN"), Verdict.FAILED), (ConfigError("no conditionals"), Verdict.NOT_TRIED)])
+def test_what_is_not_finite_has_failed_and_what_cannot_be_was_not_tried(monkeypatch, error, verdict):
+  def check(run, split):
+    raise error
+
+  monkeypatch.setattr(audits, "CHECKS", {"sums": check})
+  monkeypatch.setattr(audits, "training_flops", lambda run: None)
+  found = audits.audit(types.SimpleNamespace(report={}), "test")
+  assert found.findings == (("sums", verdict, str(error)),)
 
 
 def test_a_run_is_audited_by_command(tmp_path, unbroken, commands):

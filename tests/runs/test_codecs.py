@@ -21,3 +21,10 @@ def test_jpeg_xl_is_lossless_and_counted(channels):
   Image.fromarray(sheet if channels == 3 else sheet[..., 0]).save(file, format="JXL", lossless=True, effort=9)
   assert sizes["JPEG XL lossless"] == len(file.getvalue())
   np.testing.assert_array_equal(np.asarray(Image.open(file)).reshape(sheet.shape), sheet)
+
+
+def test_a_sheet_that_is_too_large_for_a_format_leaves_it_out():
+  x = np.zeros((2, 1, 8200, 1), np.uint8)  # side by side they are wider than WebP can be
+  sizes = codecs.coded_sizes(Examples(x), DataSpec((1, 8200, 1), 2))
+  assert "WebP lossless" not in sizes and sizes["PNG"] > 0
+  assert "WebP lossless" in codecs.coded_sizes(Examples(x[:1]), DataSpec((1, 8200, 1), 2))

@@ -51,12 +51,13 @@ class Exact(LogitsNetwork):
     return jnp.log(mass + 1e-30).reshape(*x.shape, self.levels)
 
 
-def run_of(model, params, pieces):
+def run_of(model, params, pieces, has_lengths=True):
   config = defaults.get_config()
   config.model.name, config.evaluation.batch_size = "ardm", 10_000
-  rows = {"x": pieces.astype(np.uint8), "length": np.full(len(pieces), STEPS)}
+  rows = {"x": pieces.astype(np.uint8), **({"length": np.full(len(pieces), STEPS)} if has_lengths else {})}
   info = {"music": dataclasses.asdict(Music("voices", 1))}
-  dataset = Dataset("pieces", dataclasses.replace(model.spec, has_lengths=True), {"train": rows, "test": rows}, info)
+  spec = dataclasses.replace(model.spec, has_lengths=has_lengths)
+  dataset = Dataset("pieces", spec, {"train": rows, "test": rows}, info)
   return TrainedRun.of(config, dataset, model, params, {})
 
 
@@ -80,6 +81,15 @@ def test_any_region_of_a_piece_follows_the_enumerated_conditional():
     assert_frequencies_match(drawn, states, probs)
     found = np.array([(drawn == state).all(axis=1).mean() for state in states])
     assert 0.5 * np.abs(found - probs).sum() < 0.05  # total variation
+
+
+def test_pieces_of_one_length_need_none():
+  model = ardm(DataSpec((STEPS, VOICES), 2), network=Exact())
+  params, _ = model.init(jax.random.key(0), {})
+  pieces = STATES[:5].reshape(-1, STEPS, VOICES)
+  found = harmonize(run_of(model, params, pieces, has_lengths=False), "alto", 3, 0)
+  np.testing.assert_array_equal(found.x[:, :, 1], pieces[[0, 2, 4], :, 1])
+  assert found.lengths.tolist() == [STEPS] * 3
 
 
 def test_harmonizations_of_each_soprano_are_drawn_as_they_are_probable():

@@ -33,6 +33,20 @@ def test_the_frame_before_again_is_scored_by_normal_densities():
   assert copied_frame_nats(SimpleNamespace(dataset=data), "test") == pytest.approx(entropy, abs=0.06)
 
 
+def test_what_never_varies_has_a_bound_all_the_same():
+  """Episodes of MountainCar begin with the velocity 0, always; what stays as it is has no changes either."""
+  rng = np.random.default_rng(0)
+  x = np.cumsum(rng.normal(size=(40, 6, 3)), axis=1).astype(np.float32)
+  x[:, 0, 1], x[..., 2] = 0.0, 5.0
+  data = Dataset("walks", DataSpec((6, 3), None),
+                 {name: {"x": rows, "length": np.full(20, 6)} for name, rows in (("train", x[:20]), ("test", x[20:]))})
+  nats = copied_frame_nats(SimpleNamespace(dataset=data), "test")
+  spread = x[:20, :, 1].astype(np.float64).std()
+  sharp = scipy.stats.norm.logpdf(0.0, scale=1e-3 * np.array([spread, 1.0]))  # of the first frame's velocity, and of 5
+  varying = 2 * scipy.stats.norm.entropy() - scipy.stats.norm.entropy() / 6
+  assert nats == pytest.approx(varying - sharp[0] / 6 - sharp[1], abs=0.3)
+
+
 def test_runs_of_something_else_are_refused():
   spec = DataSpec((4,), 3)
   run = SimpleNamespace(model=Independent(spec), spec=spec, data=SimpleNamespace(name="mine"),
