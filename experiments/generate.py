@@ -50,8 +50,7 @@ def main() -> None:
   if _PROMPT.value and _PROMPT_FILE.value:
     raise ConfigError("--prompt and --prompt_file are both given; give one of them.")
   choice = TokenChoice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong before anything is loaded
-  out = cli.require_place("out") if _OUT.value else None
-  prompt_file = cli.require_path("prompt_file") if _PROMPT_FILE.value else None
+  out, prompt_file = (cli.require_path(flag.name) if flag.value else None for flag in (_OUT, _PROMPT_FILE))
   request = Request(tuple(_PROMPT.value or ()), prompt_file, _NUM.value, _LENGTH.value, choice, _SEED.value,
                     _PROBS.value, _ALTERNATIVES.value, out)
   cli.show(generate(cli.open_run(), request))

@@ -16,7 +16,7 @@ from gdm.dataspec import DataSpec
 from gdm.discriminative import labels
 from gdm.discriminative.labels import Labelled
 from gdm.errors import DataError, SpecError
-from gdm.likelihood import LogLikelihood
+from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, Objective, Params, PyTree
 
 
@@ -46,6 +46,11 @@ class Bayes(abc.ABC):
   @property
   def num_classes(self) -> int:
     return labels.num_classes(self.spec, type(self).__name__)
+
+  @property
+  def kind_of_score(self) -> Kind:
+    """What log p(x) is, as a number of data of so many levels."""
+    return Kind.EXACT
 
   @property
   def objectives(self) -> tuple[Objective, ...]:
@@ -86,9 +91,11 @@ class Bayes(abc.ABC):
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
                      num_samples: int = 1) -> LogLikelihood:
-    """Return the exact log p(x), the sum over labels, in nats."""
+    """Return log p(x), the sum over labels, in nats; nothing of it is drawn or estimated."""
     nats = jax.nn.logsumexp(self._joint(params, batch["x"], None), axis=1)
-    return checked(self.spec, batch, LogLikelihood.of(nats, self.spec.num_dims))
+    found = LogLikelihood.of(nats, self.spec.num_dims, self.kind_of_score,
+                             unbiased=self.kind_of_score is Kind.LOWER_BOUND)
+    return checked(self.spec, batch, found)
 
   def log_label_probs(self, params: Params, carry: Carry, batch: Batch) -> Float[Array, "batch classes"]:
     """Return log p(y | x) of every label in nats; NaN for examples that the spec does not allow."""

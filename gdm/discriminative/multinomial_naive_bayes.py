@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from gdm.discriminative.bayes import Bayes
 from gdm.discriminative.labels import Labelled
+from gdm.likelihood import Kind
 from gdm.model import PyTree
 
 
@@ -17,8 +18,9 @@ from gdm.model import PyTree
 class MultinomialNaiveBayes(Bayes):
   """p(x, y) = p(y) p(N) Multinomial(x; N, p_y), where N is the sum of x.
 
-  N is independent of the label, so that it changes nothing of p(y | x); with it p(x) is a distribution of counts. There
-  is no `sample`: a draw may exceed the data's levels.
+  N is independent of the label, so that it changes nothing of p(y | x); with it p(x) is a distribution of counts. Some
+  of its mass lies on counts above the data's levels. So p(x), as a number of data of so many levels, is a lower bound:
+  given that all counts are levels, as they are, it is higher. And there is no `sample`: a draw may exceed the levels.
 
   Parameters beside "log_prior": "log_probs" [classes, dims], and "log_totals" [totals] of every N from 0 on.
 
@@ -29,6 +31,11 @@ class MultinomialNaiveBayes(Bayes):
   def __post_init__(self) -> None:
     super().__post_init__()
     self.spec.require_discrete("MultinomialNaiveBayes")
+
+  @property
+  def kind_of_score(self) -> Kind:
+    """A lower bound, by the mass that lies on counts above the data's levels."""
+    return Kind.LOWER_BOUND
 
   @property
   def num_totals(self) -> int:

@@ -145,7 +145,9 @@ def _space(spec: DataSpec) -> tuple[np.ndarray, float]:
 def _examples(spec: DataSpec, num: int) -> dict[str, Array]:
   rng = np.random.default_rng(0)
   x = rng.integers(0, spec.levels, (num, *spec.event)) if spec.is_discrete else rng.normal(size=(num, *spec.event))
-  return {"x": jnp.asarray(x, jnp.int32 if spec.is_discrete else jnp.float32), **_conditions(spec, num)}
+  # Of all classes: what is fitted to them must have seen each.
+  labels = {"y": jnp.arange(num, dtype=jnp.int32) % spec.num_classes} if spec.num_classes else {}
+  return {"x": jnp.asarray(x, jnp.int32 if spec.is_discrete else jnp.float32), **_conditions(spec, num), **labels}
 
 
 def _conditions(spec: DataSpec, num: int) -> dict[str, Array]:

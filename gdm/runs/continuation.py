@@ -110,6 +110,9 @@ def generate(run: TrainedRun, request: Request) -> Iterator[str]:
 
 
 def _generate_text(run: TrainedRun, request: Request, model: HasGenerate, tokenizer: Tokenizer) -> Iterator[str]:
+  if request.out is not None and not request.out.parent.is_dir():
+    raise WorkdirError(f"--out is {request.out}, but there is no folder {request.out.parent}; make it, or name another "
+                       "file.")
   found = _continue(run, request, model, _text_prompts(request, tokenizer), eos=tokenizer.end)
   for number, item in enumerate(found, start=1):
     yield f"--- {number} of {len(found)}{', ended' if item.ended else ''} ---"
@@ -128,6 +131,11 @@ def _generate_examples(run: TrainedRun, request: Request) -> Iterator[str]:
   if not prompts or request.prompt_file or request.with_probs or request.num_alternatives:
     raise ConfigError(f"{run.name} makes examples of captions: it takes --prompt, and neither --prompt_file, --probs "
                       "nor --alternatives.")
+  for flags, value, default in (("--out", request.out, Request.out), ("--length", request.length, Request.length),
+                                ("--temperature, --top_k or --top_p", request.choice, Request.choice)):
+    if value != default:
+      raise ConfigError(f"{run.name} makes examples of captions, which {flags} is not for; leave it out. How they are "
+                        "drawn is set by --config.sampling.")
   captions = [prompt for prompt in prompts for _ in range(num)]
   x = run.sample(len(captions), seed=request.seed, prefix=captions)
   write_arrays(run.folder / "generated.npz", {"x": x, "caption": np.asarray(captions)})

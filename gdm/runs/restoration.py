@@ -177,11 +177,15 @@ def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, see
     seed: of the operator and the noise.
     labels: whether the model is given the examples' labels.
 
-  Raise ConfigError where the model has nothing to restore by or no labels, or for an operator that is unknown.
+  Raise ConfigError where the model has nothing to restore by or no labels, or for an operator that is unknown;
+  SpecError for examples that are padded.
   """
   require_fitting(run.model)
   operator = operator_of(text, run.spec.event, seed)
   rows = run.dataset.split(split).rows(spread(run.dataset.num_examples(split), num))
+  if "length" in rows and np.min(rows["length"]) < run.spec.event[0]:
+    raise SpecError(f"examples of {run.data.name} have lengths, and padding is nothing to measure or restore; choose "
+                    "data of one length.")
   names = [name for name in given(run.model) if name != "y" or labels]
   if labels and "y" not in names:
     raise ConfigError(f"--labels is set, but {run.config.model.name} is given no labels; leave it out.")

@@ -1,5 +1,6 @@
 """Naive Bayes equals scikit-learn's, and sums over what is missing; evidence that is said twice counts twice."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,6 +12,8 @@ from sklearn import naive_bayes as sklearn
 from gdm.dataspec import DataSpec
 from gdm.discriminative.naive_bayes import naive_bayes
 from gdm.errors import ConfigError, DataError, SpecError
+from gdm.evaluation.total_mass import total_mass
+from gdm.likelihood import Kind
 from gdm.model import HasClasses, HasComplete, HasLabelProbs, HasLogLikelihood, HasSample, HasSolve, Model
 
 KEY = jax.random.key(0)
@@ -53,6 +56,16 @@ def test_p_of_x_sums_to_one(spec, kind):
   model, params = solved(spec, kind)
   nats = model.log_likelihood(params, {}, {"x": space(spec)}, KEY).nats
   assert np.exp(nats).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("spec, kind", CASES)
+def test_no_number_claims_more_than_it_is(spec, kind):
+  """Of counts the sum over the levels is below one, so that the number is a bound."""
+  small = dataclasses.replace(spec, event=(2,) if spec.levels is None else (3,))
+  model = naive_bayes(small, kind=kind)
+  mass = total_mass(model)
+  assert mass.holds and mass.kind is (Kind.LOWER_BOUND if kind == "multinomial" else Kind.EXACT), mass
+  assert (mass.total < 0.99) == (kind == "multinomial")
 
 
 def test_p_of_counts_sums_to_the_share_of_totals_within_the_levels():

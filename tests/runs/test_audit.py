@@ -17,12 +17,13 @@ from gdm.runs.audit import Verdict
 from gdm.runs.registry import build_model
 
 
-@pytest.mark.fast_cases("made-spec0-exact")
+@pytest.mark.fast_cases("made-spec0-exact", "naive_bayes-spec4-exact")
 @pytest.mark.parametrize(("name", "spec", "kind"), [
     ("made", DataSpec((8, 8, 1), 17), Kind.EXACT),
     ("nice", DataSpec((50,), 5), Kind.LOWER_BOUND),
     ("nice", DataSpec((50,), None), Kind.EXACT),
     ("recurrent", DataSpec((64,), 65, has_lengths=True), Kind.EXACT),
+    ("naive_bayes", DataSpec((8, 8, 1), 17, num_classes=10), Kind.EXACT),
     ("independent", DataSpec((20,), 2), Kind.EXACT)])
 def test_twins_of_right_models_sum_to_one(name, spec, kind):
   small = {"made": {"network": {"hidden": (6,)}}, "nice": {"num_layers": 3, "hidden": (6,)},
