@@ -31,7 +31,9 @@ def main() -> None:
   cli.at_least(num=1)
   if not 0.0 <= _KNOWN.value <= 1.0:
     raise ConfigError(f"--known is {_KNOWN.value}; it must be in [0, 1].")
-  if _DENOISE.value < 0.0:
+  if _KNOWN.value != _KNOWN.default and not _COMPLETE.value:
+    raise ConfigError(f"--known is {_KNOWN.value}, but nothing is completed; add --complete, or leave it out.")
+  if not 0.0 <= _DENOISE.value < float("inf"):
     raise ConfigError(f"--denoise is {_DENOISE.value}; it must be positive, or 0 for none.")
   if _FRAMES.value == 1 or _FRAMES.value < 0:
     raise ConfigError(f"--frames is {_FRAMES.value}; it must be at least 2, or 0 for none.")

@@ -131,6 +131,9 @@ def attack_run(run: TrainedRun, attacks: Mapping[str, Attack], *, purifier: str 
   Raise ConfigError where the purifier can be none, SpecError where it is of other data, and DataError where the split
   has no labels.
   """
+  for flag, is_set in (("--aware", is_aware), ("--keep", keep != 0.0), ("--num_draws", num_draws != 1)):
+    if is_set and not purifier:
+      raise ConfigError(f"{flag} is set, but there is no purifier; name one by --purifier, or leave it out.")
   bare, by = target_of(run), None
   if purifier:
     by = named_run("--purifier", purifier, run, "a run of an autoregressive model or a denoiser")
@@ -206,6 +209,8 @@ def purifier_of(run: TrainedRun, epsilon: float, deviation: float, keep: float) 
   """
   if isinstance(run.model, HasConditionals):
     return PixelDefend(run.model, epsilon, _threshold(run, keep) if keep else None)
+  if isinstance(run.model, HasDenoise) and keep:
+    raise ConfigError(f"--keep is {keep}, but {run.config.model.name} purifies by noise, and all inputs; set it to 0.")
   if isinstance(run.model, HasDenoise):
     return DiffusionPurifier(run.model, deviation)
   raise ConfigError(f"--purifier names a run of {run.config.model.name}, which has neither conditionals of its values "

@@ -165,8 +165,8 @@ def _require_batches(sizes: Sequence[int], sets: Mapping[str, Examples]) -> None
   """Raise ConfigError, before anything is scored, where a set does not make two batches of a size."""
   for name, x in sets.items():
     if 2 * max(sizes, default=1) > len(x):
-      raise ConfigError(f"--batches has {max(sizes, default=1)}, but {name} has {len(x)} examples; a size must make at "
-                        "least two batches.")
+      raise ConfigError(f"size is {max(sizes, default=1)}; {len(x)} examples must make at least two batches, those of "
+                        f"{name}: set --batches lower.")
 
 
 def _line(name: str, score: str, found: Detection, num: int, others: int) -> str:

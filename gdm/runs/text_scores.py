@@ -4,10 +4,10 @@
   stride:S    windows that move on by S tokens, of which each scores its last S: context - S tokens or more are given
   carried     the state is carried over the whole text, of models without a limit
 
-Each is an exact log-probability of all of the text, since every token is scored once, given some of those before it. So
-they may share a table, in which the way is told. Examples are blocks of characters, the same whatever a token is: a
-token counts in the block that it ends in, so that models of characters, words and byte pairs can be compared, block by
-block.
+Each is a log-probability of all of the text, since every token is scored once, given some of those before it: exact of
+characters; of words and byte pairs a lower bound, since other tokens may read as the same text. So they may share a
+table, in which the way is told. Examples are blocks of characters, the same whatever a token is: a token counts in the
+block that it ends in, so that models of characters, words and byte pairs can be compared, block by block.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, Integer
 
 from gdm import checks
 from gdm.data.dataset import Dataset
-from gdm.data.tokens import Tokenizer
+from gdm.data.tokens import CHARACTERS, Tokenizer
 from gdm.errors import ConfigError, DataError, NotFiniteError
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.likelihood import Kind
@@ -90,7 +90,8 @@ def text_digest(tokenizer: Tokenizer, tokens: Integer[np.ndarray, " tokens"]) ->
 
 def score_text(model: Any, params: Params, tokens: Integer[np.ndarray, " tokens"], tokenizer: Tokenizer,
                way: TextWay) -> SplitLikelihood:
-  """Return the log-likelihood, in nats, of every block of `BLOCK` characters; dimensions are characters.
+  """Return the log-likelihood, in nats, of every block of `BLOCK` characters; dimensions are characters. It is exact of
+  characters, and of other tokens a lower bound.
 
   Raises:
     ConfigError: the model has no steps, or a limit where the state is to be carried.
@@ -111,7 +112,8 @@ def score_text(model: Any, params: Params, tokens: Integer[np.ndarray, " tokens"
   num = int(blocks[-1]) + 1
   sizes = np.full(num, BLOCK)
   sizes[-1] = int(ends[-1]) - (num - 1) * BLOCK
-  return SplitLikelihood(np.bincount(blocks, nats, num), sizes, Kind.EXACT, (), 1, True)
+  kind = Kind.EXACT if tokenizer.rule == CHARACTERS else Kind.LOWER_BOUND  # of the text, which other tokens may make
+  return SplitLikelihood(np.bincount(blocks, nats, num), sizes, kind, (), 1, True)
 
 
 def character_ends(tokenizer: Tokenizer, tokens: Integer[np.ndarray, " tokens"]) -> Int[np.ndarray, " tokens"]:

@@ -48,6 +48,11 @@ def test_ties_count_half_and_agree_with_scipy():
   assert same.z == 0.0 and same.closer.value == 0.5 and same.median_ratio is None
 
 
+def test_copies_of_all_leave_the_interval_open():
+  found = copy_test(np.zeros(40), 1.0 + np.arange(30.0))
+  assert found.closer.value == 1.0 and found.closer.ci95 == pytest.approx((0.025 ** (1 / 30), 1.0))
+
+
 def test_neighbours_come_in_order_from_any_part():
   rng = np.random.default_rng(3)
   points, train = rng.normal(size=(7, 3)), rng.normal(size=(40, 3))

@@ -32,6 +32,8 @@ def test_a_classifier_is_attacked(commands, logistic):
 @pytest.mark.parametrize(("args", "message"), [
     (("--epsilon=-1",), "epsilon is -1.0; it must be at least 0"), (("--norm=l1",), "norm is 'l1'"),
     (("--num_steps=0",), "num_steps is 0"), (("--purifier=nowhere",), "--purifier is 'nowhere', and there is no such"),
+    (("--aware",), "--aware is set, but there is no purifier"), (("--keep=0.9",), "--keep is set, but there is no"),
+    (("--num=-1",), "--num=-1"), (("--seed=-1",), "--seed=-1"),
     (("--purifier=HERE",), "has neither conditionals of its values nor a denoiser"), (("--split=tset",), "tset")])
 def test_attacks_that_cannot_be(commands, logistic, args, message):
   result = commands.run("attack", f"--workdir={logistic}", *(each.replace("HERE", str(logistic)) for each in args))

@@ -150,6 +150,8 @@ def test_other_data_are_told_from_the_model_s(commands, workdir, tmp_path):
     (("sample", "--frames=1"), "--frames is 1; it must be at least 2"),
     (("sample", "--frames=3", "--complete"), "only one of them can be asked for"),
     (("sample", "--denoise=-1"), "--denoise is -1.0; it must be positive"),
+    (("sample", "--denoise=nan"), "--denoise is nan; it must be positive"),
+    (("sample", "--known=0.3"), "--known is 0.3, but nothing is completed"),
     (("sample", "--denoise=1"), "fvsbn cannot take noise off examples"),
     (("outliers", "--against=patches"), "--pictures is empty"),
     (("outliers", "--against=toy2d:rings"), "binarize needs discrete data"),

@@ -13,6 +13,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.evaluation.comparability import compare_reports
 from gdm.evaluation.report import build_report, one_line, text_report
+from gdm.likelihood import Kind
 from gdm.runs import text_scores
 from gdm.runs.registry import build_model
 from gdm.runs.text_scores import TextWay, character_ends, score_text, text_digest, text_of
@@ -95,6 +96,15 @@ def test_tokens_end_where_their_text_does(rule):
   assert ends[-1] == len(tokenizer.decode(ids)) and np.all(np.diff(ends) >= 0)
   for i in range(0, len(ids), 5):
     assert rule == "bpe" or ends[i] == len(tokenizer.decode(ids[:i + 1]))
+
+
+@pytest.mark.parametrize(("rule", "kind"), [(CHARACTERS, Kind.EXACT), (WORDS, Kind.LOWER_BOUND)])
+def test_a_text_that_other_tokens_may_make_is_bounded(monkeypatch, rule, kind):
+  monkeypatch.setattr(text_scores, "window_scores", lambda model, params, tokens, way: -np.ones(len(tokens)))
+  tokenizer = Tokenizer.of(rule, sorted({token for token, _ in rule.split("the cat")}), unknown=False, end=False)
+  model = build_model({"name": "transformer", "network": NETWORKS["transformer"]}, SPEC)
+  found = score_text(model, {}, tokenizer.encode("the cat"), tokenizer, TextWay.of("windows", CONTEXT))
+  assert found.kind is kind and found.num_dims.tolist() == [7]
 
 
 def test_texts_of_any_tokens_and_contexts_are_one_set(tmp_path):
