@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jaxtyping import Integer, Num
 
-from gdm.data.dataset import SPLITS
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError, DataError
 from gdm.model import HasCodes, HasLatent
@@ -37,7 +36,7 @@ def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...
   levels = cast(Any, model).codes_spec.levels
   encode = jax.jit(lambda x: model.encode(run.params, run.carry, {"x": x}, jax.random.key(0)))
   arrays: dict[str, np.ndarray] = {"levels": np.asarray(levels)}
-  for split in SPLITS:
+  for split in run.dataset.splits:
     batches = eval_batches(run.dataset, split, run.config.evaluation.batch_size)
     codes = [np.asarray(encode(batch["x"]))[np.asarray(batch["mask"]) > 0] for batch in batches]
     arrays[split] = np.concatenate(codes).astype(np.min_scalar_type(levels - 1))
@@ -47,7 +46,7 @@ def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...
     if "prefix" in rows:
       arrays[f"{split}_prefix"] = np.asarray(rows["prefix"])
   write_arrays(path, arrays)
-  return {split: arrays[split].shape for split in SPLITS}
+  return {split: arrays[split].shape for split in run.dataset.splits}
 
 
 def decode_codes(run: TrainedRun, codes: Integer[np.ndarray, "examples rows columns 1"]

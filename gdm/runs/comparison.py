@@ -127,7 +127,8 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[SamplerChoi
   if num < LEAST:
     raise ConfigError(f"--num is {num}; it must be at least {LEAST}.")
   dataset, options = run.dataset, sampling_options(run)
-  other = next(name for name in ("train", "test", "valid") if name != split)  # what else there is of the same kind
+  # What else there is of the same kind.
+  other = next(name for name in ("train", "test", "valid") if name != split and name in dataset.splits)
   data, train = spread_examples(dataset, split), spread_rows(dataset, "train")
   mapped = find_features(features, run, train)
 

@@ -167,7 +167,6 @@ def files(folder):
   np.savez(folder / "levels.npz", **{**good, "test": good["test"] * 3}, levels=2)
   np.savez(folder / "nan.npz", **real)
   np.savez(folder / "empty.npz", **{**good, "test": good["test"][:0]})
-  np.savez(folder / "alone.npz", train=good["train"])
   return {
       "truncated": "is truncated or no npz archive",
       "flipped": "is damaged",
@@ -177,7 +176,6 @@ def files(folder):
       "levels": r"array 'test': the value at index .* is 3, but levels is 2",
       "nan": r"split valid: the value at index \[3, 2\] is nan",
       "empty": r"array 'test' has shape \(0, 6\): it is empty",
-      "alone": "has no array 'valid'; it needs train, valid and test",
       "missing": "does not exist",
   }
 

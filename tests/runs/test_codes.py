@@ -1,5 +1,6 @@
 """Codes of a run as data of their own, and back."""
 
+import dataclasses
 import types
 
 import jax
@@ -35,6 +36,13 @@ def test_codes_are_data_of_all_splits_and_decode_again(run, tmp_path):
   np.testing.assert_array_equal(rows["y"], run.dataset.split("test").rows(slice(30))["y"])
   means = decode_codes(run, rows["x"])
   assert means.shape == (30, 8, 8, 1) and means.min() >= 0.0 and means.max() <= 16.0
+
+
+def test_data_without_a_test_split_have_codes_too(run, tmp_path):
+  two = {name: split for name, split in run.dataset.splits.items() if name != "test"}
+  without = types.SimpleNamespace(**{**vars(run), "dataset": dataclasses.replace(run.dataset, splits=two)})
+  assert list(write_codes(without, tmp_path / "two.npz")) == ["train", "valid"]
+  assert list(load_dataset("npz", path=str(tmp_path / "two.npz")).splits) == ["train", "valid"]
 
 
 def test_what_are_no_codes_is_refused(run, tmp_path):
