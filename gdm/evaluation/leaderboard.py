@@ -263,6 +263,9 @@ def with_differences(tables: Iterable[Ranking], against: str) -> list[Ranking]:
   if not any(table.against for table in compared):
     known = {name for table in compared for row in table.rows if row.scores is not None
              for name in (row.report["model"], row.run)}
+    if against in known:
+      raise ConfigError(f"against is {against!r}, but a single example was scored, whose difference has no interval; "
+                        "leave it out.")
     raise ConfigError(f"against is {against!r}, of which there are no scores; "
                       + (nearest(against, known) if known else "run experiments.evaluate again to keep them."))
   return compared

@@ -240,6 +240,7 @@ def one_line(report: Report) -> str:
   kind = Kind(report["kind"])
   doubtful = report.get("is_interval_doubtful", False)
   interval = "interval of 95 % at most, since scores are skewed" if doubtful else "95 % interval"
+  interval = "no interval" if report["nats_ci95"] is None else interval  # of a single example
   examples = "blocks of the text" if "text" in report else "examples"
   details = [kind.replace("_", " "), interval, f"{report['num_examples']:,} {examples}",
              report["parameters"], f"step {report['step']}"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,8 +42,8 @@ def score_split(run: TrainedRun, split: str) -> Iterator[str]:
   """
   settings, mesh = run.config.evaluation, meshes.make_mesh()
   # Beside the numbers of the run's own data by the likelihood that it was validated with, not over them.
-  place = split if run.has_own(split) else f"{split}_on_{re.sub(r'[^A-Za-z0-9.-]+', '_', run.dataset.name)}"
   way = "" if settings.likelihood == run.likelihood else "_" + settings.likelihood.partition(",")[0]
+  place = split if run.has_own(split) else _elsewhere(run, split, way)
   params, carry = meshes.replicate(run.params, mesh), meshes.replicate(run.carry, mesh)
   num_examples, is_first = run.dataset.num_examples(split), jax.process_index() == 0
 
@@ -88,6 +89,21 @@ def score_split(run: TrainedRun, split: str) -> Iterator[str]:
     _, line = score(OverLabels(run.model, prior), f"{place}{way}_over_labels")
     if line:
       yield line
+
+
+def _elsewhere(run: TrainedRun, split: str, way: str) -> str:
+  """Return the place of reports on other data than the run's: by their name, and by their fingerprint too where there
+  are reports on data of the same name, which a file of another folder may have."""
+  place = f"{split}_on_{re.sub(r'[^A-Za-z0-9.-]+', '_', run.dataset.name)}"
+  fingerprint = run.dataset.fingerprint(split)
+  for name in (f"likelihood_{place}{way}.json", f"labels_{place}.json"):
+    try:
+      there = json.loads((run.folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or one that is to be replaced
+      continue
+    if there.get("data_fingerprint", fingerprint) != fingerprint:
+      return f"{place}_{fingerprint}"
+  return place
 
 
 def score_whole_text(run: TrainedRun, split: str, text: str) -> Iterator[str]:

@@ -111,7 +111,7 @@ def test_splits_that_are_missing(save):
 @pytest.mark.parametrize(("arrays", "message"), [
     ({"train": BITS, "val": BITS[:5], "test": BITS}, "array 'val', which is not read; did you mean 'valid'"),
     ({"x": BITS, "labels": np.arange(30)}, "array 'labels', which is not read; did you mean 'label'"),
-    ({"x": BITS, "y": np.array(["a", "b"] * 15)}, r"array 'y' has dtype <U1 and shape \(30,\); it must hold 30 integers"),
+    ({"x": BITS, "y": np.array(["a", "b"] * 15)}, r"array 'y' has dtype <U1 and shape \(30,\)"),
     ({"x": BITS.astype(int) - 1}, r"array 'x': the value at index \[\d+, \d+\] is -1"),
     ({}, "no array 'train'"),
     (splits(BITS[:, 0]), r"'train' has shape \(20,\)"),

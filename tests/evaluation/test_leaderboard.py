@@ -290,6 +290,12 @@ def test_differences_are_paired_by_example(tmp_path):
     with_differences(collect([tmp_path]), "mode")
 
 
+def test_a_single_example_has_no_difference(tmp_path):
+  scored(tmp_path / "a", [-80.0], "made")
+  with pytest.raises(ConfigError, match="against is 'made', but a single example was scored, whose difference has no"):
+    with_differences(collect([tmp_path]), "made")
+
+
 @pytest.mark.parametrize(("kind", "base", "relation", "words"), [
     (Kind.LOWER_BOUND, Kind.EXACT, "≤ -0.0301", "lower bound"),
     (Kind.EXACT, Kind.LOWER_BOUND, "≥ -0.0301", "upper bound"),

@@ -53,6 +53,11 @@ def test_a_report_of_before_has_students_intervals_when_read(tmp_path):
   assert one_line(read) == one_line(now)
 
 
+def test_a_single_example_has_no_interval_and_the_line_says_so():
+  line = one_line(report_of(split_likelihood(nats=(-80.0,))))
+  assert "no interval" in line and "95 %" not in line and "±" not in line
+
+
 def test_skewed_scores_have_an_interval_that_says_so():
   few = split_likelihood(nats=(-80.0,) * 39 + (-800.0,))
   report = report_of(few)

@@ -96,6 +96,12 @@ def test_other_data_get_the_runs_transforms_and_a_report_of_their_own(commands, 
     expected = gdm.load(workdir).log_likelihood(x + 1, raw=True).nats_mean
     np.testing.assert_allclose(found["nats_mean"], expected, rtol=1e-6)
   assert (workdir / "likelihood_test.json").read_bytes() == before
+  (workdir.parent / "elsewhere").mkdir()  # a file of the same name, with other data, replaces no report
+  np.savez(workdir.parent / "elsewhere" / "new.npz", **{name: x + 2 for name in ("train", "valid", "test")})
+  commands.good("evaluate", f"--workdir={workdir}", f"--data=npz:{workdir.parent / 'elsewhere' / 'new.npz'}")
+  [second] = workdir.glob("likelihood_test_on_npz_new_standardize_*.json")
+  first = json.loads((workdir / "likelihood_test_on_npz_new_standardize.json").read_text())
+  assert first["data_fingerprint"] != json.loads(second.read_text())["data_fingerprint"]
   np.savez(workdir.parent / "wide.npz", **{name: np.ones((9, 4)) for name in ("train", "valid", "test")})
   result = commands.run("evaluate", f"--workdir={workdir}", f"--data=npz:{workdir.parent / 'wide.npz'}")
   assert result.status == 2 and "real numbers of shape (4,)" in result.err and "of shape (3,)" in result.err
