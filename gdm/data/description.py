@@ -81,7 +81,10 @@ class Description:
     Raise DataError for examples of another shape, or with values outside the spec.
     """
     spec = self.raw_spec if raw else self.spec
-    rows = {"x": _as_event(x, spec, self.name), **{name: np.asarray(value) for name, value in more.items()}}
+    # What was standardized or cut into bins goes there in the file's own digits, as in training.
+    is_exact = raw and bool({"standardize", "quantize"} & self.info.keys())
+    real = np.float64 if is_exact else np.float32
+    rows = {"x": _as_event(x, spec, self.name, real), **{name: np.asarray(value) for name, value in more.items()}}
     if missing := [name for name, value in rows.items() if len(value) != len(x)]:
       raise DataError(f"{missing[0]} has {len(rows[missing[0]])} rows, but x has {len(x)}.")
     if "context" not in rows:  # what needs one says so
@@ -147,12 +150,13 @@ def _class_counts(dataset: Dataset) -> tuple[int, ...]:
   return tuple(np.asarray(counts).tolist())
 
 
-def _as_event(x: np.ndarray, spec: DataSpec, name: str) -> np.ndarray:
-  """Return x in the type that data of a spec have. Raise DataError where it has another shape, or would change."""
+def _as_event(x: np.ndarray, spec: DataSpec, name: str, real: type[np.floating]) -> np.ndarray:
+  """Return x in the type that data of a spec have, real numbers as `real` or less. Raise DataError where it has another
+  shape, or would change."""
   if x.ndim != 1 + len(spec.event) or x.shape[1:] != spec.event:
     raise DataError(f"x has shape {x.shape}; examples of {name} are [num, {', '.join(map(str, spec.event))}].")
   if not spec.is_discrete:
-    return x.astype(np.float32) if x.dtype.kind != "f" or x.dtype.itemsize > 4 else x
+    return x.astype(real) if x.dtype.kind != "f" or x.dtype.itemsize > np.dtype(real).itemsize else x
   if x.dtype.kind == "f" and (x != np.rint(x)).any():
     raise DataError(f"x holds fractions, but examples of {name} are integers in [0, {spec.levels}).")
   return x.astype(np.int64) if x.dtype.kind == "f" else x

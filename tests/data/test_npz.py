@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from gdm.data.description import GIVEN, Description
 from gdm.data.load import load_dataset
 from gdm.errors import DataError
 
@@ -193,6 +194,14 @@ def test_transforms_work_on_the_files_own_values(save):
     served = load_dataset("npz", path=save(**splits(x)), transforms=("standardize",)).split("test")["x"]
     np.testing.assert_allclose(served, (x[25:] - x[:20].mean(0)) / x[:20].std(0), atol=1e-6)
     assert served.dtype == np.float32
+
+
+@pytest.mark.parametrize("transforms", [("standardize",), ("quantize:16",)])
+def test_examples_given_raw_are_transformed_as_those_of_the_file(save, transforms):
+  x = 5.4e6 + np.random.default_rng(0).normal(size=(30, 5))  # whose fractions float32 does not hold
+  dataset = load_dataset("npz", path=save(**splits(x)), transforms=transforms)
+  served = Description.of(dataset).serve(x[25:], raw=True).split(GIVEN)["x"]
+  np.testing.assert_array_equal(served, dataset.split("test")["x"])
 
 
 @pytest.mark.parametrize(("arrays", "message"), [
