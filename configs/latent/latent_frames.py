@@ -25,7 +25,7 @@ def get_config(variant: str = "pictures") -> ml_collections.ConfigDict:
   return defaults.get_config("latent_frames", {
       "optimizer": {"name": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 100,
                     "clip_norm": 10.0},
-      "training": {"num_steps": 2000, "steps_per_call": 5, "ema_decay": 0.99, "log_every": 100, "eval_every": 250,
+      "training": {"num_steps": 2500, "steps_per_call": 5, "ema_decay": 0.99, "log_every": 100, "eval_every": 250,
                    "checkpoint_every": 1000, "patience": 0},
       "evaluation": {"batch_size": 40},
   }, data.choose(variant, VARIANTS))
