@@ -102,7 +102,8 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
     name, path, data_dir, seed: as for `load_dataset`.
 
   Data of the same kind of source that names no options is read by those of the training data, but for how these were
-  split; text by the model's own vocabulary.
+  split; text by the model's own vocabulary, and the columns of a table by the integers, categories and bins that the
+  model knows.
 
   Raise as `load_dataset` does, and DataError for examples of another kind.
   """
@@ -111,7 +112,9 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
     kept = {key: value for key, value in like.info["options"].items() if key not in OF_SPLITS}
     request = dataclasses.replace(request, options=kept)
   found = _load_source(dataclasses.replace(request, tokenizer=like.tokenizer, prefix_tokenizer=like.prefix_tokenizer,
-                                           prefix_steps=like.spec.prefix_steps))
+                                           prefix_steps=like.spec.prefix_steps,
+                                           columns=like.info.get("columns", ()),
+                                           labels=(like.info.get("label_column", ""), like.info.get("labels", ()))))
   _require_same_codes(found, like)
   dataset = like.transformed(found, seed)
   check(dataset)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from gdm.data.tokens import Tokenizer
@@ -21,6 +22,8 @@ class Request:
     tokenizer: of text for a model that knows its vocabulary already; None where the text's own is to be found.
     prefix_tokenizer: likewise, of texts that examples are conditional on.
     prefix_steps: words that such a model takes of them; 0 where the longest text decides.
+    columns: likewise, what the numbers of a table stand for (gdm/data/columns.py); () where the table decides.
+    labels: likewise, the column of a table's labels and their names, in order.
   """
 
   kind: str
@@ -31,6 +34,8 @@ class Request:
   tokenizer: Tokenizer | None = None
   prefix_tokenizer: Tokenizer | None = None
   prefix_steps: int = 0
+  columns: Sequence[Mapping[str, Any]] = ()
+  labels: tuple[str, Sequence[str]] = ("", ())
 
   def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
     """Return the option as an integer. Raise ConfigError where it is not one or below `minimum`."""

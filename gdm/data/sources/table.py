@@ -16,6 +16,8 @@ of their names, integers are levels counted from the smallest; `DataSpec.levels`
 Where numbers with fractions stand beside categories, `bins` makes levels of them, or `columns` chooses. Categories and
 integers are those of the whole file, bins those of the training split. `Dataset.info["columns"]` says what x stands for
 (gdm/data/columns.py).
+Other data for a trained model are coded by the records that it knows, by the names of columns, in whatever order and
+with whatever values missing; a value that the model does not know is an error.
 """
 
 import dataclasses
@@ -75,10 +77,17 @@ def from_tables(parts: Mapping[str, Table], request: Request, where: str,
   chosen = _choose(table, request, where, label, named)
   _refuse_missing({name: table[name] for name in (*chosen.x, *chosen.context, *filter(None, [chosen.label]))},
                   chosen, where)
-  columns, rows = _coded(table, chosen, named, request, where)
+  known = {record["name"]: record for record in request.columns}
+  if set(known) == set(chosen.x):  # the same columns, in whatever order they stand in this file
+    chosen = dataclasses.replace(chosen, x=tuple(known))
+    columns, rows = _coded_as(known, table, named, where)
+  else:
+    columns, rows = _coded(table, chosen, named, request, where)
   info: dict[str, Any] = {"source": request.argument} if facts is None else dict(facts)
   if chosen.label is not None:
     labels, places = _categories(table[chosen.label], named.get(chosen.label))
+    if request.labels[0] == chosen.label and labels != list(request.labels[1]):
+      labels, places = list(request.labels[1]), _places(chosen.label, table[chosen.label], request.labels[1], where)
     rows["y"] = places.astype(np.int32)  # as labels of other sources
     info |= {"label_column": chosen.label, "labels": labels}
   if chosen.context:
@@ -89,7 +98,7 @@ def from_tables(parts: Mapping[str, Table], request: Request, where: str,
   split_rows = {name: dict(zip(rows, arrays, strict=True)) for name, arrays in
                 zip(parts, zip(*(np.split(values, cuts) for values in rows.values()), strict=True), strict=True)}
   splits, rule = partition.complete(split_rows, request, where)
-  if "bins" in request.options:
+  if "bins" in request.options and columns != list(known.values()):
     columns, splits = _binned(columns, splits, request.integer("bins", minimum=2))
   levels, why = _levels(columns)
   spec = DataSpec((len(columns),), levels, num_classes=len(info["labels"]) if "labels" in info else None,
@@ -183,6 +192,40 @@ def _coded(table: Table, chosen: _Chosen, named: Mapping[str, Sequence[str]], re
       columns.append({"name": name, "kind": "integer", "offset": offset, "levels": levels})
     codes.append(code)
   return columns, {"x": np.stack(codes, axis=1)}
+
+
+def _coded_as(known: Mapping[str, Record], table: Table, named: Mapping[str, Sequence[str]], where: str
+              ) -> tuple[list[Record], dict[str, np.ndarray]]:
+  """Return the records that a model knows, and x by them. Raise a DataError for a value that they do not have."""
+  codes = []
+  for name, record in known.items():
+    values = table[name]
+    if record["kind"] == "category":
+      is_place = bool(named.get(name)) and values.dtype.kind in "biu"
+      codes.append(values.astype(np.int64) if is_place else _places(name, values, record["values"], where))
+      continue
+    numbers = _numbers(name, values, "", where)
+    if record["kind"] == "integer":
+      low, high = record["offset"], record["offset"] + record["levels"] - 1
+      outside = np.flatnonzero((numbers < low) | (numbers > high) | (numbers != np.rint(numbers)))
+      if len(outside):
+        raise DataError(f"{where}: column {name!r} holds {numbers[outside[0]]}, but the run was trained on data "
+                        f"where it holds integers from {low} to {high}; leave out such rows.")
+      codes.append(numbers.astype(np.int64) - low)
+    else:
+      real = _as_real(name, numbers, where)
+      codes.append(into_bins(record, real) if record["kind"] == "bins" else real)
+  return list(known.values()), {"x": np.stack(codes, axis=1)}
+
+
+def _places(name: str, values: np.ndarray, known: Sequence[str], where: str) -> np.ndarray:
+  """Return the place of each value among known names. Raise a DataError for one that is not among them."""
+  places = {text: place for place, text in enumerate(known)}
+  found = [str(value) for value in values.astype(np.str_)]
+  if missing := [text for text in found if text not in places]:
+    raise DataError(f"{where}: column {name!r} holds {missing[0]!r}, which it does not in the data that the run was "
+                    f"trained on; {nearest(missing[0], known)}")
+  return np.array([places[text] for text in found], np.int64)
 
 
 def _refuse_mixed(fractional: Sequence[str], numbers: str, categorical: Sequence[str], plain: Sequence[str],
