@@ -113,7 +113,7 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
     request = dataclasses.replace(request, options=kept)
   found = _load_source(dataclasses.replace(request, tokenizer=like.tokenizer, prefix_tokenizer=like.prefix_tokenizer,
                                            prefix_steps=like.spec.prefix_steps,
-                                           columns=like.info.get("columns", ()),
+                                           levels=like.raw_spec.levels or 0, columns=like.info.get("columns", ()),
                                            labels=(like.info.get("label_column", ""), like.info.get("labels", ()))))
   _require_same_codes(found, like)
   dataset = like.transformed(found, seed)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from gdm.data import cache
-from gdm.data.load import load_dataset
+from gdm.data.description import Description
+from gdm.data.load import load_dataset, load_like
 from gdm.data.sources import folder
 from gdm.errors import ConfigError, DataError
 
@@ -48,6 +49,20 @@ def test_sub_folders_are_labels(tmp_path):
     for x, y in zip(dataset.split(name)["x"], dataset.split(name)["y"], strict=True):
       assert any(np.array_equal(x, image) for image in images[dataset.info["labels"][y]])
   assert len(x_of(dataset)) == 60
+
+
+def test_other_images_have_the_classes_that_a_model_knows(tmp_path):
+  for name in ("birds", "cats", "dogs"):
+    for i in range(8):
+      save(tmp_path / "known" / name / f"{i}.png", noise())
+      save(tmp_path / "other" / ("cats" if name == "birds" else name) / f"{name}{i}.png", noise())
+  known = Description.of(load_dataset(f"folder:{tmp_path / 'known'}"))
+  found = load_like(known, f"folder:{tmp_path / 'other'}")
+  labels = [label for split in found.splits.values() for label in split["y"]]
+  assert found.spec == known.spec and sorted(labels) == [1] * 16 + [2] * 8
+  save(tmp_path / "other" / "fish" / "0.png", noise())
+  with pytest.raises(DataError, match="has the labels cats, dogs, fish, but the run was trained on birds, cats, dogs"):
+    load_like(known, f"folder:{tmp_path / 'other'}")
 
 
 def test_renamed_files_change_no_split(tmp_path):

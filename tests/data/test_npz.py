@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdm.data.description import GIVEN, Description
-from gdm.data.load import load_dataset
+from gdm.data.load import load_dataset, load_like
 from gdm.errors import DataError
 
 BITS = np.random.default_rng(0).integers(0, 2, (30, 5)).astype(np.uint8)
@@ -194,6 +194,14 @@ def test_transforms_work_on_the_files_own_values(save):
     served = load_dataset("npz", path=save(**splits(x)), transforms=("standardize",)).split("test")["x"]
     np.testing.assert_allclose(served, (x[25:] - x[:20].mean(0)) / x[:20].std(0), atol=1e-6)
     assert served.dtype == np.float32
+
+
+def test_other_data_have_the_levels_that_a_model_knows(save):
+  known = Description.of(load_dataset("npz", path=save(**splits(BITS * 6))))
+  found = load_like(known, "npz", path=save(**splits(LARGE.astype(int) // 2)))  # whose training split is of bits
+  assert found.spec == known.spec and found.split("test")["x"].max() == 4
+  with pytest.raises(DataError, match=r"index .* is 9, but levels is 7"):
+    load_like(known, "npz", path=save(**splits(LARGE)))
 
 
 @pytest.mark.parametrize("transforms", [("standardize",), ("quantize:16",)])

@@ -107,7 +107,7 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
     xs = {name: LAYOUTS[layout](x, f"{where}, array {in_file.get(name, in_file.get('train', name))!r}")
           for name, x in xs.items()}
   xs = {name: _without_padding(xs[name], length) for name, length in lengths.items()} or xs
-  levels, why = _levels(arrays, xs, basis, where)
+  levels, why = _levels(arrays, xs, basis, where, request.levels)
   num_classes = count_classes(arrays, ys, basis, where)
   contexts = _contexts(arrays, xs, where)
   prefix = _prefix(arrays, xs, bool(names) or fold is not None, request, where)
@@ -390,16 +390,21 @@ def count_classes(arrays: Arrays, ys: Arrays, basis: Sequence[str], where: str) 
   return num
 
 
-def _levels(arrays: Arrays, xs: Arrays, basis: Sequence[str], where: str) -> tuple[int | None, str]:
-  """Return the number of levels by the rule at the top of this file, or None for continuous data; and why."""
+def _levels(arrays: Arrays, xs: Arrays, basis: Sequence[str], where: str, known: int) -> tuple[int | None, str]:
+  """Return the number of levels by the rule at the top of this file, or None for continuous data; and why.
+
+  Those of the data that a model was trained on are `known`, and hold where the file declares none; 0 for none.
+  """
   declared = declared_number(arrays, "levels", 2, where)
   is_whole = all(x.dtype.kind != "f" for x in xs.values())
   if declared is None and not is_whole:
     return None, "floating-point numbers"
-  if declared is None:
-    levels, why = _found_levels(xs, basis, where)
-  else:
+  if declared is not None:
     levels, why = declared, "declared by the file"
+  elif known:
+    levels, why = known, "as in the data that the run was trained on"
+  else:
+    levels, why = _found_levels(xs, basis, where)
   for name, x in xs.items():
     array = f"{where}, array {name!r}"
     if x.dtype.kind == "f":
@@ -409,7 +414,8 @@ def _levels(arrays: Arrays, xs: Arrays, basis: Sequence[str], where: str) -> tup
     try:
       check_range(x, levels, "levels", array)
     except DataError as error:
-      hint = "" if declared is not None else f" Levels were found by this: {why}; declare them by an array levels."
+      is_given = declared is not None or known
+      hint = "" if is_given else f" Levels were found by this: {why}; declare them by an array levels."
       raise DataError(f"{error}{hint}") from error
   return levels, why
 

@@ -97,6 +97,8 @@ def load(request: Request) -> Dataset:
   where = f"{request.kind}:{root}"
   pictures = _find(root, where)
   labels = sorted({picture.label for picture in pictures if picture.label is not None})
+  if labels and set(labels) <= set(request.labels[1]):  # some of the classes that a trained model knows
+    labels = list(request.labels[1])
   return from_pictures(pictures, labels, request, where, root.resolve().name)
 
 

@@ -23,7 +23,8 @@ class Request:
     prefix_tokenizer: likewise, of texts that examples are conditional on.
     prefix_steps: words that such a model takes of them; 0 where the longest text decides.
     columns: likewise, what the numbers of a table stand for (gdm/data/columns.py); () where the table decides.
-    labels: likewise, the column of a table's labels and their names, in order.
+    labels: likewise, the column of a table's labels and their names, in order; of images "" and the sub-folders.
+    levels: likewise, of integers in a file that declares none; 0 where the file decides.
   """
 
   kind: str
@@ -36,6 +37,7 @@ class Request:
   prefix_steps: int = 0
   columns: Sequence[Mapping[str, Any]] = ()
   labels: tuple[str, Sequence[str]] = ("", ())
+  levels: int = 0
 
   def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
     """Return the option as an integer. Raise ConfigError where it is not one or below `minimum`."""
