@@ -34,7 +34,7 @@ check-accelerators: .venv/.installed
 	@test -e build/libtpu || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target=build/libtpu \
 	  'libtpu>=0.0.40' || echo "libtpu cannot be installed here: models are exported, and not compiled for TPUs."
 	@if test -e build/libtpu; then export TPU_LIBRARY_PATH=$(CURDIR)/build/libtpu/libtpu/libtpu.so; fi; \
-	$(BIN)/python -m pytest -n 2 tests/runs/test_accelerators.py && \
+	$(BIN)/python -m pytest -n 2 tests/studies/test_accelerators.py && \
 	if test -n "$$TPU_LIBRARY_PATH"; then \
 	  $(BIN)/python -m experiments.accelerators --out=build/accelerators.json --programs; \
 	fi

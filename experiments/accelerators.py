@@ -11,7 +11,7 @@ It needs the TPU's compiler, the package libtpu, and no TPU:
 One model of each family, at the size of its config, is compiled: its training step for each topology and mesh, and with
 --programs also its other programs for the first topology. A line is printed for each, and FILE.json keeps what was
 found; the same command goes on where it was stopped. `make check-accelerators` also exports every model for cuda and
-tpu, which is the test tests/runs/test_accelerators.py.
+tpu, which is the test tests/studies/test_accelerators.py.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from absl import flags
 from experiments import cli
 from gdm.checks import one_of
 from gdm.dataspec import DataSpec
-from gdm.runs.accelerators import MESHES, Case, compile_all
+from gdm.studies.accelerators import MESHES, Case, compile_all
 
 # Config, its variant, and the data that it serves there.
 MODELS = {

@@ -21,7 +21,7 @@ averaged over --num_draws draws). Only the last number says what the purifier is
 from absl import flags
 
 from experiments import cli
-from gdm.runs.defence import attack_run, attacks_of
+from gdm.studies.defence import attack_run, attacks_of
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _NUM = flags.DEFINE_integer("num", 1000, "Examples, spread over the split; 0 for all.", lower_bound=0)

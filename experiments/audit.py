@@ -16,7 +16,7 @@ from absl import flags
 
 from experiments import cli
 from gdm.paths import write_whole
-from gdm.runs.audit_page import audit_runs, markdown, save_audit_page, text_lines
+from gdm.studies.audit_page import audit_runs, markdown, save_audit_page, text_lines
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _AGAINST = flags.DEFINE_string("against", "", "A model or a run that all are compared with; the best one by default.")

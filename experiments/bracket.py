@@ -14,7 +14,7 @@ itself (--num of them).
 from absl import flags
 
 from experiments import cli
-from gdm.runs.brackets import bracket_run, parse_numbers
+from gdm.studies.brackets import bracket_run, parse_numbers
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _TEMPERATURES = flags.DEFINE_list("temperatures", ["30", "100", "300", "1000"], "Numbers of steps, rising.")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from gdm.runs.product import multiply_runs
+from gdm.studies.product import multiply_runs
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the product; made if absent.")
 _WEIGHTS = flags.DEFINE_string("weights", "", "A positive weight of each run's energy, as 1,0.5; all 1 by default.")

@@ -29,8 +29,8 @@ from gdm.evaluation.coding.files import Coding, Examples, encode
 from gdm.evaluation.coding.ways import way_of
 from gdm.evaluation.report import write_report
 from gdm.paths import write_whole
-from gdm.runs import codecs
-from gdm.runs.coded import claimed_likelihood, coded_lines, coded_report
+from gdm.studies import codecs
+from gdm.studies.coded import claimed_likelihood, coded_lines, coded_report
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _OUT = flags.DEFINE_string("out", None, "The file to write; one of an earlier compress is overwritten.")

@@ -10,7 +10,7 @@ Exits with 1 if anything fails, and says in words what to do.
 from absl import flags
 
 from experiments import cli
-from gdm.runs.machine import check_machine
+from gdm.studies.machine import check_machine
 
 _ALL = flags.DEFINE_bool("all", False, "Run every program at three sizes instead of a few.")
 

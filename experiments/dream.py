@@ -14,7 +14,7 @@ records what the controller meets, for a better world model. Needs the extra "wo
 from absl import flags
 
 from experiments import cli
-from gdm.runs.dreams import dream_and_act
+from gdm.studies.dreams import dream_and_act
 
 _ENV = flags.DEFINE_string("env", "CartPole-v1", "The environment that was recorded.")
 _GENERATIONS = flags.DEFINE_integer("generations", 20, "Of CMA-ES.")

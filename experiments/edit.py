@@ -21,7 +21,7 @@ from absl import flags
 from experiments import cli
 from gdm import checks
 from gdm.errors import ConfigError
-from gdm.runs.editing import MODES, edit_run, parse_strengths
+from gdm.studies.editing import MODES, edit_run, parse_strengths
 
 _MODE = flags.DEFINE_string("mode", "sdedit", "sdedit, relabel, vary or interpolate.")
 _STRENGTH = flags.DEFINE_string("strength", "0.5", "0 (the guide) to 1 (forgets it); several are separated by commas.")

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from gdm.runs.mixing import mix_runs
+from gdm.studies.mixing import mix_runs
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the ensemble; made if absent.")
 _WEIGHTS = flags.DEFINE_enum("weights", "valid", ["valid", "uniform"], "Fitted on the validation split, or all equal.")

@@ -23,7 +23,7 @@ the context, windows that move on by S tokens, or all that came before, of model
 from absl import flags
 
 from experiments import cli, hosts
-from gdm.runs.evaluation import score_split, score_whole_text
+from gdm.studies.evaluation import score_split, score_whole_text
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _TEXT = flags.DEFINE_string("text", "", "Score a text as a whole: windows, stride:S, or carried.")

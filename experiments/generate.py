@@ -7,7 +7,7 @@
 
 Prints each prompt with its continuation, `--num` of each; `--prompt` may be repeated. A text ends at [EOS], where the
 data have it, or after `--length` tokens (characters or words, as the model was trained). Beyond the model's context it
-goes on from the last half of it (see gdm/runs/continuation.py).
+goes on from the last half of it (see gdm/studies/continuation.py).
 
 `--out` also writes JSON, by default `generated.json` in the workdir where `--probs` or `--alternatives` ask for it: for
 each drawn token its log-probability in nats under the model itself (before temperature, top_k and top_p), and the
@@ -29,7 +29,7 @@ from absl import flags
 from experiments import cli
 from gdm.errors import ConfigError
 from gdm.inference.generation import TokenChoice
-from gdm.runs.continuation import Request, generate
+from gdm.studies.continuation import Request, generate
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "How the text begins; may be given several times.")
 _PROMPT_FILE = flags.DEFINE_string("prompt_file", None, "A file that the text, or the sound, begins with.")

@@ -11,7 +11,7 @@ into the workdir. The model must fill in any region, as ardm and masked do.
 from absl import flags
 
 from experiments import cli
-from gdm.runs.music import harmonize, save_music
+from gdm.studies.music import harmonize, save_music
 
 _KEEP = flags.DEFINE_string("keep", "soprano", "Voices that are kept, or bars that are filled in, as bars:2-3.")
 _NUM = flags.DEFINE_integer("num", 4, "How many test pieces.")

@@ -13,7 +13,7 @@ from absl import flags
 
 from experiments import cli
 from gdm.paths import local_path
-from gdm.runs.imitation import compare_imitations, imitate
+from gdm.studies.imitation import compare_imitations, imitate
 from gdm.worlds.environments import Environment
 
 _ENV = flags.DEFINE_string("env", "Pendulum-v1", "The environment that was recorded.")

@@ -15,8 +15,8 @@ from absl import flags
 
 from experiments import cli
 from gdm.errors import ConfigError
-from gdm.runs.landscapes import Study
-from gdm.runs.subcommands import run_each
+from gdm.studies.landscapes import Study
+from gdm.studies.subcommands import run_each
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/landscapes", "Folder of the runs.")
 _TARGETS = flags.DEFINE_list("targets", ["ring", "banana", "spiral"], "Variants of configs/energy/ebm.py.")

@@ -32,8 +32,8 @@ from absl import flags
 from experiments import cli
 from gdm.errors import ConfigError
 from gdm.model import HasCodes
-from gdm.runs.latent_pictures import Wanted, look, look_at_codes, look_from_prior
 from gdm.runs.latents import PATHS, Latents
+from gdm.studies.latent_pictures import Wanted, look, look_at_codes, look_from_prior
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _PAIRS = flags.DEFINE_integer("pairs", 8, "How many pairs of images to go between.")

@@ -20,8 +20,8 @@ from absl import flags
 
 from experiments.cli import run
 from gdm.errors import ConfigError
-from gdm.runs.ranked import ranking_text
 from gdm.storage import local_copy
+from gdm.studies.ranked import ranking_text
 
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "markdown", "latex", "csv"], "How to print the tables.")
 _SPLIT = flags.DEFINE_string("split", None, "The only split to rank; all by default.")

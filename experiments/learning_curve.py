@@ -18,8 +18,8 @@ from absl import flags
 
 from experiments import cli
 from gdm import checks
-from gdm.runs.labelled import FEATURES
-from gdm.runs.learning_curve import learn, parse_sizes
+from gdm.studies.labelled import FEATURES
+from gdm.studies.learning_curve import learn, parse_sizes
 
 _DATA = flags.DEFINE_string("data", None, "An npz with x and label, or lines of label, tab, text.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results.")

@@ -24,7 +24,7 @@ from absl import flags
 from experiments import cli
 from gdm.errors import ConfigError, nearest
 from gdm.evaluation.outliers import MADE_OF_DATA
-from gdm.runs.outlier_scores import find_outliers
+from gdm.studies.outlier_scores import find_outliers
 
 _AGAINST = flags.DEFINE_list("against", list(MADE_OF_DATA), "Other data: rotated, shuffled, patches, or a data set.")
 _PICTURES = flags.DEFINE_string("pictures", "", "An npz of pictures, to cut patches out of.")

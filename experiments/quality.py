@@ -27,9 +27,9 @@ from absl import flags
 from experiments import cli
 from gdm.evaluation.quality import table, write_quality
 from gdm.runs.comparison import DEFAULT_SAMPLERS, choose, compare
-from gdm.runs.labels import Labeler
-from gdm.runs.measures import choose_measures, measure
 from gdm.runs.plotting import draw_neighbours, draw_nfe
+from gdm.studies.labels import Labeler
+from gdm.studies.measures import choose_measures, measure
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _NUM = flags.DEFINE_integer("num", 5000, "Samples to draw by each sampler.")

@@ -24,7 +24,7 @@ from gdm import checks
 from gdm.data.sources import npz
 from gdm.errors import ConfigError
 from gdm.paths import local_path, write_arrays
-from gdm.runs.worlds import recorded
+from gdm.studies.worlds import recorded
 from gdm.worlds.environments import Environment
 from gdm.worlds.pictures import camera_of
 from gdm.worlds.recording import OBSERVATIONS, POLICIES, arrays_of, joined, require_used

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import cli
-from gdm.runs.report_page import save_report_page
+from gdm.studies.report_page import save_report_page
 
 _OUT = flags.DEFINE_string("out", "report.html", "The page to write.")
 _TITLE = flags.DEFINE_string("title", "Runs", "Heading of the page.")

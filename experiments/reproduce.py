@@ -6,7 +6,7 @@
 Tables are binary, debd (binary sets by defaults), mnist, digits (every family with a likelihood, in bits/dim), rbm and
 wine. Every run is a workdir of its own; what is finished already is not run again. Ends with the mean test score of
 each row over its seeds; over folds with the standard error of that mean, and the test rows that do not occur in
-training apart. All settings stand in the configs and in gdm/runs/reproduction.py, and none was chosen on a test split.
+training apart. All settings stand in the configs and in gdm/studies/reproduction.py; none was chosen on a test split.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from gdm.runs.reproduction import TABLES, Place, all_commands, rows_named, summary
-from gdm.runs.subcommands import run_each
+from gdm.studies.reproduction import TABLES, Place, all_commands, rows_named, summary
+from gdm.studies.subcommands import run_each
 
 _TABLE = flags.DEFINE_enum("table", "binary", sorted(TABLES), "Which table.")
 _ONLY = flags.DEFINE_list("only", [], "Labels of the rows to run; all for none.")

@@ -21,7 +21,7 @@ the examples, without a model, and of draws. Writes `restored.json`, and for eac
 from absl import flags
 
 from experiments import cli
-from gdm.runs.restoration import restore_all
+from gdm.studies.restoration import restore_all
 
 _OPERATOR = flags.DEFINE_string("operator", "downsample:2", "Operators, separated by commas.")
 _SAMPLER = flags.DEFINE_string("sampler", "", "Samplers, separated by commas; the model's own first choice for none.")

@@ -13,8 +13,8 @@ import dataclasses
 from absl import flags
 
 from experiments import cli
-from gdm.runs.retrieval import retrieve
 from gdm.runs.workdir import write_json
+from gdm.studies.retrieval import retrieve
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
 _CANDIDATES = flags.DEFINE_integer("candidates", 10, "Examples, and captions, to choose among.")

@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments import cli
 from gdm.errors import ConfigError
-from gdm.runs.draws import save_completions, save_denoised, save_samples
+from gdm.studies.draws import save_completions, save_denoised, save_samples
 
 _NUM = flags.DEFINE_integer("num", None, "How many to draw; sampling.num of the config by default.")
 _COMPLETE = flags.DEFINE_boolean("complete", False, "Fill in test examples instead of drawing from nothing.")

@@ -1,7 +1,7 @@
 """Which kind of device programs are traced for: the process's own, unless a check asks for another.
 
 Code that is written differently for CPUs and for accelerators asks `backend()` here and not JAX, so that a machine
-without an accelerator can trace, export and compile what one would run (gdm/runs/accelerators.py).
+without an accelerator can trace, export and compile what one would run (gdm/studies/accelerators.py).
 """
 
 import contextlib

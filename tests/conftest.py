@@ -16,9 +16,9 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 import gdm  # noqa: E402
 
-# All but gdm.runs, whose tests stand simpler things in for models and runs.
-install_import_hook([f"gdm.{module.name}" for module in pkgutil.iter_modules(gdm.__path__) if module.name != "runs"],
-                    "beartype.beartype")
+# All but gdm.runs and gdm.studies, whose tests stand simpler things in for models and runs.
+install_import_hook([f"gdm.{module.name}" for module in pkgutil.iter_modules(gdm.__path__)
+                     if module.name not in ("runs", "studies")], "beartype.beartype")
 
 import gdm.mesh  # noqa: E402
 

@@ -19,7 +19,7 @@ from gdm.mesh import (
   require_use,
   whole_batch_size,
 )
-from gdm.runs.accelerators import count_collectives
+from gdm.studies.accelerators import count_collectives
 from gdm.training.loop import lower_step
 from gdm.training.state import state_shapes
 from gdm.training.step import make_train_step

@@ -15,7 +15,7 @@ from gdm.data.sources.passages import Choices, choices_of
 from gdm.data.sources.request import Request
 from gdm.data.token_files import read_manifest, verify
 from gdm.errors import ConfigError, DataError
-from gdm.runs.text_scores import text_of
+from gdm.studies.text_scores import text_of
 
 LINES = ["the cat sat on the mat, and the dog ate the cat's hat.", "", "a well-known 3.14 -- pi!", "  naïve «Ω» words",
          "\tthe end of it; the end", "of the cat", "", "", "and the hat (of the dog)..."]
@@ -188,7 +188,7 @@ def test_tokens_for_a_model_of_the_text_and_of_another_one(path, tmp_path, monke
   found = load_like(like, f"tokens:{tmp_path / 'out'}#context=16")
   assert found.fingerprint("valid") == ours.fingerprint("valid")
   np.testing.assert_array_equal(text_of(theirs, "valid"), text_of(ours, "valid"))
-  monkeypatch.setattr("gdm.runs.text_scores.MOST_TOKENS", 10)
+  monkeypatch.setattr("gdm.studies.text_scores.MOST_TOKENS", 10)
   with pytest.raises(ConfigError, match="at most 10 are scored as one text"):
     text_of(theirs, "valid")
   prepare(path, tmp_path / "words", choices("tokens=words"), num_workers=1)

@@ -12,7 +12,7 @@ from gdm.data.sources.request import Request
 from gdm.data.sources.tfds import open_set
 from gdm.data.tokens import END, UNKNOWN
 from gdm.errors import ConfigError, DataError
-from gdm.runs.text_scores import text_of
+from gdm.studies.text_scores import text_of
 
 F = tfds.features
 TEXT = F.FeaturesDict({"text": F.Text()})

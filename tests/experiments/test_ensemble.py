@@ -8,7 +8,7 @@ from helpers.commands import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdm.runs.mixing import fit_weights, mixture_nats
+from gdm.studies.mixing import fit_weights, mixture_nats
 
 
 @given(seed=st.integers(0, 1000), models=st.integers(2, 5))

@@ -13,9 +13,9 @@ from gdm.data.load import load_dataset
 from gdm.data.sources.audio import read_sound, write_wav
 from gdm.errors import ConfigError, DataError
 from gdm.inference.generation import Alternatives, Generated
-from gdm.runs.continuation import continue_prompts, require_generator
 from gdm.runs.load import load_run
 from gdm.runs.workdir import Workdir
+from gdm.studies.continuation import continue_prompts, require_generator
 
 LEVELS, EOS = 50, 49
 TINY_TRANSFORMER = [

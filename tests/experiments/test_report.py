@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from gdm.runs.report_page import save_report_page
+from gdm.studies.report_page import save_report_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

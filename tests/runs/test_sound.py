@@ -13,12 +13,13 @@ from gdm.data.spectrogram import Spectrogram, heard
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.model import Samples
-from gdm.runs import defaults, features, labels
+from gdm.runs import defaults, features
 from gdm.runs.comparison import SamplerChoice, compare
-from gdm.runs.labels import Labeler
-from gdm.runs.measures import choose_measures, measure
 from gdm.runs.sound import as_heard, can_hear, save_sound
 from gdm.runs.trained import TrainedRun
+from gdm.studies import labels
+from gdm.studies.labels import Labeler
+from gdm.studies.measures import choose_measures, measure
 
 FORM = Spectrogram(bands=8, samples=1024, rate=8000)
 INFO = {"spectrogram": dataclasses.asdict(FORM), "label": {"names": ["pitch", "loudness"], "sizes": [2, 2]}}

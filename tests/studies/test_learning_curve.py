@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdm.errors import ConfigError
-from gdm.runs import learning_curve
+from gdm.studies import learning_curve
 
 BETTER_FIRST = {"few": lambda num: 0.2, "many": lambda num: 0.4 if num < 15 else 0.1}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gdm import checks
 from gdm.evaluation.report import read_report
-from gdm.runs import unseen
+from gdm.studies import unseen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,17 @@ from collections.abc import Iterator, Sequence
 
 from gdm.energy.continuous.product import Product
 from gdm.errors import ConfigError
-from gdm.runs.composition import composed_config, load_runs, require_free, require_same_spec, require_unseen, write_run
 from gdm.runs.load import load_run
 from gdm.runs.plotting import draw_model
 from gdm.runs.workdir import Workdir
+from gdm.studies.composition import (
+  composed_config,
+  load_runs,
+  require_free,
+  require_same_spec,
+  require_unseen,
+  write_run,
+)
 
 ANNEALING = ("normalizer", "num_temperatures", "num_chains", "hmc_step_size", "num_leapfrog")
 

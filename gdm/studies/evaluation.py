@@ -22,9 +22,9 @@ from gdm.evaluation.report import build_report, one_line, recording_report, text
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
-from gdm.runs.music import frames_of_events
-from gdm.runs.text_scores import TextWay, score_text, text_digest, text_of
 from gdm.runs.trained import TrainedRun
+from gdm.studies.music import frames_of_events
+from gdm.studies.text_scores import TextWay, score_text, text_digest, text_of
 from gdm.training.state import count_parameters
 from gdm.training.streams import stream_key
 from gdm.visualization.calibration import save_calibration

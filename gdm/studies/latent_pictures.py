@@ -8,9 +8,9 @@ import numpy as np
 from gdm.data.initial import sample_examples
 from gdm.errors import ConfigError, DataError
 from gdm.paths import write_arrays
-from gdm.runs.codes import decode_codes, write_codes
 from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
 from gdm.runs.trained import TrainedRun
+from gdm.studies.codes import decode_codes, write_codes
 from gdm.visualization.images import save_grid, save_side_by_side
 from gdm.visualization.latents import save_map
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gdm.data.load import load_dataset
-from gdm.runs.unseen import unseen_rows
+from gdm.studies.unseen import unseen_rows
 
 
 def test_test_rows_that_training_or_validation_hold_are_seen(tmp_path):

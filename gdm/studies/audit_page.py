@@ -9,8 +9,8 @@ from gdm.errors import WorkdirError
 from gdm.evaluation import leaderboard
 from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.leaderboard import run_names
-from gdm.runs.audit import CHECKS, Audit, Finding, Verdict, audit
 from gdm.runs.load import open_run
+from gdm.studies.audit import CHECKS, Audit, Finding, Verdict, audit
 from gdm.visualization.page import PageSection, PageTable, save_page
 
 _WIDTH = 80

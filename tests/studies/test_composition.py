@@ -15,8 +15,8 @@ from gdm.diffusion.vdm import vdm
 from gdm.errors import ConfigError
 from gdm.flows.maf import MAF
 from gdm.runs import defaults
-from gdm.runs.composition import composed_config, require_same_data, require_unseen
 from gdm.runs.trained import TrainedRun
+from gdm.studies.composition import composed_config, require_same_data, require_unseen
 
 BITS = DataSpec((12,), 2)
 ROWS = np.random.default_rng(0).integers(0, 2, (100, 12)).astype(np.uint8)

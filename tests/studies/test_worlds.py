@@ -10,8 +10,8 @@ from gdm.baselines.independent import Independent
 from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, WorkdirError
-from gdm.runs.imitation import Imitation, curves_of, imitated, read_imitations
-from gdm.runs.worlds import Earned, Senses, copied_frame_nats, environment_of, require_world
+from gdm.studies.imitation import Imitation, curves_of, imitated, read_imitations
+from gdm.studies.worlds import Earned, Senses, copied_frame_nats, environment_of, require_world
 from gdm.worlds.environments import Environment
 
 pytest.importorskip("gymnasium")

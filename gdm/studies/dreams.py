@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gdm.paths import write_arrays
-from gdm.runs import worlds
 from gdm.runs.trained import TrainedRun
+from gdm.studies import worlds
 from gdm.visualization.episodes import save_episodes, save_pictures
 from gdm.worlds.environments import Environment
 from gdm.worlds.recording import frames_of

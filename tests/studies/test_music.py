@@ -16,9 +16,9 @@ from gdm.discrete_diffusion import ardm
 from gdm.discrete_diffusion.networks.network import LogitsNetwork
 from gdm.errors import ConfigError
 from gdm.runs import defaults
-from gdm.runs.music import harmonize, region
 from gdm.runs.sampling import complete
 from gdm.runs.trained import TrainedRun
+from gdm.studies.music import harmonize, region
 
 STEPS, VOICES = 3, 2
 STATES = all_states(2, STEPS * VOICES)

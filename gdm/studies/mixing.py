@@ -17,11 +17,11 @@ from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import Carry, HasLogLikelihood, Model, Params
-from gdm.runs.composition import composed_config, load_runs, require_free, require_same_data, write_run
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import Workdir
+from gdm.studies.composition import composed_config, load_runs, require_free, require_same_data, write_run
 from gdm.training.streams import stream_key
 
 

@@ -14,9 +14,9 @@ from gdm.inverse.guidance import classifier_guided
 from gdm.model import Denoiser, HasDenoiser, HasNoisedLabelProbs
 from gdm.paths import write_arrays
 from gdm.runs.comparison import distance_from_split
-from gdm.runs.outlier_scores import named_run, spread
 from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
+from gdm.studies.outlier_scores import named_run, spread
 from gdm.training.streams import stream_key
 from gdm.visualization.figures import BLUE, INK, ORANGE, save_figure, style_axes
 

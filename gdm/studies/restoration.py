@@ -21,11 +21,11 @@ from gdm.inverse.scores import LEAST_SIDE, Coverage, coverage, psnr, ssim
 from gdm.inverse.spectrum import spectrum_of
 from gdm.paths import write_arrays
 from gdm.runs.comparison import distance_from_split
-from gdm.runs.labels import Labeler, accuracy
-from gdm.runs.outlier_scores import spread
 from gdm.runs.sound import save_sound
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import write_json
+from gdm.studies.labels import Labeler, accuracy
+from gdm.studies.outlier_scores import spread
 from gdm.training.streams import stream_key
 from gdm.visualization.images import save_side_by_side
 

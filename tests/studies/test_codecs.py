@@ -8,7 +8,7 @@ from PIL import Image
 
 from gdm.dataspec import DataSpec
 from gdm.evaluation.coding.files import Examples
-from gdm.runs import codecs
+from gdm.studies import codecs
 
 
 @pytest.mark.skipif(not codecs.has_jpeg_xl(), reason="needs the extra jpegxl")

@@ -12,9 +12,9 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.evaluation.total_mass import small_twin, total_mass
 from gdm.likelihood import Kind
-from gdm.runs import audit as audits
-from gdm.runs.audit import Verdict
 from gdm.runs.registry import build_model
+from gdm.studies import audit as audits
+from gdm.studies.audit import Verdict
 
 
 @pytest.mark.fast_cases("made-spec0-exact", "naive_bayes-spec4-exact")

@@ -15,7 +15,7 @@ from gdm.errors import ConfigError, WorkdirError
 from gdm.model import HasSample
 from gdm.paths import write_whole
 from gdm.runs.trained import TrainedRun
-from gdm.runs.worlds import FRESH, Earned
+from gdm.studies.worlds import FRESH, Earned
 from gdm.visualization.learning import save_return_curves
 from gdm.worlds.environments import EXPERTS, Environment
 

@@ -14,9 +14,9 @@ from gdm.errors import ConfigError
 from gdm.evaluation.comparability import compare_reports
 from gdm.evaluation.report import build_report, one_line, text_report
 from gdm.likelihood import Kind
-from gdm.runs import text_scores
 from gdm.runs.registry import build_model
-from gdm.runs.text_scores import TextWay, character_ends, score_text, text_digest, text_of
+from gdm.studies import text_scores
+from gdm.studies.text_scores import TextWay, character_ends, score_text, text_digest, text_of
 
 KEY = jax.random.key(0)
 CONTEXT, LEVELS = 4, 3

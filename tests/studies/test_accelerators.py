@@ -12,7 +12,7 @@ from helpers.small_models import COMPOSED, SMALL, SOLVED, small_batch, small_mod
 from gdm import platforms
 from gdm.errors import ConfigError
 from gdm.networks.convolution import Convolution
-from gdm.runs.accelerators import (
+from gdm.studies.accelerators import (
   PROGRAMS,
   Program,
   compile_program,

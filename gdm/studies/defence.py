@@ -21,10 +21,10 @@ from gdm.robustness.pixel_defend import PixelDefend, threshold_of
 from gdm.robustness.purifier import Purifier
 from gdm.robustness.target import Target
 from gdm.runs.features import served
-from gdm.runs.outlier_scores import named_run, spread
 from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import write_json
+from gdm.studies.outlier_scores import named_run, spread
 
 Examples = Num[np.ndarray, "num *event"]
 Labels = Int[np.ndarray, " num"]

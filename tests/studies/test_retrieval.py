@@ -9,7 +9,7 @@ import pytest
 from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
-from gdm.runs.retrieval import blocks, hits_of, retrieve
+from gdm.studies.retrieval import blocks, hits_of, retrieve
 
 
 def test_every_example_is_looked_for_once():

@@ -11,7 +11,7 @@ from gdm.data.load import load_dataset
 from gdm.errors import ConfigError, DataError
 from gdm.latent.networks.codes import GridDecoder, GridEncoder
 from gdm.latent.vqvae import VQVAE
-from gdm.runs.codes import decode_codes, write_codes
+from gdm.studies.codes import decode_codes, write_codes
 
 
 @pytest.fixture(scope="module")

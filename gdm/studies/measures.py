@@ -19,8 +19,8 @@ from gdm.evaluation.memorization import copy_test
 from gdm.evaluation.modes import count_modes
 from gdm.evaluation.quality_tables import plain
 from gdm.runs.comparison import ComparedSet, Comparison
-from gdm.runs.labels import Labeler, accuracy
 from gdm.runs.trained import TrainedRun
+from gdm.studies.labels import Labeler, accuracy
 
 FRECHET, MANIFOLDS, MODES, LABELS, MEMORIZATION = "frechet", "manifolds", "modes", "labels", "memorization"
 MEASURES = (FRECHET, MANIFOLDS, MODES, LABELS, MEMORIZATION)

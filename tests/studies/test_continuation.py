@@ -7,7 +7,7 @@ import pytest
 
 from gdm.errors import ConfigError, WorkdirError
 from gdm.inference.generation import TokenChoice
-from gdm.runs.continuation import Request, _generate_examples, _generate_text
+from gdm.studies.continuation import Request, _generate_examples, _generate_text
 
 
 @pytest.mark.parametrize(("flag", "settings"), [

@@ -10,7 +10,7 @@ from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inverse.restoration import Restored
-from gdm.runs.restoration import Measured, measured, scores_of
+from gdm.studies.restoration import Measured, measured, scores_of
 
 
 def test_padding_is_not_restored():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gdm.errors import DataError
-from gdm.runs.labelled import FEATURES, Labelled, deduplicated, read_labelled
+from gdm.studies.labelled import FEATURES, Labelled, deduplicated, read_labelled
 
 ROWS, REST = np.arange(3), np.arange(3, 5)
 TABLE = Labelled(np.array([[0.0, 1, 5], [2, 1, 5], [4, 1, 5], [9, 0, 5], [0, 7, 6]]), np.array([0, 1, 0, 1, 0]),

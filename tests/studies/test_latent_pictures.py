@@ -8,8 +8,8 @@ import pytest
 from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError
-from gdm.runs.latent_pictures import Wanted, look, look_at_codes, look_from_prior
 from gdm.runs.latents import Encoded
+from gdm.studies.latent_pictures import Wanted, look, look_at_codes, look_from_prior
 
 SUMS = {"arithmetic": Wanted(triples=((0, 1, 2),)), "attribute": Wanted(attribute=0), "without": Wanted(without=0),
         "traverse": Wanted(traverse=1)}

@@ -9,12 +9,12 @@ from gdm.data.columns import as_table, to_csv
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_arrays, write_whole
-from gdm.runs.music import save_music
-from gdm.runs.outlier_scores import spread
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
 from gdm.runs.sampling import annealing_options, complete, conditions, draw, in_batches, mixing
 from gdm.runs.sound import save_sound
 from gdm.runs.trained import TrainedRun
+from gdm.studies.music import save_music
+from gdm.studies.outlier_scores import spread
 from gdm.training.streams import stream_key
 
 _HEARD = 64  # at most so many are written as MIDI files, or as sound

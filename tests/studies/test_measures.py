@@ -11,12 +11,13 @@ from gdm.data.dataset import Dataset, Modes
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
 from gdm.model import HasFeatures, Samples
-from gdm.runs import defaults, features, labels, plotting
+from gdm.runs import defaults, features, plotting
 from gdm.runs.comparison import SamplerChoice, compare
 from gdm.runs.features import Features, find_features
-from gdm.runs.labels import Labeler
-from gdm.runs.measures import MEASURES, choose_measures, measure
 from gdm.runs.trained import TrainedRun
+from gdm.studies import labels
+from gdm.studies.labels import Labeler
+from gdm.studies.measures import MEASURES, choose_measures, measure
 
 IMAGES = DataSpec((2, 2, 1), 4, num_classes=4)
 ONE_WAY = (SamplerChoice(None, None),)

@@ -11,9 +11,9 @@ from gdm.errors import ConfigError
 from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.learning_curve import Crossing, crossing, draw_training, grouped_folds, mean_error
 from gdm.model import HasLabelProbs, HasSolve
-from gdm.runs.labelled import FEATURES, Prepared, deduplicated, read_labelled
 from gdm.runs.registry import build_model
 from gdm.runs.workdir import write_json
+from gdm.studies.labelled import FEATURES, Prepared, deduplicated, read_labelled
 from gdm.visualization.learning import save_learning_curves
 
 
@@ -25,12 +25,12 @@ def learn(path: Path, folder: Path, models: Sequence[str], sizes: Sequence[int],
   Writes `learning_curve_<features>.json` and `.png` into the folder at the end.
 
   Args:
-    path: file of labelled examples, see `gdm.runs.labelled.read_labelled`.
+    path: file of labelled examples, see `gdm.studies.labelled.read_labelled`.
     folder: for the results; made if absent.
     models: names of models that are solved.
     sizes: rising numbers of training examples.
     name: of the file in the results; "" for its path.
-    features: a name in `gdm.runs.labelled.FEATURES`.
+    features: a name in `gdm.studies.labelled.FEATURES`.
     num_folds: folds, each of which is tested on.
     num_draws: training sets of each size for each fold.
     is_deduplicated: whether only the first of equal examples is kept.
