@@ -41,6 +41,14 @@ def local_path(path: str | os.PathLike, what: str) -> Path:
                       "out.") from error
 
 
+def why_no_file(path: Path) -> str:
+  """Return why a path is no file, for a message: it is a folder, or does not exist.
+
+  Example: `raise DataError(f"{path} {why_no_file(path)}; name a file.")`.
+  """
+  return "is a folder, where a file is wanted" if path.is_dir() else "does not exist"
+
+
 def is_local(path: str) -> bool:
   """Return whether `local_path` takes a path."""
   return _fault_of_text(path) is None

@@ -160,7 +160,7 @@ class Workdir:
     if old["model.name"] != new["model.name"]:  # the fields of two models have nothing to do with each other
       old, new = ({name: value for name, value in fields.items() if name == "model.name" or name[:6] != "model."}
                   for fields in (old, new))
-    differ = [f"{name}: {_show(old, name)} there, {_show(new, name)} now"
+    differ = [f"{name}: {_shortened(_show(old, name))} there, {_shortened(_show(new, name))} now"
               for name in sorted(old.keys() | new.keys())
               if _show(old, name) != _show(new, name) and not (name == NUM_STEPS and old[name] < new[name])]
     if differ:
@@ -207,6 +207,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def _show(fields: Mapping[str, Any], name: str) -> str:
   return repr(fields[name]) if name in fields else "absent"
+
+
+def _shortened(text: str) -> str:
+  """Return a value's text as a message of one line shows it: a component of a mixture has a page of them."""
+  return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def tuples(value: Any) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gdm.data.load import load_dataset
-from gdm.errors import ConfigError
+from gdm.errors import ConfigError, DataError
 
 
 def test_digits_is_the_same_for_every_seed():
@@ -51,3 +51,15 @@ def test_bad_names_get_a_sentence(name, message):
 def test_two_places_get_a_sentence(name, path, message):
   with pytest.raises(ConfigError, match=message):
     load_dataset(name, path=path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "npy", "npz", "folder"])
+def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path, kind):
+  place = tmp_path / "a"
+  if kind == "folder":
+    place.write_text("")
+  else:
+    place.mkdir()
+  message = "is a file, where a folder is wanted" if kind == "folder" else "is a folder, where a file is wanted"
+  with pytest.raises(DataError, match=message):
+    load_dataset(f"{kind}:{place}")

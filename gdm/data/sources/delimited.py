@@ -17,6 +17,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.sources import table
 from gdm.data.sources.request import Request
 from gdm.errors import ConfigError, DataError
+from gdm.paths import why_no_file
 
 OPTIONS = (*table.OPTIONS, "header", "delimiter")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -54,7 +55,7 @@ def read(path: pathlib.Path, request: Request, where: str) -> dict[str, np.ndarr
 
 def _text(path: pathlib.Path, where: str) -> str:
   if not path.is_file():
-    raise DataError(f"{where} does not exist; name it by data.path, or after a colon.")
+    raise DataError(f"{where} {why_no_file(path)}; name it by data.path, or after a colon.")
   try:
     return path.read_bytes().decode("utf-8-sig")
   except UnicodeDecodeError as error:

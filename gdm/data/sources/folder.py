@@ -198,7 +198,8 @@ def to_pixels(image: Image.Image, form: Form) -> UInt8[np.ndarray, "height width
 def _find(root: pathlib.Path, where: str) -> list[Picture]:
   """Return all images below the root in the order of their paths, each with its split and label."""
   if not root.is_dir():
-    raise DataError(f"{where}: folder {str(root)!r} does not exist; name it by data.path or folder:<path>.")
+    fault = "is a file, where a folder is wanted" if root.is_file() else "does not exist"
+    raise DataError(f"{where}: folder {str(root)!r} {fault}; name it by data.path or folder:<path>.")
   inside = sorted((path.relative_to(root) for path in root.rglob("*") if path.is_file()), key=lambda path: path.parts)
   inside = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
   paths = [path for path in inside if path.suffix.lower() in SUFFIXES]

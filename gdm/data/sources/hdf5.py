@@ -20,6 +20,7 @@ from gdm.data.sources.arrays import from_arrays
 from gdm.data.sources.request import Request
 from gdm.errors import ConfigError, DataError, nearest
 from gdm.extras import load_extra
+from gdm.paths import why_no_file
 
 OPTIONS = ("key", "label", "layout", *partition.OPTIONS)
 _OURS = ("train", "x", "x_train")  # names by which a file is known to be laid out as an npz file
@@ -31,7 +32,7 @@ def load(request: Request) -> Dataset:
   path = pathlib.Path(request.argument)
   where = f"HDF5 file {path}"
   if not path.is_file():
-    raise DataError(f"{where} does not exist; name it by data.path or hdf5:<path>.")
+    raise DataError(f"{where} {why_no_file(path)}; name it by data.path or hdf5:<path>.")
   try:
     with h5py.File(path, "r") as file:
       found: dict[str, Any] = {}

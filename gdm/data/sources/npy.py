@@ -9,13 +9,14 @@ from gdm.data.sources import mapped
 from gdm.data.sources.arrays import from_arrays
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
+from gdm.paths import why_no_file
 
 
 def load(request: Request) -> Dataset:
   """Return the set in the file, never unpickling. Raise DataError where it is missing, damaged or holds objects."""
   path = pathlib.Path(request.argument)
   if not path.is_file():
-    raise DataError(f"npy file {str(path)!r} does not exist; name it by data.path or npy:<path>.")
+    raise DataError(f"npy file {str(path)!r} {why_no_file(path)}; name it by data.path or npy:<path>.")
   if mapped.is_mapped(path):
     return mapped.load(request)
   try:

@@ -11,6 +11,7 @@ from gdm.data.sources import mapped
 from gdm.data.sources.arrays import from_arrays
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
+from gdm.paths import why_no_file
 
 
 def load(request: Request) -> Dataset:
@@ -25,7 +26,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Return all arrays of an npz file, never unpickling. Raise DataError where it is missing, damaged or holds
   objects."""
   if not path.is_file():
-    raise DataError(f"npz file {str(path)!r} does not exist; name it by data.path or npz:<path>.")
+    raise DataError(f"npz file {str(path)!r} {why_no_file(path)}; name it by data.path or npz:<path>.")
   if not zipfile.is_zipfile(path):
     raise DataError(f"npz file {path} is truncated or no npz archive; write it by np.savez.")
   try:

@@ -14,6 +14,7 @@ from gdm.data.sources import table
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
 from gdm.extras import load_extra
+from gdm.paths import why_no_file
 
 OPTIONS = table.OPTIONS
 
@@ -25,7 +26,7 @@ def load(request: Request) -> Dataset:
   path = pathlib.Path(request.argument)
   where = f"Parquet file {path}"
   if not path.is_file():
-    raise DataError(f"{where} does not exist; name it by data.path or parquet:<path>.")
+    raise DataError(f"{where} {why_no_file(path)}; name it by data.path or parquet:<path>.")
   try:
     found = parquet.ParquetFile(path).read()
   except (OSError, ValueError) as error:  # Arrow's own errors are of these

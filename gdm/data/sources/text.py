@@ -11,6 +11,7 @@ from gdm.data.dataset import Dataset
 from gdm.data.sources.passages import FIRST_PART, OPTIONS, choices_of, from_passages, normalized, split_text
 from gdm.data.sources.request import Request
 from gdm.errors import DataError
+from gdm.paths import why_no_file
 
 __all__ = ["OPTIONS", "load"]
 
@@ -27,7 +28,7 @@ def load(request: Request) -> Dataset:
 
 def _read(path: pathlib.Path) -> str:
   if not path.is_file():
-    raise DataError(f"text file {str(path)!r} does not exist; name it by data.path or text:<path>.")
+    raise DataError(f"text file {str(path)!r} {why_no_file(path)}; name it by data.path or text:<path>.")
   try:
     text = path.read_bytes().decode("utf-8-sig")  # a byte order mark is no character of the text
   except UnicodeDecodeError as error:
