@@ -103,7 +103,8 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
 
   Data of the same kind of source that names no options is read by those of the training data, but for how these were
   split; text by the model's own vocabulary, and the columns of a table by the integers, categories and bins that the
-  model knows.
+  model knows. Rows or images that bring no splits, or one alone, are the split "test", all of them: a model that was
+  not trained on them is scored on each. If they are the training data, in another place, they are split as then.
 
   Raise as `load_dataset` does, and DataError for examples of another kind.
   """
@@ -111,12 +112,25 @@ def load_like(like: Description, name: str, *, path: str = "", data_dir: str = "
   if request.kind == like.info.get("kind") and not request.options:
     kept = {key: value for key, value in like.info["options"].items() if key not in OF_SPLITS}
     request = dataclasses.replace(request, options=kept)
-  found = _load_source(dataclasses.replace(request, tokenizer=like.tokenizer, prefix_tokenizer=like.prefix_tokenizer,
-                                           prefix_steps=like.spec.prefix_steps,
-                                           levels=like.raw_spec.levels or 0, columns=like.info.get("columns", ()),
-                                           labels=(like.info.get("label_column", ""), like.info.get("labels", ()))))
+  request = dataclasses.replace(request, tokenizer=like.tokenizer, prefix_tokenizer=like.prefix_tokenizer,
+                                prefix_steps=like.spec.prefix_steps, levels=like.raw_spec.levels or 0,
+                                columns=like.info.get("columns", ()),
+                                labels=(like.info.get("label_column", ""), like.info.get("labels", ())), whole=True)
+  dataset = _read_like(like, request)
+  if dataset.info.get("split") != partition.WHOLE:
+    return dataset
+  if dataset.num_examples("train") == sum(like.sizes.values()):
+    split = _read_like(like, dataclasses.replace(request, whole=False))
+    if split.identity.get("train") == like.identity.get("train"):
+      return split
+  return dataclasses.replace(dataset, splits={"test": dataset.split("train")})
+
+
+def _read_like(like: Description, request: Request) -> Dataset:
+  """Return other data transformed as a model was trained to see data; raise as `load_like` does."""
+  found = _load_source(request)
   _require_same_codes(found, like)
-  dataset = like.transformed(found, seed)
+  dataset = like.transformed(found, request.seed)
   check(dataset)
   return dataset
 
@@ -131,6 +145,15 @@ def text_request(name: str, more: Mapping[str, str]) -> Request:
     what = "a folder of tokens already" if request.kind != "text" else "given a context, which tokens: takes"
     raise ConfigError(f"{name!r} is {what}; name a text file, or a folder of some.")
   return dataclasses.replace(request, options={**request.options, **more})
+
+
+def says_where(name: str) -> bool:
+  """Return whether a `data.name` says all of where the data are, so that `data.path` would not be read.
+
+  Example: `says_where("npz:a.npz")` and `says_where("digits")`, but not `says_where("npz#fold=3")`.
+  """
+  kind, colon, _ = name.partition("#")[0].partition(":")
+  return bool(colon) or (kind in SOURCES and not SOURCES[kind].argument)
 
 
 def source_of(name: str, path: str) -> str:

@@ -13,7 +13,7 @@ rows still does not matter, but equal rows stand in several splits.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -24,6 +24,7 @@ from gdm.errors import ConfigError, DataError
 
 OPTIONS = ("valid", "test", "split")
 FRACTION = 0.1  # of validation, and of test
+WHOLE = "not split"  # the rule of a set that is scored whole
 MANY_REPEATS = 0.5  # share of different examples below which the rule says how few they are
 
 Rows = Mapping[str, np.ndarray]
@@ -106,6 +107,8 @@ def complete_names(of_split: Shaped[np.ndarray, " examples"], digests: UInt8[np.
     raise ConfigError(f"data.name: option split=rows of {request.kind}, but {where} is left on disk, where only "
                       "distinct examples are told apart; take it away.")
   rows = {name: {"x": np.flatnonzero(of_split == name)} for name in SPLITS if (of_split == name).any()}
+  if is_whole(rows, request):
+    return np.full_like(of_split, "train"), WHOLE
   if "valid" in rows:
     return of_split, complete(rows, request, where)[1]
   train = rows["train"]["x"]
@@ -126,10 +129,14 @@ def complete(parts: Mapping[str, Rows], request: Request, where: str) -> tuple[d
 
   Args:
     parts: "train", and "valid" and "test" where they are brought. A missing validation split is taken from the training
-      split by the hash of its examples, and where both are missing a test split too.
+      split by the hash of its examples, and where both are missing a test split too. A request for the whole of a set
+      gets a single part as "train", unless its options say how to split.
     request: for its shares; asking for that of a split that is brought is a ConfigError.
     where: the subject of messages.
   """
+  if is_whole(parts, request):
+    (only,) = parts.values()
+    return {"train": dict(only)}, WHOLE
   if "valid" not in parts and "test" not in parts:
     return split_rows(parts["train"], request, where)
   refused = OPTIONS if "valid" in parts else ("test",)
@@ -141,6 +148,11 @@ def complete(parts: Mapping[str, Rows], request: Request, where: str) -> tuple[d
   only_valid = dataclasses.replace(request, options={**request.options, "test": "0"})
   found, rule = split_rows(parts["train"], only_valid, f"the training part of {where}")
   return {**found, "test": dict(parts["test"])}, f"test as it is brought; of the training part {rule}"
+
+
+def is_whole(names: Collection[str], request: Request) -> bool:
+  """Return whether a set that brings splits of these names is to be one split: other data of a trained model."""
+  return request.whole and len(names) == 1 and not any(option in request.options for option in OPTIONS)
 
 
 def repeated(dataset: Dataset) -> dict[str, int]:

@@ -9,7 +9,7 @@ import ml_collections
 
 from gdm.data.dataset import Dataset
 from gdm.data.description import Description
-from gdm.data.load import load_dataset, load_like
+from gdm.data.load import load_dataset, load_like, says_where
 from gdm.errors import ConfigError, SpecError, WorkdirError, nearest
 from gdm.model import Carry, Model, Params
 from gdm.runs.registry import build_model
@@ -26,6 +26,8 @@ def with_overrides(config: ml_collections.ConfigDict, overrides: Mapping[str, An
   for name in overrides:
     if name not in known:
       raise ConfigError(f"overrides has {name!r}, which no run has; {nearest(name, known)}")
+  if "data.name" in overrides and "data.path" not in overrides and says_where(str(overrides["data.name"])):
+    overrides = {**overrides, "data.path": ""}  # the recorded one is of the data that the run was trained with
   changed = config.copy_and_resolve_references()
   try:
     changed.update_from_flattened_dict(dict(overrides))

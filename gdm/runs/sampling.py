@@ -182,8 +182,8 @@ def _conditions_of_data(run: "TrainedRun", shape: tuple[int, int]) -> Any:
   rng, needed = np.random.default_rng(run.config.sampling.seed), given(run.model)
   if set(needed) <= {"y"}:
     return rng.choice(run.train_labels, shape).astype(np.int32) if needed else None
-  train = run.dataset.split("train")
-  rows = train.rows(rng.integers(0, train.num_examples, shape[0] * shape[1]))
+  drawn = run.dataset.split("train" if "train" in run.dataset.splits else "test")  # other data may be one split
+  rows = drawn.rows(rng.integers(0, drawn.num_examples, shape[0] * shape[1]))
   return {name: rows[name].reshape(*shape, *rows[name].shape[1:]) for name in needed}
 
 

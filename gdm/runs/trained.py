@@ -112,7 +112,7 @@ class TrainedRun:
 
   def has_own(self, split: str) -> bool:
     """Return whether a split of `dataset` is that of the data which the run was trained with."""
-    return self.dataset.split(split).identity == self.data.identity.get(split)
+    return split in self.dataset.splits and self.dataset.split(split).identity == self.data.identity.get(split)
 
   def __repr__(self) -> str:
     return f"TrainedRun({self.name} on {self.data.name}, step {self.step}, {self.parameters} parameters, {self.folder})"

@@ -68,6 +68,7 @@ _WHOLE = {"x": "train", "arr_0": "train", "label": "train_label", "y": "train_la
           "context": "train_context"}
 _KERAS = {f"{entry}_{theirs}": f"{ours}{ending}" for entry, ending in (("x", ""), ("y", "_label"))
           for theirs, ours in {"train": "train", "val": "valid", "valid": "valid", "test": "test"}.items()}
+_ONLY_TEST = {f"test{ending}": f"train{ending}" for ending in _PARTS}
 _OURS = {f"{split}{ending}": f"{split}{ending}" for split in SPLITS for ending in _PARTS}
 # The usual names of labels and of the validation split, of which no spelling is near ours.
 _LABEL_WORDS = ("y", "labels", "target", "targets", "class", "classes")
@@ -91,7 +92,7 @@ def from_arrays(arrays: Arrays, request: Request, where: str) -> Dataset:
     arrays, labels = chosen_labels.chosen(arrays, request.options["label"], where)
   refuse_near_misses(arrays, where)
   arrays, rule = joined.separated(arrays, request, where)
-  names = None if fold is not None else _names_to_split(arrays)
+  names = None if fold is not None else _names_to_split(arrays, request.whole)
   basis = ("train",)
   in_file = {"train": "x"} if fold is not None else {ours: theirs for theirs, ours in (names or {}).items()
                                                      if theirs in arrays}
@@ -176,8 +177,10 @@ def _texts(texts: Mapping[str, list[str]], name: str, request: Request, where: s
   return _Prefix(tokens, steps, len(tokenizer), tokenizer)
 
 
-def _names_to_split(arrays: Arrays) -> Mapping[str, str] | None:
-  """Return the names, as ours, of a set that the rule must split; None where there is none."""
+def _names_to_split(arrays: Arrays, whole: bool) -> Mapping[str, str] | None:
+  """Return the names, as ours, of a set that the rule must split, or that is taken whole; None where there is none."""
+  if whole and "test" in arrays and not arrays.keys() & {"train", "valid", "fold"}:
+    return _ONLY_TEST
   if "train" in arrays:
     return None if "valid" in arrays else _OURS
   if "fold" in arrays:

@@ -25,6 +25,8 @@ class Request:
     columns: likewise, what the numbers of a table stand for (gdm/data/columns.py); () where the table decides.
     labels: likewise, the column of a table's labels and their names, in order; of images "" and the sub-folders.
     levels: likewise, of integers in a file that declares none; 0 where the file decides.
+    whole: whether a set of rows that brings no splits, or one alone, is a single split, "train"; see
+      `gdm.data.partition.complete`.
   """
 
   kind: str
@@ -38,6 +40,7 @@ class Request:
   columns: Sequence[Mapping[str, Any]] = ()
   labels: tuple[str, Sequence[str]] = ("", ())
   levels: int = 0
+  whole: bool = False
 
   def integer(self, option: str, default: int = 0, minimum: int = 0) -> int:
     """Return the option as an integer. Raise ConfigError where it is not one or below `minimum`."""
