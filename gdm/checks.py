@@ -1,6 +1,7 @@
 """Rules that many settings obey, each with its message once: the setting, its value and what would be right."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,19 @@ def positive(name: str, value: int | float, note: str = "") -> None:
   """Raise ConfigError unless `value` is finite and above 0; `note` ends the message."""
   if not 0 < value < math.inf:
     raise ConfigError(f"{name} is {value}; it must be finite and above 0{_noted(note)}.")
+
+
+def temperature(value: Any, zero: bool = False) -> None:
+  """Raise ConfigError unless a sampling temperature is finite and above 0, or 0 where `zero` is True.
+
+  A traced value passes, since nothing is known of it.
+
+  Example:
+    checks.temperature(0.8)
+  """
+  if isinstance(value, numbers.Real):
+    number = float(value)
+    at_least("temperature", number, 0) if zero else positive("temperature", number, "(near 0 gives the mode)")
 
 
 def rate(name: str, value: int | float) -> None:

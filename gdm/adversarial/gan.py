@@ -205,6 +205,7 @@ class GAN:
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int,
              condition: Condition | None = None, temperature: int | float = 1.0) -> Samples:
     """Draw examples; `temperature` is the deviation of z, 1 as trained."""
+    checks.temperature(temperature, zero=True)
     context = condition_context(self, condition, num)
     made = self._made(params, carry, temperature * self.prior_latents(params, key, num), context)
     return Samples(self._as_data(made), {"nfe": jnp.ones(())})

@@ -142,7 +142,7 @@ class BlockMixture(Solved):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event]; `temperature` divides the log-probabilities of the component and of the blocks' states."""
-    examples.refuse_condition(condition, "BlockMixture")
+    examples.check_options(condition, temperature, "BlockMixture")
     component_key, value_key = jax.random.split(key)
     component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
     return examples.as_samples(self.spec, self._draw(value_key, params["model"]["logits"], component, temperature))

@@ -80,7 +80,7 @@ class ChowLiu(SolvedDiscrete):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event] from the root to the leaves; `temperature` divides each conditional's log-probability."""
-    examples.refuse_condition(condition, "ChowLiu")
+    examples.check_options(condition, temperature, "ChowLiu")
     layout, logits = self._tables(params)
     dims = self.spec.num_dims
     x = tables.ancestral(layout, logits, params["model"]["order"], key, jnp.zeros((num, dims), jnp.int32),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from gdm import checks
 from gdm.batches import check_rows, checked, num_real, real_dims, require_no_lengths
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, SpecError
@@ -110,10 +111,11 @@ def as_samples(spec: DataSpec, x: Num[Array, "num dims"]) -> Samples:
   return Samples(x.reshape(x.shape[0], *spec.event), {})
 
 
-def refuse_condition(condition: Array | None, who: str) -> None:
-  """Raise a SpecError when a condition is given to a model of p(x) alone."""
+def check_options(condition: Array | None, temperature: float, who: str) -> None:
+  """Raise a SpecError when a condition is given to a model of p(x) alone, and ConfigError for no temperature."""
   if condition is not None:
     raise SpecError(f"{who} is a model of x alone: sample's condition must be None.")
+  checks.temperature(temperature)
 
 
 def _add(total: PyTree | None, part: PyTree | None) -> PyTree | None:

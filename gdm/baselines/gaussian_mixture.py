@@ -115,7 +115,7 @@ class GaussianMixture(Solved):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event]; `temperature` divides the log-probability of the component and of its Gaussian."""
-    examples.refuse_condition(condition, "GaussianMixture")
+    examples.check_options(condition, temperature, "GaussianMixture")
     component_key, noise_key = jax.random.split(key)
     component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
     noise = jnp.sqrt(temperature) * jax.random.normal(noise_key, (num, self.spec.num_dims))

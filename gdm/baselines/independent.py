@@ -59,7 +59,7 @@ class Independent(Solved):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event]; `temperature` divides each dimension's log-probability."""
-    examples.refuse_condition(condition, "Independent")
+    examples.check_options(condition, temperature, "Independent")
     return examples.as_samples(self.spec, self._law.sample(params["model"], key, num, temperature))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],

@@ -103,7 +103,7 @@ class Mixture(SolvedDiscrete):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event]; `temperature` divides the log-probabilities of the component and of its dimensions."""
-    examples.refuse_condition(condition, "Mixture")
+    examples.check_options(condition, temperature, "Mixture")
     component_key, value_key = jax.random.split(key)
     component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
     drawn = categorical.sample(value_key, params["model"]["logits"][component], temperature)

@@ -104,7 +104,7 @@ class NGram(SolvedDiscrete):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw x [num, *event], all of full length; `temperature` divides the logits."""
-    examples.refuse_condition(condition, "NGram")
+    examples.check_options(condition, temperature, "NGram")
     forced = jnp.zeros((self.num_steps, num), jnp.int32)
     return self._draw(params, key, forced, np.zeros(self.num_steps, bool), TokenChoice(temperature))
 

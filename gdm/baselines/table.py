@@ -78,7 +78,7 @@ class Table(SolvedDiscrete):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event] from p(x)^(1/temperature), normalized."""
-    examples.refuse_condition(condition, "Table")
+    examples.check_options(condition, temperature, "Table")
     return self._draw(params["model"]["logits"] / temperature, key, num)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],

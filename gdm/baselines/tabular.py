@@ -45,7 +45,7 @@ class Tabular(SolvedDiscrete, abc.ABC):
   def sample(self, params: Params, carry: Carry, key: Key[Array, ""], num: int, condition: Array | None = None,
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event], parents before children; `temperature` divides each conditional's log-probability."""
-    examples.refuse_condition(condition, type(self).__name__)
+    examples.check_options(condition, temperature, type(self).__name__)
     dims = self.spec.num_dims
     return self.draw(params, key, jnp.zeros((num, dims), jnp.int32), np.zeros(dims, bool), temperature)
 

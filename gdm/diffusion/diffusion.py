@@ -542,6 +542,12 @@ class Diffusion:
     steps = num_steps or self.steps
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
+    if not 0 <= num_frames < steps:
+      raise ConfigError(f"num_frames is {num_frames}, states before the samples, of which {steps} steps have "
+                        f"{steps - 1}; take fewer frames or more steps.")
+    if guidance_rescale and self.spec.num_dims == 1:
+      raise ConfigError(f"guidance_rescale is {guidance_rescale}, but it is by the deviation over the numbers of an "
+                        "example, and the data has one; set it to 0.")
     context = self._condition(condition, num, guidance)
     x, info = _draw(self, params, carry, key, context, num, choice, steps, rule, num_frames)
     if isinstance(x, Tracer):

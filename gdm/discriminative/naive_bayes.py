@@ -82,7 +82,10 @@ class NaiveBayes(Bayes):
       num: how many.
       condition: labels.
       temperature: divides the log-probabilities of the label and of the features.
+
+    Raise ConfigError unless the temperature is above 0.
     """
+    checks.temperature(temperature)
     label_key, value_key = jax.random.split(key)
     if condition is None:
       y = jax.random.categorical(label_key, params["model"]["log_prior"] / temperature, shape=(num,))

@@ -13,5 +13,11 @@ def log_prob(logits: Float[Array, "*shape levels"], x: Num[Array, "*shape"]) -> 
 
 def sample(key: Key[Array, ""], logits: Float[Array, "*shape levels"],
            temperature: float = 1.0) -> Int[Array, "*shape"]:
-  """Draw x in [0, levels); `temperature` divides the logits."""
-  return jax.random.categorical(key, logits / temperature, axis=-1).astype(jnp.int32)
+  """Draw x in [0, levels); `temperature` divides the logits, and 0 is the mode."""
+  return jax.random.categorical(key, tempered(logits, temperature), axis=-1).astype(jnp.int32)
+
+
+def tempered(logits: Float[Array, "*shape levels"], temperature: float) -> Float[Array, "*shape levels"]:
+  """Return logits divided by a temperature; at 0 the largest stay alone, where a division would make all alike."""
+  largest = jnp.where(logits == jnp.max(logits, axis=-1, keepdims=True), 0.0, -jnp.inf)
+  return jnp.where(temperature > 0, logits / jnp.where(temperature > 0, temperature, 1.0), largest)

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
+from gdm.distributions import categorical
+
 
 class LogisticMixture(NamedTuple):
   """The parameters of one pixel's mixture of `size` components.
@@ -84,7 +86,7 @@ def sample(key: Key[Array, ""], mixture: LogisticMixture, levels: int,
   Towards 0 each draw is the level nearest to the mean, channel after channel, of the component of the largest weight.
   """
   pick_key, noise_key = jax.random.split(key)
-  pick = jax.random.categorical(pick_key, mixture.logits / temperature, axis=-1)[..., None, None]
+  pick = categorical.sample(pick_key, mixture.logits, temperature)[..., None, None]
   means, log_scales, coefficients = (
       jnp.take_along_axis(values, pick, axis=-1)[..., 0] for values in mixture[1:])
   noise = temperature * jnp.exp(log_scales) * jax.random.logistic(noise_key, means.shape, means.dtype)

@@ -230,7 +230,10 @@ class LatentModel(DocumentsFields, abc.ABC):
       num: how many.
       condition: labels [num] of a class-conditional model.
       temperature: of the output's distribution; 0 is its mode, or the mean of reals.
+
+    Raise ConfigError for a negative temperature.
     """
+    checks.temperature(temperature, zero=True)
     prior_key, output_key = jax.random.split(key)
     context = self.condition_context(condition, num)
     numbers = self.outputs_of(params, self.prior_latents(params, prior_key, num), context)

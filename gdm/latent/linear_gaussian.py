@@ -112,6 +112,7 @@ class LinearGaussian(DocumentsFields, abc.ABC):
              temperature: float = 1.0) -> Samples:
     """Draw x [num, *event]; `temperature` divides the log-density, and so multiplies the covariance."""
     checks.unconditional(self, condition)
+    checks.temperature(temperature, zero=True)
     latent_key, noise_key = jax.random.split(key)
     z = jax.random.normal(latent_key, (num, self.latent_dims))
     return self._as_samples(self._decoded(params, z, noise_key, math.sqrt(temperature)))

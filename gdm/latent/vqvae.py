@@ -191,7 +191,10 @@ class VQVAE:
 
     Returns:
       The samples; the codes [num, rows, columns, 1] are in their `info`.
+
+    Raise ConfigError for a negative temperature.
     """
+    checks.temperature(temperature, zero=True)
     if not self.prefix_conditional:
       checks.unconditional(self, condition)
     prior_key, output_key = jax.random.split(key)

@@ -367,6 +367,10 @@ def test_an_ode_out_of_tolerance_is_an_error_with_its_price():
     (lambda: draw_of("ddpm", sampler="dim"), ConfigError, "did you mean 'ddim'"),
     (lambda: draw_of("ddpm", num_steps=-1), ConfigError, "num_steps is -1"),
     (lambda: draw_of("ddpm", guidance=2.0), ConfigError, "needs labels"),
+    (lambda: draw_of("ddpm", num_steps=1, num_frames=1), ConfigError, "num_frames is 1, .* of which 1 steps have 0"),
+    (lambda: draw_of("ddpm", num_steps=3, num_frames=3), ConfigError, "num_frames is 3, .* of which 3 steps have 2"),
+    (lambda: build_model({"name": "ddpm"}, DataSpec((1,), None)).sample(
+        {}, {}, KEY, 2, guidance=2.0, guidance_rescale=0.5), ConfigError, "guidance_rescale is 0.5, .*data has one"),
     (lambda: draw_of("ddpm", condition=jnp.asarray(1)), SpecError, "condition must be None"),
     (lambda: draw_of("ddpm", sampler="heun", eta=0.5), ConfigError, "ddim's alone"),
     (lambda: build("ddpm", PLANE)[0].score(*build("ddpm", PLANE)[1:], jnp.ones((1, 2)), 1.5), ConfigError,
