@@ -12,14 +12,13 @@ from jaxtyping import Array, Bool, Float, Key, Num
 from gdm.baselines import em, examples, seeding
 from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
+from gdm.distributions.moments import variance_of_fit
 from gdm.errors import SpecError, nearest
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Params, PyTree, Samples
 
 # Examples among which k-means++ looks for starting points.
 SEEDING_EXAMPLES = 4000
-# Variance that a dimension is taken to have when all its values are equal, in the data's squared units.
-CONSTANT_VARIANCE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,7 @@ class GaussianMixture(Solved):
             report: em.Report | None = None) -> tuple[Params, Carry]:
     """EM from several starts; three passes to prepare, then one per iteration."""
     centre, variance, _ = examples.moments(self.spec, batches)
-    scale = np.sqrt(np.maximum(variance, CONSTANT_VARIANCE))
+    scale = np.sqrt(variance_of_fit(centre, variance))
     sample_key, fit_key = jax.random.split(key)
     points = (seeding.subsample(sample_key, self.spec, batches, SEEDING_EXAMPLES) - centre) / scale
     num = self.num_components

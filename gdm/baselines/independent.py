@@ -12,6 +12,7 @@ from gdm.baselines import examples, tables
 from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
 from gdm.distributions import categorical
+from gdm.distributions.moments import variance_of_fit
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Params, PyTree, Samples
@@ -24,7 +25,8 @@ class Independent(Solved):
   Attributes:
     spec: any data.
     alpha: Dirichlet pseudo-count of each level (1 is Laplace's rule); discrete data.
-    variance_floor: smallest variance, in the data's own squared units; continuous data.
+    variance_floor: variance of a dimension whose values are all equal, in the data's own squared units; continuous
+      data.
   """
 
   spec: DataSpec
@@ -112,7 +114,7 @@ class _Gaussian:
 
   def solve(self, batches: Iterable[Batch]) -> PyTree:
     mean, variance, _ = examples.moments(self.spec, batches)
-    scale = np.sqrt(np.maximum(variance, self.variance_floor))
+    scale = np.sqrt(variance_of_fit(mean, variance, self.variance_floor))
     return {"mean": jnp.asarray(mean, jnp.float32), "scale": jnp.asarray(scale, jnp.float32)}
 
   def log_prob(self, params: PyTree, x: Num[Array, "batch dims"]) -> Float[Array, "batch dims"]:

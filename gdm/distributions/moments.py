@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 # Largest deviation, as a share of the largest magnitude, that the rounding of equal numbers explains: a few units in
 # the last place of float32.
 ROUNDING = 4.0 * float(jnp.finfo(jnp.float32).eps)
+
+
+# Variance that a dimension is taken to have when all its values are equal, in the data's squared units.
+CONSTANT_VARIANCE = 1e-6
 
 
 class Moments(NamedTuple):
@@ -51,3 +56,22 @@ def moments(x: Num[Array, "*shape"], axes: int | Sequence[int] = 0, rounding: fl
   std = jnp.sqrt(jnp.mean(jnp.square(centred - correction), axis=axes))
   is_constant = std <= rounding * jnp.max(jnp.abs(x), axis=axes)
   return Moments(jnp.squeeze(shift + correction, axes), jnp.where(is_constant, 1.0, std), is_constant)
+
+
+def variance_of_fit(mean: Float[np.ndarray, " dims"], variance: Float[np.ndarray, " dims"],
+                    constant: float = CONSTANT_VARIANCE) -> Float[np.ndarray, " dims"]:
+  """Return the variances that densities are fitted with: the data's, and `constant` where its values are equal up to
+  their rounding as float32, whatever their unit.
+
+  A floor in the data's own unit would hide the spread of data in a large one, as of micrometres in metres.
+
+  Args:
+    mean: of each dimension, in float64.
+    variance: of each dimension, in float64.
+    constant: variance in place of none.
+
+  Example:
+    scale = np.sqrt(variance_of_fit(x.mean(axis=0), x.var(axis=0)))
+  """
+  deviation = np.sqrt(np.maximum(variance, 0.0))
+  return np.where(deviation <= ROUNDING * (np.abs(mean) + deviation), constant, variance)

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from gdm import checks
+from gdm.distributions.moments import variance_of_fit
 from gdm.errors import NotFiniteError
 from gdm.latent import linear_gaussian
-from gdm.latent.linear_gaussian import CONSTANT_VARIANCE, LinearGaussian, Report
+from gdm.latent.linear_gaussian import LinearGaussian, Report
 from gdm.model import Batch, Carry, Params
 
 
@@ -46,7 +47,7 @@ class FactorAnalysis(LinearGaussian):
     computed of the covariance alone. `report(iteration, {"nll"})` gives nats per example.
     """
     data = linear_gaussian.covariance_of(self.spec, batches)
-    variances = np.maximum(np.diagonal(data.covariance), CONSTANT_VARIANCE)
+    variances = variance_of_fit(data.mean, np.diagonal(data.covariance))
     unique, previous = 0.5 * variances, math.inf
     loadings = np.zeros((self.spec.num_dims, self.latent_dims))
     for iteration in range(self.num_iterations + 1):

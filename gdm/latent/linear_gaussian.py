@@ -26,8 +26,6 @@ from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
 
 Report = Callable[[int, Mapping[str, float]], None]
-# Variance that a dimension is taken to have when all its values are equal, in the data's squared units.
-CONSTANT_VARIANCE = 1e-6
 
 
 class Covariance(NamedTuple):

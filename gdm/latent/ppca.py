@@ -6,8 +6,9 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Array, Key
 
+from gdm.distributions.moments import variance_of_fit
 from gdm.latent import linear_gaussian
-from gdm.latent.linear_gaussian import CONSTANT_VARIANCE, LinearGaussian, Report
+from gdm.latent.linear_gaussian import LinearGaussian, Report
 from gdm.model import Batch, Carry, Params
 
 
@@ -27,7 +28,9 @@ class PPCA(LinearGaussian):
     of the other eigenvalues: equations (7) and (8), with R = I. Two passes."""
     data = linear_gaussian.covariance_of(self.spec, batches)
     values, vectors = linear_gaussian.descending(data.covariance)
-    floor = self.variance_floor * max(float(np.mean(values)), CONSTANT_VARIANCE)
+    variances = np.diagonal(data.covariance)
+    fitted = variance_of_fit(data.mean, variances)
+    floor = self.variance_floor * float(np.mean(variances if np.any(variances == fitted) else fitted))
     noise = max(float(np.mean(values[self.latent_dims:])), floor)
     leading = np.maximum(values[:self.latent_dims] - noise, 0.0)
     loadings = vectors[:, :self.latent_dims] * np.sqrt(leading)
