@@ -6,6 +6,7 @@ A message names the field, the value, and what would be right.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -40,8 +41,8 @@ class NotFiniteError(UserError):
   """A loss, likelihood or parameter became NaN or infinite."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: Any, known: Iterable[str]) -> str:
   """Return a sentence that names the known word nearest to `name`, or all known words when none is near."""
   known = sorted(known)
-  close = difflib.get_close_matches(name, known, n=1)
+  close = difflib.get_close_matches(str(name), known, n=1)  # a config may hold anything
   return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."

@@ -50,11 +50,9 @@ class Loader:
 
   def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, minibatches: int = 1,
                rows: Rows | None = None):
+    require_examples(dataset, batch_size)
     self._split = dataset.split("train")
     self._rows = _rows(batch_size, rows)
-    if batch_size > self._split.num_examples:
-      raise DataError(f"data.batch_size is {batch_size}, but the training split of {dataset.name} has only "
-                      f"{self._split.num_examples} examples.")
     self._order = _Order(seed, self._split.num_examples)
     self._batch_size = batch_size
     self._minibatches = minibatches
@@ -135,6 +133,14 @@ class Loader:
     if close is not None:
       close()
     self._ahead = None
+
+
+def require_examples(dataset: Dataset, batch_size: int) -> None:
+  """Raise DataError where a minibatch has more examples than the "train" split, before its rows are written out."""
+  num = dataset.split("train").num_examples
+  if batch_size > num:
+    raise DataError(f"data.batch_size is {batch_size}, but the training split of {dataset.name} has only {num} "
+                    "examples.")
 
 
 class _Order:

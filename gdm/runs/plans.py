@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from gdm import mesh as meshes
 from gdm.data.dataset import Dataset
 from gdm.data.initial import initial_batch
-from gdm.data.loader import Loader, Passes
+from gdm.data.loader import Loader, Passes, require_examples
 from gdm.errors import ConfigError, UserError
 from gdm.model import HasDiagnosis, HasLogLikelihood, HasSolve, HasValidation, Model
 from gdm.precision import highest_precision
@@ -31,7 +31,7 @@ from gdm.training.state import TrainState, init_state, leaf_shapes, state_shapes
 from gdm.training.step import make_train_step
 from gdm.training.streams import stream_key
 from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
-from gdm.training.warm_start import warm_start
+from gdm.training.warm_start import warm_start, what_fits
 
 
 @dataclasses.dataclass
@@ -41,6 +41,7 @@ class Plan:
   Attributes:
     mesh: the devices it runs on.
     like: shapes and shardings of its state.
+    require_start: raises UserError where `begin` could make no first state; it writes nothing.
     begin: makes the first state.
     loader: its training batches; None for a model that is solved.
     train: takes the run to its end, or to an interruption.
@@ -48,6 +49,7 @@ class Plan:
 
   mesh: Mesh
   like: TrainState
+  require_start: Callable[[], None]
   begin: Callable[[], TrainState]
   loader: Feed | None
   train: Callable[[Run, TrainState], tuple[TrainState, Ended]]
@@ -65,6 +67,7 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
   training, key = config.training, jax.random.key(config.seed)
   mesh = meshes.make_mesh(config.mesh.fsdp, tensor=config.mesh.tensor)
   meshes.require_divisible(mesh, config.data.batch_size, "data.batch_size")
+  require_examples(dataset, config.data.batch_size)
   minibatches = sum(objective.repeats for objective in model.objectives)
   loader = Loader(dataset, config.data.batch_size, seed=config.seed, minibatches=minibatches,
                   rows=meshes.local_rows(mesh, config.data.batch_size))
@@ -124,22 +127,23 @@ def _plan_fit(config: ml_collections.ConfigDict, dataset: Dataset, model: Model,
       run.checkpoints.finish()
     return state, ended
 
+  other = functools.cache(lambda: open_run(training.init_from))
+
+  def require_start() -> None:
+    if training.init_from:
+      try:
+        what_fits(shapes, other().params, other().carry)
+      except UserError as error:
+        raise ConfigError(f"training.init_from is {training.init_from!r}, but {error}") from error
+
   def begin_state() -> TrainState:
     state = init_state(model, optimizers, key, example, ema=ema, mesh=mesh)
-    return _warm(state, training.init_from) if training.init_from else state
+    if training.init_from:
+      state, taken = warm_start(state, other().params, other().carry)
+      print(f"weights of {other().name} at step {other().step} in {training.init_from}: {taken.in_words()}.")
+    return state
 
-  return Plan(mesh, shapes, begin_state, loader, train)
-
-
-def _warm(state: TrainState, path: str) -> TrainState:
-  """Return the state with the weights of another run."""
-  other = open_run(path)
-  try:
-    state, taken = warm_start(state, other.params, other.carry)
-  except ConfigError as error:
-    raise ConfigError(f"training.init_from is {path!r}, but {error}") from error
-  print(f"weights of {other.name} at step {other.step} in {path}: {taken.in_words()}.")
-  return state
+  return Plan(mesh, shapes, require_start, begin_state, loader, train)
 
 
 def _validate(run: Run, interruption: Interruption, state: TrainState, step: int) -> bool:
@@ -204,7 +208,7 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
     return state, Ended.FINISHED
 
   first = state_at(0, *model.init(key, dataset.split("train").rows(slice(0, 1))))
-  return Plan(mesh, first, lambda: first, None, train)
+  return Plan(mesh, first, lambda: None, lambda: first, None, train)
 
 
 def _facts(state: TrainState, flops: float | None, temporary_bytes: int | None, mesh: Mesh) -> str:

@@ -11,6 +11,7 @@ import contextvars
 import dataclasses
 import importlib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -231,7 +232,9 @@ class _Parameter:
   spec: SpecOf | None = None
 
 
-def _builder(name: str) -> Any:
+def _builder(name: Any) -> Any:
+  if not isinstance(name, str):
+    raise ConfigError(f"model.name is {name!r}; it must be the name of a model, as 'made'.")
   module, colon, attribute = name.partition(":")
   if not colon:
     checks.one_of("model.name", name, MODELS)
@@ -293,7 +296,7 @@ def _named_part(name: str, section: str, named: Named) -> Any:
 
 def _is_model(name: str, named: Named) -> bool:
   """Return whether the name in a section is a model's, where `named` are the parts that it could be."""
-  return name not in named and (not named or name in MODELS or ":" in name)
+  return name not in named and (not named or name in MODELS or ":" in str(name))
 
 
 def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any], section: str,
@@ -339,6 +342,8 @@ def _arguments(section: str, name: str, settings: Mapping[str, Any], parameters:
                 and field in _part_parameters(each.default)]
       hint = f"did you mean '{section}.{within[0]}.{field}'?" if within else nearest(field, parameters)
       raise ConfigError(f"{section}.{field} is unknown to {name}; {hint}")
+    if not all(map(math.isfinite, _floats(value))):  # they would be NaN in every loss, and JSON cannot record them
+      raise ConfigError(f"{section}.{field} is {value!r}; it must be finite.")
     parameter, of = parameters[field], spec
     if parameter.spec is not None and isinstance(value, Mapping):
       of = parameter.spec({**{each: known.default for each, known in parameters.items()}, **arguments}, spec)
@@ -378,6 +383,13 @@ def _is_of(value: Any, hint: Any) -> bool:
     return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
   kind = origin or hint
   return isinstance(value, kind) if isinstance(kind, type) and kind in (tuple, str, bool, types.NoneType) else True
+
+
+def _floats(value: Any) -> list[float]:
+  """Return the floats in a value, those in tuples included."""
+  if isinstance(value, tuple):
+    return [each for item in value for each in _floats(item)]
+  return [value] if isinstance(value, float) else []
 
 
 def _words(hint: Any) -> str:

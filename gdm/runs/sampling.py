@@ -1,5 +1,6 @@
 """Drawing from a trained run: by the options that its config names, and many samples in batches of one shape."""
 
+import dataclasses
 import inspect
 import time
 from collections.abc import Callable, Mapping
@@ -7,11 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, Key, Num
 
 from gdm.batches import filled, given
-from gdm.errors import ConfigError
+from gdm.data.dataset import Dataset
+from gdm.dataspec import DataSpec
+from gdm.errors import ConfigError, UserError
 from gdm.inference.diagnostics import FAILURES, agreement, failure, in_words, of_batches
 from gdm.model import Carry, HasSample, Params, Samples
 from gdm.runs import defaults
@@ -66,16 +70,62 @@ def sampling_options(run: "TrainedRun") -> dict[str, Any]:
   Raises:
     ConfigError: the model cannot sample, or not with one of them.
   """
-  name = run.config.model.name
   if not isinstance(run.model, HasSample):
-    raise ConfigError(f"{name} cannot sample.")
-  known, neutral = options_taken(run.model), defaults.get_config().sampling.to_dict()
-  options = {field: value for field, value in run.config.sampling.items()
+    raise ConfigError(f"{run.config.model.name} cannot sample.")
+  return _options(run.config, run.model)
+
+
+def require_samples(config: ml_collections.ConfigDict, model: Any, dataset: Dataset, params: Params,
+                    carry: Carry) -> None:
+  """Raise ConfigError where a model could not draw by the options of the config's `sampling` section.
+
+  A draw is traced, so that a run is not trained for hours before its pictures fail. Without options there is nothing
+  to find.
+
+  Args:
+    config: the config of the run to be.
+    model: its model; of one that does not sample no option may be set.
+    dataset: its data, of which conditions are taken.
+    params, carry: of the model, or their shapes.
+  """
+  options = _options(config, model)
+  if not options:
+    return
+  asked = _Asked(config.copy_and_resolve_references(), model, dataset)
+  asked.config.sampling.num = num = min(config.sampling.num, config.evaluation.batch_size)
+  rows = _as_condition(conditions(asked))
+  condition = {} if rows is None else {"condition": rows}
+  shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, carry))
+  try:
+    jax.eval_shape(lambda params, carry: model.sample(params, carry, jax.random.key(0), num, **condition, **options),
+                   *shapes)
+  except UserError as error:
+    names = ", ".join(f"sampling.{field}={value!r}" for field, value in options.items())
+    raise ConfigError(f"{names} cannot be: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+  """What `conditions` needs of a run, before there is one."""
+
+  config: ml_collections.ConfigDict
+  model: Any
+  dataset: Dataset
+
+  @property
+  def spec(self) -> DataSpec:
+    return self.dataset.spec
+
+
+def _options(config: ml_collections.ConfigDict, model: Any) -> dict[str, Any]:
+  """Return the fields of the config's `sampling` section that differ from the base's; see `sampling_options`."""
+  known, neutral = options_taken(model) if isinstance(model, HasSample) else (), defaults.get_config().sampling
+  options = {field: value for field, value in config.sampling.items()
              if field not in _OURS and (field not in neutral or value != neutral[field])}
   for field in (field for field in options if field not in known):
     right = f"it must be {neutral[field]!r}" if field in neutral else "leave it out"
-    raise ConfigError(f"sampling.{field} is {options[field]!r}, but {name} has none; {right}. What it has: "
-                      f"{', '.join(known) or 'no options'}.")
+    raise ConfigError(f"sampling.{field} is {options[field]!r}, but {config.model.name} has none; {right}. What it "
+                      f"has: {', '.join(known) or 'no options'}.")
   return options
 
 
@@ -151,7 +201,8 @@ def complete(run: "TrainedRun", x: Num[np.ndarray, "num *event"], known: Bool[np
                     key, len(x), x)
 
 
-def conditions(run: "TrainedRun", condition: Mapping[str, Array | np.ndarray] | None = None) -> dict[str, np.ndarray]:
+def conditions(run: "TrainedRun | _Asked",
+               condition: Mapping[str, Array | np.ndarray] | None = None) -> dict[str, np.ndarray]:
   """Return what `sampling.num` draws are given, by name: {} where the model takes nothing; see `draw`.
 
   Raise ConfigError for others than it can take.

@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 
 from gdm.errors import ConfigError, NotFiniteError, WorkdirError
-from gdm.runs.settings import check_settings, flatten_fields
+from gdm.runs.settings import check_settings, flatten_fields, replaced
 from gdm.runs.sizes import keep_settings
 from gdm.runs.workdir import Workdir, read_json, write_json
 
@@ -151,9 +151,7 @@ def _round(record: "_Record", config: ml_collections.ConfigDict, candidates: Seq
 
 def _with(config: ml_collections.ConfigDict, settings: Settings) -> ml_collections.ConfigDict:
   """Return the config with these settings, whatever the number of examples."""
-  result = keep_settings(config, settings)
-  result.update_from_flattened_dict(settings)
-  return result
+  return replaced(keep_settings(config, settings), settings, "search")
 
 
 def _shortened(config: ml_collections.ConfigDict, settings: Settings,
@@ -162,7 +160,7 @@ def _shortened(config: ml_collections.ConfigDict, settings: Settings,
   result = keep_settings(_with(config, settings), [f"training.{name}" for name in (
       "num_steps", "eval_every", "checkpoint_every", "log_every", "patience")])
   training = result.training
-  call = training.steps_per_call
+  call = training.steps_per_call = min(training.steps_per_call, training.num_steps)  # as in the run itself
 
   def rounded(steps: int | float) -> int:
     return max(1, round(steps / call)) * call

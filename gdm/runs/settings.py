@@ -15,6 +15,7 @@ from gdm.paths import is_local
 from gdm.runs import defaults
 from gdm.runs.feeding import WAYS
 from gdm.storage import is_url
+from gdm.training import optimizer
 from gdm.training.step import PRECISIONS, REMATERIALIZATIONS
 
 
@@ -38,13 +39,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data.init_examples": _at_least(1),
     "data.transforms": (lambda names: all(isinstance(name, str) and name for name in names),
                         "a tuple of names, as ('binarize',), or () for none"),
-    "optimizer.learning_rate": _POSITIVE,
-    "optimizer.final_fraction": (lambda value: 0 <= value <= 1, "in [0, 1]"),
-    "optimizer.warmup_steps": _at_least(0),
-    "optimizer.weight_decay": _NOT_NEGATIVE,
-    "optimizer.clip_norm": _NOT_NEGATIVE,
-    "optimizer.b1": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "optimizer.b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    **{f"optimizer.{name}": rule for name, rule in optimizer.RULES.items()},
     "mesh.fsdp": _at_least(1),
     "mesh.tensor": _at_least(1),
     "training.num_steps": _at_least(1),
@@ -72,6 +67,10 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "sampling.num_steps": (lambda value: value >= 0, "at least 1, or 0 for the model's own choice"),
     "sampling.num_temperatures": (lambda value: value >= 0, "at least 1, or 0 for the model's own choice"),
     "sampling.guidance": _NOT_NEGATIVE,
+    "sampling.guidance_interval": (lambda value: not value or (
+        len(value) == 2 and all(isinstance(each, int | float) for each in value) and 0 <= value[0] < value[1]),
+                                   "two noise levels, the lower one first, or () for all"),
+    "sampling.guidance_rescale": (lambda value: 0 <= value <= 1, "in [0, 1]"),
     "sampling.eta": _NOT_NEGATIVE,
 }
 
@@ -94,6 +93,22 @@ def flatten_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+def replaced(config: ConfigDict, fields: Mapping[str, Any], section: str) -> ConfigDict:
+  """Return the config with these dotted fields replaced.
+
+  Raise ConfigError for a value of another type than its field has; `section` is where the values stand.
+  """
+  result = config.copy_and_resolve_references()
+  for name, value in fields.items():
+    try:
+      result.update_from_flattened_dict({name: value})
+    except TypeError as error:
+      before = flatten_fields(config.to_dict())[name]
+      raise ConfigError(f"{section}.{name} is {value!r}; it must be of the type of {name}, which is "
+                        f"{before!r}.") from error
+  return result
+
+
 def within_run(config: ConfigDict) -> ConfigDict:
   """Return the config with no period longer than the run, so that a trial of five steps needs one override.
 
@@ -106,7 +121,9 @@ def within_run(config: ConfigDict) -> ConfigDict:
     if isinstance(training.num_steps, int) and training.num_steps >= 1:
       training[field] = min(training[field], training.num_steps)
   if isinstance(training.num_steps, int) and training.num_steps >= 1:
-    result.optimizer.warmup_steps = min(result.optimizer.warmup_steps, training.num_steps - 1)
+    for settings in (result.optimizer, *result.optimizer.groups.values()):
+      if isinstance(settings, ConfigDict) and isinstance(settings.get("warmup_steps"), int):
+        settings.warmup_steps = min(settings.warmup_steps, training.num_steps - 1)
   return result
 
 

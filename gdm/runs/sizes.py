@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 
 from gdm.errors import ConfigError
-from gdm.runs.settings import flatten_fields
+from gdm.runs.settings import flatten_fields, replaced
 
 # Section -> whether it is for a training split of `num` examples, given its "rows".
 SIZES: Mapping[str, Callable[[int, int], bool]] = {
@@ -42,23 +42,21 @@ def sized(config: ml_collections.ConfigDict, num_examples: int) -> ml_collection
   The sections themselves are left empty. Raise ConfigError for a section without "rows", or with a field that the
   config lacks or that is in none of `SECTIONS`.
   """
-  settings: dict[str, Any] = {}
-  fields = flatten_fields(config.to_dict())
+  result, fields = config.copy_and_resolve_references(), flatten_fields(config.to_dict())
   for section, applies in SIZES.items():
     rules = config[section].to_dict()
     if not rules:
       continue
     rows = rules.pop("rows", None)
-    if not isinstance(rows, int) or rows < 1:
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
       raise ConfigError(f"{section}.rows is {rows!r}; it must be the number of training examples that divides sizes, "
                         "at least 1.")
-    for name, value in flatten_fields(rules).items():
+    for name in flatten_fields(rules):
       if name not in fields or name.partition(".")[0] not in SECTIONS:
         raise ConfigError(f"{section}.{name} names no field of the config's sections {', '.join(SECTIONS)}.")
-      if applies(num_examples, rows):
-        settings[name] = value
-  result = config.copy_and_resolve_references()
-  result.update_from_flattened_dict(settings)
+    of_size = replaced(result, flatten_fields(rules), section)  # for its errors, also where the size is another
+    if applies(num_examples, rows):
+      result = of_size
   for section in SIZES:
     result[section] = {}
   return result

@@ -24,6 +24,7 @@ from gdm.runs.profile import Profile
 from gdm.runs.recorded import load_data, require_same_data
 from gdm.runs.registry import build_model
 from gdm.runs.run import Run
+from gdm.runs.sampling import require_samples
 from gdm.runs.scoring import scored_by
 from gdm.runs.settings import check_settings, flatten_fields, within_run
 from gdm.runs.sizes import sized
@@ -105,6 +106,9 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, profile: Profile
   require_tracker(config.training.track)
   model = scored_by(build_model(config.model.to_dict(), dataset.spec), config.evaluation.likelihood)
   plan = make_plan(config, dataset, model, profile, interruption)
+  require_samples(config, model, dataset, plan.like.params, plan.like.carry)
+  if not hosts.from_first(workdir.has_checkpoints):  # a run under way needs the one that it began with no more
+    plan.require_start()
   hosts.from_first(lambda: workdir.begin(as_given))
   if grown is not None:
     print(_growth(config, grown))

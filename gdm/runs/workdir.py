@@ -15,7 +15,7 @@ from gdm.runs.claims import CONFIG, LEASES, LOCK, leased_bucket, locked_folder
 from gdm.runs.registry import complete
 from gdm.runs.settings import flatten_fields, with_defaults
 from gdm.storage import mirror_of
-from gdm.training.checkpoint import MANIFEST
+from gdm.training.checkpoint import MANIFEST, list_steps
 
 # Settings that may differ between training and later uses, and what belongs to the machine: devices, where data lie.
 FREE_SECTIONS = ("evaluation", "sampling", "mesh", "search", "searched")
@@ -127,6 +127,10 @@ class Workdir:
       return with_defaults(tuples(read_json(self.config)))
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # what ConfigDict raises for a field's type
       raise WorkdirError(f"{self.config} does not hold a config of this version: {error}") from error
+
+  def has_checkpoints(self) -> bool:
+    """Return whether training has saved anything here, whole or not."""
+    return any(list_steps(place) for place in (self.checkpoints, self.best))
 
   def finished_step(self) -> int | None:
     """Return the step at which the run ended, None where it has not. Raise WorkdirError where its record is

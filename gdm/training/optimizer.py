@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules by name, from optax."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,22 +35,44 @@ SCHEDULES: Mapping[str, Callable[[float, int, float], optax.Schedule]] = {
 }
 
 
-def make_schedule(settings: Mapping[str, Any], num_steps: int) -> optax.Schedule:
-  """Return the learning rate by step: linear warm-up over `warmup_steps`, then the named schedule until `num_steps`."""
-  if settings["schedule"] not in SCHEDULES:
-    raise ConfigError(f"optimizer.schedule is {settings['schedule']!r}; {nearest(settings['schedule'], SCHEDULES)}")
-  warmup = settings["warmup_steps"]
-  if not 0 <= warmup < max(num_steps, 1):
-    raise ConfigError(f"optimizer.warmup_steps is {warmup}; it must be at least 0 and below num_steps ({num_steps}).")
-  peak = settings["learning_rate"]
-  if peak <= 0:
-    raise ConfigError(f"optimizer.learning_rate is {peak}; it must be above 0.")
+# Field -> the test of its value, and in words what passes. Comparisons with NaN are false, so each refuses it.
+RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "learning_rate": (lambda value: 0 < value < math.inf, "finite and above 0"),
+    "final_fraction": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "warmup_steps": (lambda value: value >= 0 and value % 1 == 0, "at least 0"),
+    "weight_decay": (lambda value: 0 <= value < math.inf, "finite and at least 0"),
+    "clip_norm": (lambda value: 0 <= value < math.inf, "finite and at least 0"),
+    "b1": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "b2": (lambda value: 0 <= value < 1, "in [0, 1)"),
+}
+
+
+def _check(settings: Mapping[str, Any], section: str) -> None:
+  """Raise ConfigError for a value that a field of an optimizer cannot have; `section` is where it stands."""
+  for field, table in (("name", OPTIMIZERS), ("schedule", SCHEDULES)):
+    if settings[field] not in table:
+      raise ConfigError(f"{section}.{field} is {settings[field]!r}; {nearest(settings[field], table)}")
+  for field, (is_right, words) in RULES.items():
+    value = settings[field]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_right(value):
+      raise ConfigError(f"{section}.{field} is {value!r}; it must be {words}.")
+
+
+def make_schedule(settings: Mapping[str, Any], num_steps: int, section: str = "optimizer") -> optax.Schedule:
+  """Return the learning rate by step: linear warm-up over `warmup_steps`, then the named schedule until `num_steps`.
+
+  Raise ConfigError for a value that a field cannot have; `section` is where it stands in the config.
+  """
+  _check(settings, section)
+  warmup, peak = settings["warmup_steps"], settings["learning_rate"]
+  if not warmup < max(num_steps, 1):
+    raise ConfigError(f"{section}.warmup_steps is {warmup}; it must be at least 0 and below num_steps ({num_steps}).")
   body = SCHEDULES[settings["schedule"]](peak, num_steps - warmup, settings["final_fraction"])
   return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), body], [warmup]) if warmup else body
 
 
 def make_optimizer(settings: Mapping[str, Any], num_steps: int,
-                   updates_per_step: int = 1) -> optax.GradientTransformation:
+                   updates_per_step: int = 1, section: str = "optimizer") -> optax.GradientTransformation:
   """Return the optimizer that `settings` names (fields of the config's `optimizer` section), with clipping in front.
 
   `weight_decay` is decoupled where the optimizer defines it so (adamw, lion), and an L2 penalty's gradient elsewhere.
@@ -58,13 +81,11 @@ def make_optimizer(settings: Mapping[str, Any], num_steps: int,
     settings: the fields.
     num_steps: training steps, by which the learning rate is scheduled.
     updates_per_step: updates that one training step takes, as of a critic that is trained several times.
+    section: where the fields stand in the config, for errors.
+
+  Raise ConfigError for a value that a field cannot have.
   """
-  if settings["name"] not in OPTIMIZERS:
-    raise ConfigError(f"optimizer.name is {settings['name']!r}; {nearest(settings['name'], OPTIMIZERS)}")
-  for name in ("b1", "b2"):
-    if not 0 <= settings[name] < 1:
-      raise ConfigError(f"optimizer.{name} is {settings[name]}; it must be in [0, 1).")
-  rate = make_schedule(settings, num_steps)
+  rate = make_schedule(settings, num_steps, section)
   optimizer = OPTIMIZERS[settings["name"]](lambda update: rate(update // updates_per_step), settings)
   clip = settings["clip_norm"]
   return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip else optimizer
@@ -82,6 +103,10 @@ def make_optimizers(settings: Mapping[str, Any], num_steps: int,
   Raise ConfigError for a group that the model does not move, or a field that is unknown.
   """
   own = settings.get("groups", {})
+  for group, fields in own.items():
+    if not isinstance(fields, Mapping):
+      raise ConfigError(f"optimizer.groups.{group} is {fields!r}; it must be the fields that differ for the group, as "
+                        "{'learning_rate': 1e-4}.")
   if unknown := sorted(set(own) - {*moved_groups(model)}):
     raise ConfigError(f"optimizer.groups names {unknown[0]!r}; {nearest(unknown[0], moved_groups(model))}")
   optimizers = {}
@@ -89,5 +114,6 @@ def make_optimizers(settings: Mapping[str, Any], num_steps: int,
     for field in (field for field in own.get(group, {}) if field not in settings or field == "groups"):
       raise ConfigError(f"optimizer.groups.{group} has {field!r}; {nearest(field, settings)}")
     updates = sum(objective.repeats for objective in model.objectives if group in objective.groups)
-    optimizers[group] = make_optimizer({**settings, **own.get(group, {})}, num_steps, updates)
+    optimizers[group] = make_optimizer({**settings, **own.get(group, {})}, num_steps, updates,
+                                       f"optimizer.groups.{group}" if own.get(group) else "optimizer")
   return optimizers

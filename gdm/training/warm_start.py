@@ -53,6 +53,22 @@ def warm_start(state: TrainState, params: Params, carry: Carry) -> tuple[TrainSt
 
   Raise ConfigError where nothing fits.
   """
+  found = what_fits(state, params, carry)
+  own, theirs = (_flat(averages_of(*each)) for each in ((state.params, state.carry), (params, carry)))
+  chosen = {name: jax.device_put(theirs[name], leaf.sharding) if name in found.taken else leaf
+            for name, leaf in own.items()}
+  tree = averages_of(state.params, state.carry)
+  merged = jax.tree.unflatten(jax.tree.structure(tree), list(chosen.values()))
+  averages = jax.tree.map(jnp.copy, merged) if state.ema else {}
+  return dataclasses.replace(state, params=merged["params"], carry={**state.carry, **merged["carry"]},
+                             ema=averages), found
+
+
+def what_fits(state: TrainState, params: Params, carry: Carry) -> Taken:
+  """Return what `warm_start` would take and leave; the state may be one of shapes.
+
+  Raise ConfigError where nothing fits.
+  """
   own, theirs = (_flat(averages_of(*each)) for each in ((state.params, state.carry), (params, carry)))
   fits = {name: (leaf.shape, leaf.dtype) == (theirs[name].shape, theirs[name].dtype)
           for name, leaf in own.items() if name in theirs}
@@ -60,12 +76,7 @@ def warm_start(state: TrainState, params: Params, carry: Carry) -> tuple[TrainSt
                 tuple(name for name in own if name not in theirs), tuple(name for name in theirs if name not in own))
   if not found.taken:
     raise ConfigError(f"no array of the other run fits this model: {found.in_words()}; name a run of a like model.")
-  chosen = {name: jax.device_put(theirs[name], leaf.sharding) if fits.get(name) else leaf for name, leaf in own.items()}
-  tree = averages_of(state.params, state.carry)
-  merged = jax.tree.unflatten(jax.tree.structure(tree), list(chosen.values()))
-  averages = jax.tree.map(jnp.copy, merged) if state.ema else {}
-  return dataclasses.replace(state, params=merged["params"], carry={**state.carry, **merged["carry"]},
-                             ema=averages), found
+  return found
 
 
 def _flat(tree: PyTree) -> dict[str, jax.Array]:

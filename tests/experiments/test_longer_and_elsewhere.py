@@ -67,8 +67,10 @@ def test_weights_are_taken_where_they_fit(commands, unbroken, tmp_path):
   result = commands.run("train", f"{TINY}:flow", STEPS.format(3), f"--workdir={tmp_path}/flow",
                         f"--init_from={unbroken('digits')}")
   assert result.status == 2 and "no array of the other run fits this model" in result.err
+  assert not (tmp_path / "flow").exists()
   result = commands.run("train", f"{TINY}:digits", f"--workdir={tmp_path}/none", f"--init_from={tmp_path}/nothing")
-  assert result.status == 2 and "does not exist" in result.err
+  assert result.status == 2 and "training.init_from is" in result.err and "does not exist" in result.err
+  assert not (tmp_path / "none").exists()  # it would belong to a config that cannot be trained
 
 
 @pytest.mark.slow

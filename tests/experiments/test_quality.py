@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Samples
 from gdm.runs import defaults, plotting
 from gdm.runs.comparison import choose, compare, parse_choices, spread_rows
-from gdm.runs.sampling import draw, draw_many, sampling_options
+from gdm.runs.registry import build_model
+from gdm.runs.sampling import draw, draw_many, require_samples, sampling_options
 from gdm.runs.trained import TrainedRun
 
 BIAS = {"ddim": 4.0, "ancestral": 40.0}
@@ -103,6 +105,22 @@ def test_a_setting_that_a_model_lacks_is_named(model, setting, message):
   make = (lambda spec: object()) if model is object else model
   with pytest.raises(ConfigError, match=message):
     sampling_options(run_of(make, **setting))
+
+
+@pytest.mark.parametrize(("model", "setting", "message"), [
+    (lambda spec: build_model({"name": "made"}, spec), {"sampler": "heun"}, "sampling.sampler is 'heun', but formula"),
+    (lambda spec: build_model({"name": "edm"}, spec), {"sampler": "hen"}, "sampling.sampler='hen' cannot be: .*'heun'"),
+    (lambda spec: build_model({"name": "edm"}, spec), {"guidance": 2.0}, "sampling.guidance=2.0 cannot be"),
+    (lambda spec: object(), {"num_steps": 5}, "sampling.num_steps is 5, but formula has none"),
+    (lambda spec: build_model({"name": "edm"}, spec), {"sampler": "ddim", "num_steps": 3}, None),
+    (lambda spec: object(), {}, None),
+])
+def test_what_cannot_be_drawn_is_found_before_training(model, setting, message):
+  run = run_of(model, **setting)
+  params, carry = jax.eval_shape(run.model.init, jax.random.key(0), {"x": np.zeros((2, 2), np.float32)}) if hasattr(
+      run.model, "init") else ({}, {})
+  with nullcontext() if message is None else pytest.raises(ConfigError, match=message):
+    require_samples(run.config, run.model, run.dataset, params, carry)
 
 
 def test_a_field_beyond_the_base_is_an_option_too():

@@ -45,6 +45,13 @@ def test_the_best_of_what_the_budget_allows_is_chosen(monkeypatch, tmp_path):
   assert found.searched.num_trials == 17 and "data.batch_size=40" in found.searched.chosen
 
 
+def test_trials_are_no_longer_than_the_run(monkeypatch, tmp_path):
+  config, train = config_of(), Trainer(monkeypatch)
+  config.training.num_steps, config.training.steps_per_call = 20, 100
+  found = search.searched(config, Workdir(tmp_path / "run"), 5.0, train, tell=lambda line: None)
+  assert max(call[0] for call in train.calls) <= 20 and found.training.steps_per_call == 100
+
+
 @pytest.mark.parametrize("budget", [0.5, 3.0, 10.0])
 def test_the_budget_is_kept_but_for_the_first_trial_of_a_round(monkeypatch, tmp_path, budget):
   train = Trainer(monkeypatch)
@@ -85,6 +92,7 @@ def test_what_diverges_is_not_chosen(monkeypatch, tmp_path):
     ({"data": {"batchsize": (1,)}}, "search.data.batchsize names no field"),
     ({"data": {"batch_size": ()}}, "must be a tuple of values"),
     ({"data": {"batch_size": (10, 0)}}, "data.batch_size is 0"),
+    ({"data": {"batch_size": (10, "x")}}, "search.data.batch_size is 'x'; it must be of the type"),
 ])
 def test_spaces_that_cannot_be(monkeypatch, tmp_path, space, message):
   train = Trainer(monkeypatch)

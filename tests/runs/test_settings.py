@@ -8,7 +8,7 @@ import pytest
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, WorkdirError
 from gdm.runs import defaults, registry
-from gdm.runs.settings import RULES, check_settings, flatten_fields, with_defaults
+from gdm.runs.settings import RULES, check_settings, flatten_fields, with_defaults, within_run
 from gdm.runs.workdir import Workdir, training_fields
 
 BINARY = DataSpec((3,), 2)
@@ -46,6 +46,24 @@ def test_every_rule_is_about_a_field_of_the_base_and_holds_for_its_default():
   check_settings(config)
 
 
+@pytest.mark.parametrize(("field", "value", "words"), [
+    ("guidance_rescale", float("nan"), r"in \[0, 1\]"), ("guidance_interval", (2.0, 1.0), "two noise levels"),
+    ("guidance_interval", ("a", "b"), "two noise levels"),
+])
+def test_a_value_outside_its_range_is_refused(field, value, words):
+  config = defaults.get_config()
+  config.sampling[field] = value
+  with pytest.raises(ConfigError, match=rf"sampling\.{field} is .*; it must be .*{words}"):
+    check_settings(config)
+
+
+def test_warm_up_gives_way_to_a_short_run_in_groups_too():
+  config = defaults.get_config("", {"training": {"num_steps": 5}, "optimizer": {"warmup_steps": 100}})
+  config.optimizer.groups = {"critic": {"warmup_steps": 50}, "generator": {"b1": 0.5}}
+  optimizer = within_run(config).optimizer
+  assert (optimizer.warmup_steps, optimizer.groups.critic.warmup_steps) == (4, 4)
+
+
 def test_fields_become_the_models_and_mappings_with_a_name_become_models(anything):
   model = anything(rate=1, hidden=(), parents=((), (0,)), label="a", part={"name": "anything", "size": 2})
   assert model == Anything(BINARY, 1, 1, (), (1, 0.5), ((), (0,)), "a", Anything(BINARY, 2))
@@ -54,7 +72,7 @@ def test_fields_become_the_models_and_mappings_with_a_name_become_models(anythin
 @pytest.mark.parametrize(("field", "value", "words"), [
     ("size", 1.5, "int"), ("size", True, "int"), ("rate", "a", "float"), ("hidden", (1.5,), r"tuple\[int, \.\.\.\]"),
     ("hidden", 500, "tuple"), ("hidden", ("a",), "tuple"), ("pair", (1,), "tuple"), ("parents", (0, 1), "tuple"),
-    ("label", 3, r"str \| None"),
+    ("label", 3, r"str \| None"), ("rate", float("nan"), "finite"), ("pair", (1, float("inf")), "finite"),
 ])
 def test_a_field_of_another_type_is_refused(anything, field, value, words):
   with pytest.raises(ConfigError, match=rf"model\.{field} is .*; it must be .*{words}"):
@@ -68,6 +86,8 @@ def test_unknown_and_missing_fields_are_named(anything):
     registry.build_model({"name": "anything"}, BINARY)
   with pytest.raises(ConfigError, match=r"model\.name is 'anythin'; did you mean 'anything'"):
     registry.build_model({"name": "anythin"}, BINARY)
+  with pytest.raises(ConfigError, match=r"model\.name is 3; it must be the name of a model"):
+    registry.build_model({"name": 3}, BINARY)
 
 
 def test_a_model_of_another_package_is_named_by_its_module():

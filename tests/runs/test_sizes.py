@@ -38,6 +38,9 @@ def test_what_is_set_by_hand_holds_for_every_size():
     ({"rows": 0}, "large.rows is 0"),
     ({"rows": 10, "optimizer": {"rate": 0.1}}, "large.optimizer.rate names no field"),
     ({"rows": 10, "data": {"batch_size": 5}}, "large.data.batch_size names no field of the config's sections model"),
+    ({"rows": True}, "large.rows is True"),
+    ({"rows": 10, "optimizer": {"learning_rate": "x"}}, "large.optimizer.learning_rate is 'x'; it must be of the type"),
+    ({"rows": 10, "training": {"num_steps": 2.5}}, "large.training.num_steps is 2.5; .*which is 1000"),
 ])
 def test_sections_that_cannot_be(large, message):
   with pytest.raises(ConfigError, match=message):

@@ -120,7 +120,17 @@ def test_groups_have_optimizers_of_their_own_scheduled_by_training_steps():
 @pytest.mark.parametrize(("groups", "words"), [
     ({"critc": {}}, "names 'critc'; did you mean 'critic'"),
     ({"critic": {"rate": 1.0}}, "optimizer.groups.critic has 'rate'"),
-    ({"critic": {"learning_rate": -1.0}}, "learning_rate is -1.0"),
+    ({"critic": {"learning_rate": -1.0}}, r"optimizer\.groups\.critic\.learning_rate is -1.0"),
+    ({"critic": {"learning_rate": float("nan")}}, "critic.learning_rate is nan; it must be finite and above 0"),
+    ({"critic": {"learning_rate": "1e-3"}}, "critic.learning_rate is '1e-3'; it must be finite and above 0"),
+    ({"critic": {"clip_norm": -1.0}}, "critic.clip_norm is -1.0; it must be finite and at least 0"),
+    ({"critic": {"weight_decay": -1.0}}, "critic.weight_decay is -1.0; it must be finite and at least 0"),
+    ({"critic": {"final_fraction": 3.0}}, r"critic.final_fraction is 3.0; it must be in \[0, 1\]"),
+    ({"critic": {"warmup_steps": 0.5}}, "critic.warmup_steps is 0.5; it must be"),
+    ({"critic": {"warmup_steps": 10}}, "critic.warmup_steps is 10; it must be at least 0 and below num_steps"),
+    ({"critic": {"b1": True}}, "critic.b1 is True"),
+    ({"critic": {"name": 3}}, "critic.name is 3; known: adagrad"),
+    ({"critic": 3}, "optimizer.groups.critic is 3; it must be the fields that differ"),
 ])
 def test_what_is_wrong_with_a_group_is_named(groups, words):
   with pytest.raises(ConfigError, match=words):
