@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.analytic import GAUSSIAN, PATHS, moved
+from diffusion.analytic import GAUSSIAN, PATHS, Mixture, moved
 from helpers.small_models import small_batch, small_model, some_parameters
 
+from gdm.diffusion.paths.between import within
 from gdm.diffusion.samplers.named import GRIDS, SAMPLERS
+from gdm.diffusion.samplers.sampler import sample
 from gdm.errors import ConfigError
 
 KEY = jax.random.key(0)
@@ -52,3 +54,14 @@ def test_every_sampler_takes_every_grid():
   assert np.abs(drawn["karras"] - drawn["uniform"]).max() > 1e-3
   with pytest.raises(ConfigError, match="did you mean 'karras'"):
     model.sample(params, carry, KEY, 4, grid="karas")
+
+
+@pytest.mark.fast_cases("dpm_solver_3")
+@pytest.mark.parametrize("name", ["dpm_solver", "dpm_solver_3", "sde_dpm_solver", "unipc"])
+def test_steps_that_grow_sevenfold_are_not_extrapolated_over(name):
+  """Evenly spaced in time the step to the data is 7 times the one before: deviations were 1.5 to 7.7 of a true 1.13."""
+  data = Mixture((0.3, 0.7), ((-1.5,), (0.9,)), (0.02, 0.09))
+  path = within(PATHS["cosine"], 13.9, -10.1)
+  draw = jax.jit(lambda key: sample(SAMPLERS[name].sampler, data.denoise(path), path, GRIDS["uniform"], 6, key,
+                                    (3000, 1), denoise_last=True).x)
+  assert abs(np.std(draw(KEY)) - 1.13) < 0.2

@@ -9,6 +9,11 @@ from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.sampler import SamplerStep, Stepwise, call, num_steps
 
+# Longest step over which predictions are extrapolated, in units of the step before. Steps that are even in log-SNR, the
+# grid of these solvers, are of one unit. Steps that are even in time grow sevenfold at a path's end, however many there
+# are: without this limit 4 of them made deviations twice the data's, and 7 of third order seven times.
+MOST_AHEAD = 2.0
+
 
 @dataclasses.dataclass(frozen=True)
 class DPMSolver(Stepwise):
@@ -30,7 +35,7 @@ class DPMSolver(Stepwise):
     before, last_size = memory
     data = call(denoise, x, now.t)
     size = 0.5 * (path.log_snr(now.s) - path.log_snr(now.t))
-    by = jnp.where(jnp.isfinite(size) & jnp.isfinite(last_size), size / (2.0 * last_size), 0.0)
+    by = jnp.where(jnp.isfinite(size) & jnp.isfinite(last_size), 0.5 * jnp.minimum(size / last_size, MOST_AHEAD), 0.0)
     ahead = data + by * (data - before)
     # alpha_s (1 - exp(-size)), which is alpha_s where sigma_s is 0.
     x = path.sigma(now.s) / path.sigma(now.t) * x - path.alpha(now.s) * jnp.expm1(-size) * ahead

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.dpm_solver import MOST_AHEAD
 from gdm.diffusion.samplers.sampler import SamplerStep, Stepwise, call, num_steps
 
 # Predictions of the data one and two steps before, and the sizes of these steps in half log-SNR: at first infinite.
@@ -37,8 +38,9 @@ class DPMSolver3(Stepwise):
     one, two, size_one, size_two = memory
     data, size = call(denoise, x, now.t), half_log_snr_step(path, now)
     # Divided differences of the data by h; 0 where there is no prediction yet.
-    ratio, further = (jnp.where(jnp.isfinite(size) & jnp.isfinite(each), each / size, jnp.inf)
-                      for each in (size_one, size_two))
+    ratio, further = (
+        jnp.where(jnp.isfinite(size) & jnp.isfinite(each), jnp.maximum(each / size, 1.0 / MOST_AHEAD), jnp.inf)
+        for each in (size_one, size_two))
     first = (data - one) / ratio
     second = jnp.where(jnp.isfinite(further), first - (one - two) / further, 0.0)
     finite = jnp.where(jnp.isfinite(further), further, 1.0)
@@ -67,7 +69,7 @@ class SDEDPMSolver(Stepwise):
            memory: tuple[Array, Array], now: SamplerStep) -> tuple[Float[Array, "batch *event"], tuple[Array, Array]]:
     before, last_size = memory
     data, size = call(denoise, x, now.t), half_log_snr_step(path, now)
-    by = jnp.where(jnp.isfinite(size) & jnp.isfinite(last_size), 0.5 * size / last_size, 0.0)
+    by = jnp.where(jnp.isfinite(size) & jnp.isfinite(last_size), 0.5 * jnp.minimum(size / last_size, MOST_AHEAD), 0.0)
     share = -jnp.expm1(-2.0 * size)
     noise = path.sigma(now.s) * jnp.sqrt(share) * jax.random.normal(key, x.shape, x.dtype)
     kept = path.sigma(now.s) / path.sigma(now.t) * jnp.exp(-size)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import Denoise
+from gdm.diffusion.samplers.dpm_solver import MOST_AHEAD
 from gdm.diffusion.samplers.sampler import SamplerStep, Stepwise, call, num_steps
 
 
@@ -52,7 +53,7 @@ class UniPC(Stepwise):
     x = jnp.where(memory.taken > 0, self._corrected(path, memory, now.t, last, data, x), x)
     size = _half(path, now.s) - _half(path, now.t)
     usable = (memory.taken > 0) & jnp.isfinite(size)
-    ratio = jnp.where(usable, -last / jnp.where(usable, size, 1.0), 0.0)
+    ratio = jnp.where(usable, -jnp.maximum(last / jnp.where(usable, size, 1.0), 1.0 / MOST_AHEAD), 0.0)
     difference = jnp.where(usable, (memory.data - data) / jnp.where(usable, ratio, 1.0), 0.0)
     phi = jnp.expm1(-size)
     moved = (path.sigma(now.s) / path.sigma(now.t) * x - path.alpha(now.s) * phi * data
