@@ -33,6 +33,15 @@ class Base(Protocol):
     ...
 
 
+@runtime_checkable
+class HasChoice(Protocol):
+  """A base whose draws begin with a choice among components, through which no gradient passes."""
+
+  def log_choice(self, params: Params, z: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
+    """Log-density of each example, with gradients by the probabilities of the choice alone."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Normal:
   """Independent standard normals."""
@@ -116,6 +125,9 @@ class Mixture:
     each = jax.scipy.stats.norm.logpdf(noise) - params["log_scales"]
     joint = jax.nn.log_softmax(params["logits"]) + jnp.sum(each.reshape(*each.shape[:2], -1), axis=-1)
     return jax.nn.logsumexp(joint, axis=-1)
+
+  def log_choice(self, params, z):
+    return self.log_prob({**jax.lax.stop_gradient(params), "logits": params["logits"]}, jax.lax.stop_gradient(z))
 
   def sample(self, params, key, num, event, temperature=1.0):
     """Draw; `temperature` multiplies the components' scales and leaves their weights and means."""

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key
 
 from gdm import checks
 from gdm.extras import load_extra
+from gdm.flows.base import HasChoice
 from gdm.flows.flow import Flow
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params
 
@@ -63,17 +64,28 @@ class ReverseKL:
 
   def loss(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""], step: Array) -> LossOutput:
     """Return the mean of log q - log p~ over draws of the flow: KL(q || p) - log Z, in nats."""
-    draws, log_q = self.draw(params, carry, key, self.num)
+    z, draws, log_q = self._draw(params, carry, key, self.num)
     gaps = log_q - self.target(draws)
-    return LossOutput(jnp.mean(gaps), {"reverse_kl": Mean.of(gaps)}, carry)
+    loss = jnp.mean(gaps)
+    if isinstance(self.flow.base, HasChoice):
+      # The probability of a component is moved by the score of its draws (Williams, 1992), with the mean as baseline;
+      # without it the weights of a mixture would have gradients of mean zero.
+      score = self.flow.base.log_choice(params["model"]["base"], z)
+      loss = loss + jnp.mean(jax.lax.stop_gradient(gaps - loss) * (score - jax.lax.stop_gradient(score)))
+    return LossOutput(loss, {"reverse_kl": Mean.of(gaps)}, carry)
 
   def draw(self, params: Params, carry: Carry, key: Key[Array, ""],
            num: int) -> tuple[Float[Array, "num *event"], Float[Array, " num"]]:
     """Return draws of the flow and their log-density in nats; gradients pass through both."""
+    return self._draw(params, carry, key, num)[1:]
+
+  def _draw(self, params: Params, carry: Carry, key: Key[Array, ""],
+            num: int) -> tuple[Float[Array, "num *latent"], Float[Array, "num *event"], Float[Array, " num"]]:
+    """Return draws of the base, those of the flow, and their log-density in nats."""
     base = params["model"]["base"]
     z = self.flow.base.sample(base, key, num, self.flow.latent_event(params, carry, None), 1.0)
     x, log_det = self.flow.inverse(params, carry, z)
-    return x, self.flow.base.log_prob(base, z) - log_det
+    return z, x, self.flow.base.log_prob(base, z) - log_det
 
 
 class Importance(NamedTuple):

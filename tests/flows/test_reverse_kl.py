@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from gdm.errors import ConfigError
-from gdm.flows import ActNorm, Affine, Alternate, Flow, Normal, vector_coupling
+from gdm.flows import ActNorm, Affine, Alternate, Flow, Mixture, Normal, ScaleShift, vector_coupling
 from gdm.flows.reverse_kl import Importance, ReverseKL, importance
 from gdm.model import Model
 from gdm.training.state import init_state, optimizers_for
@@ -69,3 +69,24 @@ def test_thin_tails_are_seen_by_paretos_k():
 def test_refuses_no_draw():
   with pytest.raises(ConfigError, match="num is 0"):
     ReverseKL(flow(), target, num=0)
+
+
+def test_gradients_of_a_mixtures_weights_are_those_of_the_divergence():
+  """Without the score of the choice they were 0 on average, so that the weights were never learned."""
+  flow = Flow(Mixture(2), (ScaleShift(),), (1,))
+  model = ReverseKL(flow, lambda x: jax.scipy.stats.norm.logpdf(x[:, 0], 1.0, 0.8), num=20_000)
+  params, carry = model.init(KEY, {"x": np.zeros((2, 1), np.float32)})
+  base = {"logits": jnp.array([0.3, -0.2]), "means": jnp.array([[-1.0], [1.5]]), "log_scales": jnp.zeros((2, 1))}
+
+  def loss(logits):
+    moved = {"model": {**params["model"], "base": {**base, "logits": logits}}}
+    return model.loss(moved, carry, {}, KEY, jnp.zeros(())).loss
+
+  points = np.linspace(-9.0, 10.0, 4000)
+
+  def divergence(logits):
+    log_q = flow.base.log_prob({**base, "logits": logits}, jnp.asarray(points, jnp.float32)[:, None])
+    gap = log_q - jax.scipy.stats.norm.logpdf(points, 1.0, 0.8)
+    return jnp.sum(jnp.exp(log_q) * gap) * (points[1] - points[0])
+
+  np.testing.assert_allclose(jax.grad(loss)(base["logits"]), jax.grad(divergence)(base["logits"]), rtol=0.05)
