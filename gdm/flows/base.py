@@ -38,7 +38,7 @@ class HasChoice(Protocol):
   """A base whose draws begin with a choice among components, through which no gradient passes."""
 
   def log_choice(self, params: Params, z: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
-    """Log-density of each example, with gradients by the probabilities of the choice alone."""
+    """Return the log-density of each example, with gradients by the probabilities of the choice alone."""
     ...
 
 
