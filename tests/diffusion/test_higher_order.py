@@ -65,3 +65,16 @@ def test_steps_that_grow_sevenfold_are_not_extrapolated_over(name):
   draw = jax.jit(lambda key: sample(SAMPLERS[name].sampler, data.denoise(path), path, GRIDS["uniform"], 6, key,
                                     (3000, 1), denoise_last=True).x)
   assert abs(np.std(draw(KEY)) - 1.13) < 0.2
+
+
+@pytest.mark.parametrize("grid", ["karras", pytest.param("log_snr", marks=pytest.mark.slow)])
+def test_third_order_in_few_steps_is_no_worse_than_second(grid):
+  """Of a sharp mixture deviations were 1.5 to 3.7 in 3 and 5 steps, and 0.7 in 8, of a true 1.10."""
+  data, path = Mixture((0.3, 0.7), ((-1.5,), (0.9,)), (0.0004, 0.0004)), PATHS["edm"]
+
+  def off(name, num_steps):
+    draw = jax.jit(lambda key: sample(SAMPLERS[name].sampler, data.denoise(path), path, GRIDS[grid], num_steps, key,
+                                      (2000, 1), denoise_last=True).x)
+    return abs(np.std(draw(KEY)) - 1.10)
+
+  assert all(off("dpm_solver_3", num) < off("dpm_solver", num) + 0.02 for num in (3, 5, 8, 12))

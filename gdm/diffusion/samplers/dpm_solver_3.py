@@ -9,6 +9,7 @@ from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.dpm_solver import MOST_AHEAD
 from gdm.diffusion.samplers.sampler import SamplerStep, Stepwise, call, num_steps
 
+MOST_CURVED = 1.0  # the largest step in half log-SNR that a parabola is extrapolated over
 # Predictions of the data one and two steps before, and the sizes of these steps in half log-SNR: at first infinite.
 Memory = tuple[Array, Array, Array, Array]
 
@@ -23,7 +24,9 @@ class DPMSolver3(Stepwise):
   k = 3). The second derivative is twice the divided difference; without this factor, as in code that is widely used,
   the order is 2.
 
-  The first step is of first order, the second of second, and so is one to no noise at all of first.
+  The first step is of first order, the second of second, and one to no noise at all of first. A step over which the
+  signal-to-noise ratio grows more than `MOST_CURVED` allows is that of second order of `DPMSolver`: in so few steps a
+  parabola through the last three predictions says nothing of the next.
   """
 
   def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:
@@ -51,8 +54,9 @@ class DPMSolver3(Stepwise):
     of_slope = jnp.where(jnp.isfinite(size), jnp.expm1(-h) / h + 1.0, 0.0)
     # The integral of h exp(-h (1 - u)) u^2 over u from 0 to 1, less its sign.
     of_curve = jnp.where(jnp.isfinite(size), 2.0 * (jnp.expm1(-h) + h) / h**2 - 1.0, 0.0)
-    x = (path.sigma(now.s) / path.sigma(now.t) * x
-         + path.alpha(now.s) * (phi * data + of_slope * slope - of_curve * curve))
+    curved = of_slope * slope - of_curve * curve
+    ahead = jnp.where(jnp.isfinite(size) & (size > MOST_CURVED), 0.5 * phi * first, curved)
+    x = path.sigma(now.s) / path.sigma(now.t) * x + path.alpha(now.s) * (phi * data + ahead)
     return x, (data, one, size, size_one)
 
 
