@@ -122,16 +122,16 @@ class TokenChain(SymbolChain):
 
 
 @dataclasses.dataclass(frozen=True)
-class VariableChain(SymbolChain):
-  """The chain of a model that has variables."""
+class HeadChain(SymbolChain):
+  """A chain over the variables of a head, in orders of its own."""
 
   @functools.cached_property
   def _head(self) -> Any:
     return self.model.head
 
   @property
-  def _orders(self) -> Integer[np.ndarray, "components steps"]:
-    return np.asarray(self.model.layout.order)[None]
+  @abc.abstractmethod
+  def _orders(self) -> Integer[np.ndarray, "components steps"]: ...
 
   @property
   def num_steps(self) -> int:
@@ -154,9 +154,6 @@ class VariableChain(SymbolChain):
     padded[:, self._head.dims[self._orders[component]]] = np.moveaxis(values, 0, 1)
     return padded[:, :-1].reshape(-1, *self.spec.event)
 
-  def init_cache(self, params, num, component):
-    return self.model.init_cache(params, num)
-
   def step(self, params, cache, previous, index, component):
     cache, logits = self.model.conditional_step(params, cache, previous, index)
     variable = jnp.asarray(self._orders)[component, index]
@@ -171,7 +168,19 @@ class VariableChain(SymbolChain):
 
 
 @dataclasses.dataclass(frozen=True)
-class ComponentChain(VariableChain):
+class VariableChain(HeadChain):
+  """The chain of a model that has variables."""
+
+  @property
+  def _orders(self) -> Integer[np.ndarray, "components steps"]:
+    return np.asarray(self.model.layout.order)[None]
+
+  def init_cache(self, params, num, component):
+    return self.model.init_cache(params, num)
+
+
+@dataclasses.dataclass(frozen=True)
+class ComponentChain(HeadChain):
   """The chains of a mixture."""
 
   @property
