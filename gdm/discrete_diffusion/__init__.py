@@ -5,7 +5,7 @@ from gdm.discrete_diffusion.d3pm import D3PM, d3pm
 from gdm.discrete_diffusion.ensemble import FixedOrders
 from gdm.discrete_diffusion.masked import masked
 from gdm.discrete_diffusion.masked_model import MaskedModel
-from gdm.discrete_diffusion.maskings import ContinuousTime, Masking, Orders, Steps
+from gdm.discrete_diffusion.maskings import ContinuousTime, LearnedTime, Masking, Orders, Steps
 from gdm.discrete_diffusion.networks.perceptron import Perceptron
 from gdm.discrete_diffusion.networks.residual import Residual
 from gdm.discrete_diffusion.networks.transformer import Transformer
@@ -19,6 +19,7 @@ __all__ = [
     "Cosine",
     "FixedOrders",
     "GaussianTransitions",
+    "LearnedTime",
     "Linear",
     "MaskedModel",
     "Masking",

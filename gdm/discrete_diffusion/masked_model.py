@@ -19,7 +19,7 @@ from gdm import checks
 from gdm.batches import checked, condition_context, context_width, given, given_context, num_real, real_dims
 from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion.ensemble import FixedOrders, masked_padding
-from gdm.discrete_diffusion.maskings import Masking, Orders
+from gdm.discrete_diffusion.maskings import LearnedMasking, Masking, Orders
 from gdm.discrete_diffusion.networks.choice import network_for
 from gdm.discrete_diffusion.orders import (
   LogProbs,
@@ -72,7 +72,7 @@ class MaskedModel:
   """
 
   spec: DataSpec
-  masking: Masking = dataclasses.field(default_factory=Orders)
+  masking: Masking | LearnedMasking = dataclasses.field(default_factory=Orders)
   network: nn.Module | None = None
   sampler: str = "one_by_one"
   steps: int = 0
@@ -111,12 +111,18 @@ class MaskedModel:
     return (Objective(("model",), self.loss, unit="nats per dim"),)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
-    """Return fresh parameters, and no carry."""
+    """Return fresh parameters, and a carry that is empty but for the statistics of a masking that is learned."""
     del batch  # initialization needs no data
     masks = jnp.full((1, *self.spec.event), self.levels, jnp.int32)
     width = context_width(self)
     variables: Any = self.module.init(key, masks, *self._beside(jnp.zeros((1, width)) if width else None))
-    return {"model": variables["params"]}, {}
+    carry = {"statistics": {"masking": self.masking.init()}} if isinstance(self.masking, LearnedMasking) else {}
+    return {"model": variables["params"]}, carry
+
+  def masking_of(self, carry: Carry) -> Masking:
+    """Return the masking; one that is learned as it stands now."""
+    return self.masking.bind(carry["statistics"]["masking"]) if isinstance(
+        self.masking, LearnedMasking) else self.masking
 
   def log_probs(self, params: Params, x: Int[Array, "batch dims"], key: Key[Array, ""] | None = None,
                 context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch dims levels"]:
@@ -145,9 +151,12 @@ class MaskedModel:
     del step
     rank_key, mask_key, dropout_key = jax.random.split(key, 3)
     x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
-    mask, weight = self.masking.draw(mask_key, low_discrepancy_ranks(rank_key, len(x)), real)
+    ranks = low_discrepancy_ranks(rank_key, len(x))
+    mask, weight = self.masking_of(carry).draw(mask_key, ranks, real)
     missing = self.missing_nats(params, x, mask, dropout_key, given_context(self, batch))
     nats = weight * missing
+    if isinstance(self.masking, LearnedMasking):
+      carry = {"statistics": {"masking": self.masking.learn(carry["statistics"]["masking"], ranks, nats)}}
     total, dims = jnp.sum(nats), jnp.sum(real, dtype=jnp.float32)
     metrics = {"nll": Mean.of(nats), "nats_per_dim": Mean(total, dims),
                "bits_per_dim": Mean(total / math.log(2.0), dims),
@@ -184,9 +193,10 @@ class MaskedModel:
     x, real = masked_padding(self.spec, batch), real_dims(self.spec, batch)
     rank_key, mask_key = jax.random.split(key)
     offset, context = low_discrepancy_ranks(rank_key, len(x)), given_context(self, batch)
+    masking = self.masking_of(carry)
 
     def one(index):
-      mask, weight = self.masking.draw(jax.random.fold_in(mask_key, index), (offset + index) / num_samples, real)
+      mask, weight = masking.draw(jax.random.fold_in(mask_key, index), (offset + index) / num_samples, real)
       return -weight * self.missing_nats(params, x, mask, None, context)
 
     nats = jnp.mean(jax.lax.map(one, jnp.arange(num_samples)), axis=0)
@@ -250,7 +260,7 @@ class MaskedModel:
       SpecError: the condition is missing, must not be, or is out of range.
     """
     x = jnp.full((num, *self.spec.event), self.levels, jnp.int32)
-    return self._unmasked(params, key, x, condition, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
+    return self._unmasked(params, carry, key, x, condition, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array | np.ndarray, "batch *event"],
                known: Bool[Array | np.ndarray, "*event"], sampler: str = "", num_steps: int = 0,
@@ -262,25 +272,26 @@ class MaskedModel:
     come first.
     """
     shown = jnp.where(jnp.asarray(known), jnp.asarray(x).astype(jnp.int32), self.levels)
-    return self._unmasked(params, key, shown, condition, sampler, num_steps, TokenChoice(temperature, top_k, top_p))
+    choice = TokenChoice(temperature, top_k, top_p)
+    return self._unmasked(params, carry, key, shown, condition, sampler, num_steps, choice)
 
-  def _unmasked(self, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"], condition: Condition | None,
-                sampler: str, num_steps: int, choice: TokenChoice) -> Samples:
+  def _unmasked(self, params: Params, carry: Carry, key: Key[Array, ""], x: Int[Array, "batch *event"],
+                condition: Condition | None, sampler: str, num_steps: int, choice: TokenChoice) -> Samples:
     name = sampler or self.sampler
     checks.one_of("sampler", name, SAMPLERS)
     checks.at_least("num_steps", num_steps, 0, "(0: the model's own number)")
     steps = num_steps or self.steps or self.masking.num_steps or min(self.spec.num_dims, MAX_DEFAULT_STEPS)
     context = condition_context(self, condition, len(x))
-    drawn = _draw(self, params, key, x, context, name, steps, choice)
+    drawn = _draw(self, params, carry, key, x, context, name, steps, choice)
     return Samples(drawn, {"nfe": steps})
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampler", "num_steps", "choice"))
-def _draw(model: MaskedModel, params: Params, key: Key[Array, ""], x: Int[Array, "batch *event"],
+def _draw(model: MaskedModel, params: Params, carry: Carry, key: Key[Array, ""], x: Int[Array, "batch *event"],
           context: Float[Array, "batch width"] | None, sampler: str, num_steps: int,
           choice: TokenChoice) -> Int[Array, "batch *event"]:
   """Fill in all masks; compiled once for each model and each way to sample."""
-  flat = x.reshape(len(x), -1)
+  flat, masking = x.reshape(len(x), -1), model.masking_of(carry)
   drawn = unmask(lambda each: model.log_probs(params, each, None, context), key, flat, model.levels, num_steps,
-                 SAMPLERS[sampler], choice, model.masking.schedule, model.masking.shares)
+                 SAMPLERS[sampler], choice, masking.schedule, masking.shares)
   return drawn.reshape(x.shape)

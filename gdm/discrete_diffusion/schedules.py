@@ -5,6 +5,7 @@ of the bound is 0 (it is infinite otherwise), and at t = 0 nothing is, so that t
 """
 
 import dataclasses
+import functools
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -58,6 +59,30 @@ class Polynomial:
 
   def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return t**self.power
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("times",), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+  """m(t) linear between given times, at which it is 0, 1 / n, 2 / n, ..., 1.
+
+  Attributes:
+    times: rising from 0 to 1.
+  """
+
+  times: Float[Array, " knots"]
+
+  @classmethod
+  def of(cls, shares: Float[Array, " intervals"]) -> "Pieces":
+    """Return the schedule that spends the given shares of time, above 0, on intervals of m of the same width."""
+    passed = jnp.cumsum(shares)
+    return cls(jnp.concatenate([jnp.zeros(1), passed / passed[-1]]))
+
+  def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    num = len(self.times) - 1
+    begin = jnp.clip(jnp.searchsorted(self.times, t, side="right") - 1, 0, num - 1)
+    start, end = self.times[begin], self.times[begin + 1]
+    return (begin + (t - start) / (end - start)) / num
 
 
 SCHEDULES: dict[str, type] = {"linear": Linear, "cosine": Cosine, "polynomial": Polynomial}

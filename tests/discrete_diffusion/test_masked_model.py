@@ -10,7 +10,18 @@ from discrete_diffusion import spaces
 from helpers.enumeration import assert_frequencies_match
 
 from gdm.dataspec import DataSpec
-from gdm.discrete_diffusion import ContinuousTime, Cosine, FixedOrders, Linear, Orders, Polynomial, Steps, ardm, masked
+from gdm.discrete_diffusion import (
+  ContinuousTime,
+  Cosine,
+  FixedOrders,
+  LearnedTime,
+  Linear,
+  Orders,
+  Polynomial,
+  Steps,
+  ardm,
+  masked,
+)
 from gdm.errors import ConfigError, SpecError
 from gdm.evaluation.coding.ways import claimed_model, way_of
 from gdm.likelihood import Kind
@@ -39,6 +50,34 @@ def test_masked_diffusion_has_the_bound_of_order_agnostic_models_for_every_sched
   assert np.exp(exact).sum() <= 1.0
   assert_unbiased(draws, exact)
   assert np.abs(draws - exact).mean() < 0.7  # of 14 nats; at 256 draws for each state
+
+
+def test_a_learned_schedule_has_the_same_bound_with_less_noise():
+  """Begun where a schedule is poor, so that there is something to learn: all its time goes to few masks."""
+  model, x = spaces.small(6, LearnedTime(intervals=16)), jnp.asarray(spaces.conditionals(6)[0])
+  poor = {"statistics": {"masking": {"squares": jnp.geomspace(1.0, 1e-4, 16), "seen": jnp.ones(16)}}}
+  learn = jax.jit(lambda carry, key: model.loss(spaces.parameters(6), carry, {"x": x}, key, jnp.int32(0)).carry)
+  learned = poor
+  for index in range(500):
+    learned = learn(learned, jax.random.key(index))
+
+  def squares(carry):
+    score = jax.jit(lambda key: model.log_likelihood(spaces.parameters(6), carry, {"x": x}, key).nats)
+    draws = np.stack([score(jax.random.key(index)) for index in range(64)]).astype(np.float64)
+    assert_unbiased(draws.mean(axis=0), spaces.orders_bound(6))
+    return (draws**2).mean()
+
+  assert squares(learned) < 0.7 * squares(poor)
+
+
+def test_a_learned_schedule_is_of_continuous_time_and_samples_by_it():
+  with pytest.raises(ConfigError, match=r"schedule is 'learned' and num_noise_steps 4.*num_noise_steps=0"):
+    masked(DataSpec((3,), 2), schedule="learned", num_noise_steps=4)
+  model = masked(DataSpec((3,), 2), schedule="learned")
+  params, carry = model.init(KEY, {})
+  drawn = model.sample(params, carry, KEY, 5, sampler="ancestral", num_steps=4).x
+  assert drawn.shape == (5, 3)
+  assert np.all((np.asarray(drawn) >= 0) & (np.asarray(drawn) < 2))
 
 
 @pytest.mark.fast_cases("schedule2")

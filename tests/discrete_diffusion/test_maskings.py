@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from helpers.enumeration import all_states, assert_frequencies_match
 
-from gdm.discrete_diffusion.maskings import ContinuousTime, Orders, Steps, at_least_one
-from gdm.discrete_diffusion.schedules import Cosine, Linear, Polynomial
+from gdm.discrete_diffusion.maskings import ContinuousTime, LearnedTime, Orders, Steps, at_least_one
+from gdm.discrete_diffusion.schedules import Cosine, Linear, Polynomial, mask_rate
+from gdm.errors import ConfigError
 from gdm.inference.stratified import low_discrepancy_ranks
 
 DIMS, NUM = 4, 40_000
-MASKINGS = {"linear": ContinuousTime(Linear()), "cosine": ContinuousTime(Cosine()),
-            "polynomial": ContinuousTime(Polynomial(3.0)), "steps": Steps(Cosine(), 5), "one step": Steps(Linear(), 1),
-            "orders": Orders()}
+UNEVEN = {"squares": jnp.arange(1.0, 9.0) ** 4, "seen": jnp.ones(8)}
+MASKINGS = {"learned": LearnedTime(intervals=8).bind(UNEVEN), "linear": ContinuousTime(Linear()),
+            "cosine": ContinuousTime(Cosine()), "polynomial": ContinuousTime(Polynomial(3.0)),
+            "steps": Steps(Cosine(), 5), "one step": Steps(Linear(), 1), "orders": Orders()}
 
 
 @pytest.mark.parametrize("m", [1e-6, 0.3, 1.0])
@@ -61,3 +63,27 @@ def test_all_is_masked_at_the_last_time():
   for masking in (MASKINGS["cosine"], MASKINGS["one step"]):
     mask, weight = masking.draw(jax.random.key(0), jnp.zeros(3), jnp.ones((3, DIMS), bool))
     assert np.all(mask) and np.all(np.isfinite(weight))
+
+
+def test_a_learned_schedule_spends_time_in_proportion_to_the_root_of_the_second_moment():
+  """Where the estimate without its density is 3 times as large, three times the time makes its second moment least."""
+  masking = LearnedTime(intervals=4, even=0.001)
+  statistics = masking.init()
+
+  def learn(statistics, key):
+    ranks, schedule = jax.random.uniform(key, (256,)), masking.bind(statistics).schedule
+    size = jnp.where(schedule.mask_prob(1.0 - ranks) < 0.5, 10.0, 30.0)
+    return masking.learn(statistics, ranks, size * mask_rate(schedule, 1.0 - ranks)), None
+
+  statistics, _ = jax.lax.scan(learn, statistics, jax.random.split(jax.random.key(0), 2000))
+  schedule = masking.bind(statistics).schedule
+  np.testing.assert_allclose(np.diff(schedule.times), [0.125, 0.125, 0.375, 0.375], atol=2e-3)
+  np.testing.assert_array_equal(schedule.mask_prob(jnp.array([0.0, 1.0])), [0.0, 1.0])
+  np.testing.assert_allclose(schedule.mask_prob(jnp.array(0.25)), 0.5, atol=5e-3)
+
+
+@pytest.mark.parametrize(("fields", "words"), [({"intervals": 0}, "intervals is 0"), ({"even": 0.0}, "even is 0.0"),
+                                               ({"decay": 1.5}, "decay is 1.5")])
+def test_fields_of_a_learned_schedule_are_checked(fields, words):
+  with pytest.raises(ConfigError, match=words):
+    LearnedTime(**fields)
