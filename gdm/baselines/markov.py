@@ -62,8 +62,11 @@ class MarkovChain(Tabular):
 
   @property
   def context(self) -> int | None:
-    """The longest sequence that steps can make; None, of a homogeneous chain, is no limit."""
-    return None if self.homogeneous else self.num_steps
+    """The longest sequence that steps can make; None, of a homogeneous chain, is no limit.
+
+    Where no training example is longer than the order, no table is of as many predecessors as later steps have.
+    """
+    return None if self.homogeneous and self.order < self.num_steps else self.num_steps
 
   def generate(self, params: Params, key: Key[Array, "..."], num: int | None = None, **options: Any) -> Generated:
     """Continue prompts, or draws `num` sequences from nothing; see `gdm.inference.continuation.generate`."""

@@ -143,7 +143,7 @@ def forward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Arr
   def step(state, rung):
     x, log_weight = state
     index, before, beta = rung
-    log_weight = log_weight + path.log_density(x, beta) - path.log_density(x, before)
+    log_weight = log_weight + log_growth(path, x, before, beta)
     # The last transition changes no weight, but makes x a draw of the distribution that `backward` scores.
     x, acceptance = path.move(jax.random.fold_in(key, index), x, beta)
     return (x, log_weight), acceptance
@@ -170,11 +170,20 @@ def backward(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Ar
     x, log_weight = state
     index, before, beta = rung
     x = transition(jax.random.fold_in(key, index), x, beta)
-    return (x, log_weight + path.log_density(x, before) - path.log_density(x, beta)), None
+    growth = log_growth(path, x, before, beta)
+    # A chain is where f is 0 only if its example was, whose weight is 0 already.
+    return (x, log_weight - jnp.where(jnp.isneginf(growth), 0.0, growth)), None
 
   start = path.log_density(x, jnp.ones(())) - path.log_base_normalizer
   (_, log_weights), _ = jax.lax.scan(step, (x, start), rungs_of(betas), reverse=True)
   return log_weights
+
+
+def log_growth(path: Path, x: Num[Array, "chains *event"], before: Float[Array, ""],
+               beta: Float[Array, ""]) -> Float[Array, " chains"]:
+  """Return log f_beta(x) - log f_before(x) in nats, -inf where f_beta is 0, as of a target that is bounded."""
+  now = path.log_density(x, beta)
+  return jnp.where(jnp.isneginf(now), now, now - path.log_density(x, before))
 
 
 def lower_bound(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, ""],
@@ -191,23 +200,32 @@ def estimate(log_weights: Float[Array, " chains"], confidence: float = 0.95) -> 
   The interval is the hull of two. One is the delta method's, log of the mean weight plus or minus z standard errors,
   which is too low where few chains carry the weight. The other takes the log-weights, sums over many temperatures, for
   normal with mean m and variance s^2, so that log Z = m + s^2 / 2, plus or minus z sqrt(s^2 / n + s^4 / (2 (n - 1)))
-  (Cox's method; Zhou and Gao, 1997): it knows of the weight that no chain has found.
+  (Cox's method; Zhou and Gao, 1997): it knows of the weight that no chain has found. Chains of weight 0, as where the
+  target is 0 or a part of Z is asked for, have no logarithm: there the others' are taken for normal, and their number
+  for binomial. All is -inf where no chain has a weight.
 
   Raise ConfigError for fewer than 2 chains, whose spread is unknown.
   """
   num = log_weights.shape[0]
   if num < 2:
     raise ConfigError(f"num_chains is {num}; a standard error needs at least 2.")
+  counts = ~jnp.isneginf(log_weights)  # NaN stays NaN
+  inside = jnp.sum(counts)
   nats = jax.nn.logsumexp(log_weights) - jnp.log(num)
-  relative = jnp.exp(log_weights - nats)
+  relative = jnp.exp(log_weights - jnp.where(inside > 0, nats, 0.0))
   stderr = jnp.sqrt(jnp.var(relative, ddof=1) / num)
-  variance = jnp.var(log_weights, ddof=1)
-  centre = jnp.mean(log_weights) + 0.5 * variance
+  logs = jnp.where(counts, log_weights, 0.0)
+  mean = jnp.sum(logs) / jnp.maximum(inside, 1)
+  variance = jnp.sum(jnp.where(counts, jnp.square(logs - mean), 0.0)) / jnp.maximum(inside - 1, 1)
+  share = jnp.maximum(inside, 1) / num
+  centre = mean + 0.5 * variance + jnp.log(share)
+  spread = (variance / jnp.maximum(inside, 1) + jnp.square(variance) / (2.0 * jnp.maximum(inside - 1, 1))
+            + (1.0 - share) / (share * num))
   z = float(scipy.special.stdtrit(num - 1, 0.5 + 0.5 * confidence))  # few islands of chains are few
-  half = jnp.stack([z * stderr, z * jnp.sqrt(variance / num + jnp.square(variance) / (2.0 * (num - 1)))])
-  middle = jnp.stack([nats, centre])
+  half, middle = z * jnp.stack([stderr, jnp.sqrt(spread)]), jnp.stack([nats, jnp.where(inside > 1, centre, nats)])
   interval = jnp.stack([jnp.min(middle - half), jnp.max(middle + half)])
-  return Estimate(nats, stderr, interval, jnp.square(jnp.sum(relative)) / jnp.sum(jnp.square(relative)))
+  size = jnp.square(jnp.sum(relative)) / jnp.maximum(jnp.sum(jnp.square(relative)), jnp.finfo(relative.dtype).tiny)
+  return Estimate(nats, stderr, jnp.where(inside > 0, interval, -jnp.inf), size)
 
 
 def rungs_of(betas: Float[Array | np.ndarray, " rungs"]) -> tuple[Array, Array, Array]:

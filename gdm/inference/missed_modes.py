@@ -18,7 +18,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key, Num
 
@@ -199,7 +198,9 @@ def separate(known: States, others: States, scale: Float[Array, "*event"] | floa
     scale: unit of every dimension.
     taken: others that count for nothing, such as those in other regions.
   """
-  a, b = _flat(known / scale), _flat(others / scale)
+  # About the mean of what is known: squares of what is far from 0 would leave no digits to distances.
+  centre = jnp.mean(known, axis=0)
+  a, b = _flat((known - centre) / scale), _flat((others - centre) / scale)
   nearest_known = jnp.min(_squared_distances(a, a) + jnp.diag(jnp.full(len(a), jnp.inf)), axis=1)
   away = jnp.min(_squared_distances(b, a), axis=1)
   is_new = away > jnp.max(nearest_known) + 1e-3
@@ -208,7 +209,8 @@ def separate(known: States, others: States, scale: Float[Array, "*event"] | floa
   about = is_new & (jnp.sum(jnp.square(b - farthest), axis=1) < away)
   of_all, of_some = _half_space(a, b, is_new), _half_space(a, b, about)
   region, members = jax.tree.map(lambda whole, part: jnp.where(of_all[0].is_there, whole, part), of_all, of_some)
-  return region._replace(direction=(region.direction.reshape(known.shape[1:]) / scale).reshape(-1)), members
+  direction = (region.direction.reshape(known.shape[1:]) / scale).reshape(-1)
+  return region._replace(direction=direction, threshold=region.threshold + centre.reshape(-1) @ direction), members
 
 
 def _half_space(known: Float[Array, "known dims"], others: Float[Array, "others dims"],
@@ -230,7 +232,7 @@ def _half_space(known: Float[Array, "known dims"], others: Float[Array, "others 
 
 def _total(parts: Sequence[Float[Array, " units"]]) -> Estimate:
   """Return the sum of parts of Z by the log-weights of each, -inf for units that count for nothing."""
-  each = [_partial(part) for part in parts]
+  each = [estimate(part) for part in parts]
   nats = jax.nn.logsumexp(jnp.stack([part.nats for part in each]))
   shares = jnp.exp(jnp.stack([part.nats for part in each]) - nats)
   stderr = jnp.sqrt(jnp.sum(jnp.square(shares * jnp.stack([part.stderr for part in each]))))
@@ -238,28 +240,6 @@ def _total(parts: Sequence[Float[Array, " units"]]) -> Estimate:
   relative = jnp.exp(jnp.concatenate(parts) - nats)
   size = jnp.square(jnp.sum(relative)) / jnp.sum(jnp.square(relative))
   return Estimate(nats, stderr, interval, size)
-
-
-def _partial(log_weights: Float[Array, " units"], confidence: float = 0.95) -> Estimate:
-  """Do as `estimate`, of a part of Z to which some units only contribute; -inf where none does."""
-  num, counts = len(log_weights), jnp.isfinite(log_weights)
-  inside = jnp.sum(counts)
-  nats = _log_mean(log_weights)
-  relative = jnp.exp(log_weights - jnp.where(inside > 0, nats, 0.0))
-  stderr = jnp.sqrt(jnp.var(relative, ddof=1) / num)
-  # Log-weights of those that count for normal, and their number for binomial.
-  finite = jnp.where(counts, log_weights, 0.0)
-  mean = jnp.sum(finite) / jnp.maximum(inside, 1)
-  variance = jnp.sum(jnp.where(counts, jnp.square(finite - mean), 0.0)) / jnp.maximum(inside - 1, 1)
-  share = jnp.maximum(inside, 1) / num
-  centre = mean + 0.5 * variance + jnp.log(share)
-  spread = (variance / jnp.maximum(inside, 1) + jnp.square(variance) / (2.0 * jnp.maximum(inside - 1, 1))
-            + (1.0 - share) / (share * num))
-  z = float(scipy.special.stdtrit(num - 1, 0.5 + 0.5 * confidence))
-  half, middle = z * jnp.stack([stderr, jnp.sqrt(spread)]), jnp.stack([nats, jnp.where(inside > 1, centre, nats)])
-  interval = jnp.stack([jnp.min(middle - half), jnp.max(middle + half)])
-  size = jnp.square(jnp.sum(relative)) / jnp.maximum(jnp.sum(jnp.square(relative)), jnp.finfo(relative.dtype).tiny)
-  return Estimate(nats, stderr, jnp.where(inside > 0, interval, -jnp.inf), size)
 
 
 def _squared_distances(a: Float[Array, "m dims"], b: Float[Array, "n dims"]) -> Float[Array, "m n"]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from gdm.inference.annealed_importance import Path, check_ladder, rungs_of
+from gdm.inference.annealed_importance import Path, check_ladder, log_growth, rungs_of
 from gdm.precision import highest_precision
 
 LEAST_SHARE = 0.5  # effective sample size, as a share of an island's chains, below which they are resampled
@@ -66,10 +66,10 @@ def run(path: Path, betas: Float[Array | np.ndarray, " rungs"], key: Key[Array, 
     x, log_weights, log_normalizers, ancestors = state
     index, before, beta = rung
     move_key, resample_key = jax.random.split(jax.random.fold_in(key, index))
-    change = (path.log_density(x, beta) - path.log_density(x, before)).reshape(islands)
-    log_weights = log_weights + change  # of the normalized weights before
+    log_weights = log_weights + log_growth(path, x, before, beta).reshape(islands)  # of the normalized weights before
     gain = jax.nn.logsumexp(log_weights, axis=1)
-    log_weights = log_weights - gain[:, None]
+    # Of an island that is all where f is 0 nothing comes: its estimate of Z is 0, and stays so.
+    log_weights = jnp.where(jnp.isneginf(gain)[:, None], -jnp.log(num_chains), log_weights - gain[:, None])
     weights = normalized(log_weights)
     share = effective_share(weights)
     uneven = share < LEAST_SHARE

@@ -7,7 +7,7 @@ from helpers.enumeration import Batches, all_states, log_probs
 from gdm.baselines.markov import MarkovChain
 from gdm.baselines.table import Table
 from gdm.dataspec import DataSpec
-from gdm.errors import SpecError
+from gdm.errors import ConfigError, SpecError
 
 
 def chains(transition, num, length, rng):
@@ -75,3 +75,13 @@ def test_order_zero_and_orders_too_high_are_refused():
     MarkovChain(DataSpec((4,), 2), order=0)
   with pytest.raises(SpecError, match="a lower order"):
     MarkovChain(DataSpec((8, 8, 1), 17), order=6)
+
+
+def test_a_chain_of_an_order_that_no_example_is_longer_than_generates_no_longer_ones():
+  """It looked its later steps up in rows of other pasts."""
+  x = np.random.default_rng(0).integers(2, size=(40, 3))
+  model = MarkovChain(DataSpec((3,), 2), order=3, homogeneous=True)
+  params, _ = model.solve(jax.random.key(0), Batches(x))
+  assert model.context == 3
+  with pytest.raises(ConfigError, match="max_length is 4, but the context is 3"):
+    model.generate(params, jax.random.key(0), num=2, max_length=4)

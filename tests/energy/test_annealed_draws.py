@@ -12,7 +12,7 @@ import pytest
 from jaxtyping import Array
 
 from gdm.dataspec import DataSpec
-from gdm.energy.continuous.chains import acceptance_info, gaussian_base
+from gdm.energy.continuous.chains import Moves, Target, acceptance_info, gaussian_base
 from gdm.energy.continuous.ebm import EBM
 from gdm.energy.continuous.energy import ContinuousEnergy
 from gdm.energy.continuous.networks import QuadraticEnergy
@@ -221,3 +221,14 @@ def test_the_least_acceptance_is_of_enough_moves():
   np.testing.assert_allclose(info["stuck"], 1 / 128)
   lonely = acceptance_info(jnp.full((40, 1), 0.8).at[7].set(0.0), jnp.linspace(0.0, 1.0, 41))
   assert lonely["least_acceptance"] > 0.7 and lonely["stuck"] == 0.0  # one refusal of one chain is no failure
+
+
+def test_the_base_is_a_density_where_the_energy_is_infinite():
+  """0 times infinity made log f_0 NaN beyond the edge of a bounded density, and with it log Z and pilots."""
+  base = gaussian_base({"mean": jnp.zeros(2), "deviation": jnp.ones(2)})
+  moves = Moves(10, 2, 0.4, 4, 0.01, 1.0)
+  target = Target(lambda condition: lambda u: jnp.where(u[:, 0] < 0, jnp.inf, 1.0), None, base, jnp.ones(2), None,
+                  moves)
+  u, log_density = jnp.array([[-1.0, 0.0], [1.0, 0.0]]), target.bridge()
+  np.testing.assert_allclose(log_density(u, jnp.zeros(())), base.log_prob(u))
+  np.testing.assert_allclose(log_density(u, jnp.ones(())), [-np.inf, -1.0])

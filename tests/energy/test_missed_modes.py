@@ -250,3 +250,14 @@ def test_a_region_holds_what_is_new_and_nothing_known():
   assert not np.any(nothing.holds(others))
   still, _ = separate(jnp.ones((20, 4)), jnp.ones((20, 4)))
   assert not bool(still.is_there)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_a_region_is_the_same_far_from_0(offset):
+  """Squares of values far from 0 left no digits to distances: of 10 new states some were not told from known ones."""
+  rng = np.random.default_rng(0)
+  known, new = rng.normal(size=(80, 5)), rng.normal(size=(10, 5)) + 8.0
+  others = jnp.asarray(np.concatenate([rng.normal(size=(40, 5)), new]) + offset, jnp.float32)
+  region, weights = separate(jnp.asarray(known + offset, jnp.float32), others)
+  assert bool(region.is_there) and np.flatnonzero(region.holds(others)).tolist() == [*range(40, 50)]
+  assert np.flatnonzero(weights).tolist() == [*range(40, 50)]

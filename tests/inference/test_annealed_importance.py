@@ -114,3 +114,29 @@ def test_numbers_that_say_nothing_are_refused():
     annealing.estimate(jnp.zeros(1))
   with pytest.raises(ConfigError, match="num_temperatures is 0"):
     annealing.ladder(0)
+
+
+HALF = annealing.Path(lambda x, beta: jnp.where((x[:, 0] < 0) & (beta > 0), -jnp.inf, -0.5 * jnp.square(x[:, 0])),
+                      lambda key, x, beta: x, lambda key, num: jax.random.normal(key, (num, 1)),
+                      jnp.asarray(0.5 * np.log(2 * np.pi), jnp.float32))
+HALF_LOG_Z = 0.5 * np.log(np.pi / 2)
+
+
+def test_a_target_that_is_nothing_beyond_an_edge_is_normalized():
+  """Of chains beyond the edge the weights were -inf less -inf, and log Z NaN."""
+  found = annealing.estimate(annealing.forward(HALF, annealing.ladder(3), KEYS[0], 2000).log_weights)
+  assert float(found.interval[0]) < HALF_LOG_Z < float(found.interval[1]) < HALF_LOG_Z + 0.1
+  scores = annealing.backward(HALF, annealing.ladder(3), KEYS[0], jnp.array([[1.0], [-1.0]]))
+  np.testing.assert_allclose(scores, [-0.5 - 0.5 * np.log(2 * np.pi), -np.inf], rtol=1e-5)
+  nowhere = annealing.estimate(jnp.full(4, -jnp.inf))
+  assert float(nowhere.nats) == -np.inf and float(nowhere.stderr) == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_chains", [6, 20])
+def test_the_interval_covers_where_some_weights_are_0(num_chains):
+  trial = jax.jit(jax.vmap(lambda key: annealing.estimate(
+      annealing.forward(HALF, annealing.ladder(3), key, num_chains).log_weights)))
+  found = trial(KEYS)
+  covered = np.mean((found.interval[:, 0] <= HALF_LOG_Z) & (found.interval[:, 1] >= HALF_LOG_Z))
+  assert covered > 0.95 - 3 * np.sqrt(0.95 * 0.05 / len(KEYS))

@@ -45,6 +45,16 @@ def test_the_mean_of_z_is_right_and_islands_tell_the_error():
   assert np.all(swarm.ancestors < 16) and np.all(swarm.effective_share <= 1.001) and np.all(swarm.acceptance == 1.0)
 
 
+def test_islands_of_a_target_that_is_nothing_beyond_an_edge_have_a_mean_of_z():
+  """Chains beyond the edge, and islands that are there as a whole, made log Z NaN."""
+  half = annealing.Path(lambda x, beta: jnp.where((x[:, 0] < 1) & (beta > 0), -jnp.inf, -0.5 * jnp.square(x[:, 0])),
+                        lambda key, x, beta: x, PATH.sample_base, PATH.log_base_normalizer)
+  swarm = jax.jit(lambda key: smc.run(half, annealing.ladder(3), key, 2000, 4))(KEYS[0])
+  z = np.exp(np.asarray(swarm.log_normalizers, np.float64))
+  truth = np.sqrt(2 * np.pi) * float(jax.scipy.stats.norm.sf(1.0))
+  assert np.mean(z == 0) > 0.3 and abs(z.mean() - truth) < 4 * z.std() / np.sqrt(len(z))
+
+
 def test_chains_are_taken_by_their_weights():
   weights = jnp.array([[0.0, 0.5, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]])
   taken = np.asarray(jax.vmap(lambda key: smc.resampled(key, weights))(jax.random.split(jax.random.key(1), 4000)))

@@ -84,7 +84,8 @@ class Target(NamedTuple):
     energy, start = self.energy(condition), base or self.base
 
     def log_density(u, beta):
-      return (1.0 - beta) * start.log_prob(u) - beta / temperature * energy(u)
+      # At the base an energy that is infinite, as beyond the edge of a bounded density, counts for nothing.
+      return (1.0 - beta) * start.log_prob(u) - jnp.where(beta > 0, beta / temperature * energy(u), 0.0)
 
     return log_density
 
