@@ -21,7 +21,7 @@ from absl import flags
 from experiments import cli
 from gdm.checks import one_of
 from gdm.dataspec import DataSpec
-from gdm.studies.accelerators import MESHES, Case, compile_all
+from gdm.studies.accelerators import MESHES, ModelCase, compile_all
 
 # Config, its variant, and the data that it serves there.
 MODELS = {
@@ -51,7 +51,7 @@ def main() -> None:
   cases = {}
   for name in _MODELS.value:
     place, variant, spec = MODELS[name]
-    cases[name] = Case(importlib.import_module(f"configs.{place}").get_config(variant), spec)
+    cases[name] = ModelCase(importlib.import_module(f"configs.{place}").get_config(variant), spec)
   cli.show(compile_all(cases, _TOPOLOGIES.value, _MESHES.value, out, with_programs=_PROGRAMS.value))
 
 

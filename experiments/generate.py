@@ -29,7 +29,7 @@ from absl import flags
 from experiments import cli
 from gdm.errors import ConfigError
 from gdm.inference.generation import TokenChoice
-from gdm.studies.continuation import Request, generate
+from gdm.studies.continuation import GenerationRequest, generate
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "How the text begins; may be given several times.")
 _PROMPT_FILE = flags.DEFINE_string("prompt_file", None, "A file that the text, or the sound, begins with.")
@@ -51,8 +51,8 @@ def main() -> None:
     raise ConfigError("--prompt and --prompt_file are both given; give one of them.")
   choice = TokenChoice(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value)  # says what is wrong before anything is loaded
   out, prompt_file = (cli.require_path(flag.name) if flag.value else None for flag in (_OUT, _PROMPT_FILE))
-  request = Request(tuple(_PROMPT.value or ()), prompt_file, _NUM.value, _LENGTH.value, choice, _SEED.value,
-                    _PROBS.value, _ALTERNATIVES.value, out)
+  request = GenerationRequest(tuple(_PROMPT.value or ()), prompt_file, _NUM.value, _LENGTH.value, choice, _SEED.value,
+                              _PROBS.value, _ALTERNATIVES.value, out)
   cli.show(generate(cli.open_run(), request))
 
 

@@ -40,7 +40,7 @@ from experiments import cli
 from gdm.errors import ConfigError, WorkdirError
 from gdm.paths import fault_of_folder
 from gdm.runs.sweep.grid import make_point, make_points, read_axes
-from gdm.runs.sweep.running import Place, run_and_choose, run_and_rank, run_proposals, scoring, training
+from gdm.runs.sweep.running import SweepPlace, run_and_choose, run_and_rank, run_proposals, scoring, training
 from gdm.runs.sweep.slurm import parse_parameters, submit
 from gdm.runs.sweep.space import Proposals
 from gdm.runs.sweep.values import read_value
@@ -87,7 +87,7 @@ def main() -> int:
   return run_and_rank(jobs, place)
 
 
-def _place() -> Place:
+def _place() -> SweepPlace:
   """Return where the runs are. Raise WorkdirError or ConfigError where they cannot be there."""
   root, given = cli.require_path("root"), cli.require_flag("root")
   if is_url(given) and _LAUNCHER.value == "slurm":
@@ -97,7 +97,7 @@ def _place() -> Place:
     raise WorkdirError(f"--root is {str(root)!r}, which is a file; name a folder.")
   if fault := fault_of_folder(root):
     raise WorkdirError(f"--root is {str(root)!r}, {fault}")
-  return Place(root, given, _SPLIT.value, _JOBS.value)
+  return SweepPlace(root, given, _SPLIT.value, _JOBS.value)
 
 
 def _require_flags_that_fit() -> None:

@@ -8,7 +8,7 @@ from helpers.small_models import SMALL, small_batch, small_model
 
 from gdm import selfcheck
 from gdm.model import HasLogLikelihood, HasUnnormalized
-from gdm.selfcheck import Program
+from gdm.selfcheck import CheckedProgram
 
 X = np.arange(1.0, 9.0)
 KINDS = ("sums", "reductions", "constants", "products", "networks", "convolutions", "loops", "indexing",
@@ -32,14 +32,14 @@ def compiled_alone(x):
     (lambda x: x * jnp.nan, 0.0),
 ], ids=["right", "shifted", "one_of_a_tree", "shape", "nan", "finite", "sign", "infinite_both", "nan_both"])
 def test_the_error_is_relative_to_the_largest_value_and_infinite_for_what_is_not_finite(function, expected):
-  assert selfcheck.error(Program("test", function, (X,))) == pytest.approx(expected)
+  assert selfcheck.error(CheckedProgram("test", function, (X,))) == pytest.approx(expected)
 
 
 def test_the_reference_has_64_bits_and_the_compiled_program_32():
   def small(x):
     return (x * 1e8 + 1) - x * 1e8
-  assert selfcheck.error(Program("test", small, (X,))) == pytest.approx(1)
-  assert selfcheck.error(Program("test", small, (X,), reference_bits=32)) == 0
+  assert selfcheck.error(CheckedProgram("test", small, (X,))) == pytest.approx(1)
+  assert selfcheck.error(CheckedProgram("test", small, (X,), reference_bits=32)) == 0
 
 
 def test_programs_have_names_of_their_own_and_the_short_list_is_among_them():
@@ -105,8 +105,8 @@ def test_models_compiled_are_models_one_operation_at_a_time(name, closed_over):
 
   state = jax.device_get((params, carry, batch))
   if closed_over:
-    program = Program(name, lambda one: numbers(*jax.tree.map(jnp.asarray, state[:2]), state[2]), (np.float64(1),),
-                      1e-3, 32)
+    program = CheckedProgram(name, lambda one: numbers(*jax.tree.map(jnp.asarray, state[:2]), state[2]),
+                             (np.float64(1),), 1e-3, 32)
   else:
-    program = Program(name, numbers, state, 1e-3, 32)
+    program = CheckedProgram(name, numbers, state, 1e-3, 32)
   assert selfcheck.error(program) <= program.tolerance

@@ -20,7 +20,7 @@ from experiments.speed.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MeasuredSection:
   """The result of one section.
 
   Attributes:
@@ -38,15 +38,15 @@ class Measured:
   failure: str = ""
 
 
-def here(name: str, settings: Settings) -> Measured:
+def here(name: str, settings: Settings) -> MeasuredSection:
   """Measure a section in this process."""
   start, before = time.monotonic(), machine.peak_mebibytes()
   rows = section(name)(settings)
   rows += _memory(before)
-  return Measured(name, tuple(rows), time.monotonic() - start, machine.describe())
+  return MeasuredSection(name, tuple(rows), time.monotonic() - start, machine.describe())
 
 
-def apart(name: str, settings: Settings) -> Measured:
+def apart(name: str, settings: Settings) -> MeasuredSection:
   """Measure a section in a process of its own, which runs this module."""
   start = time.monotonic()
   with tempfile.TemporaryDirectory(prefix="gdm-speed-") as folder:
@@ -56,10 +56,10 @@ def apart(name: str, settings: Settings) -> Measured:
     sys.stderr.write(process.stderr)
     if process.returncode:
       said = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-      return Measured(name, (), time.monotonic() - start, failure=said[-1])
+      return MeasuredSection(name, (), time.monotonic() - start, failure=said[-1])
     result = json.loads(out.read_text())
-  return Measured(name, tuple(Row.from_dict(row) for row in result["rows"]), time.monotonic() - start,
-                  result["machine"])
+  return MeasuredSection(name, tuple(Row.from_dict(row) for row in result["rows"]), time.monotonic() - start,
+                         result["machine"])
 
 
 def _memory(before: float) -> list[Row]:

@@ -6,13 +6,13 @@ import flax.linen as nn
 
 from gdm.adversarial.gan import GAN
 from gdm.adversarial.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
-from gdm.adversarial.settings import Settings
+from gdm.adversarial.settings import GANFields
 from gdm.dataspec import DataSpec
 
 
 def dcgan(spec: DataSpec, generator: nn.Module = ConvolutionalGenerator(),
           critic: nn.Module = ConvolutionalCritic(normalization="batch"), class_conditional: bool = False,
-          loss: str = "non_saturating", **settings: Unpack[Settings]) -> GAN:
+          loss: str = "non_saturating", **settings: Unpack[GANFields]) -> GAN:
   """Return a GAN of images by convolutions.
 
   Args:

@@ -3,7 +3,7 @@
 from typing import TypedDict
 
 
-class Settings(TypedDict, total=False):
+class GANFields(TypedDict, total=False):
   """See `gdm.adversarial.gan.GAN` for their meanings and defaults."""
 
   latent_dims: int

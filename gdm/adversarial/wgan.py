@@ -6,13 +6,13 @@ import flax.linen as nn
 
 from gdm.adversarial.gan import GAN
 from gdm.adversarial.networks.perceptrons import PerceptronCritic, PerceptronGenerator
-from gdm.adversarial.settings import Settings
+from gdm.adversarial.settings import GANFields
 from gdm.dataspec import DataSpec
 
 
 def wgan(spec: DataSpec, generator: nn.Module = PerceptronGenerator(), critic: nn.Module = PerceptronCritic(),
          class_conditional: bool = False, clip: float = 0.01, critic_steps: int = 5,
-         **settings: Unpack[Settings]) -> GAN:
+         **settings: Unpack[GANFields]) -> GAN:
   """Return a GAN whose critic's weights are clipped; algorithm 1 trains both by RMSProp at 5e-5.
 
   Args:

@@ -6,13 +6,13 @@ import flax.linen as nn
 
 from gdm.adversarial.gan import GAN
 from gdm.adversarial.networks.perceptrons import PerceptronCritic, PerceptronGenerator
-from gdm.adversarial.settings import Settings
+from gdm.adversarial.settings import GANFields
 from gdm.dataspec import DataSpec
 
 
 def wgan_gp(spec: DataSpec, generator: nn.Module = PerceptronGenerator(), critic: nn.Module = PerceptronCritic(),
             class_conditional: bool = False, gradient_penalty: float = 10.0, critic_steps: int = 5,
-            **settings: Unpack[Settings]) -> GAN:
+            **settings: Unpack[GANFields]) -> GAN:
   """Return a GAN by the Wasserstein loss with a penalty of the critic's gradients, as algorithm 1.
 
   Args:

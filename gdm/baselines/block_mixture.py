@@ -116,7 +116,8 @@ class BlockMixture(Solved):
     fit = _Fit(self, _normalized(counts + MARGINAL_COUNT, _membership(self._owner)))
     sample_key, fit_key = jax.random.split(key)
     points = seeding.subsample(sample_key, self.spec, batches, SEEDING_EXAMPLES)
-    steps = em.Steps(lambda key: fit.start(key, points), jax.jit(self._expect), fit.maximize, fit.log_prior, fit.revise)
+    steps = em.EMSteps(lambda key: fit.start(key, points), jax.jit(self._expect), fit.maximize, fit.log_prior,
+                       fit.revise)
     runs, done = [], 0
     for run_key in jax.random.split(fit_key, self.num_runs):
       told = []

@@ -18,7 +18,7 @@ from gdm.model import Batch, PyTree
 Report = Callable[[int, Mapping[str, float]], None]
 
 
-class Steps(NamedTuple):
+class EMSteps(NamedTuple):
   """The part of EM that depends on the mixture.
 
   Attributes:
@@ -38,7 +38,7 @@ class Steps(NamedTuple):
   revise: Callable[[int, PyTree, PyTree], PyTree | None] = lambda iteration, statistics, params: None
 
 
-class Schedule(NamedTuple):
+class EMSchedule(NamedTuple):
   """When EM stops.
 
   Attributes:
@@ -53,7 +53,7 @@ class Schedule(NamedTuple):
   num_iterations: int
   tolerance: float
 
-  def check(self) -> "Schedule":
+  def check(self) -> "EMSchedule":
     """Itself; raises a SpecError where a field cannot be used."""
     for name in ("num_restarts", "restart_iterations", "num_iterations"):
       if getattr(self, name) < 1:
@@ -61,7 +61,7 @@ class Schedule(NamedTuple):
     return self
 
 
-def fit(key: Key[Array, ""], steps: Steps, schedule: Schedule, spec: DataSpec, batches: Iterable[Batch],
+def fit(key: Key[Array, ""], steps: EMSteps, schedule: EMSchedule, spec: DataSpec, batches: Iterable[Batch],
         report: Report | None = None) -> PyTree:
   """Return the parameters that EM finds.
 
@@ -89,7 +89,7 @@ def fit(key: Key[Array, ""], steps: Steps, schedule: Schedule, spec: DataSpec, b
              lambda iteration, metrics: report(done + iteration, metrics))
 
 
-def run(steps: Steps, params: PyTree, spec: DataSpec, batches: Iterable[Batch], num_iterations: int, tolerance: float,
+def run(steps: EMSteps, params: PyTree, spec: DataSpec, batches: Iterable[Batch], num_iterations: int, tolerance: float,
         report: Report) -> PyTree:
   """One run of EM from `params`, as `fit` makes several of; `steps.expect` should be compiled."""
   previous, before = np.inf, params

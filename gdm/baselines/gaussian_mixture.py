@@ -35,7 +35,7 @@ class GaussianMixture(Solved):
     variance_floor: smallest variance of a component in any direction, as a fraction of the data's, dimension by
       dimension. The M-step maximizes under this bound, so the likelihood still never falls.
     alpha: Dirichlet pseudo-count of each component's weight.
-    num_restarts, restart_iterations, num_iterations, tolerance: see `gdm.baselines.em.Schedule`.
+    num_restarts, restart_iterations, num_iterations, tolerance: see `gdm.baselines.em.EMSchedule`.
   """
 
   spec: DataSpec
@@ -62,8 +62,8 @@ class GaussianMixture(Solved):
     self._schedule.check()
 
   @property
-  def _schedule(self) -> em.Schedule:
-    return em.Schedule(self.num_restarts, self.restart_iterations, self.num_iterations, self.tolerance)
+  def _schedule(self) -> em.EMSchedule:
+    return em.EMSchedule(self.num_restarts, self.restart_iterations, self.num_iterations, self.tolerance)
 
   @property
   def _covariance(self) -> "Covariance":
@@ -102,7 +102,7 @@ class GaussianMixture(Solved):
     def log_prior(params):
       return float(self.alpha * np.asarray(params["log_weights"], np.float64).sum()) if self.alpha else 0.0
 
-    steps = em.Steps(start, self._expect, maximize, log_prior)
+    steps = em.EMSteps(start, self._expect, maximize, log_prior)
     return {"model": em.fit(fit_key, steps, self._schedule, self.spec, batches, report)}, {}
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],
@@ -190,7 +190,7 @@ class Covariance(Protocol):
     ...
 
 
-class Diagonal:
+class DiagonalCovariance:
   """Factor: standard deviations [..., dims]."""
 
   def factor(self, scale):
@@ -216,7 +216,7 @@ class Diagonal:
     return factor * noise
 
 
-class Full:
+class FullCovariance:
   """Factor: lower Cholesky factors [..., dims, dims]."""
 
   def factor(self, scale):
@@ -252,7 +252,7 @@ class Full:
     return joint + (factor @ (jnp.swapaxes(factor, -1, -2) @ solved))[..., 0]
 
 
-COVARIANCES: Mapping[str, Covariance] = {"diag": Diagonal(), "full": Full()}
+COVARIANCES: Mapping[str, Covariance] = {"diag": DiagonalCovariance(), "full": FullCovariance()}
 
 
 def _log_normal(whitened: Float[Array, "batch components dims"],

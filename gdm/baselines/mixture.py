@@ -32,7 +32,7 @@ class Mixture(SolvedDiscrete):
     alpha: Dirichlet pseudo-counts: of each component's weight, and per level in each of its dimensions, there spread as
       the data's marginal. The fit maximizes the posterior, so that no probability is zero.
     seed_weight: how much of a component's first probabilities is its seed, one example; the rest is the marginal.
-    num_restarts, restart_iterations, num_iterations, tolerance: see `gdm.baselines.em.Schedule`.
+    num_restarts, restart_iterations, num_iterations, tolerance: see `gdm.baselines.em.EMSchedule`.
   """
 
   spec: DataSpec
@@ -55,8 +55,8 @@ class Mixture(SolvedDiscrete):
     self._schedule.check()
 
   @property
-  def _schedule(self) -> em.Schedule:
-    return em.Schedule(self.num_restarts, self.restart_iterations, self.num_iterations, self.tolerance)
+  def _schedule(self) -> em.EMSchedule:
+    return em.EMSchedule(self.num_restarts, self.restart_iterations, self.num_iterations, self.tolerance)
 
   def init(self, key: Key[Array, ""], batch: Batch) -> tuple[Params, Carry]:
     """Equal weights, uniform components."""
@@ -91,7 +91,7 @@ class Mixture(SolvedDiscrete):
       params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
       return float(self.alpha * params["log_weights"].sum() + strength * (marginal * params["logits"]).sum())
 
-    steps = em.Steps(start, self._expect, maximize, log_prior)
+    steps = em.EMSteps(start, self._expect, maximize, log_prior)
     return {"model": em.fit(fit_key, steps, self._schedule, self.spec, batches, report)}, {}
 
   def log_likelihood(self, params: Params, carry: Carry, batch: Batch, key: Key[Array, ""],

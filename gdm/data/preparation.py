@@ -37,7 +37,7 @@ from gdm.data.sources.passages import (
   unseen,
 )
 from gdm.data.text_shards import (
-  Range,
+  TextRange,
   cut_of,
   grouped,
   pieces_of,
@@ -73,7 +73,7 @@ class _Job:
   work: str
   out: Path
   name: str
-  shard: tuple[Range, ...]
+  shard: tuple[TextRange, ...]
   choices: Choices
 
   @property
@@ -156,7 +156,7 @@ def _claimed(out: Path, plan: str) -> Iterator[None]:
     yield
 
 
-def _jobs(work: str, name: str, shards: Sequence[tuple[Range, ...]], out: Path, choices: Choices) -> list[_Job]:
+def _jobs(work: str, name: str, shards: Sequence[tuple[TextRange, ...]], out: Path, choices: Choices) -> list[_Job]:
   return [_Job(work, out, f"{name}-{number:05d}", shard, choices) for number, shard in enumerate(shards)]
 
 
@@ -187,7 +187,7 @@ def _do(job: _Job) -> None:
   _write_json(job.record, {"survey": _survey_shard, "counts": _count_shard, "tokens": _encode_shard}[job.work](job))
 
 
-def _survey(paths: Sequence[Path], out: Path, choices: Choices, size: int, run) -> dict[str, list[Range]]:
+def _survey(paths: Sequence[Path], out: Path, choices: Choices, size: int, run) -> dict[str, list[TextRange]]:
   """Return the ranges of each split, with their offsets."""
   ranges = ranges_of(paths, cut_of(choices.unit, choices.tokens), size)
   jobs = _jobs("survey", "survey", grouped(ranges, size), out, choices)
@@ -221,7 +221,7 @@ def _survey_shard(job: _Job) -> Record:
   return {"sizes": sizes}
 
 
-def _tokenizer(where: str, train: Sequence[Range], out: Path, choices: Choices, size: int, run,
+def _tokenizer(where: str, train: Sequence[TextRange], out: Path, choices: Choices, size: int, run,
                given: Tokenizer | None) -> Tokenizer:
   """Return the tokenizer of the training split, or check the given one against the choices."""
   end = choices.unit != "stream"

@@ -37,7 +37,7 @@ _LONGEST = 1 << 28  # bytes without a place to cut, at most
 
 
 @dataclasses.dataclass(frozen=True)
-class Range:
+class TextRange:
   """A part of a text.
 
   Attributes:
@@ -72,7 +72,7 @@ def text_files(place: Path) -> tuple[Path, ...]:
   return (place,)
 
 
-def ranges_of(paths: Sequence[Path], cut: str, num_bytes: int) -> list[Range]:
+def ranges_of(paths: Sequence[Path], cut: str, num_bytes: int) -> list[TextRange]:
   """Return ranges of about `num_bytes` that make up the files; `cut` is a key of the table above (see `cut_of`)."""
   found = []
   for path in paths:
@@ -81,7 +81,7 @@ def ranges_of(paths: Sequence[Path], cut: str, num_bytes: int) -> list[Range]:
       start = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
       while start < size:
         stop = next_cut(file, min(start + num_bytes, size), size, cut)
-        found.append(Range(str(path), start, stop))
+        found.append(TextRange(str(path), start, stop))
         start = stop
   return found
 
@@ -91,10 +91,10 @@ def cut_of(unit: str, tokens: str) -> str:
   return "characters" if unit == "stream" and tokens == "characters" else unit
 
 
-def grouped(ranges: Sequence[Range], num_bytes: int) -> list[tuple[Range, ...]]:
+def grouped(ranges: Sequence[TextRange], num_bytes: int) -> list[tuple[TextRange, ...]]:
   """Return the ranges in order, as shards of about `num_bytes`."""
-  shards: list[tuple[Range, ...]] = []
-  now: list[Range] = []
+  shards: list[tuple[TextRange, ...]] = []
+  now: list[TextRange] = []
   for each in ranges:
     now.append(each)
     if sum(part.size for part in now) >= num_bytes:
@@ -126,7 +126,7 @@ def next_cut(file, target: int, stop: int, cut: str) -> int:
     size *= 4
 
 
-def read_texts(part: Range, cut: str) -> Iterator[str]:
+def read_texts(part: TextRange, cut: str) -> Iterator[str]:
   """Yield the text of a range, in order and in chunks that are cut as ranges are. Raise DataError for no UTF-8."""
   with open(part.path, "rb") as file:
     start = part.start
@@ -144,7 +144,7 @@ def pieces_of(text: str, unit: str) -> list[tuple[int, int]]:
   return [(start, stop) for start, stop in zip(starts, stops, strict=True) if text[start:stop].strip()]
 
 
-def split_at(part: Range, unit: str, cut: str, place: int) -> tuple[Range, Range]:
+def split_at(part: TextRange, unit: str, cut: str, place: int) -> tuple[TextRange, TextRange]:
   """Return a range in two: `place` characters (of a stream) or pieces, and the rest."""
   with open(part.path, "rb") as file:
     start = part.start

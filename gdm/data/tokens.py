@@ -35,7 +35,7 @@ Place = tuple[str, int]  # a token, and the index of its first character
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class TokenRule:
   """A rule by which text is cut into tokens.
 
   Attributes:
@@ -65,13 +65,13 @@ class Tokenizer:
     end: id of [EOS], which ends an example; None where the text is one stream.
   """
 
-  rule: Rule | BytePairs
+  rule: TokenRule | BytePairs
   vocabulary: tuple[str, ...]
   unknown: int | None = None
   end: int | None = None
 
   @classmethod
-  def of(cls, rule: Rule | BytePairs, tokens: Iterable[str], unknown: bool, end: bool) -> "Tokenizer":
+  def of(cls, rule: TokenRule | BytePairs, tokens: Iterable[str], unknown: bool, end: bool) -> "Tokenizer":
     """Return the tokenizer of these tokens, and the special ones that it is to have."""
     words = tuple(tokens)
     vocabulary = (*words, *[UNKNOWN] * unknown, *[END] * end)
@@ -135,6 +135,6 @@ def _join_words(tokens: Sequence[str]) -> str:
   return "".join(parts)
 
 
-CHARACTERS = Rule("character", lambda text: zip(text, range(len(text)), strict=True), "".join)
-WORDS = Rule("word", _split_words, _join_words)
+CHARACTERS = TokenRule("character", lambda text: zip(text, range(len(text)), strict=True), "".join)
+WORDS = TokenRule("word", _split_words, _join_words)
 RULES = {rule.name: rule for rule in (CHARACTERS, WORDS)}

@@ -8,7 +8,15 @@ from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.paths.variance_preserving import VPLinear
 from gdm.diffusion.predictions import PREDICTIONS, Prediction
-from gdm.diffusion.recipes import PATHS, Common, discrete_path, find, find_decoder, find_weighting, steps_of_noise
+from gdm.diffusion.recipes import (
+  PATHS,
+  DiffusionFields,
+  discrete_path,
+  find,
+  find_decoder,
+  find_weighting,
+  steps_of_noise,
+)
 from gdm.diffusion.weightings import Weighting
 from gdm.errors import ConfigError
 
@@ -17,7 +25,8 @@ BETA_MIN, BETA_MAX = 0.1, 20.0  # 1e-4 and 0.02 of 1,000 steps (section 4)
 
 def ddpm(spec: DataSpec, *, num_noise_steps: int = 1000, beta_min: float = BETA_MIN, beta_max: float = BETA_MAX,
          path: str | NoisePath = "vp_linear", prediction: str | Prediction = "noise",
-         weighting: str | Weighting = "simple", decoder: str | Decoder = "auto", **common: Unpack[Common]) -> Diffusion:
+         weighting: str | Weighting = "simple", decoder: str | Decoder = "auto",
+         **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a DDPM: T steps of noise, a network that predicts the noise, and the simple loss (equation 14).
 
   Example:

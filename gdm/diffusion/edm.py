@@ -7,7 +7,7 @@ from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.paths.variance_exploding import EDMPath
 from gdm.diffusion.predictions import Prediction
-from gdm.diffusion.recipes import Common, find, find_weighting, predictions
+from gdm.diffusion.recipes import DiffusionFields, find, find_weighting, predictions
 from gdm.diffusion.samplers.grids import RhoGrid
 from gdm.diffusion.samplers.named import SAMPLERS
 from gdm.diffusion.times import LogNormalTimes
@@ -19,7 +19,7 @@ BY_RHO = tuple((name, choice._replace(grid=RhoGrid(to_zero=False))) for name, ch
 
 def edm(spec: DataSpec, *, sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 0.5,
         log_sigma_mean: float = -1.2, log_sigma_std: float = 1.2, prediction: str | Prediction = "preconditioned",
-        weighting: str | Weighting = "edm", **common: Unpack[Common]) -> Diffusion:
+        weighting: str | Weighting = "edm", **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return an EDM, whose network takes and gives numbers of variance one, at the levels that matter (table 1).
 
   Args:

@@ -10,7 +10,7 @@ from gdm.dataspec import DataSpec
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import PREDICTIONS, Prediction
-from gdm.diffusion.recipes import PATHS, Common, find, find_weighting
+from gdm.diffusion.recipes import PATHS, DiffusionFields, find, find_weighting
 from gdm.diffusion.samplers.grids import UniformGrid
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.named import TimedSampler
@@ -19,7 +19,7 @@ from gdm.diffusion.weightings import Weighting
 
 def flow_matching(spec: DataSpec, *, coupling: str = "independent", path: str | NoisePath = "rectified_flow",
                   prediction: str | Prediction = "velocity", weighting: str | Weighting = "flow_matching",
-                  **common: Unpack[Common]) -> Diffusion:
+                  **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a model whose network gives the velocity from noise to data (arXiv:2210.02747, equation 9).
 
   Args:

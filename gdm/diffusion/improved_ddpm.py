@@ -7,14 +7,14 @@ from gdm.diffusion.bound import Decoder
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.paths.variance_preserving import Cosine
 from gdm.diffusion.predictions import PREDICTIONS, Prediction
-from gdm.diffusion.recipes import Common, discrete_path, find, find_decoder, find_weighting, steps_of_noise
+from gdm.diffusion.recipes import DiffusionFields, discrete_path, find, find_decoder, find_weighting, steps_of_noise
 from gdm.diffusion.variance import LearnedVariance
 from gdm.diffusion.weightings import Weighting
 
 
 def improved_ddpm(spec: DataSpec, *, num_noise_steps: int = 1000, offset: float = 0.008, vlb_weight: float = 1e-3,
                   prediction: str | Prediction = "noise", weighting: str | Weighting = "simple",
-                  decoder: str | Decoder = "auto", **common: Unpack[Common]) -> Diffusion:
+                  decoder: str | Decoder = "auto", **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return an Improved DDPM: the network predicts the noise and the variance of each step (equation 15).
 
   The loss is the simple one plus `vlb_weight` T times the bound's term (equation 16), see `LearnedVariance`.

@@ -6,7 +6,7 @@ from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.paths.variance_exploding import VE
-from gdm.diffusion.recipes import Common
+from gdm.diffusion.recipes import DiffusionFields
 from gdm.diffusion.samplers.grids import UniformGrid
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
 from gdm.diffusion.samplers.named import TimedSampler
@@ -15,7 +15,7 @@ from gdm.diffusion.times import LevelTimes
 
 def ncsn(spec: DataSpec, *, num_levels: int = 50, sigma_min: float = 0.01, sigma_max: float = 20.0,
          matching: str = "denoising", steps_per_level: int = 5, step_size: float = 0.2,
-         **common: Unpack[Common]) -> Diffusion:
+         **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a score network over a geometric sequence of noise levels, sampled by annealed Langevin dynamics.
 
   The network gives -sigma times the score, which has about the same size at all levels (arXiv:2006.09011, section 3.3).

@@ -32,7 +32,7 @@ DECODERS = ("auto", "discretized_gaussian", "uniform_prior")
 Part = TypeVar("Part")
 
 
-class Common(TypedDict, total=False):
+class DiffusionFields(TypedDict, total=False):
   """Fields of `Diffusion` that every recipe takes as they are; see there for what they mean and their defaults."""
 
   network: nn.Module | None
@@ -49,7 +49,7 @@ def diffusion(spec: DataSpec, *, path: str | NoisePath | TrainablePath = "cosine
               times: str | Times = "uniform", num_noise_steps: int = 0, sampler: str = "ddim", steps: int = 50,
               objective: str = "error", coupling: str = "independent", decoder: str | Decoder = "auto",
               learn_variance: bool = False, sigma_data: float = 1.0,
-              network_time: str = "t", fourier: tuple[int, ...] = (), **common: Unpack[Common]) -> Diffusion:
+              network_time: str = "t", fourier: tuple[int, ...] = (), **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a model of any parts, each a name or an object.
 
   Example:

@@ -6,14 +6,14 @@ from gdm.dataspec import DataSpec
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.paths.path import NoisePath
 from gdm.diffusion.predictions import PREDICTIONS, Prediction
-from gdm.diffusion.recipes import PATHS, Common, find, find_weighting
+from gdm.diffusion.recipes import PATHS, DiffusionFields, find, find_weighting
 from gdm.diffusion.times import TIMES, Times
 from gdm.diffusion.weightings import Likelihood, Weighting
 
 
 def score_sde(spec: DataSpec, *, path: str | NoisePath = "vp_linear", prediction: str | Prediction = "noise",
               weighting: str | Weighting = "simple", times: str | Times = "auto",
-              **common: Unpack[Common]) -> Diffusion:
+              **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a score model in continuous time, sampled by reversing its SDE; the network gives -sigma times the score.
 
   Args:

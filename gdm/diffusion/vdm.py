@@ -20,11 +20,11 @@ from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.inputs import NetworkInputs
 from gdm.diffusion.paths.path import ByLogSNR, NoisePath, expand, rate, require_fall
 from gdm.diffusion.predictions import Parametrization
-from gdm.diffusion.recipes import Common
+from gdm.diffusion.recipes import DiffusionFields
 
 
 def vdm(spec: DataSpec, *, parametrization: str = "noise", schedule: str = "line", log_snr_max: float = 13.3,
-        log_snr_min: float = -5.0, fourier: tuple[int, ...] = (), **common: Unpack[Common]) -> Diffusion:
+        log_snr_min: float = -5.0, fourier: tuple[int, ...] = (), **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a VDM, trained on the variational bound in continuous time, with learned noise levels at both ends.
 
   The schedule's parameters are separate groups: "ends", which the bound moves, and of a network "interior", on

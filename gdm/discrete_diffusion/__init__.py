@@ -8,29 +8,29 @@ from gdm.discrete_diffusion.masked_model import MaskedModel
 from gdm.discrete_diffusion.maskings import ContinuousTime, LearnedTime, Masking, Orders, Steps
 from gdm.discrete_diffusion.networks.perceptron import Perceptron
 from gdm.discrete_diffusion.networks.residual import Residual
-from gdm.discrete_diffusion.networks.transformer import Transformer
+from gdm.discrete_diffusion.networks.transformer import BidirectionalTransformer
 from gdm.discrete_diffusion.parallel import Parallel, even_counts, losses_by_masks, plan
-from gdm.discrete_diffusion.schedules import Cosine, Linear, Polynomial, Schedule
+from gdm.discrete_diffusion.schedules import CosineSchedule, LinearSchedule, PolynomialSchedule, Schedule
 from gdm.discrete_diffusion.transitions import GaussianTransitions, Transitions, UniformTransitions
 
 __all__ = [
     "D3PM",
+    "BidirectionalTransformer",
     "ContinuousTime",
-    "Cosine",
+    "CosineSchedule",
     "FixedOrders",
     "GaussianTransitions",
     "LearnedTime",
-    "Linear",
+    "LinearSchedule",
     "MaskedModel",
     "Masking",
     "Orders",
     "Parallel",
     "Perceptron",
-    "Polynomial",
+    "PolynomialSchedule",
     "Residual",
     "Schedule",
     "Steps",
-    "Transformer",
     "Transitions",
     "UniformTransitions",
     "ardm",

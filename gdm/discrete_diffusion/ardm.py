@@ -3,12 +3,12 @@
 from typing import Unpack
 
 from gdm.dataspec import DataSpec
-from gdm.discrete_diffusion.masked import Common
+from gdm.discrete_diffusion.masked import MaskedFields
 from gdm.discrete_diffusion.masked_model import MaskedModel
 from gdm.discrete_diffusion.maskings import Orders
 
 
-def ardm(spec: DataSpec, *, sampler: str = "one_by_one", **common: Unpack[Common]) -> MaskedModel:
+def ardm(spec: DataSpec, *, sampler: str = "one_by_one", **common: Unpack[MaskedFields]) -> MaskedModel:
   """Return an autoregressive diffusion model (ARDM, Hoogeboom et al., arXiv:2110.02037).
 
   Its bound is the mean over orders and steps (equation 3): in expectation the same number as that of masked diffusion

@@ -16,7 +16,7 @@ from gdm.model import Batch, Carry, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class CategoricalHead:
+class DimensionHead:
   """Each dimension is a variable of its own, a categorical of logits [batch, levels].
 
   Attributes:
@@ -96,8 +96,8 @@ class FixedOrders:
   # HasComponents.
 
   @property
-  def head(self) -> CategoricalHead:
-    return CategoricalHead(self.spec)
+  def head(self) -> DimensionHead:
+    return DimensionHead(self.spec)
 
   @property
   def components(self) -> Chains:

@@ -8,13 +8,13 @@ from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion.masked_model import MaskedModel
 from gdm.discrete_diffusion.maskings import ContinuousTime, LearnedTime, Steps
-from gdm.discrete_diffusion.schedules import SCHEDULES, Polynomial, Schedule
+from gdm.discrete_diffusion.schedules import SCHEDULES, PolynomialSchedule, Schedule
 from gdm.errors import ConfigError
 
 LEARNED = "learned"
 
 
-class Common(TypedDict, total=False):
+class MaskedFields(TypedDict, total=False):
   """Fields of `MaskedModel` that its recipes take as they are; see there for what they mean and their defaults."""
 
   network: nn.Module | None
@@ -26,11 +26,11 @@ class Common(TypedDict, total=False):
 
 
 def masked(spec: DataSpec, *, schedule: str | Schedule = "linear", power: float = 2.0, num_noise_steps: int = 0,
-           sampler: str = "", **common: Unpack[Common]) -> MaskedModel:
+           sampler: str = "", **common: Unpack[MaskedFields]) -> MaskedModel:
   """Return masked diffusion (absorbing D3PM, arXiv:2107.03006; in continuous time MD4, arXiv:2406.04329).
 
   Example:
-    model = masked(DataSpec((128,), 65), schedule="linear", network=Transformer())
+    model = masked(DataSpec((128,), 65), schedule="linear", network=BidirectionalTransformer())
 
   Args:
     spec: the data.
@@ -63,4 +63,4 @@ def find_schedule(schedule: str | Schedule, power: float = 2.0) -> Schedule:
   if not isinstance(schedule, str):
     return schedule
   checks.one_of("schedule", schedule, SCHEDULES)
-  return Polynomial(power) if schedule == "polynomial" else SCHEDULES[schedule]()
+  return PolynomialSchedule(power) if schedule == "polynomial" else SCHEDULES[schedule]()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gdm.discrete_diffusion.orders import LogProbs
-from gdm.discrete_diffusion.schedules import Linear, Schedule, mask_rate
+from gdm.discrete_diffusion.schedules import LinearSchedule, Schedule, mask_rate
 from gdm.inference.generation import TokenChoice
 
 
@@ -79,7 +79,7 @@ class Confidence:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ancestral:
+class AncestralUnmasking:
   """Each independently, as the schedule says."""
 
   def unmask(self, key: Key[Array, ""], schedule: Schedule, step: Step, state: State) -> Bool[Array, "batch dims"]:
@@ -97,7 +97,7 @@ class TauLeaping:
     return jax.random.uniform(key, state.masked.shape) < jumps
 
 
-SAMPLERS: dict[str, Rule] = {"one_by_one": OneByOne(), "confidence": Confidence(), "ancestral": Ancestral(),
+SAMPLERS: dict[str, Rule] = {"one_by_one": OneByOne(), "confidence": Confidence(), "ancestral": AncestralUnmasking(),
                              "tau_leaping": TauLeaping()}
 
 
@@ -118,7 +118,7 @@ def unmask(log_probs: LogProbs, key: Key[Array, ""], x: Int[Array, "batch dims"]
     shares: share of the masks that is left after each step, of rules that count; falling evenly where there are not
       `num_steps` of them.
   """
-  schedule = Linear() if schedule is None else schedule
+  schedule = LinearSchedule() if schedule is None else schedule
   priority_key, key = jax.random.split(key)
   priority = jax.random.uniform(priority_key, x.shape)
   num = jnp.sum(x == levels, axis=1)

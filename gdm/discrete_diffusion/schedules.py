@@ -29,7 +29,7 @@ class Schedule(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class LinearSchedule:
   """m(t) = t."""
 
   def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -37,7 +37,7 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class CosineSchedule:
   """m(t) = cos(pi / 2 (1 - t)) = sin(pi / 2 t) (arXiv:2406.04329, table 4)."""
 
   def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -45,7 +45,7 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Polynomial:
+class PolynomialSchedule:
   """m(t) = t^power (arXiv:2406.04329, table 4).
 
   Attributes:
@@ -85,7 +85,7 @@ class Pieces:
     return (begin + (t - start) / (end - start)) / num
 
 
-SCHEDULES: dict[str, type] = {"linear": Linear, "cosine": Cosine, "polynomial": Polynomial}
+SCHEDULES: dict[str, type] = {"linear": LinearSchedule, "cosine": CosineSchedule, "polynomial": PolynomialSchedule}
 
 
 def mask_rate(schedule: Schedule, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

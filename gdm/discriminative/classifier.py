@@ -15,7 +15,7 @@ from gdm import checks
 from gdm.batches import nan_unless_valid
 from gdm.dataspec import DataSpec
 from gdm.discriminative import labels
-from gdm.discriminative.networks.mlp import Perceptron
+from gdm.discriminative.networks.mlp import ClassifierPerceptron
 from gdm.discriminative.networks.outputs import Outputs
 from gdm.errors import ConfigError
 from gdm.model import Batch, Carry, LossOutput, Mean, Objective, Params
@@ -48,7 +48,7 @@ class Classifier:
   """
 
   spec: DataSpec
-  network: nn.Module = Perceptron()
+  network: nn.Module = ClassifierPerceptron()
   label_smoothing: float = 0.0
   noise: float = 0.0
 

@@ -28,14 +28,14 @@ LEAST_GROUPS = GROUPS // 2  # groups in the smallest subsets that the curve is f
 _SEED = 20261130  # of the groups
 
 
-class Moments(NamedTuple):
+class FeatureMoments(NamedTuple):
   """Mean [dims] and covariance [dims, dims] of features."""
 
   mean: Float[np.ndarray, " dims"]
   covariance: Float[np.ndarray, "dims dims"]
 
   @classmethod
-  def of(cls, x: Points) -> "Moments":
+  def of(cls, x: Points) -> "FeatureMoments":
     """Return the moments of rows in float64; the covariance is the unbiased one."""
     return _GroupSums.of(x.astype(np.float64), np.zeros(len(x), int)).moments(np.zeros(1, int))
 
@@ -60,7 +60,7 @@ class FrechetEstimate(NamedTuple):
   dims: int
 
 
-def squared_distance(a: Moments, b: Moments) -> float:
+def squared_distance(a: FeatureMoments, b: FeatureMoments) -> float:
   """Return the squared Wasserstein distance of the Gaussians with these moments."""
   # Any root R of S = R R^T has the eigenvalues of S^1/2 S' S^1/2 in R^T S' R; Cholesky's is the fastest.
   try:
@@ -136,12 +136,12 @@ class _GroupSums(NamedTuple):
     return cls(center, np.array([len(part) for part in parts]), np.stack([part.sum(axis=0) for part in parts]),
                np.stack([part.T @ part for part in parts]))
 
-  def moments(self, groups: np.ndarray) -> Moments:
+  def moments(self, groups: np.ndarray) -> FeatureMoments:
     num = float(self.counts[groups].sum())
     mean = self.sums[groups].sum(axis=0) / num
     # One group after the other: a stack of those chosen would double the memory.
     products = sum(self.products[group] for group in groups)
-    return Moments(self.center + mean, (products - num * np.outer(mean, mean)) / (num - 1.0))
+    return FeatureMoments(self.center + mean, (products - num * np.outer(mean, mean)) / (num - 1.0))
 
 
 def _symmetric_root(matrix: np.ndarray) -> np.ndarray:

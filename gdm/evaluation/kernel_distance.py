@@ -34,7 +34,7 @@ _MEDIAN_POINTS = 2000  # points whose distances the median is of
 
 
 @dataclasses.dataclass(frozen=True)
-class Polynomial:
+class PolynomialKernel:
   """(x . y / dims + 1)^degree: blind to all but the moments up to `degree` (arXiv:1801.01401, section 4)."""
 
   degree: int = 3

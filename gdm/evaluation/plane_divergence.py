@@ -70,7 +70,7 @@ class PlaneGrid:
       return np.log(np.maximum(density, 0.0))
 
 
-class Divergence(NamedTuple):
+class PlaneDivergence(NamedTuple):
   """A divergence in nats.
 
   Attributes:
@@ -86,7 +86,7 @@ class Divergence(NamedTuple):
   mass: float
 
 
-def divergence(grid: PlaneGrid, true_log_density: Table, log_density: Table) -> Divergence:
+def divergence(grid: PlaneGrid, true_log_density: Table, log_density: Table) -> PlaneDivergence:
   """KL(truth || model) of two log densities on the grid; infinite where the model has no mass and the truth has.
 
   Raise NotFiniteError where a log density is NaN or +inf.
@@ -101,4 +101,4 @@ def divergence(grid: PlaneGrid, true_log_density: Table, log_density: Table) -> 
   each[here] = density[here] * (true_log_density - log_density)[here]
   nats, true_mass, mass = (float(part.sum()) * cell for part in (each, density, np.exp(log_density)))
   coarse = float(each[::2, ::2].sum()) * 4.0 * cell
-  return Divergence(nats, abs(nats - coarse) + abs(1.0 - true_mass) if np.isfinite(nats) else 0.0, true_mass, mass)
+  return PlaneDivergence(nats, abs(nats - coarse) + abs(1.0 - true_mass) if np.isfinite(nats) else 0.0, true_mass, mass)

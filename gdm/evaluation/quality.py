@@ -12,7 +12,7 @@ from gdm.evaluation.kernel_distance import (
     KernelDistance,
     KernelMoments,
     Points,
-    Polynomial,
+    PolynomialKernel,
     median_bandwidth,
 )
 from gdm.evaluation.quality_tables import aligned
@@ -37,7 +37,7 @@ class Yardstick:
   def of(cls, train: Points, data: Points) -> "Yardstick":
     """Raise DataError where the data are too few or all alike."""
     bandwidth = median_bandwidth(train)
-    kernels = {CUBIC: Polynomial(3), GAUSSIAN: Gaussian(bandwidth)}
+    kernels = {CUBIC: PolynomialKernel(3), GAUSSIAN: Gaussian(bandwidth)}
     return cls(bandwidth, {name: KernelDistance(kernel, data) for name, kernel in kernels.items()})
 
   def moments(self, samples: Points) -> dict[str, KernelMoments]:

@@ -100,7 +100,7 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class MixtureOfNormals:
   """A learned mixture of Gaussians over whole examples, each component with a mean and a scale for every entry.
 
   Attributes:

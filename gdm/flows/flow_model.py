@@ -21,7 +21,7 @@ from gdm.dataspec import DataSpec
 from gdm.distributions.recording import recording_step
 from gdm.docstrings import DocumentsFields
 from gdm.errors import ConfigError, SpecError
-from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
+from gdm.flows.base import Base, Logistic, MixtureOfNormals, Normal, Uniform
 from gdm.flows.bijections.bijection import Bijection, Chain, Transformed, is_estimated
 from gdm.flows.bijections.elementwise import Logit, Standardize
 from gdm.flows.bijections.normalization import has_batch_statistics
@@ -44,7 +44,8 @@ from gdm.model import (
 from gdm.precision import highest_precision
 
 # Uniform ends where the default splines do.
-BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture": Mixture(), "uniform": Uniform(-3., 3.)}
+BASES: dict[str, Base] = {"normal": Normal(), "logistic": Logistic(), "mixture": MixtureOfNormals(),
+                          "uniform": Uniform(-3., 3.)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from gdm import checks
 from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.coupling import Halves
-from gdm.flows.bijections.linear import Linear, LULinear
+from gdm.flows.bijections.linear import InvertibleLinear, LULinear
 from gdm.flows.bijections.normalization import ActNorm
 from gdm.flows.bijections.reshaping import Reshape
 from gdm.flows.bijections.transforms import Affine
@@ -69,4 +69,4 @@ class Glow(FlowModel):
     return squeezed_scales(tuple(self.spec.event), self.num_scales, lambda event: (), steps, prior)
 
   def _mixing(self, seed: int) -> Bijection:
-    return LULinear(seed) if self.lu else Linear()
+    return LULinear(seed) if self.lu else InvertibleLinear()

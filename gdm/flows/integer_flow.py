@@ -31,7 +31,7 @@ QUICKLY = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Moves:
+class IntegerMoves:
   """One step: the integers `moved` change, or leave, given those `seen`; both as places of the flattened data.
 
   Attributes:
@@ -114,7 +114,7 @@ class IntegerFlow:
   # The steps, from the data on.
 
   @functools.cached_property
-  def moves(self) -> tuple[Moves, ...]:
+  def moves(self) -> tuple[IntegerMoves, ...]:
     """All steps. Which half of the channels moves changes from shift to shift, at random but always alike."""
     event = tuple(self.spec.event)
     active, found = np.arange(math.prod(event)).reshape(event), []
@@ -128,18 +128,18 @@ class IntegerFlow:
       for i in range(self.num_steps):
         order = np.random.default_rng((scale, i // 2)).permutation(active.shape[-1])  # two shifts move all
         first, second = active[..., order[:half]], active[..., order[half:]]
-        found.append(Moves(first, second, False) if i % 2 == 0 else Moves(second, first, False))
+        found.append(IntegerMoves(first, second, False) if i % 2 == 0 else IntegerMoves(second, first, False))
       leaves, stays = np.split(active, [half], axis=-1)
-      found.append(Moves(leaves, stays, True))
+      found.append(IntegerMoves(leaves, stays, True))
       active = stays
-    return (*found, Moves(active, None, True))
+    return (*found, IntegerMoves(active, None, True))
 
   @functools.cached_property
   def networks(self) -> tuple[nn.Module, ...]:
     """The network of each step."""
     return tuple(self._network(step) for step in self.moves)
 
-  def _network(self, step: Moves) -> nn.Module:
+  def _network(self, step: IntegerMoves) -> nn.Module:
     outputs = step.moved.shape[-1] * (3 * self.num_components if step.leaves else 1)
     if step.seen is None:
       return Free((*step.moved.shape[:-1], outputs), self.context_width)
@@ -237,7 +237,7 @@ class IntegerFlow:
     return self._back(params, self._flat(jnp.asarray(latent)), context, lambda i, step, z, outputs: z)
 
   def _back(self, params: Params, z: Float[Array, "batch dims"], context: Array | None,
-            leave: Callable[[int, Moves, Array, Array], Array]) -> Int[Array, "batch *event"]:
+            leave: Callable[[int, IntegerMoves, Array, Array], Array]) -> Int[Array, "batch *event"]:
     """Undo all steps, the last first; `leave` gives what left its values."""
     for i, step in reversed(list(enumerate(self.moves))):
       outputs = self._outputs(params, i, z, context)
@@ -274,7 +274,7 @@ class IntegerFlow:
   def _served(self, z: Float[Array, "batch dims"]) -> Int[Array, "batch *event"]:
     return z.astype(jnp.int32).reshape(-1, *self.spec.event)
 
-  def _seen(self, step: Moves, z: Float[Array, "batch dims"]) -> Float[Array, "batch *seen"]:
+  def _seen(self, step: IntegerMoves, z: Float[Array, "batch dims"]) -> Float[Array, "batch *seen"]:
     """Return what a step's network is given, in [-1, 1]."""
     if step.seen is None:
       return jnp.zeros((len(z), 0))
@@ -291,12 +291,12 @@ class IntegerFlow:
     """Return rounded shifts; an output of one is half of the levels."""
     return _rounded(outputs * 0.5 * (self.levels - 1))
 
-  def _moved(self, step: Moves, z: Float[Array, "batch dims"],
+  def _moved(self, step: IntegerMoves, z: Float[Array, "batch dims"],
              shift: Float[Array, "batch *moved"]) -> Float[Array, "batch dims"]:
     places = step.moved.ravel()
     return z.at[:, places].add(shift.reshape(len(z), -1))
 
-  def _mixture(self, step: Moves, outputs: Float[Array, "batch *outputs"]) -> tuple[Array, Array, Array]:
+  def _mixture(self, step: IntegerMoves, outputs: Float[Array, "batch *outputs"]) -> tuple[Array, Array, Array]:
     """Return logits, means and log-scales of the mixture of each integer that leaves, at first spread over the levels,
     which lie in [-1, 1]."""
     parts = outputs.reshape(len(outputs), *step.moved.shape, 3, self.num_components)

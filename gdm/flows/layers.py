@@ -11,7 +11,7 @@ from gdm.flows.bijections.normalization import ActNorm, BatchNorm
 from gdm.flows.bijections.reshaping import Squeeze, multi_scale, squeezed
 from gdm.flows.bijections.transforms import ElementwiseTransform
 from gdm.networks.mlp import MLP
-from gdm.networks.residual_convolution import Prior, ResidualConvolution
+from gdm.networks.residual_convolution import PriorConvolution, ResidualConvolution
 
 NORMALIZATIONS: dict[str, Callable[[], Sequence[Bijection]]] = {
     "none": tuple, "act": lambda: (ActNorm(),), "batch": lambda: (BatchNorm(),)}
@@ -90,4 +90,4 @@ def squeezed_scales(event: tuple[int, ...], num_scales: int, before: Callable[[t
 
 def learned_prior(transform: ElementwiseTransform, context: int) -> Callable[[int], nn.Module]:
   """Glow's prior of what leaves, given what stays."""
-  return lambda channels: Prior(channels * transform.num_parameters, context)
+  return lambda channels: PriorConvolution(channels * transform.num_parameters, context)

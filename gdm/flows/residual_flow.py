@@ -6,7 +6,7 @@ from gdm import checks
 from gdm.flows.bijections.bijection import Bijection, Chain
 from gdm.flows.bijections.normalization import ActNorm
 from gdm.flows.bijections.reshaping import Reshape
-from gdm.flows.bijections.residual import Contraction, Residual
+from gdm.flows.bijections.residual import Contraction, InvertibleResidual
 from gdm.flows.flow_model import FlowModel
 
 
@@ -41,6 +41,6 @@ class ResidualFlow(FlowModel):
     checks.at_least("num_blocks", self.num_blocks, 1)
     checks.at_least("terms", self.terms, 1)
     blocks = [step for _ in range(self.num_blocks) for step in (
-        Residual(Contraction(self.hidden, self.coefficient, self.context_width), self.train_terms,
-                 0 if self.exact else self.terms), ActNorm())]
+        InvertibleResidual(Contraction(self.hidden, self.coefficient, self.context_width), self.train_terms,
+                           0 if self.exact else self.terms), ActNorm())]
     return Chain([Reshape(tuple(self.spec.event)), ActNorm(), *blocks])

@@ -12,7 +12,7 @@ from gdm.latent.vae import VAE
 from gdm.model import Model
 
 
-class Settings(TypedDict, total=False):
+class VAEFields(TypedDict, total=False):
   """Fields of a VAE that an IWAE leaves as they are."""
 
   class_conditional: bool
@@ -25,7 +25,7 @@ class Settings(TypedDict, total=False):
 
 
 def iwae(spec: DataSpec, num_samples: int = 50, gradient: str = "doubly_reparametrized",
-         **settings: Unpack[Settings]) -> VAE:
+         **settings: Unpack[VAEFields]) -> VAE:
   """Return a VAE that is trained by the bound of `num_samples` importance weights.
 
   Args:

@@ -28,7 +28,7 @@ from gdm.model import Batch, Carry, Objective, Params, PyTree, Samples
 Report = Callable[[int, Mapping[str, float]], None]
 
 
-class Covariance(NamedTuple):
+class DataMoments(NamedTuple):
   """Moments of a data set, in float64.
 
   Attributes:
@@ -175,7 +175,7 @@ class LinearGaussian(DocumentsFields, abc.ABC):
     return Samples(x.reshape(-1, *self.spec.event), {})
 
 
-def covariance_of(spec: DataSpec, batches: Iterable[Batch]) -> Covariance:
+def covariance_of(spec: DataSpec, batches: Iterable[Batch]) -> DataMoments:
   """Return mean and covariance of all examples, in two passes: a mean far from zero costs no digits.
 
   Raises:
@@ -191,7 +191,7 @@ def covariance_of(spec: DataSpec, batches: Iterable[Batch]) -> Covariance:
   for batch in batches:
     centred = _rows(spec, batch) - mean
     squares += centred.T @ centred
-  return Covariance(mean, squares / count, count)
+  return DataMoments(mean, squares / count, count)
 
 
 def as_parameters(mean: np.ndarray, loadings: np.ndarray, variance: np.ndarray) -> dict[str, PyTree]:

@@ -35,7 +35,7 @@ class MaskedWeights(NamedTuple):
   scales: list[Array]  # of dropout, [units, batch] or 1
 
 
-class Step(NamedTuple):
+class StepUnits(NamedTuple):
   """The units of each hidden layer that become final at one step of `AutoregressiveMLP.steps`, in a window."""
 
   starts: list[Array]  # of the windows
@@ -51,8 +51,8 @@ class MaskedWalk(NamedTuple):
   """
 
   values: list[Array]
-  steps: Step  # each array with a leading axis of positions, to be scanned over
-  advance: Callable[[list[Array], Step], tuple[list[Array], Array]]
+  steps: StepUnits  # each array with a leading axis of positions, to be scanned over
+  advance: Callable[[list[Array], StepUnits], tuple[list[Array], Array]]
 
 
 class AutoregressiveMLP(nn.Module):
@@ -132,7 +132,7 @@ class AutoregressiveMLP(nn.Module):
                  for kernel, tile in zip(weights.kernels[-1].values(), tiles[-1], strict=True)]
       output = jnp.moveaxis(jnp.concatenate(by_tile, axis=-1), -1, 0)
     values = [jnp.zeros((size, batch), dtype) for size in sizes]
-    steps = Step(starts, kernels, output, jnp.moveaxis(weights.bias, 1, 0))
+    steps = StepUnits(starts, kernels, output, jnp.moveaxis(weights.bias, 1, 0))
 
     def advance(values, step):
       new = [values[0]]

@@ -81,7 +81,7 @@ class ResidualConvolution(nn.Module):
     return LastLayer(self.outputs, name="last")(act(h))
 
 
-class Prior(nn.Module):
+class PriorConvolution(nn.Module):
   """Glow's learned prior: one 3x3 convolution that starts at zero, and the context through a matrix that does.
 
   Attributes:
@@ -95,7 +95,7 @@ class Prior(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "batch rows columns inputs"],
                context: Float[Array, "batch width"] | None = None) -> Float[Array, "batch rows columns outputs"]:
-    given = require_context(context, self.context, "Prior")
+    given = require_context(context, self.context, "PriorConvolution")
     y = LastLayer(self.outputs, name="last")(x)
     if given is not None:
       y = y + Linear(self.outputs, stddev=0.0, name="context")(given)[:, None, None]

@@ -14,7 +14,7 @@ from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError
 from gdm.model import Batch
 from gdm.robustness.norms import NORMS, Norm, Room
-from gdm.robustness.target import LOSSES, Target, served
+from gdm.robustness.target import LOSSES, AttackTarget, served
 
 _STEPS_ACROSS = 2.5  # radii that all steps go together, as in the code of Madry et al.
 
@@ -78,7 +78,7 @@ class Attack:
     """Length of a step, in the norm."""
     return self.step_size or min(_STEPS_ACROSS * self.epsilon / self.num_steps, self.epsilon)
 
-  def run(self, target: Target, key: Key[Array, ""], batch: Batch) -> Attacked:
+  def run(self, target: AttackTarget, key: Key[Array, ""], batch: Batch) -> Attacked:
     """Return the worst inputs met. They lie within epsilon of the examples.
 
     Args:
@@ -138,8 +138,8 @@ def whole(spec: DataSpec, norm: Norm, epsilon: int | float, x: Num[Array, "batch
 
 
 @functools.partial(jax.jit, static_argnames=("attack",))
-def _climb(attack: Attack, target: Target, key: Key[Array, ""], x: Num[Array, "batch *event"], y: Int[Array, " batch"],
-           d: Float[Array, "batch *event"], worst: tuple[Array, Array], counts: Bool[Array, ""]
+def _climb(attack: Attack, target: AttackTarget, key: Key[Array, ""], x: Num[Array, "batch *event"],
+           y: Int[Array, " batch"], d: Float[Array, "batch *event"], worst: tuple[Array, Array], counts: Bool[Array, ""]
            ) -> tuple[Array, tuple[Array, Array]]:
   """Return the next perturbation, and the worst input met with its loss; the present one is among them if it counts."""
   norm, real = NORMS[attack.norm], x.astype(jnp.float32)

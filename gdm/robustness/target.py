@@ -33,7 +33,7 @@ LOSSES: Mapping[str, Callable[[Array, Array], Array]] = {"cross_entropy": cross_
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Target:
+class AttackTarget:
   """A classifier with its parameters, and a purifier before it where there is one.
 
   Behind a purifier, the slope is taken at the purified example as if purification were the identity (BPDA: Athalye et

@@ -47,7 +47,7 @@ class ComparedSet(NamedTuple):
   y: np.ndarray | None
 
 
-class Comparison(NamedTuple):
+class SampleComparison(NamedTuple):
   """Samples compared with data by kernels, and what further measures are taken of.
 
   Attributes:
@@ -114,7 +114,7 @@ def choose(run: TrainedRun, samplers: str, reference: str) -> tuple[tuple[Sample
 
 
 def compare(run: TrainedRun, split: str, num: int, choices: Sequence[SamplerChoice], reference: SamplerChoice | None,
-            tell: Callable[[str], None] = lambda text: None, features: str = "") -> Comparison:
+            tell: Callable[[str], None] = lambda text: None, features: str = "") -> SampleComparison:
   """Draw `num` samples by each choice, in batches of `evaluation.batch_size`, and take their distances from a split.
 
   `features` are pixels by default; see `gdm.runs.features.find_features`.
@@ -161,7 +161,7 @@ def compare(run: TrainedRun, split: str, num: int, choices: Sequence[SamplerChoi
            "kernels": {"cubic": "(x.y / dims + 1)^3", "gaussian": f"bandwidth {yardstick.bandwidth:.6g}"},
            "options": options, "given": list(given(run.model)),
            "device": jax.devices()[0].device_kind}
-  return Comparison(rows, floor, reference and reference.name, about, mapped, samples, data, floor_set)
+  return SampleComparison(rows, floor, reference and reference.name, about, mapped, samples, data, floor_set)
 
 
 def _beside(drawn: Sequence[tuple[QualityRow, dict[str, KernelMoments]]], reference: SamplerChoice | None,

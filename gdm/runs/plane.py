@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from gdm.data.initial import initial_batch
 from gdm.errors import ConfigError
-from gdm.evaluation.plane_divergence import Divergence, PlaneGrid, divergence
+from gdm.evaluation.plane_divergence import PlaneDivergence, PlaneGrid, divergence
 from gdm.likelihood import LogNormalizer
 from gdm.model import HasUnnormalized
 from gdm.runs.trained import TrainedRun
@@ -41,7 +41,7 @@ class Learned:
   log_normalizer: LogNormalizer
   truth: Float[np.ndarray, "rows columns"] | None
   target: Float[np.ndarray, "rows columns"] | None
-  divergence: Divergence | None
+  divergence: PlaneDivergence | None
 
 
 def learned(run: TrainedRun, num: int = 512) -> Learned:

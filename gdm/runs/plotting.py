@@ -20,7 +20,7 @@ from gdm.evaluation.distances import Neighbours
 from gdm.inference.diagnostics import failure
 from gdm.likelihood import Kind
 from gdm.model import HasLatent, HasLogLikelihood, HasNoised, HasSample, HasScore, HasUnnormalized
-from gdm.runs.comparison import Comparison
+from gdm.runs.comparison import SampleComparison
 from gdm.runs.plane import learned, panels
 from gdm.runs.sampling import draw
 from gdm.runs.trained import TrainedRun
@@ -177,7 +177,7 @@ def draw_neighbours(run: TrainedRun, samples: np.ndarray, near: Neighbours) -> b
   return True
 
 
-def draw_nfe(folder: Path, found: Comparison) -> bool:
+def draw_nfe(folder: Path, found: SampleComparison) -> bool:
   """`nfe.png`: distance from the data against network evaluations, of several samplers; whether it was written."""
   panels: dict[str, dict[str, list[NFEPoint]]] = {}
   for kernel in found.floor.squared:

@@ -128,7 +128,7 @@ PARTS: dict[str, Parts] = {
         },
     },
     "discriminative": {"network": {
-        "mlp": ("gdm.discriminative.networks.mlp", "Perceptron"),
+        "mlp": ("gdm.discriminative.networks.mlp", "ClassifierPerceptron"),
         "convolutional": ("gdm.discriminative.networks.convolutional", "Convolutional"),
     }},
     "diffusion": {"network": {
@@ -137,7 +137,7 @@ PARTS: dict[str, Parts] = {
         "mlp": ("gdm.diffusion.networks.denoising_mlp", "DenoisingMLP"),
     }},
     "discrete_diffusion": {"network": {
-        "transformer": ("gdm.discrete_diffusion.networks.transformer", "Transformer"),
+        "transformer": ("gdm.discrete_diffusion.networks.transformer", "BidirectionalTransformer"),
         "residual": ("gdm.discrete_diffusion.networks.residual", "Residual"),
         "mlp": ("gdm.discrete_diffusion.networks.perceptron", "Perceptron"),
     }},

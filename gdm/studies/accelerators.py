@@ -194,14 +194,14 @@ def topology_mesh(name: str, fsdp: int = 1, tensor: int = 1) -> Mesh:
   return meshes.make_mesh(fsdp or len(devices) // tensor, devices, tensor)
 
 
-class Case(NamedTuple):
+class ModelCase(NamedTuple):
   """A model by its config, and the kind of the data that the config serves."""
 
   config: ml_collections.ConfigDict
   spec: DataSpec
 
 
-def compile_all(cases: Mapping[str, Case], topologies: Sequence[str], mesh_names: Sequence[str], out: Path, *,
+def compile_all(cases: Mapping[str, ModelCase], topologies: Sequence[str], mesh_names: Sequence[str], out: Path, *,
                 with_programs: bool = False) -> Iterator[str]:
   """Compile the training step of each model for each topology and mesh; yield a line of a markdown table for each.
 
@@ -229,7 +229,7 @@ def compile_all(cases: Mapping[str, Case], topologies: Sequence[str], mesh_names
     yield table_line(row)
 
 
-def _wanted(cases: Mapping[str, Case], topologies: Sequence[str], mesh_names: Sequence[str], with_programs: bool
+def _wanted(cases: Mapping[str, ModelCase], topologies: Sequence[str], mesh_names: Sequence[str], with_programs: bool
             ) -> list[tuple[str, str, str, str]]:
   """Return model, program, topology and mesh of everything to compile."""
   steps = [(name, "step", topology, mesh) for topology in topologies for mesh in mesh_names
@@ -239,11 +239,11 @@ def _wanted(cases: Mapping[str, Case], topologies: Sequence[str], mesh_names: Se
   return [*steps, *others]
 
 
-def _programs(case: Case, program: str, shards: int = 1) -> list[Program]:
+def _programs(case: ModelCase, program: str, shards: int = 1) -> list[Program]:
   return programs(*_model(case, shards), only=(program,))
 
 
-def _model(case: Case, shards: int) -> tuple[Any, Any, dict[str, Any]]:
+def _model(case: ModelCase, shards: int) -> tuple[Any, Any, dict[str, Any]]:
   """Return a model, its optimizers, and the shapes of a batch that so many devices can share."""
   config, spec = case.config.copy_and_resolve_references(), case.spec
   if "chain_shards" in config.model:  # each device keeps chains of its own
@@ -258,7 +258,7 @@ def _model(case: Case, shards: int) -> tuple[Any, Any, dict[str, Any]]:
   return model, make_optimizers(config.optimizer.to_dict(), config.training.num_steps, model), batch
 
 
-def _compile(case: Case, program: str, mesh: Mesh) -> dict[str, Any]:
+def _compile(case: ModelCase, program: str, mesh: Mesh) -> dict[str, Any]:
   model, optimizers, batch = _model(case, meshes.batch_shards(mesh))
   if program == "step":
     found = compile_step(model, optimizers, batch, mesh)

@@ -64,7 +64,7 @@ class Continuation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class GenerationRequest:
   """What is to be generated.
 
   Attributes:
@@ -91,7 +91,7 @@ class Request:
   out: Path | None = None
 
 
-def generate(run: TrainedRun, request: Request) -> Iterator[str]:
+def generate(run: TrainedRun, request: GenerationRequest) -> Iterator[str]:
   """Continue text or sound, or draw examples of captions, and write them; yield lines of what was made.
 
   Raises:
@@ -109,7 +109,8 @@ def generate(run: TrainedRun, request: Request) -> Iterator[str]:
     yield from _generate_sound(run, request, model, run.data.sample_rate)
 
 
-def _generate_text(run: TrainedRun, request: Request, model: HasGenerate, tokenizer: Tokenizer) -> Iterator[str]:
+def _generate_text(run: TrainedRun, request: GenerationRequest, model: HasGenerate,
+                   tokenizer: Tokenizer) -> Iterator[str]:
   if request.out is not None and not request.out.parent.is_dir():
     raise WorkdirError(f"--out is {request.out}, but there is no folder {request.out.parent}; make it, or name another "
                        "file.")
@@ -125,14 +126,15 @@ def _generate_text(run: TrainedRun, request: Request, model: HasGenerate, tokeni
     yield f"--- written to {path} ---"
 
 
-def _generate_examples(run: TrainedRun, request: Request) -> Iterator[str]:
+def _generate_examples(run: TrainedRun, request: GenerationRequest) -> Iterator[str]:
   """Draw examples given captions, and write them."""
   prompts, num = request.prompts, request.num
   if not prompts or request.prompt_file or request.with_probs or request.num_alternatives:
     raise ConfigError(f"{run.name} makes examples of captions: it takes --prompt, and neither --prompt_file, --probs "
                       "nor --alternatives.")
-  for flags, value, default in (("--out", request.out, Request.out), ("--length", request.length, Request.length),
-                                ("--temperature, --top_k or --top_p", request.choice, Request.choice)):
+  for flags, value, default in (("--out", request.out, GenerationRequest.out),
+                                ("--length", request.length, GenerationRequest.length),
+                                ("--temperature, --top_k or --top_p", request.choice, GenerationRequest.choice)):
     if value != default:
       raise ConfigError(f"{run.name} makes examples of captions, which {flags} is not for; leave it out. How they are "
                         "drawn is set by --config.sampling.")
@@ -145,7 +147,7 @@ def _generate_examples(run: TrainedRun, request: Request) -> Iterator[str]:
          + (" and generated.png, a row for each" if run.spec.is_image else ""))
 
 
-def _text_prompts(request: Request, tokenizer: Tokenizer) -> list[np.ndarray]:
+def _text_prompts(request: GenerationRequest, tokenizer: Tokenizer) -> list[np.ndarray]:
   """Return the prompts' tokens; one prompt without any where the text starts from nothing."""
   texts, path = request.prompts, request.prompt_file
   if path is not None:
@@ -178,7 +180,7 @@ def _described(item: Continuation, tokenizer: Tokenizer) -> dict[str, Any]:
           "ended": item.ended, **({"tokens": tokens} if item.log_probs else {})}
 
 
-def _generate_sound(run: TrainedRun, request: Request, model: HasGenerate, rate: int) -> Iterator[str]:
+def _generate_sound(run: TrainedRun, request: GenerationRequest, model: HasGenerate, rate: int) -> Iterator[str]:
   if request.with_probs or request.num_alternatives or request.prompts:
     raise ConfigError(f"--prompt, --probs and --alternatives are for text, but {run.data.name} is sound; it takes "
                       "--prompt_file=FILE.wav.")
@@ -205,8 +207,8 @@ def _sound_prompt(path: Path | None, rate: int) -> np.ndarray:
   return mu_law_encode(samples).astype(np.int32)
 
 
-def _continue(run: TrainedRun, request: Request, model: HasGenerate, prompts: list[np.ndarray], eos: int | None
-              ) -> list[Continuation]:
+def _continue(run: TrainedRun, request: GenerationRequest, model: HasGenerate, prompts: list[np.ndarray],
+              eos: int | None) -> list[Continuation]:
   """Return `num` continuations of each prompt."""
   return continue_prompts(
       model, run.params, jax.random.key(request.seed), [prompt for prompt in prompts for _ in range(request.num)],

@@ -19,7 +19,7 @@ from gdm.robustness.attack import Attack, fgsm, iterated, projected_gradient
 from gdm.robustness.diffusion_purifier import DiffusionPurifier
 from gdm.robustness.pixel_defend import PixelDefend, threshold_of
 from gdm.robustness.purifier import Purifier
-from gdm.robustness.target import Target
+from gdm.robustness.target import AttackTarget
 from gdm.runs.features import served
 from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
@@ -33,7 +33,7 @@ FALSE_ALARMS = 0.05  # p-value below which an input counts as no data
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scene:
+class DefenceScene:
   """A classifier, a purifier before it or none, and examples of the classifier's data.
 
   Attributes:
@@ -44,14 +44,14 @@ class Scene:
     seed: of starts and draws.
   """
 
-  bare: Target
-  behind: Target | None
+  bare: AttackTarget
+  behind: AttackTarget | None
   x: Examples
   y: Labels
   batch_size: int
   seed: int = 0
 
-  def attacked(self, attack: Attack, target: Target) -> Examples:
+  def attacked(self, attack: Attack, target: AttackTarget) -> Examples:
     """Return the worst inputs that an attack on the target met."""
     return self._each(lambda key, x, y: attack.run(target, key, {"x": x, "y": y}).x, 0)
 
@@ -63,7 +63,7 @@ class Scene:
     purify = jax.jit(target.purified)
     return self._each(lambda key, x, y: purify(key, jnp.asarray(x)), 1, x)
 
-  def accuracy(self, x: Examples, target: Target) -> Measured:
+  def accuracy(self, x: Examples, target: AttackTarget) -> Measured:
     """Return the share of inputs that the target labels right, by draws of its own, with Clopper and Pearson's
     interval."""
     told = jax.jit(lambda key, x: jnp.argmax(target.log_probs(key, x), axis=1))
@@ -82,7 +82,7 @@ class Scene:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class AttackRow:
   """What an attack does.
 
   Attributes:
@@ -139,7 +139,7 @@ def attack_run(run: TrainedRun, attacks: Mapping[str, Attack], *, purifier: str 
     by = named_run("--purifier", purifier, run, "a run of an autoregressive model or a denoiser")
   behind = None if by is None else target_of(run, purifier_of(by, purifier_epsilon, deviation, keep), by, num_draws)
   x, y = examples_of(run, split, num)
-  scene = Scene(bare, behind, x, y, run.config.evaluation.batch_size, seed)
+  scene = DefenceScene(bare, behind, x, y, run.config.evaluation.batch_size, seed)
   noticed_by = by if by is not None and isinstance(by.model, HasLogLikelihood) else None
   first = next(iter(attacks.values()))
   yield (f"{run.config.model.name} on {run.dataset.name} · {split} · {len(y)} examples · {first.norm} "
@@ -160,7 +160,7 @@ def attack_run(run: TrainedRun, attacks: Mapping[str, Attack], *, purifier: str 
   save_panels(run, f"attack_{first.norm}", panels)
 
 
-def _line(name: str, row: Row) -> str:
+def _line(name: str, row: AttackRow) -> str:
   """Return a line about an attack: accuracies, the area under the ROC curve of detection, alarms."""
   shown = [f"{name}: right {brackets(*row.accuracy)}"]
   for words, measured in (("purified", row.purified), ("attacked through the purifier", row.aware),
@@ -172,7 +172,7 @@ def _line(name: str, row: Row) -> str:
   return ", ".join(shown)
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: AttackRow) -> dict[str, Any]:
   """Return a row's numbers as JSON has them."""
   fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
   fields["noticed"] = row.noticed and {name: each._asdict() for name, each in row.noticed._asdict().items()}
@@ -189,11 +189,11 @@ def attacks_of(norm: str, epsilon: float, num_steps: int, num_restarts: int) -> 
 
 
 def target_of(run: TrainedRun, purifier: Purifier | None = None, by: TrainedRun | None = None,
-              num_draws: int = 1) -> Target:
+              num_draws: int = 1) -> AttackTarget:
   """Return a run's classifier as a target, behind a purifier of another run where one is given."""
   if purifier is None or by is None:
-    return Target(run.model, run.params, run.carry)
-  return Target(run.model, run.params, run.carry, purifier, by.params, by.carry, num_draws)
+    return AttackTarget(run.model, run.params, run.carry)
+  return AttackTarget(run.model, run.params, run.carry, purifier, by.params, by.carry, num_draws)
 
 
 def purifier_of(run: TrainedRun, epsilon: float, deviation: float, keep: float) -> Purifier:
@@ -217,8 +217,8 @@ def purifier_of(run: TrainedRun, epsilon: float, deviation: float, keep: float) 
                     "nor a denoiser; name one of an autoregressive model of images or of a diffusion model.")
 
 
-def rows_of(scene: Scene, attacks: Mapping[str, Attack], aware: bool, noticed_by: TrainedRun | None
-            ) -> Iterator[tuple[str, Row, Mapping[str, Examples]]]:
+def rows_of(scene: DefenceScene, attacks: Mapping[str, Attack], aware: bool, noticed_by: TrainedRun | None
+            ) -> Iterator[tuple[str, AttackRow, Mapping[str, Examples]]]:
   """Yield each attack's name, what it does, and its inputs by name; without an attack first ("clean").
 
   Args:
@@ -229,7 +229,7 @@ def rows_of(scene: Scene, attacks: Mapping[str, Attack], aware: bool, noticed_by
   """
   clean = None if noticed_by is None else _nats(noticed_by, scene.x)
   reference = None if noticed_by is None else _nats(noticed_by, _training(noticed_by, len(scene.x)))
-  found, inputs = Row(scene.accuracy(scene.x, scene.bare)), {"clean": scene.x}
+  found, inputs = AttackRow(scene.accuracy(scene.x, scene.bare)), {"clean": scene.x}
   if clean is not None:
     found = dataclasses.replace(found, alarms=_alarms(reference, clean))
   if scene.behind is not None:
@@ -238,7 +238,7 @@ def rows_of(scene: Scene, attacks: Mapping[str, Attack], aware: bool, noticed_by
   yield "clean", found, inputs
   for name, attack in attacks.items():
     x = scene.attacked(attack, scene.bare)
-    found = Row(scene.accuracy(x, scene.bare), num_slopes=attack.num_restarts * attack.num_steps)
+    found = AttackRow(scene.accuracy(x, scene.bare), num_slopes=attack.num_restarts * attack.num_steps)
     inputs = {name: x}
     if noticed_by is not None and clean is not None:
       nats = _nats(noticed_by, x)

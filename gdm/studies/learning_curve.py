@@ -13,7 +13,7 @@ from gdm.evaluation.learning_curve import Crossing, crossing, draw_training, gro
 from gdm.model import HasLabelProbs, HasSolve
 from gdm.runs.registry import build_model
 from gdm.runs.workdir import write_json
-from gdm.studies.labelled import FEATURES, Prepared, deduplicated, read_labelled
+from gdm.studies.labelled import FEATURES, PreparedParts, deduplicated, read_labelled
 from gdm.visualization.learning import save_learning_curves
 
 
@@ -48,7 +48,7 @@ def learn(path: Path, folder: Path, models: Sequence[str], sizes: Sequence[int],
   for size in (size for size in sizes if size > smallest):
     raise ConfigError(f"--sizes has {size}, but the other folds of one hold {smallest} examples.")
 
-  def part(fold: int, size: int, draw: int) -> tuple[Prepared, np.ndarray, np.ndarray]:
+  def part(fold: int, size: int, draw: int) -> tuple[PreparedParts, np.ndarray, np.ndarray]:
     """Return features of a training part of a size, all of the other folds for 0, and of the fold; labels of both."""
     rest, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     if size:
@@ -103,7 +103,7 @@ def _last_crossing(sizes: Sequence[int], errors: Mapping[str, np.ndarray], model
   return max(found, key=lambda each: each.place.below, default=None)
 
 
-def error_of(name: str, prepared: Prepared, y: np.ndarray, truth: np.ndarray) -> float:
+def error_of(name: str, prepared: PreparedParts, y: np.ndarray, truth: np.ndarray) -> float:
   """Return the share of the test part that a model of the training part labels wrongly.
 
   Raise ConfigError for a model that is not solved, or tells no labels.

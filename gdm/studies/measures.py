@@ -18,7 +18,7 @@ from gdm.evaluation.manifolds import manifold_scores
 from gdm.evaluation.memorization import copy_test
 from gdm.evaluation.modes import count_modes
 from gdm.evaluation.quality_tables import plain
-from gdm.runs.comparison import ComparedSet, Comparison
+from gdm.runs.comparison import ComparedSet, SampleComparison
 from gdm.runs.trained import TrainedRun
 from gdm.studies.labels import Labeler, accuracy
 
@@ -75,7 +75,7 @@ def choose_measures(text: str, run: TrainedRun, has_classifier: bool) -> Measure
   return MeasureChoice(names or tuple(name for name in MEASURES if possible.get(name, True)), bool(names))
 
 
-def measure(run: TrainedRun, found: Comparison, choice: MeasureChoice, labeler: Labeler | None = None
+def measure(run: TrainedRun, found: SampleComparison, choice: MeasureChoice, labeler: Labeler | None = None
             ) -> FurtherMeasures:
   """Take further measures of the samples of a comparison.
 
@@ -106,7 +106,7 @@ def measure(run: TrainedRun, found: Comparison, choice: MeasureChoice, labeler: 
   return FurtherMeasures(tuple(tables), neighbours)
 
 
-def _frechet(found: Comparison) -> MeasureTable:
+def _frechet(found: SampleComparison) -> MeasureTable:
   dims = found.data.points.shape[1]
   if dims > MAX_FRECHET_DIMS:
     raise DataError(f"{dims} features are too many for a Frechet distance, at most {MAX_FRECHET_DIMS}; choose features "
@@ -115,15 +115,15 @@ def _frechet(found: Comparison) -> MeasureTable:
   return MeasureTable(FRECHET, quality_tables.frechet_table(rows), {"rows": plain(rows)})
 
 
-def _manifolds(found: Comparison) -> MeasureTable:
+def _manifolds(found: SampleComparison) -> MeasureTable:
   rows = {name: manifold_scores(each.points, found.data.points) for name, each in _sets(found)}
   return MeasureTable(MANIFOLDS, quality_tables.manifold_table(rows), {"rows": plain(rows)})
 
 
-_FROM_POINTS: dict[str, Callable[[Comparison], MeasureTable]] = {FRECHET: _frechet, MANIFOLDS: _manifolds}
+_FROM_POINTS: dict[str, Callable[[SampleComparison], MeasureTable]] = {FRECHET: _frechet, MANIFOLDS: _manifolds}
 
 
-def _modes(modes: Modes, found: Comparison) -> MeasureTable:
+def _modes(modes: Modes, found: SampleComparison) -> MeasureTable:
   """Count modes in the data's own space, whatever the features."""
   centers, deviation = modes.centers.reshape(len(modes.centers), -1), modes.deviation.ravel()
   rows = {name: count_modes(each.x.reshape(len(each.x), -1).astype(np.float64), centers, deviation)
@@ -131,7 +131,7 @@ def _modes(modes: Modes, found: Comparison) -> MeasureTable:
   return MeasureTable(MODES, quality_tables.mode_table(rows), {"rows": plain(rows)})
 
 
-def _labels(run: TrainedRun, found: Comparison, labeler: Labeler) -> MeasureTable:
+def _labels(run: TrainedRun, found: SampleComparison, labeler: Labeler) -> MeasureTable:
   """Tell labels of all sets; of the data the classifier's labels, too, so that its errors are in both histograms."""
   split = f"{found.about['split']} data"
   sets = [*_sets(found), (split, found.data)]
@@ -169,7 +169,7 @@ def _asked_parts(run: TrainedRun, labels: Mapping[str, np.ndarray], sets: Mappin
   return found
 
 
-def _memorization(run: TrainedRun, found: Comparison) -> tuple[MeasureTable, Neighbours]:
+def _memorization(run: TrainedRun, found: SampleComparison) -> tuple[MeasureTable, Neighbours]:
   """Compare with held-out data: the split, or where that is the training split, the other one. The floor is one half
   of it beside the other, since its training data would be copies."""
   of_train = found.about["split"] == "train"
@@ -187,7 +187,7 @@ def _memorization(run: TrainedRun, found: Comparison) -> tuple[MeasureTable, Nei
   return MeasureTable(MEMORIZATION, quality_tables.memorization_table(rows), {"rows": plain(rows)}), first
 
 
-def _sets(found: Comparison) -> Iterator[tuple[str, ComparedSet]]:
+def _sets(found: SampleComparison) -> Iterator[tuple[str, ComparedSet]]:
   """Yield samples by their names, then the floor."""
   yield from found.samples.items()
   yield found.floor.name, found.other

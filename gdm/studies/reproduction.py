@@ -39,7 +39,7 @@ class TableRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class ResultTable:
   """A table to run.
 
   Attributes:
@@ -121,18 +121,18 @@ _DIGITS = (
     TableRow("vqvae", "", "configs/latent/vqvae.py:digits"),
     *(TableRow(model, "", f"configs/energy/{model}.py:digits") for model in ("ebm", "jem")),
 )
-TABLES = {"binary": Table(_BINARY), "mnist": Table(_MNIST), "wine": Table(_WINE), "rbm": Table(_RBM),
-          "debd": Table(_DEBD), "digits": Table(_DIGITS, "bits_per_dim")}
+TABLES = {"binary": ResultTable(_BINARY), "mnist": ResultTable(_MNIST), "wine": ResultTable(_WINE),
+          "rbm": ResultTable(_RBM), "debd": ResultTable(_DEBD), "digits": ResultTable(_DIGITS, "bits_per_dim")}
 
 
-def rows_named(table: Table, labels: Sequence[str]) -> Table:
+def rows_named(table: ResultTable, labels: Sequence[str]) -> ResultTable:
   """Return a table of the rows with these labels alone; all for none. Raise ConfigError for a label of no row."""
   for label in labels:
     checks.one_of("--only", label, [row.label for row in table.rows])
   return dataclasses.replace(table, rows=tuple(row for row in table.rows if not labels or row.label in labels))
 
 
-def all_commands(place: Place, table: Table) -> Iterator[list[str]]:
+def all_commands(place: Place, table: ResultTable) -> Iterator[list[str]]:
   """Yield the commands of all rows and seeds, or folds, that are not done when they are asked for."""
   for row in table.rows:
     for repeat in place.repeats(row):
@@ -161,7 +161,7 @@ def commands(place: Place, row: TableRow, repeat: int) -> Iterator[list[str]]:
            *(f"--config.{setting}" for setting in row.scored)]
 
 
-def summary(place: Place, table: Table) -> Iterator[str]:
+def summary(place: Place, table: ResultTable) -> Iterator[str]:
   """Return a line per row: mean score on both splits, each seed's or fold's on test, and the seconds of training.
 
   Scores are negative log-likelihoods in nats, or bits/dim. Over folds a second line has the standard error of the mean,

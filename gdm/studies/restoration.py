@@ -34,7 +34,7 @@ _LEVEL = 0.9  # share of values that intervals are to hold
 _SHOWN, _SHOWN_DRAWS = 12, 3  # examples and draws of each that are shown
 
 
-class Measured(NamedTuple):
+class MeasuredExamples(NamedTuple):
   """Test examples and their measurements.
 
   Attributes:
@@ -54,7 +54,7 @@ class Measured(NamedTuple):
   labels: np.ndarray | None = None
 
 
-class Scores(NamedTuple):
+class RestorationScores(NamedTuple):
   """Scores of restored examples.
 
   Attributes:
@@ -116,7 +116,7 @@ def restore_all(run: TrainedRun, operators: Sequence[str], samplers: Sequence[st
   labeler = Labeler(classifier, run) if classifier else None
   rows, without = [], []
 
-  def row(found: Measured, text: str, sampler: str) -> tuple[str, dict[str, Any]]:
+  def row(found: MeasuredExamples, text: str, sampler: str) -> tuple[str, dict[str, Any]]:
     """Restore by one sampler, write and draw it; return a line of its scores, and the scores."""
     if num_particles and not any(name in _WITH_PARTICLES for name in samplers):
       raise ConfigError(f"--num_particles is {num_particles}, but {sampler} has none; choose --sampler=particles.")
@@ -152,8 +152,8 @@ def restore_all(run: TrainedRun, operators: Sequence[str], samplers: Sequence[st
       "rows": rows, "without_model": without})
 
 
-def _without_model(run: TrainedRun, found: Measured, text: str, labeler: Labeler | None, rows: list[dict[str, Any]]
-                   ) -> Iterator[str]:
+def _without_model(run: TrainedRun, found: MeasuredExamples, text: str, labeler: Labeler | None,
+                   rows: list[dict[str, Any]]) -> Iterator[str]:
   """Yield lines about what is restored without a model, and add a row for each way."""
   ways, right = plain(run, found), {}
   if labeler is not None and found.labels is not None:
@@ -165,7 +165,8 @@ def _without_model(run: TrainedRun, found: Measured, text: str, labeler: Labeler
     rows.append({"operator": text, "way": name, "psnr": value, **({"told_right": right[name]} if right else {})})
 
 
-def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, seed: int, labels: bool) -> Measured:
+def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, seed: int,
+             labels: bool) -> MeasuredExamples:
   """Return test examples, spread over a split, and measurements of them.
 
   Args:
@@ -191,10 +192,10 @@ def measured(run: TrainedRun, text: str, noise: float, num: int, split: str, see
     raise ConfigError(f"--labels is set, but {run.config.model.name} is given no labels; leave it out.")
   condition = {name: np.asarray(rows[name]) for name in names}
   y = measure(operator, rows["x"], noise, stream_key(jax.random.key(seed), "measurement", 0))
-  return Measured(rows["x"], y, operator, noise, condition or None, rows.get("y"))
+  return MeasuredExamples(rows["x"], y, operator, noise, condition or None, rows.get("y"))
 
 
-def restored(run: TrainedRun, found: Measured, sampler: str, num: int, guidance: float, seed: int,
+def restored(run: TrainedRun, found: MeasuredExamples, sampler: str, num: int, guidance: float, seed: int,
              settings: Mapping[str, Any], timed: bool = False) -> tuple[Restored, float]:
   """Return draws of what was measured, and the seconds of the call; of a second one, which compiles nothing, where
   `timed`."""
@@ -210,15 +211,15 @@ def restored(run: TrainedRun, found: Measured, sampler: str, num: int, guidance:
   return call(), time.perf_counter() - start
 
 
-def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float, split: str,
-              timed: bool = False) -> Scores:
+def scores_of(run: TrainedRun, found: MeasuredExamples, result: Restored, seconds: float, split: str,
+              timed: bool = False) -> RestorationScores:
   """Return the scores of restored examples; see `restored` for seconds and `timed`."""
   truth, mean, draws = found.truth, np.asarray(result.mean), np.asarray(result.x)
   peak = _peak(run, found)
   of_draws = [psnr(each, truth, peak) for each in draws]
   share = result.info.get("least_effective_share")
   has_ssim = run.spec.is_image and min(run.spec.event[:2]) >= LEAST_SIDE
-  return Scores(
+  return RestorationScores(
       float(np.mean(psnr(mean, truth, peak))), float(np.mean(of_draws)),
       float(np.mean(ssim(mean, truth, peak))) if has_ssim else None,
       coverage(draws, truth, _LEVEL) if len(draws) > 1 else None, distance_from_split(run, draws[0], split),
@@ -227,7 +228,7 @@ def scores_of(run: TrainedRun, found: Measured, result: Restored, seconds: float
       result.temporary_bytes)
 
 
-def plain(run: TrainedRun, found: Measured) -> dict[str, np.ndarray]:
+def plain(run: TrainedRun, found: MeasuredExamples) -> dict[str, np.ndarray]:
   """Return examples restored without a model, by name of the way: by the pseudo-inverse, whose unseen part is 0, and
   with the training examples' mean as the unseen part. {} of operators that are not linear, or cannot be decomposed."""
   operator = found.operator
@@ -243,7 +244,7 @@ def plain(run: TrainedRun, found: Measured) -> dict[str, np.ndarray]:
   return {"unseen 0": np.asarray(zero), "unseen mean": np.asarray(filled)}
 
 
-def plain_scores(run: TrainedRun, found: Measured, ways: Mapping[str, np.ndarray]) -> dict[str, float]:
+def plain_scores(run: TrainedRun, found: MeasuredExamples, ways: Mapping[str, np.ndarray]) -> dict[str, float]:
   """Return the PSNR in decibels of each plain way."""
   return {name: float(np.mean(psnr(x, found.truth, _peak(run, found)))) for name, x in ways.items()}
 
@@ -255,7 +256,7 @@ def told_right(run: TrainedRun, labeler: Labeler, y: np.ndarray, x: np.ndarray) 
   return accuracy(labeler(x), y).value
 
 
-def as_fields(scores: Scores) -> dict[str, Any]:
+def as_fields(scores: RestorationScores) -> dict[str, Any]:
   """Return scores for JSON; an infinite ratio, of draws that are the truth, is None."""
   fields = {name: value._asdict() if isinstance(value, Coverage | DistanceEstimate) else value
             for name, value in scores._asdict().items()}
@@ -263,12 +264,12 @@ def as_fields(scores: Scores) -> dict[str, Any]:
           for name, value in fields.items()}
 
 
-def _peak(run: TrainedRun, found: Measured) -> float:
+def _peak(run: TrainedRun, found: MeasuredExamples) -> float:
   """Return the range of the data."""
   return float(run.spec.levels - 1 if run.spec.levels else found.truth.max() - found.truth.min())
 
 
-def line(name: str, scores: Scores) -> str:
+def line(name: str, scores: RestorationScores) -> str:
   """Return the scores of a sampler as a line."""
   words = [f"{name:12} PSNR {scores.psnr:5.2f} dB of the mean, {scores.psnr_draw:5.2f} of a draw"]
   if scores.ssim is not None:
@@ -290,7 +291,7 @@ def line(name: str, scores: Scores) -> str:
   return ", ".join(words)
 
 
-def save_restored(run: TrainedRun, found: Measured, result: Restored, name: str) -> None:
+def save_restored(run: TrainedRun, found: MeasuredExamples, result: Restored, name: str) -> None:
   """Write a picture of images: truth, measurement, draws, their mean and deviation, an example in each row; of
   spectrograms sound too, as `<name>_truth_000.wav`, `_seen` and `_drawn`."""
   if not run.spec.is_image:
@@ -311,7 +312,7 @@ def save_restored(run: TrainedRun, found: Measured, result: Restored, name: str)
   save_side_by_side(run.folder / f"{name}.png", panels, levels=None, columns=1)
 
 
-def _pictured(found: Measured) -> np.ndarray:
+def _pictured(found: MeasuredExamples) -> np.ndarray:
   """Return measurements as images: by the pseudo-inverse of a linear operator, else as they are where they are images,
   else the examples' mean."""
   operator = found.operator

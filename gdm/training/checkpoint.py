@@ -41,7 +41,7 @@ _DELETING = "deleting-"
 _STORAGE_MARKS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "os_error_code", "OS error")
 
 
-class Restored(NamedTuple):
+class RestoredState(NamedTuple):
   """A restored state, the step it is of, and what was stored beside it."""
 
   state: PyTree
@@ -306,7 +306,7 @@ def _in_groups(leaves: Mapping[str, list[Any]], most_bytes: int = 1 << 28) -> It
     yield group
 
 
-def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> Restored:
+def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> RestoredState:
   """Return the state of `step`, placed as `like` (arrays or ShapeDtypeStructs with shardings) is, on whatever mesh
   that is.
 
@@ -332,7 +332,7 @@ def restore(directory: Path, step: int, like: PyTree, partial: bool = False) -> 
   with ocp.PyTreeCheckpointer() as reader:
     leaves = reader.restore(directory.absolute() / str(step) / "state",
                             args=ocp.args.PyTreeRestore(targets, restore_args=restore_args, partial_restore=True))
-  return Restored(jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted]), step, meta)
+  return RestoredState(jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted]), step, meta)
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion import ardm, d3pm, masked
 from gdm.discrete_diffusion.networks.perceptron import Perceptron
 from gdm.discrete_diffusion.networks.residual import Residual
-from gdm.discrete_diffusion.networks.transformer import Transformer
+from gdm.discrete_diffusion.networks.transformer import BidirectionalTransformer
 from gdm.errors import ConfigError, SpecError
 from gdm.evaluation.coding.ways import way_of
 
@@ -60,7 +60,7 @@ def test_bounds_are_below_the_mass_of_one(make):
 
 @pytest.mark.parametrize("network", [pytest.param(Residual(width=4, num_blocks=1, num_heads=2),
                                                   marks=pytest.mark.slow),
-                                     Transformer(num_layers=1, num_heads=2, width=4)])
+                                     BidirectionalTransformer(num_layers=1, num_heads=2, width=4)])
 def test_networks_are_told_the_label(network):
   spec = DataSpec((2, 2, 1), 3, num_classes=2)
   model = ardm(spec, network=network, class_conditional=True)

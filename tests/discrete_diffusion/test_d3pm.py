@@ -8,11 +8,11 @@ from helpers.enumeration import assert_frequencies_match
 
 from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion import GaussianTransitions, Perceptron, UniformTransitions, d3pm
-from gdm.discrete_diffusion.schedules import Cosine, Linear
+from gdm.discrete_diffusion.schedules import CosineSchedule, LinearSchedule
 from gdm.errors import ConfigError, SpecError
 
 LEVELS, STEPS = 4, 5
-TRANSITIONS = {"uniform": UniformTransitions(STEPS, Cosine()), "gaussian": GaussianTransitions(STEPS)}
+TRANSITIONS = {"uniform": UniformTransitions(STEPS, CosineSchedule()), "gaussian": GaussianTransitions(STEPS)}
 KEY = jax.random.key(0)
 
 
@@ -110,4 +110,4 @@ def test_what_cannot_be_is_refused():
     d3pm(DataSpec((3,), None))
   with pytest.raises(SpecError, match=r"D3PM takes every example whole"):
     d3pm(DataSpec((3,), 17, has_lengths=True))
-  assert d3pm(spec, schedule=Linear()).transitions == UniformTransitions(100, Linear())
+  assert d3pm(spec, schedule=LinearSchedule()).transitions == UniformTransitions(100, LinearSchedule())

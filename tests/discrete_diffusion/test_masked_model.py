@@ -12,12 +12,12 @@ from helpers.enumeration import assert_frequencies_match
 from gdm.dataspec import DataSpec
 from gdm.discrete_diffusion import (
   ContinuousTime,
-  Cosine,
+  CosineSchedule,
   FixedOrders,
   LearnedTime,
-  Linear,
+  LinearSchedule,
   Orders,
-  Polynomial,
+  PolynomialSchedule,
   Steps,
   ardm,
   masked,
@@ -26,7 +26,7 @@ from gdm.errors import ConfigError, SpecError
 from gdm.evaluation.coding.ways import claimed_model, way_of
 from gdm.likelihood import Kind
 
-SCHEDULES = (Linear(), Cosine(), Polynomial(3.0))
+SCHEDULES = (LinearSchedule(), CosineSchedule(), PolynomialSchedule(3.0))
 KEY = jax.random.key(0)
 
 

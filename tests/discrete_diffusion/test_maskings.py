@@ -7,15 +7,15 @@ import pytest
 from helpers.enumeration import all_states, assert_frequencies_match
 
 from gdm.discrete_diffusion.maskings import ContinuousTime, LearnedTime, Orders, Steps, at_least_one
-from gdm.discrete_diffusion.schedules import Cosine, Linear, Polynomial, mask_rate
+from gdm.discrete_diffusion.schedules import CosineSchedule, LinearSchedule, PolynomialSchedule, mask_rate
 from gdm.errors import ConfigError
 from gdm.inference.stratified import low_discrepancy_ranks
 
 DIMS, NUM = 4, 40_000
 UNEVEN = {"squares": jnp.arange(1.0, 9.0) ** 4, "seen": jnp.ones(8)}
-MASKINGS = {"learned": LearnedTime(intervals=8).bind(UNEVEN), "linear": ContinuousTime(Linear()),
-            "cosine": ContinuousTime(Cosine()), "polynomial": ContinuousTime(Polynomial(3.0)),
-            "steps": Steps(Cosine(), 5), "one step": Steps(Linear(), 1), "orders": Orders()}
+MASKINGS = {"learned": LearnedTime(intervals=8).bind(UNEVEN), "linear": ContinuousTime(LinearSchedule()),
+            "cosine": ContinuousTime(CosineSchedule()), "polynomial": ContinuousTime(PolynomialSchedule(3.0)),
+            "steps": Steps(CosineSchedule(), 5), "one step": Steps(LinearSchedule(), 1), "orders": Orders()}
 
 
 @pytest.mark.parametrize("m", [1e-6, 0.3, 1.0])

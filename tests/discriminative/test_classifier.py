@@ -11,7 +11,7 @@ from gdm.discriminative.classifier import Classifier
 from gdm.discriminative.cnn_classifier import cnn_classifier
 from gdm.discriminative.mlp_classifier import mlp_classifier
 from gdm.discriminative.networks.convolutional import Convolutional
-from gdm.discriminative.networks.mlp import Perceptron
+from gdm.discriminative.networks.mlp import ClassifierPerceptron
 from gdm.errors import ConfigError, SpecError
 from gdm.evaluation.criteria import evaluate_criteria
 from gdm.evaluation.likelihood import evaluate_likelihood
@@ -23,7 +23,7 @@ from gdm.training.summary import parameter_table
 
 KEY, STEP = jax.random.key(0), jnp.zeros((), jnp.int32)
 SPEC, IMAGES = DataSpec((3,), None, num_classes=3), DataSpec((5, 5, 1), 4, num_classes=3)
-NORMALIZED = Perceptron((6,), batch_norm=True, momentum=0.9, dropout=0.0)
+NORMALIZED = ClassifierPerceptron((6,), batch_norm=True, momentum=0.9, dropout=0.0)
 SMALL = Convolutional((3, 4), hidden=6, momentum=0.9)
 
 
@@ -81,7 +81,7 @@ def test_in_evaluation_no_example_depends_on_another(spec, network):
 
 
 def test_in_training_every_example_depends_on_the_batch_and_the_key():
-  model, params, carry = built(network=Perceptron((6,), batch_norm=True, dropout=0.5))
+  model, params, carry = built(network=ClassifierPerceptron((6,), batch_norm=True, dropout=0.5))
   batch = data(SPEC)
   other = {**batch, "x": np.concatenate([batch["x"][:6], batch["x"][6:] + 3.0])}
 
@@ -97,7 +97,7 @@ def test_in_training_every_example_depends_on_the_batch_and_the_key():
 
 
 def test_the_loss_is_the_cross_entropy_of_smoothed_labels():
-  model, params, carry = built(network=Perceptron((6,), dropout=0.0), label_smoothing=0.3)
+  model, params, carry = built(network=ClassifierPerceptron((6,), dropout=0.0), label_smoothing=0.3)
   batch = data(SPEC)
   assert carry == {}
   log_probs = np.asarray(model.log_label_probs(params, carry, batch))
@@ -120,7 +120,7 @@ def test_validation_is_cross_entropy_and_error():
 
 
 def test_features_are_the_last_hidden_layer():
-  model, params, carry = built(network=Perceptron((7, 6)))
+  model, params, carry = built(network=ClassifierPerceptron((7, 6)))
   batch = data(SPEC)
   last = params["model"]["last"]
   logits = np.asarray(model.features(params, carry, batch)) @ last["kernel"] + last["bias"]
@@ -131,7 +131,7 @@ def test_it_learns_what_a_line_cannot_tell():
   rng = np.random.default_rng(0)
   x = np.float32(rng.uniform(-1, 1, (400, 3)))
   y = ((x[:, 0] > 0) != (x[:, 1] > 0)).astype(int)
-  model = Classifier(DataSpec((3,), None, num_classes=2), Perceptron((32,), batch_norm=True, dropout=0.0))
+  model = Classifier(DataSpec((3,), None, num_classes=2), ClassifierPerceptron((32,), batch_norm=True, dropout=0.0))
   _, metrics = trained(model, {"x": x, "y": y}, num_steps=300, rate=1.0)
   assert metrics["accuracy"].value > 0.95
 
@@ -169,7 +169,7 @@ def test_it_has_labels_and_features_and_no_density():
 
 def test_micro_batches_would_normalize_otherwise():
   assert "whole minibatch" in built()[0].objectives[0].whole_batch
-  assert built(network=Perceptron((6,)))[0].objectives[0].whole_batch == ""
+  assert built(network=ClassifierPerceptron((6,)))[0].objectives[0].whole_batch == ""
   with pytest.raises(ConfigError, match="accumulate is 2, but batch normalization"):
     make_train_step(built()[0], optimizers_for(built()[0], optax.sgd(0.1)), accumulate=2)
 
@@ -179,8 +179,8 @@ def test_micro_batches_would_normalize_otherwise():
     (lambda: mlp_classifier(DataSpec((3,), None, num_classes=1)), SpecError, "there must be at least 2"),
     (lambda: cnn_classifier(SPEC), SpecError, r"cnn_classifier needs images.*\(3,\)"),
     (lambda: mlp_classifier(SPEC, label_smoothing=1.0), ConfigError, "label_smoothing is 1.0"),
-    (lambda: Perceptron((0,)), ConfigError, "network.hidden"),
-    (lambda: Perceptron(dropout=1.0), ConfigError, "network.dropout is 1.0"),
+    (lambda: ClassifierPerceptron((0,)), ConfigError, "network.hidden"),
+    (lambda: ClassifierPerceptron(dropout=1.0), ConfigError, "network.dropout is 1.0"),
     (lambda: Convolutional(()), ConfigError, "network.widths"),
     (lambda: Convolutional(convolutions=0), ConfigError, "network.convolutions is 0"),
 ])
@@ -207,7 +207,7 @@ def test_labels_that_are_missing_and_batches_of_one():
 def test_a_classifier_of_noised_examples_learns_bayess_rule_at_every_noise():
   """Two normal classes in the line: log-odds of x + deviation * noise are linear in x, and known."""
   spec = DataSpec((1,), None, num_classes=2)
-  model = Classifier(spec, Perceptron((24,), batch_norm=False, dropout=0.0), noise=5.0)
+  model = Classifier(spec, ClassifierPerceptron((24,), batch_norm=False, dropout=0.0), noise=5.0)
   rng = np.random.default_rng(0)
   y = rng.integers(0, 2, 1024)
   x = (2.0 * y - 1.0 + 0.5 * rng.normal(size=1024))[:, None].astype(np.float32)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from gdm.errors import DataError, NotFiniteError
-from gdm.evaluation.frechet import Moments, frechet_distance, squared_distance
+from gdm.evaluation.frechet import FeatureMoments, frechet_distance, squared_distance
 
 
 def test_two_gaussians_in_closed_form():
   """Commuting covariances: |m - m'|^2 + the sum of squared differences of deviations."""
   rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
-  a = Moments(np.array([0.0, 1.0, 2.0]), rotation @ np.diag([1.0, 4.0, 0.0]) @ rotation.T)
-  b = Moments(np.array([1.0, 1.0, 0.0]), rotation @ np.diag([9.0, 1.0, 0.25]) @ rotation.T)
+  a = FeatureMoments(np.array([0.0, 1.0, 2.0]), rotation @ np.diag([1.0, 4.0, 0.0]) @ rotation.T)
+  b = FeatureMoments(np.array([1.0, 1.0, 0.0]), rotation @ np.diag([9.0, 1.0, 0.25]) @ rotation.T)
   assert squared_distance(a, b) == pytest.approx(5.0 + 4.0 + 1.0 + 0.25)
   assert squared_distance(b, a) == pytest.approx(squared_distance(a, b))
   assert squared_distance(a, a) == pytest.approx(0.0, abs=1e-6)
@@ -21,13 +21,13 @@ def test_covariances_that_do_not_commute():
   """Of 2 x 2 matrices, tr (S S')^1/2 = (tr S S' + 2 (det S S')^1/2)^1/2."""
   s, t = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0, -0.3], [-0.3, 3.0]])
   cross = np.sqrt(np.trace(s @ t) + 2.0 * np.sqrt(np.linalg.det(s @ t)))
-  found = squared_distance(Moments(np.zeros(2), s), Moments(np.zeros(2), t))
+  found = squared_distance(FeatureMoments(np.zeros(2), s), FeatureMoments(np.zeros(2), t))
   assert found == pytest.approx(np.trace(s) + np.trace(t) - 2.0 * cross)
 
 
 def test_moments_are_those_of_numpy_far_from_the_origin():
   x = 1e6 + np.random.default_rng(0).normal(size=(50, 3))
-  moments = Moments.of(x)
+  moments = FeatureMoments.of(x)
   np.testing.assert_allclose(moments.mean, x.mean(axis=0))
   np.testing.assert_allclose(moments.covariance, np.cov(x.T), rtol=1e-8)
 

@@ -10,7 +10,7 @@ from scipy import stats
 from gdm.evaluation.bracket import Bracket
 from gdm.evaluation.classification import SplitClassification
 from gdm.evaluation.intervals import Interval, brackets, is_doubtful, plus_minus, share_interval, skewness
-from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Polynomial
+from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, PolynomialKernel
 from gdm.evaluation.leaderboard import OverSeeds, Ranking, ScoredRow, SeedMean, with_differences
 from gdm.evaluation.outliers import separation
 from gdm.evaluation.scores import Scores, paired_difference
@@ -167,9 +167,9 @@ def test_areas_where_a_few_lie_on_the_wrong_side():
 
 @pytest.mark.fast_cases("0.0-kernel1-40-0.97")
 @pytest.mark.parametrize(("shift", "kernel", "num", "least"), [
-    (0.0, Polynomial(3), 40, 0.97), (0.0, Gaussian(2.0), 40, 0.97), (1.0, Gaussian(2.0), 40, 0.9),
-    pytest.param(1.0, Polynomial(3), 100, 0.87, marks=pytest.mark.slow),
-    pytest.param(0.3, Polynomial(3), 100, 0.82, marks=pytest.mark.slow)])
+    (0.0, PolynomialKernel(3), 40, 0.97), (0.0, Gaussian(2.0), 40, 0.97), (1.0, Gaussian(2.0), 40, 0.9),
+    pytest.param(1.0, PolynomialKernel(3), 100, 0.87, marks=pytest.mark.slow),
+    pytest.param(0.3, PolynomialKernel(3), 100, 0.82, marks=pytest.mark.slow)])
 def test_kernel_distances_and_their_differences(shift, kernel, num, least):
   rng = np.random.default_rng(0)
 

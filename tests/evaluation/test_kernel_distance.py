@@ -6,10 +6,10 @@ import pytest
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError, NotFiniteError
 from gdm.evaluation import kernel_distance
-from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, Polynomial, Scale, median_bandwidth
+from gdm.evaluation.kernel_distance import Gaussian, KernelDistance, PolynomialKernel, Scale, median_bandwidth
 
 DIMS, REPEATS = 3, 400
-KERNELS = (Gaussian(1.5), Polynomial())
+KERNELS = (Gaussian(1.5), PolynomialKernel())
 # Name: (shift of the samples, their scale), of data from N(0, I).
 CASES = {"equal": (0.0, 1.0), "near": (0.1, 1.0), "far": (1.0, 0.7)}
 
@@ -20,7 +20,7 @@ def normals(rng, num, shift=0.0, scale=1.0):
 
 def truth(kernel, shift, scale):
   """The squared MMD of N(shift, scale^2 I) from N(0, I)."""
-  if isinstance(kernel, Polynomial):
+  if isinstance(kernel, PolynomialKernel):
     return cubic(shift, scale, shift, scale) + cubic(0, 1, 0, 1) - 2 * cubic(shift, scale, 0, 1)
   h2 = kernel.bandwidth**2
 
@@ -92,7 +92,7 @@ def test_variances_are_unbiased_where_nothing_is_clipped(monkeypatch):
 
 def test_sums_are_those_of_the_whole_matrices_however_they_are_cut(monkeypatch):
   rng = np.random.default_rng(2)
-  x, y, kernel = normals(rng, 70, 0.5), normals(rng, 90), Polynomial()
+  x, y, kernel = normals(rng, 70, 0.5), normals(rng, 90), PolynomialKernel()
   whole = (np.sum(kernel(x, x)) - np.trace(kernel(x, x))) / (70 * 69) + (
       np.sum(kernel(y, y)) - np.trace(kernel(y, y))) / (90 * 89) - 2 * kernel(x, y).mean()
   seen = []
@@ -137,9 +137,9 @@ def test_what_no_distance_can_be_taken_of():
   with pytest.raises(DataError, match="median distance between 5 examples is 0"):
     median_bandwidth(points)
   with pytest.raises(DataError, match="3 data are too few"):
-    KernelDistance(Polynomial(), points[:3])
+    KernelDistance(PolynomialKernel(), points[:3])
   with pytest.raises(DataError, match="2 samples are too few"):
-    KernelDistance(Polynomial(), points).moments(points[:2])
+    KernelDistance(PolynomialKernel(), points).moments(points[:2])
   points[3, 1] = np.nan
   with pytest.raises(NotFiniteError, match="example 3 holds NaN"):
     Scale(0.0, 1.0)(points)

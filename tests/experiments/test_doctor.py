@@ -7,11 +7,11 @@ from absl import flags
 
 from experiments import doctor
 from gdm import compiler, selfcheck
-from gdm.selfcheck import Program
+from gdm.selfcheck import CheckedProgram
 
-RIGHT = Program("sums/expm1", lambda x: 2 * x, (np.arange(4.0),))
-WRONG = Program("constants/a name so long that the line would be wider than a terminal of eighty columns",
-                lambda x: x + isinstance(x, jax.core.Tracer), (np.arange(4.0),))
+RIGHT = CheckedProgram("sums/expm1", lambda x: 2 * x, (np.arange(4.0),))
+WRONG = CheckedProgram("constants/a name so long that the line would be wider than a terminal of eighty columns",
+                       lambda x: x + isinstance(x, jax.core.Tracer), (np.arange(4.0),))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from gdm.runs.registry import build_model
 from gdm.runs.sweep import jobs as sweep_jobs
 from gdm.runs.sweep.grid import make_points, name_point, split_axis
 from gdm.runs.sweep.jobs import Job
-from gdm.runs.sweep.running import Place, run_and_rank
+from gdm.runs.sweep.running import SweepPlace, run_and_rank
 from gdm.runs.sweep.values import read_value
 from gdm.runs.workdir import Workdir
 
@@ -212,7 +212,7 @@ def run(tmp_path, seeds, jobs):
   root.mkdir()
   work = [Job(point.name, point.commands_left("test"), root / f"{point.name}.log" if jobs > 1 else None)
           for point in points(root, f"seed={seeds}")]
-  return run_and_rank(work, Place(root, str(root), "test", jobs))
+  return run_and_rank(work, SweepPlace(root, str(root), "test", jobs))
 
 
 def until(condition):

@@ -7,10 +7,11 @@ import pytest
 import scipy.stats
 
 from gdm.errors import ConfigError
-from gdm.flows.base import Base, Logistic, Mixture, Normal, Uniform
+from gdm.flows.base import Base, Logistic, MixtureOfNormals, Normal, Uniform
 
 KEY = jax.random.key(0)
-BASES = {"normal": Normal(), "logistic": Logistic(), "uniform": Uniform(-1.0, 2.0), "mixture": Mixture(3, spread=2.0)}
+BASES = {"normal": Normal(), "logistic": Logistic(), "uniform": Uniform(-1.0, 2.0),
+         "mixture": MixtureOfNormals(3, spread=2.0)}
 each = pytest.mark.parametrize("name", BASES)
 
 
@@ -69,7 +70,7 @@ def test_density_far_out():
 
 @pytest.mark.slow
 def test_a_mixtures_components_differ():
-  base = Mixture(2)
+  base = MixtureOfNormals(2)
   params = {"logits": jnp.log(jnp.array([0.25, 0.75])), "means": jnp.array([[0.0, 0.0], [2.0, -1.0]]),
             "log_scales": jnp.log(jnp.array([[1.0, 2.0], [0.5, 3.0]]))}
   z = jnp.array([[0.3, -0.4]])
@@ -78,7 +79,7 @@ def test_a_mixtures_components_differ():
   np.testing.assert_allclose(base.log_prob(params, z), np.log(0.25 * parts[0] + 0.75 * parts[1]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("build", [lambda: Uniform(1.0, 1.0), lambda: Mixture(0)])
+@pytest.mark.parametrize("build", [lambda: Uniform(1.0, 1.0), lambda: MixtureOfNormals(0)])
 def test_what_cannot_be_is_refused(build):
   with pytest.raises(ConfigError):
     build()

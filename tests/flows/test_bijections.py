@@ -14,7 +14,7 @@ from gdm.errors import ConfigError, DataError, SpecError
 from gdm.flows.bijections.bijection import Chain, Inverse
 from gdm.flows.bijections.coupling import Alternate, Checkerboard, Coupling, Halves
 from gdm.flows.bijections.elementwise import Logit, Standardize, require_unit_interval
-from gdm.flows.bijections.linear import Linear, LULinear
+from gdm.flows.bijections.linear import InvertibleLinear, LULinear
 from gdm.flows.bijections.normalization import ActNorm, BatchNorm
 from gdm.flows.bijections.reshaping import Reshape, Split, Squeeze, multi_scale
 from gdm.flows.bijections.transforms import Additive, Affine
@@ -237,13 +237,13 @@ def test_lu_is_the_plain_map_of_its_matrix():
   variables = jax.tree.map(lambda p: p + 0.3, variables)
   plain = {"params": {"matrix": lu.apply(variables, 5, method="matrix")}}
   for method in ("forward", "inverse"):
-    one, other = lu.apply(variables, x, method=method), Linear().apply(plain, x, method=method)
+    one, other = lu.apply(variables, x, method=method), InvertibleLinear().apply(plain, x, method=method)
     np.testing.assert_allclose(one.value, other.value, atol=1e-4)
     np.testing.assert_allclose(one.log_det, other.log_det, atol=1e-4)
 
 
 @pytest.mark.fast_cases("plain")
-@pytest.mark.parametrize("bijection", [Linear(), LULinear()], ids=["plain", "lu"])
+@pytest.mark.parametrize("bijection", [InvertibleLinear(), LULinear()], ids=["plain", "lu"])
 def test_linear_maps_take_bfloat16(bijection):
   x = jax.random.normal(KEY, (3, 4))
   variables = jax.tree.map(lambda p: p.astype(jnp.bfloat16), jax.jit(bijection.init)(KEY, x))

@@ -12,7 +12,7 @@ from gdm.flows.bijections.bijection import DETAILS, PENALTIES, is_estimated
 from gdm.flows.bijections.continuous import Continuous
 from gdm.flows.bijections.residual import (
   Contraction,
-  Residual,
+  InvertibleResidual,
   log_det_by_series,
   log_det_of_jacobian,
   spectral_norm,
@@ -125,7 +125,7 @@ def test_a_contraction_is_one():
 
 
 def test_what_is_no_contraction_is_told():
-  block = Residual(Field())
+  block = InvertibleResidual(Field())
   double, flip = ({"params": {"branch": {"matrix": scale * jnp.eye(1)}}} for scale in (2.0, -3.0))
   x = jnp.ones((2, 1))
   (back, _), found = block.apply(double, x, method="inverse", mutable=[DETAILS])

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from gdm.errors import ConfigError
-from gdm.flows import ActNorm, Affine, Alternate, Flow, Mixture, Normal, ScaleShift, vector_coupling
+from gdm.flows import ActNorm, Affine, Alternate, Flow, MixtureOfNormals, Normal, ScaleShift, vector_coupling
 from gdm.flows.reverse_kl import Importance, ReverseKL, importance
 from gdm.model import Model
 from gdm.training.state import init_state, optimizers_for
@@ -73,7 +73,7 @@ def test_refuses_no_draw():
 
 def test_gradients_of_a_mixtures_weights_are_those_of_the_divergence():
   """Without the score of the choice they were 0 on average, so that the weights were never learned."""
-  flow = Flow(Mixture(2), (ScaleShift(),), (1,))
+  flow = Flow(MixtureOfNormals(2), (ScaleShift(),), (1,))
   model = ReverseKL(flow, lambda x: jax.scipy.stats.norm.logpdf(x[:, 0], 1.0, 0.8), num=20_000)
   params, carry = model.init(KEY, {"x": np.zeros((2, 1), np.float32)})
   base = {"logits": jnp.array([0.3, -0.2]), "means": jnp.array([[-1.0], [1.5]]), "log_scales": jnp.zeros((2, 1))}

@@ -6,7 +6,7 @@ import numpy as np
 
 from gdm.dataspec import DataSpec
 from gdm.discriminative.logistic_regression import LogisticRegression
-from gdm.robustness.target import Target
+from gdm.robustness.target import AttackTarget
 
 KEY = jax.random.key(0)
 REALS, LEVELS = DataSpec((3,), None, num_classes=2), DataSpec((2, 2, 1), 32, num_classes=3)
@@ -19,4 +19,4 @@ def linear(spec, seed=0, scale=1.0):
          "bias": jnp.asarray(rng.normal(size=spec.num_classes), jnp.float32)}
   x = rng.normal(size=(8, *spec.event)).astype(np.float32) if spec.levels is None else (
       np.clip(rng.integers(-6, spec.levels + 6, (8, *spec.event)), 0, spec.levels - 1).astype(np.uint8))
-  return Target(model, {"model": own}, {}), {"x": x, "y": rng.integers(0, spec.num_classes, 8)}
+  return AttackTarget(model, {"model": own}, {}), {"x": x, "y": rng.integers(0, spec.num_classes, 8)}

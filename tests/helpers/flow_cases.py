@@ -20,17 +20,17 @@ from gdm.flows.bijections.coupling import (
   num_outputs,
 )
 from gdm.flows.bijections.elementwise import Logit, ScaleShift, Standardize
-from gdm.flows.bijections.linear import Linear, LULinear
+from gdm.flows.bijections.linear import InvertibleLinear, LULinear
 from gdm.flows.bijections.logistic_mixture import LogisticMixtureCDF
 from gdm.flows.bijections.normalization import ActNorm, BatchNorm
 from gdm.flows.bijections.reshaping import Reshape, Split, Squeeze, multi_scale
-from gdm.flows.bijections.residual import Contraction, Residual
+from gdm.flows.bijections.residual import Contraction, InvertibleResidual
 from gdm.flows.bijections.transforms import Additive, Affine, ElementwiseTransform, RationalQuadratic
 from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.convolutional_attention import ConvolutionalAttention
 from gdm.networks.masked_mlp import AutoregressiveMLP
 from gdm.networks.mlp import MLP
-from gdm.networks.residual_convolution import Prior, ResidualConvolution
+from gdm.networks.residual_convolution import PriorConvolution, ResidualConvolution
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -87,7 +87,7 @@ def image_coupling(partition: Partition, event: tuple[int, ...], context: int = 
 
 def small_coupling(partition: Partition, event: tuple[int, ...]) -> Coupling:
   """One convolution makes the parameters."""
-  return Coupling(partition, Affine(), Prior(num_outputs(partition, Affine(), event)))
+  return Coupling(partition, Affine(), PriorConvolution(num_outputs(partition, Affine(), event)))
 
 
 def two_scales(event: tuple[int, int, int]) -> Bijection:
@@ -95,7 +95,7 @@ def two_scales(event: tuple[int, int, int]) -> Bijection:
   height, width, channels = event
   first, second = (height // 2, width // 2, 4 * channels), (height // 4, width // 4, 8 * channels)
   return multi_scale([Chain([Squeeze(), ActNorm(), LULinear(), small_coupling(Halves(), first)]),
-                      Chain([Squeeze(), LULinear()])], [first, second], [Prior(4 * channels)])
+                      Chain([Squeeze(), LULinear()])], [first, second], [PriorConvolution(4 * channels)])
 
 
 def attending_coupling() -> Coupling:
@@ -138,8 +138,8 @@ CASES: dict[str, Case] = {
     "standardize": Case(lambda: Standardize((1.0, -2.0, 0.5), (0.1, 1.0, 7.0)), (3,), learned=False),
     "logit": Case(Logit, (3,), inputs=uniform, extremes=(0.0, 1e-7, 0.5, 1.0 - 1e-7, 1.0), learned=False),
     "logit_sharp": Case(lambda: Logit(1e-6), (3,), inputs=uniform, extremes=(0.0, 1e-7, 1.0), learned=False),
-    "linear": Case(Linear, (2, 1, 3)),
-    "linear_vector": Case(Linear, (4,)),
+    "linear": Case(InvertibleLinear, (2, 1, 3)),
+    "linear_vector": Case(InvertibleLinear, (4,)),
     "lu_linear": Case(LULinear, (2, 1, 3)),
     "lu_linear_vector": Case(lambda: LULinear(seed=2), (4,)),
     "act_norm": Case(ActNorm, (2, 1, 3)),
@@ -151,8 +151,8 @@ CASES: dict[str, Case] = {
     "squeeze": Case(Squeeze, (2, 4, 1), learned=False),
     "reshape": Case(lambda: Reshape((2, 2, 1)), (2, 2, 1), learned=False),
     "split": Case(lambda: Split((4, 1, 2), Chain([Reshape((4, 1, 1)), ScaleShift()])), (4, 1, 2)),
-    "split_prior": Case(lambda: Split((2, 2, 2), Reshape((2, 2, 1)), conditioner=Prior(2, context=2)), (2, 2, 2),
-                        context=2),
+    "split_prior": Case(lambda: Split((2, 2, 2), Reshape((2, 2, 1)), conditioner=PriorConvolution(2, context=2)),
+                        (2, 2, 2), context=2),
     "two_scales": Case(lambda: two_scales((4, 4, 1)), (4, 4, 1)),
     "additive_halves": Case(lambda: vector_coupling(Halves(), Additive()), (5,), context=2),
     "affine_halves_flip": Case(lambda: vector_coupling(Halves(flip=True), Affine()), (5,)),
@@ -167,7 +167,7 @@ CASES: dict[str, Case] = {
     "logistic_mixture": Case(lambda: vector_coupling(Halves(), LogisticMixtureCDF(3)), (5,), context=2),
     "continuous": Case(lambda: Continuous(MLP(3, (6,), context=3, activation="softplus"), 1e-11), (3,), context=2,
                        extremes=(-50.0, 0.0, 50.0)),
-    "residual": Case(lambda: Residual(Contraction((6,), 0.8, 2), tolerance=1e-9), (3,), context=2),
+    "residual": Case(lambda: InvertibleResidual(Contraction((6,), 0.8, 2), tolerance=1e-9), (3,), context=2),
     "attending": Case(attending_coupling, (2, 2, 4), context=2),
     **{name: Case(functools.partial(autoregressive, fields), (4,), fields.get("context", 0), masked=masked(fields))
        for name, fields in AUTOREGRESSIVE.items()},

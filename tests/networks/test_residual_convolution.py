@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdm.errors import ConfigError, SpecError
-from gdm.networks.residual_convolution import Prior, ResidualConvolution, patches
+from gdm.networks.residual_convolution import PriorConvolution, ResidualConvolution, patches
 
 KEY = jax.random.key(0)
 
@@ -18,7 +18,8 @@ def test_a_product_with_patches_is_a_convolution():
 
 
 @pytest.mark.fast_cases("prior")
-@pytest.mark.parametrize("network", [ResidualConvolution(3, 4, 1, 2), Prior(3, 2)], ids=["residual", "prior"])
+@pytest.mark.parametrize("network", [ResidualConvolution(3, 4, 1, 2), PriorConvolution(3, 2)],
+                         ids=["residual", "prior"])
 def test_starts_at_zero_and_sees_its_context(network):
   x, context = jax.random.normal(KEY, (2, 3, 3, 2)), jnp.ones((2, 2))
   variables = jax.jit(network.init)(KEY, x, context)

@@ -13,12 +13,12 @@ from gdm.dataspec import DataSpec
 from gdm.discriminative.classifier import Classifier
 from gdm.discriminative.logistic_regression import LogisticRegression
 from gdm.discriminative.naive_bayes import naive_bayes
-from gdm.discriminative.networks.mlp import Perceptron
+from gdm.discriminative.networks.mlp import ClassifierPerceptron
 from gdm.errors import ConfigError, DataError, SpecError
 from gdm.model import HasRelaxedLabelProbs
 from gdm.robustness.attack import Attack, fgsm, iterated, projected_gradient
 from gdm.robustness.norms import NORMS, Euclidean, Room
-from gdm.robustness.target import Target
+from gdm.robustness.target import AttackTarget
 
 
 def nats_of(target, x, y):
@@ -111,7 +111,7 @@ def test_the_margin_has_a_slope_where_the_cross_entropy_has_none():
   assert sure.any() and np.all(np.abs(np.asarray(steep)).max(axis=1) > 1.0)
 
 
-@pytest.mark.parametrize("model", [LogisticRegression(LEVELS), Classifier(LEVELS, Perceptron((5,)))],
+@pytest.mark.parametrize("model", [LogisticRegression(LEVELS), Classifier(LEVELS, ClassifierPerceptron((5,)))],
                          ids=lambda model: type(model).__name__)
 def test_between_the_levels_probabilities_agree_with_those_at_them(model):
   assert isinstance(model, HasRelaxedLabelProbs)
@@ -133,7 +133,7 @@ def test_real_numbers_are_attacked_through_any_model_that_tells_labels():
   model = naive_bayes(REALS)
   own = {"log_prior": jnp.log(jnp.array([0.4, 0.6])), "mean": jnp.array([[0.0, 1, 2], [1.0, 0, 0]]),
          "scale": jnp.ones((2, 3))}
-  target = Target(model, {"model": own}, {})
+  target = AttackTarget(model, {"model": own}, {})
   batch = {"x": linear(REALS)[1]["x"], "y": np.arange(8) % 2}
   found = fgsm(0.2).run(target, KEY, batch)
   toward = np.sign(np.asarray(own["mean"])[1 - batch["y"]] - np.asarray(own["mean"])[batch["y"]])
@@ -146,9 +146,9 @@ class Tells:
 
 def test_what_cannot_be_attacked_is_told():
   with pytest.raises(ConfigError, match=r"NaiveBayes tells labels of integers only \(spec.levels is 32\)"):
-    Target(naive_bayes(LEVELS), {}, {})
+    AttackTarget(naive_bayes(LEVELS), {}, {})
   with pytest.raises(ConfigError, match="Tells tells no labels"):
-    Target(Tells(), {}, {})
+    AttackTarget(Tells(), {}, {})
   target, batch = linear(LEVELS)
   with pytest.raises(SpecError, match="the batch must have labels y"):
     fgsm(1.0).run(target, KEY, {"x": batch["x"]})

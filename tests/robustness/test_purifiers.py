@@ -16,7 +16,7 @@ from gdm.errors import ConfigError, SpecError
 from gdm.model import Samples
 from gdm.robustness.diffusion_purifier import DiffusionPurifier
 from gdm.robustness.pixel_defend import PixelDefend, threshold_of
-from gdm.robustness.target import Target
+from gdm.robustness.target import AttackTarget
 
 SPEC = DataSpec((3, 2, 1), 6)
 
@@ -76,7 +76,7 @@ class Shift:
 def test_behind_a_purifier_the_slope_is_that_at_the_purified_example():
   """BPDA: as if purification were the identity. The classifier itself is met through the purifier."""
   bare, batch = linear(LEVELS)
-  behind = Target(bare.model, bare.params, bare.carry, Shift())
+  behind = AttackTarget(bare.model, bare.params, bare.carry, Shift())
   x, y = jnp.asarray(batch["x"], jnp.int32), jnp.asarray(batch["y"])
   moved = Shift().purify({}, {}, KEY, x)
   np.testing.assert_allclose(behind.log_probs(KEY, x), bare.log_probs(KEY, moved), rtol=1e-6)
@@ -86,7 +86,7 @@ def test_behind_a_purifier_the_slope_is_that_at_the_purified_example():
 
 def test_slopes_are_means_over_a_purifiers_draws():
   bare, batch = linear(LEVELS)
-  behind = Target(bare.model, bare.params, bare.carry, Shift(draws=True), num_draws=3)
+  behind = AttackTarget(bare.model, bare.params, bare.carry, Shift(draws=True), num_draws=3)
   x, y = jnp.asarray(batch["x"], jnp.int32), jnp.asarray(batch["y"])
   each = [bare.slope("cross_entropy", KEY, Shift(draws=True).purify({}, {}, key, x), y)[1]
           for key in jax.random.split(KEY, 3)]
@@ -130,6 +130,6 @@ def test_purifiers_that_cannot_be_are_told():
     threshold_of(jnp.zeros(3), 2, 1.0)
   bare = linear(LEVELS)[0]
   with pytest.raises(SpecError, match=r"the purifier is of events \(3, 2, 1\) .* but the classifier of \(2, 2, 1\)"):
-    Target(bare.model, bare.params, bare.carry, PixelDefend(model, 1))
+    AttackTarget(bare.model, bare.params, bare.carry, PixelDefend(model, 1))
   with pytest.raises(ConfigError, match="num_draws is 0"):
-    Target(bare.model, bare.params, bare.carry, Shift(), num_draws=0)
+    AttackTarget(bare.model, bare.params, bare.carry, Shift(), num_draws=0)

@@ -7,7 +7,7 @@ import pytest
 
 from gdm.errors import ConfigError, WorkdirError
 from gdm.inference.generation import TokenChoice
-from gdm.studies.continuation import Request, _generate_examples, _generate_text
+from gdm.studies.continuation import GenerationRequest, _generate_examples, _generate_text
 
 
 @pytest.mark.parametrize(("flag", "settings"), [
@@ -17,10 +17,10 @@ from gdm.studies.continuation import Request, _generate_examples, _generate_text
 def test_flags_of_texts_are_refused_where_pictures_are_made(flag, settings):
   run = types.SimpleNamespace(name="vqvae")
   with pytest.raises(ConfigError, match=f"examples of captions, which {flag} is not for"):
-    next(_generate_examples(run, Request(("a heart",), **settings)))
+    next(_generate_examples(run, GenerationRequest(("a heart",), **settings)))
 
 
 def test_a_text_is_not_drawn_where_it_cannot_be_written(tmp_path):
-  request = Request(("a",), out=tmp_path / "nowhere" / "texts.json")
+  request = GenerationRequest(("a",), out=tmp_path / "nowhere" / "texts.json")
   with pytest.raises(WorkdirError, match=r"--out is .*texts.json, but there is no folder"):
     next(_generate_text(None, request, None, None))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from gdm.errors import DataError
-from gdm.studies.labelled import FEATURES, Labelled, deduplicated, read_labelled
+from gdm.studies.labelled import FEATURES, LabelledExamples, deduplicated, read_labelled
 
 ROWS, REST = np.arange(3), np.arange(3, 5)
-TABLE = Labelled(np.array([[0.0, 1, 5], [2, 1, 5], [4, 1, 5], [9, 0, 5], [0, 7, 6]]), np.array([0, 1, 0, 1, 0]),
-                 ("a", "b"))
+TABLE = LabelledExamples(np.array([[0.0, 1, 5], [2, 1, 5], [4, 1, 5], [9, 0, 5], [0, 7, 6]]), np.array([0, 1, 0, 1, 0]),
+                         ("a", "b"))
 
 
 def test_tables_and_texts_are_read(tmp_path):
@@ -33,7 +33,7 @@ def test_other_files_are_told(tmp_path, name, text, message):
 
 def test_equal_examples_of_two_labels_are_told():
   with pytest.raises(DataError, match="example 1 has another label"):
-    deduplicated(Labelled(np.array(["a", "a"]), np.array([0, 1]), ("x", "y")))
+    deduplicated(LabelledExamples(np.array(["a", "a"]), np.array([0, 1]), ("x", "y")))
 
 
 def test_features_are_of_the_training_part():
@@ -43,7 +43,7 @@ def test_features_are_of_the_training_part():
   np.testing.assert_allclose(found.train[:, 0], np.array([-2, 0, 2]) / np.sqrt(8 / 3), rtol=1e-6)
   np.testing.assert_allclose(found.test[:, 0], np.array([7, -2]) / np.sqrt(8 / 3), rtol=1e-6)
   assert found.spec.event == (1,) and FEATURES["logarithms"](TABLE, ROWS, REST).train.shape == (3, 1)
-  texts = Labelled(np.array(["Win a prize!", "a dog", "a cat", "prize prize", "dog?"]), TABLE.y, TABLE.names)
+  texts = LabelledExamples(np.array(["Win a prize!", "a dog", "a cat", "prize prize", "dog?"]), TABLE.y, TABLE.names)
   found = FEATURES["presence"](texts, ROWS, REST)  # win a prize ! dog cat
   assert found.train.sum(axis=1).tolist() == [4, 2, 2] and found.test.sum(axis=1).tolist() == [1, 1]
   for name in ("standardized", "logarithms"):

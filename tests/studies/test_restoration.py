@@ -10,7 +10,7 @@ from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inverse.restoration import Restored
-from gdm.studies.restoration import Measured, measured, scores_of
+from gdm.studies.restoration import MeasuredExamples, measured, scores_of
 
 
 def test_padding_is_not_restored():
@@ -29,5 +29,5 @@ def test_images_too_small_for_a_window_are_scored_without_it():
   spec = DataSpec((2, 2, 1), 12)
   run = types.SimpleNamespace(spec=spec, dataset=Dataset("tiny", spec, {"test": {"x": x.astype(np.uint8)}}))
   result = Restored(np.stack([x, x + 1.0]), x + 0.5, np.zeros_like(x), {})
-  found = scores_of(run, Measured(x, None, None, 0.0, None), result, 1.0, "test")
+  found = scores_of(run, MeasuredExamples(x, None, None, 0.0, None), result, 1.0, "test")
   assert found.ssim is None and found.psnr == pytest.approx(10 * np.log10(11**2 / 0.25))

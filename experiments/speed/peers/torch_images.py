@@ -28,7 +28,7 @@ class MaskedConv2d(nn.Conv2d):
     return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
-class Residual(nn.Module):
+class TorchResidual(nn.Module):
   def __init__(self, width: int):
     super().__init__()
     self.narrow, self.widen = nn.Conv2d(2 * width, width, 1), nn.Conv2d(width, 2 * width, 1)
@@ -38,11 +38,11 @@ class Residual(nn.Module):
     return x + self.widen(F.relu(self.convolution(F.relu(self.narrow(F.relu(x))))))
 
 
-class PixelCNN(nn.Module):
+class TorchPixelCNN(nn.Module):
   def __init__(self, case: Case, inputs: int):
     super().__init__()
     self.first = MaskedConv2d(inputs, 2 * case.width, FIRST, "A")
-    self.blocks = nn.Sequential(*(Residual(case.width) for _ in range(case.num_layers)))
+    self.blocks = nn.Sequential(*(TorchResidual(case.width) for _ in range(case.num_layers)))
     self.hidden = nn.Conv2d(2 * case.width, 2 * case.width, 1)
     self.readout = nn.Conv2d(2 * case.width, case.levels, 1)
 
@@ -56,7 +56,7 @@ def gate(x):
   return torch.tanh(a) * torch.sigmoid(b)
 
 
-class GatedLayer(nn.Module):
+class TorchGatedLayer(nn.Module):
   """Convolutions of the size of what they see: the rows above by padding at the top, what is left by padding there."""
 
   def __init__(self, inputs: int, case: Case, size: int, is_first: bool, is_last: bool):
@@ -80,12 +80,12 @@ class GatedLayer(nn.Module):
     return gate(down), added if self.is_first or self.is_last else x + added, self.to_skip(z)
 
 
-class GatedPixelCNN(nn.Module):
+class TorchGatedPixelCNN(nn.Module):
   def __init__(self, case: Case, inputs: int):
     super().__init__()
-    middle, last = case.num_layers - 2, GatedLayer(case.width, case, KERNEL, False, True)
-    self.layers = nn.ModuleList([GatedLayer(inputs, case, FIRST, True, False),
-                                 *(GatedLayer(case.width, case, KERNEL, False, False) for _ in range(middle)), last])
+    middle, last = case.num_layers - 2, TorchGatedLayer(case.width, case, KERNEL, False, True)
+    between = [TorchGatedLayer(case.width, case, KERNEL, False, False) for _ in range(middle)]
+    self.layers = nn.ModuleList([TorchGatedLayer(inputs, case, FIRST, True, False), *between, last])
     self.hidden = nn.Conv2d(2 * case.width, 2 * case.width, 1)
     self.readout = nn.Conv2d(2 * case.width, case.levels, 1)
 
@@ -97,7 +97,7 @@ class GatedPixelCNN(nn.Module):
     return self.readout(F.relu(self.hidden(F.relu(total))))
 
 
-MODELS = {"pixelcnn": PixelCNN, "gated_pixelcnn": GatedPixelCNN}
+MODELS = {"pixelcnn": TorchPixelCNN, "gated_pixelcnn": TorchGatedPixelCNN}
 
 
 def build(case: Case):

@@ -12,7 +12,7 @@ from experiments.speed.peers.protocol import TRAINING, Case, serve
 HEADS = 4
 
 
-class Recurrent(nn.Module):
+class TorchRecurrent(nn.Module):
   """Time-major, which is the faster layout here."""
 
   def __init__(self, case: Case):
@@ -26,7 +26,7 @@ class Recurrent(nn.Module):
     return self.readout(self.layers(self.embedding(previous.T))[0])
 
 
-class Block(nn.Module):
+class TorchBlock(nn.Module):
   def __init__(self, width: int):
     super().__init__()
     self.norms = nn.ModuleList([nn.LayerNorm(width, bias=False) for _ in range(2)])
@@ -42,14 +42,14 @@ class Block(nn.Module):
     return x + self.contract(F.gelu(self.expand(self.norms[1](x)), approximate="tanh"))
 
 
-class Transformer(nn.Module):
+class TorchTransformer(nn.Module):
   """nanoGPT's arrangement without biases."""
 
   def __init__(self, case: Case):
     super().__init__()
     self.embedding = nn.Embedding(case.levels + 1, case.width)
     self.positions = nn.Parameter(0.02 * torch.randn(case.context, case.width))
-    self.blocks = nn.ModuleList([Block(case.width) for _ in range(case.num_layers)])
+    self.blocks = nn.ModuleList([TorchBlock(case.width) for _ in range(case.num_layers)])
     self.norm = nn.LayerNorm(case.width, bias=False)
 
   def forward(self, previous):
@@ -63,7 +63,7 @@ def build(case: Case):
   torch.set_num_threads(case.threads)
   torch.manual_seed(0)
   recurrent = case.model != "transformer"
-  model = (Recurrent if recurrent else Transformer)(case)
+  model = (TorchRecurrent if recurrent else TorchTransformer)(case)
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
   x = torch.randint(0, case.levels, (case.batch, case.context))
   previous = F.pad(x, (1, 0), value=case.levels)[:, :-1]

@@ -34,7 +34,7 @@ from gdm.data.dataset import Dataset, smallest_dtype
 from gdm.data.sources.request import Request
 from gdm.data.split import MemorySplit
 from gdm.data.text_shards import DIVIDERS, pieces_of
-from gdm.data.tokens import CHARACTERS, UNKNOWN, WORDS, Rule, Tokenizer
+from gdm.data.tokens import CHARACTERS, UNKNOWN, WORDS, Tokenizer, TokenRule
 from gdm.data.windows import at_random_offsets, cut
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError
@@ -169,7 +169,7 @@ def split_passages(passages: Sequence[Passage]) -> dict[str, list[Passage]]:
   return {"train": list(passages[:at]), "valid": list(passages[at:])}
 
 
-def _rule(train: Sequence[Passage], choices: Choices, given: Tokenizer | None, where: str) -> Rule | BytePairs:
+def _rule(train: Sequence[Passage], choices: Choices, given: Tokenizer | None, where: str) -> TokenRule | BytePairs:
   """Return the rule of the given tokenizer, or else the one that is chosen."""
   if given is not None:
     return given.rule
@@ -185,12 +185,12 @@ def byte_pairs_of(where: str, texts: Iterable[str], limit: int | None) -> BytePa
   return rule
 
 
-def rule_of(tokens: str) -> Rule | None:
+def rule_of(tokens: str) -> TokenRule | None:
   """Return the rule of characters or words; None for byte pairs, which are learned."""
   return _RULES.get(tokens)
 
 
-def require_enough(where: str, counts: Mapping[str, int], needed: int, rule: Rule | BytePairs) -> None:
+def require_enough(where: str, counts: Mapping[str, int], needed: int, rule: TokenRule | BytePairs) -> None:
   """Raise DataError where the training part, of which `counts` are the tokens, cannot be learned from."""
   num, distinct = sum(counts.values()), len(counts)
   if num < needed or distinct < 2:
@@ -198,7 +198,7 @@ def require_enough(where: str, counts: Mapping[str, int], needed: int, rule: Rul
                     f"it needs at least {needed} (the context, of a stream), two of them different.")
 
 
-def tokenizer_of(where: str, rule: Rule, counts: Mapping[str, int], limit: int | None, unknown: bool,
+def tokenizer_of(where: str, rule: TokenRule, counts: Mapping[str, int], limit: int | None, unknown: bool,
                  end: bool) -> Tokenizer:
   """Return the tokenizer of a training part: characters in the order of their codes, words by how often they occur,
   then by their letters.
@@ -227,7 +227,7 @@ def tokenizer_of(where: str, rule: Rule, counts: Mapping[str, int], limit: int |
   return Tokenizer.of(rule, sorted(ranked) if rule is CHARACTERS else ranked, unknown, end)
 
 
-def unseen(where: str, token: str, place: int, rule: Rule | BytePairs, part: str = "validation part",
+def unseen(where: str, token: str, place: int, rule: TokenRule | BytePairs, part: str = "validation part",
            training: str = FIRST_PART) -> DataError:
   """Return the error of a token that the vocabulary lacks, where there is no [UNK].
 

@@ -27,7 +27,7 @@ LogProbs = Float[np.ndarray, " num"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Density:
+class PlaneDensity:
   """A known density: how to draw from it, and its logarithm in nats; its modes where it has some to count."""
 
   sample: Callable[[np.random.Generator, int], Points]
@@ -35,7 +35,7 @@ class Density:
   modes: Modes | None = None
 
 
-def _gaussian_mixture(centers: Points, sigma: float) -> Density:
+def _gaussian_mixture(centers: Points, sigma: float) -> PlaneDensity:
   """Equal parts of isotropic Gaussians."""
 
   def sample(rng, num):
@@ -45,7 +45,7 @@ def _gaussian_mixture(centers: Points, sigma: float) -> Density:
     squares = ((x[:, None] - centers) ** 2).sum(-1)
     return scipy.special.logsumexp(-squares / (2 * sigma**2), axis=1) - np.log(2 * np.pi * sigma**2 * len(centers))
 
-  return Density(sample, log_prob, Modes(centers, np.full(2, sigma)))
+  return PlaneDensity(sample, log_prob, Modes(centers, np.full(2, sigma)))
 
 
 def _on_circle(num: int) -> Points:
@@ -53,22 +53,22 @@ def _on_circle(num: int) -> Points:
   return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _eight_gaussians() -> Density:
+def _eight_gaussians() -> PlaneDensity:
   return _gaussian_mixture(2.8 * _on_circle(8), sigma=0.35)
 
 
-def _ring8() -> Density:
+def _ring8() -> PlaneDensity:
   """Eight narrow Gaussians on the unit circle, the ring of papers on adversarial models (arXiv:1712.04086, 4.1)."""
   return _gaussian_mixture(_on_circle(8), sigma=0.01)
 
 
-def _grid() -> Density:
+def _grid() -> PlaneDensity:
   """25 narrow Gaussians at {-4, -2, 0, 2, 4}^2, the grid of the same papers."""
   places = np.arange(-4.0, 5.0, 2.0)
   return _gaussian_mixture(np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2), sigma=0.05)
 
 
-def _rings(radii: tuple[float, ...] = (0.75, 1.5, 2.25, 3.0), sigma: float = 0.08) -> Density:
+def _rings(radii: tuple[float, ...] = (0.75, 1.5, 2.25, 3.0), sigma: float = 0.08) -> PlaneDensity:
   """Equal parts of circles plus Gaussian noise; the radius of each follows Rice's distribution."""
   radii_array = np.array(radii)
 
@@ -84,10 +84,10 @@ def _rings(radii: tuple[float, ...] = (0.75, 1.5, 2.25, 3.0), sigma: float = 0.0
     log_terms = -((r - radii_array) ** 2) / (2 * sigma**2) + np.log(scipy.special.i0e(r * radii_array / sigma**2))
     return scipy.special.logsumexp(log_terms, axis=1) - np.log(2 * np.pi * sigma**2 * len(radii))
 
-  return Density(sample, log_prob)
+  return PlaneDensity(sample, log_prob)
 
 
-def _banana(sigma: float = 0.3) -> Density:
+def _banana(sigma: float = 0.3) -> PlaneDensity:
   """Return a normal first dimension; the second is a parabola of it plus Gaussian noise."""
 
   def ridge(first):
@@ -101,11 +101,11 @@ def _banana(sigma: float = 0.3) -> Density:
     first, noise = x[:, 0], (x[:, 1] - ridge(x[:, 0])) / sigma
     return -0.5 * (first**2 + noise**2) - np.log(2 * np.pi * sigma)
 
-  return Density(sample, log_prob)
+  return PlaneDensity(sample, log_prob)
 
 
 def _noisy_curve(curve: Callable[[np.ndarray], np.ndarray], power: int, sigma: float, num_panels: int,
-                 signs: tuple[float, ...] = (-1.0, 1.0)) -> Density:
+                 signs: tuple[float, ...] = (-1.0, 1.0)) -> PlaneDensity:
   """curve(t) for t in [0, 1] with density power t^(power - 1), times one of `signs` alike, plus Gaussian noise.
 
   The density is the integral over t of a Gaussian, by Gauss-Legendre quadrature of ten nodes in each of equal panels; a
@@ -132,10 +132,10 @@ def _noisy_curve(curve: Callable[[np.ndarray], np.ndarray], power: int, sigma: f
       pieces.append(largest[:, 0] + np.log(np.exp(terms, out=terms).sum(axis=1)))
     return np.concatenate(pieces) - (x**2).sum(-1) / (2 * sigma**2) - np.log(2 * np.pi * sigma**2)
 
-  return Density(sample, log_prob)
+  return PlaneDensity(sample, log_prob)
 
 
-def _two_moons() -> Density:
+def _two_moons() -> PlaneDensity:
   """Two half circles facing each other, as scikit-learn's, centred and scaled by two."""
   def arc(t):
     return 2 * np.stack([np.cos(np.pi * t) - 0.5, np.sin(np.pi * t) - 0.25], axis=1)
@@ -148,17 +148,17 @@ def _arm(t: np.ndarray) -> np.ndarray:
   return angle / 3 * np.concatenate([-np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _spirals() -> Density:
+def _spirals() -> PlaneDensity:
   """Two arms of one and a half turns, denser towards the end."""
   return _noisy_curve(_arm, power=2, sigma=0.1, num_panels=64)
 
 
-def _spiral() -> Density:
+def _spiral() -> PlaneDensity:
   """One of the arms, and thicker: all of one piece."""
   return _noisy_curve(_arm, power=2, sigma=0.2, num_panels=32, signs=(1.0,))
 
 
-def _checkerboard() -> Density:
+def _checkerboard() -> PlaneDensity:
   """Uniform on the eight dark squares of side 2 of [-4, 4)^2."""
 
   def sample(rng, num):
@@ -171,10 +171,10 @@ def _checkerboard() -> Density:
     inside = ((square >= 0) & (square < 4)).all(-1) & (square.sum(-1) % 2 == 0)
     return np.where(inside, -np.log(32.0), -np.inf)
 
-  return Density(sample, log_prob)
+  return PlaneDensity(sample, log_prob)
 
 
-DENSITIES: dict[str, Callable[[], Density]] = {
+DENSITIES: dict[str, Callable[[], PlaneDensity]] = {
     "two_moons": _two_moons,
     "eight_gaussians": _eight_gaussians,
     "ring8": _ring8,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from gdm import checks, platforms
 from gdm.diffusion.networks.layers import DenoisingNetwork, drop
-from gdm.diffusion.networks.words import Found, Words, split_prefix
+from gdm.diffusion.networks.words import FoundWords, Words, split_prefix
 from gdm.errors import ConfigError, SpecError
 from gdm.mesh import constrain_batch
 from gdm.networks.attention import CrossAttention, FullAttention
@@ -208,7 +208,7 @@ class WordAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "batch height width channels"],
-               words: Found) -> Float[Array, "batch height width channels"]:
+               words: FoundWords) -> Float[Array, "batch height width channels"]:
     pixels = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, x.shape[-1])
     attended = CrossAttention(self.num_heads, name="attention")(pixels, words.vectors, words.is_word)
     return end_of_stage(x + attended.reshape(x.shape))

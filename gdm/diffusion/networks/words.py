@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-class Found(NamedTuple):
+class FoundWords(NamedTuple):
   """The words of captions.
 
   Attributes:
@@ -38,7 +38,7 @@ class Words(nn.Module):
   dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, tokens: Float[Array, "batch words"] | None, batch: int) -> Found:
+  def __call__(self, tokens: Float[Array, "batch words"] | None, batch: int) -> FoundWords:
     """Return the words; None is no caption, of so many examples."""
     numbers = jnp.zeros((batch, self.steps), jnp.int32) if tokens is None else tokens.astype(jnp.int32)
     is_word = numbers > 0
@@ -48,7 +48,7 @@ class Words(nn.Module):
     of_place = self.param("places", jax.nn.initializers.normal(0.1), (self.steps, self.width))
     vectors = (of_word[numbers] + of_place) * is_word[..., None]
     count = jnp.maximum(jnp.sum(is_word, axis=1, keepdims=True), 1)
-    return Found(vectors, is_word, jnp.sum(vectors, axis=1) / count)
+    return FoundWords(vectors, is_word, jnp.sum(vectors, axis=1) / count)
 
 
 def split_prefix(context: Float[Array, "batch width"] | None, steps: int

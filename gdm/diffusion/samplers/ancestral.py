@@ -18,7 +18,7 @@ from gdm.diffusion.predictions import Denoise
 from gdm.diffusion.samplers.sampler import Memoryless, SamplerStep, call, num_steps
 
 
-class Posterior(NamedTuple):
+class StepPosterior(NamedTuple):
   """q(x_s | x_t, x_0) of a step: mean = of_x x_t + of_data x_0; its variance, and the step's in the other direction."""
 
   of_x: Float[Array, "*shape"]
@@ -27,18 +27,18 @@ class Posterior(NamedTuple):
   forward_variance: Float[Array, "*shape"]
 
 
-def posterior(path: NoisePath, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Posterior:
+def posterior(path: NoisePath, s: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> StepPosterior:
   """Return the posterior of x at s < t, given x at t and at 0."""
   step = transition(path, s, t)
   ratio = (path.sigma(s) / path.sigma(t)) ** 2
   # The share of the data is the transition's variance over sigma_t^2, which does not cancel in this form.
   share = -jnp.expm1(path.log_snr(t) - path.log_snr(s))
-  return Posterior(step.scale * ratio, path.alpha(s) * share, path.sigma(s) ** 2 * share, step.variance)
+  return StepPosterior(step.scale * ratio, path.alpha(s) * share, path.sigma(s) ** 2 * share, step.variance)
 
 
 # The variance of each step, of the posterior: arXiv:2006.11239, section 3.2.
-VARIANCES: dict[str, Callable[[Posterior], Array]] = {"posterior": lambda p: p.variance,
-                                                      "forward": lambda p: p.forward_variance}
+VARIANCES: dict[str, Callable[[StepPosterior], Array]] = {"posterior": lambda p: p.variance,
+                                                          "forward": lambda p: p.forward_variance}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ class LearnedAncestral(Memoryless):
     return _noisy(key, q.of_x * x + q.of_data * data, jnp.exp(0.5 * log_variance(q, fraction)), now), ()
 
 
-def log_variance(q: Posterior, fraction: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def log_variance(q: StepPosterior, fraction: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   """Return the log-variance between the posterior's and the forward one, each above 0 but at the last step."""
   low = jnp.log(jnp.maximum(q.variance, jnp.finfo(fraction.dtype).tiny))
   return fraction * jnp.log(q.forward_variance) + (1.0 - fraction) * low

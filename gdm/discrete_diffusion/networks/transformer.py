@@ -20,7 +20,7 @@ TOKENS = ("dims", "steps")
 STDDEV = 0.02
 
 
-class Transformer(LogitsNetwork):
+class BidirectionalTransformer(LogitsNetwork):
   """Positions as tokens; the channels of a pixel share one. See `LogitsNetwork` for the other attributes.
 
   With tokens of steps it is as in Coconet (Huang et al., ISMIR 2017), which saw voices as channels of a time step.
@@ -65,14 +65,14 @@ class Transformer(LogitsNetwork):
     h = drop(self, h, self.dropout)
     out_stddev = (2 * self.num_layers * self.width) ** -0.5
     for layer in range(self.num_layers):
-      h = Block(self.num_heads, self.mlp_ratio, out_stddev, self.positions_by == "rotary", self.dropout,
-                name=f"block_{layer}")(h)
+      h = BidirectionalBlock(self.num_heads, self.mlp_ratio, out_stddev, self.positions_by == "rotary", self.dropout,
+                             name=f"block_{layer}")(h)
     h = nn.LayerNorm(epsilon=1e-5, name="last_norm")(h)
     logits = Linear(channels * self.levels, STDDEV, use_bias=True, name="last")(h)
     return logits.reshape(*x.shape, self.levels)
 
 
-class Block(nn.Module):
+class BidirectionalBlock(nn.Module):
   """x + attention(norm(x)), then x + mlp(norm(x)).
 
   Attributes:

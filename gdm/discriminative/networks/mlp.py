@@ -13,7 +13,7 @@ from gdm.networks.normalization import batch_norm
 from gdm.stages import end_of_stage
 
 
-class Perceptron(nn.Module):
+class ClassifierPerceptron(nn.Module):
   """Examples, flattened -> logits; a hidden layer is linear, normalized, activated, and dropped out.
 
   Attributes:

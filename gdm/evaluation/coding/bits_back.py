@@ -203,13 +203,13 @@ def _pop_prior(stack: BottomlessStack, shape: tuple[int, ...]) -> Int[np.ndarray
 
 def _pop_posterior(stack: BottomlessStack, mean: Float[np.ndarray, "num dims"],
                    scale: Float[np.ndarray, "num dims"]) -> Int[np.ndarray, "num dims"]:
-  return gaussians.Grid.logistic(gaussians.DIGITS).pop(stack, mean, scale)
+  return gaussians.BinGrid.logistic(gaussians.DIGITS).pop(stack, mean, scale)
 
 
 def _push_posterior(stack: BottomlessStack, drawn: _Drawn, rows: Integer[np.ndarray, " rows"]) -> None:
   """Push the latents of some examples, so that `_pop_posterior` of one layer after another gives them."""
   for bins, (mean, scale) in reversed(list(zip(drawn.bins, drawn.moments, strict=True))):
-    gaussians.Grid.logistic(gaussians.DIGITS).push(stack, bins[rows], mean[rows], scale[rows])
+    gaussians.BinGrid.logistic(gaussians.DIGITS).push(stack, bins[rows], mean[rows], scale[rows])
 
 
 def _posterior_bits(drawn: _Drawn, rows: Integer[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:

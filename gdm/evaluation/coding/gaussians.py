@@ -24,7 +24,7 @@ _LEAST = 1e-14  # mass that every entry has besides, where rounding leaves none
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Grid:
+class BinGrid:
   """Bins of the real numbers, BASE**digits of them.
 
   Attributes:
@@ -39,7 +39,7 @@ class Grid:
 
   @classmethod
   @functools.cache
-  def logistic(cls, digits: int) -> "Grid":
+  def logistic(cls, digits: int) -> "BinGrid":
     """Return bins of equal mass under the logistic; their points are their medians."""
     num = BASE**digits
 
@@ -51,7 +51,7 @@ class Grid:
 
   @classmethod
   @functools.cache
-  def uniform(cls, width: float, digits: int) -> "Grid":
+  def uniform(cls, width: float, digits: int) -> "BinGrid":
     """Return bins of one width from 0 on, but for the first and the last, which have no end."""
     places = np.arange(BASE**digits + 1) * width
     return cls(np.concatenate([[-math.inf], places[1:-1], [math.inf]]), places[:-1] + width / 2, digits)
@@ -87,12 +87,12 @@ class Grid:
 
 def midpoints(index: Integer[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
   """Return the median of each bin under the logistic."""
-  return Grid.logistic(DIGITS).middles[index]
+  return BinGrid.logistic(DIGITS).middles[index]
 
 
 def digit_tables(mean: Float[np.ndarray, "*shape"], scale: Float[np.ndarray, "*shape"],
                  prefix: Integer[np.ndarray, "*shape"], digit: int,
-                 grid: Grid | None = None) -> Int[np.ndarray, "*shape base"]:
+                 grid: BinGrid | None = None) -> Int[np.ndarray, "*shape base"]:
   """Return tables of one digit of each Gaussian's bin.
 
   Args:
@@ -101,7 +101,7 @@ def digit_tables(mean: Float[np.ndarray, "*shape"], scale: Float[np.ndarray, "*s
     digit: which one, from 0.
     grid: the bins; those of latents by default.
   """
-  grid = grid or Grid.logistic(DIGITS)
+  grid = grid or BinGrid.logistic(DIGITS)
   width = BASE**(grid.digits - 1 - digit)
   places = (prefix[..., None] * BASE + np.arange(BASE + 1)) * width
   below = ndtr((grid.edges[places] - mean[..., None]) / scale[..., None])

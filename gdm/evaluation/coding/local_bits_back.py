@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from gdm.errors import ConfigError, NotFiniteError
 from gdm.evaluation.coding.bottomless import BottomlessStack, pop_even, push_even
-from gdm.evaluation.coding.gaussians import Grid
+from gdm.evaluation.coding.gaussians import BinGrid
 from gdm.evaluation.coding.latent_coder import LatentCoder
 from gdm.evaluation.coding.parts import Parts
 from gdm.evaluation.coding.programs import compiler_options
@@ -59,7 +59,7 @@ class LocalBitsBackCoder(LatentCoder):
     super().__init__(spec.require_discrete("local bits back"), batch_size, _SHARE)
     self._state, self._event, self._dims = (params, carry), spec.event, spec.num_dims
     self._fine = 1 << (5 * DIGITS - math.ceil(math.log2(self._levels)))  # bins of a level, a power of 2
-    self._values, self._latents = Grid.uniform(1.0 / self._fine, DIGITS), Grid.logistic(DIGITS)
+    self._values, self._latents = BinGrid.uniform(1.0 / self._fine, DIGITS), BinGrid.logistic(DIGITS)
     flat = jax.ShapeDtypeStruct((batch_size, self._dims), jnp.float32)
 
     def compiled(function: Any) -> Any:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from gdm.errors import NotFiniteError
 from gdm.evaluation.coding.bottomless import BottomlessStack, pop_even, push_even
-from gdm.evaluation.coding.gaussians import BASE, Grid
+from gdm.evaluation.coding.gaussians import BASE, BinGrid
 from gdm.evaluation.coding.latent_coder import LatentCoder
 from gdm.evaluation.coding.outputs import OutputCoder
 from gdm.evaluation.coding.parts import Parts
@@ -47,7 +47,7 @@ class _Near:
     num = BASE**_NEAR_DIGITS
     self._fine = 1 << max(0, math.ceil(math.log2(2.0 * _NEAR * deviation / (width * num))))
     self._width, self._half, self._deviation = self._fine * width, num // 2, deviation
-    self._grid = Grid.uniform(self._width, _NEAR_DIGITS)
+    self._grid = BinGrid.uniform(self._width, _NEAR_DIGITS)
 
   def pop(self, stack: BottomlessStack,
           mean: Float[np.ndarray, "num dims"]) -> tuple[Int[np.ndarray, "num dims"], float]:
@@ -130,7 +130,7 @@ class NoiseStepsCoder(LatentCoder):
       raise NotFiniteError(f"a step of noise has the deviation {narrowest}; no bits can be made of it.")
     enough = [digits for digits in _DIGITS if 2.0 * _REACH / BASE**digits <= narrowest / _FINE]
     digits = enough[0] if enough else _DIGITS[-1]
-    self._grid = Grid.uniform(2.0 * _REACH / BASE**digits, digits)
+    self._grid = BinGrid.uniform(2.0 * _REACH / BASE**digits, digits)
     self._near = [_Near(2.0 * _REACH / BASE**digits, float(each)) for each in self._normals.deviations]
 
   @property

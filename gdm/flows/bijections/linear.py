@@ -19,7 +19,7 @@ def random_rotation(key: Key[Array, ""], size: int) -> Float[Array, "size size"]
   return jax.random.orthogonal(key, size)
 
 
-class Linear(Bijection):
+class InvertibleLinear(Bijection):
   """y = x W with any invertible W, at first a random rotation.
 
   W may come near to a singular matrix in training; `LULinear` stays away from them.

@@ -19,7 +19,7 @@ GO_ON = 0.5
 MAX_ITERATIONS = 1000
 
 
-class Residual(Bijection):
+class InvertibleResidual(Bijection):
   """y = x + g(x) of vectors, which has one inverse where the Lipschitz constant of g is below 1.
 
   log |det| is the log-determinant of the Jacobian, which takes as many derivatives as dimensions; or, where an rng

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gdm.errors import ConfigError
-from gdm.inverse.samplers.steps import Draws, Part, clipped, ddim, part, predict, walk
+from gdm.inverse.samplers.steps import Draws, WalkEnds, clipped, ddim, part, predict, walk
 from gdm.model import Denoiser
 
 
@@ -35,7 +35,7 @@ def sdedit(denoiser: Denoiser, guide: Float[Array, "batch *event"], key: Key[Arr
                {"nfe": (num_steps + 1) * denoiser.cost})
 
 
-def from_part(denoiser: Denoiser, way: Part, key: Key[Array, ""], x: Float[Array, "batch *event"], num_steps: int,
+def from_part(denoiser: Denoiser, way: WalkEnds, key: Key[Array, ""], x: Float[Array, "batch *event"], num_steps: int,
               eta: float) -> Float[Array, "batch *event"]:
   """Return x moved from the first time of a part of the path to data, by DDIM steps."""
   def step(key, x, t, s):

@@ -39,14 +39,14 @@ class Reverse(NamedTuple):
 Step = Callable[[Key[Array, ""], Array, Array, Array], Array]
 
 
-class Part(NamedTuple):
+class WalkEnds(NamedTuple):
   """The times that a walk begins and ends at."""
 
   first: Float[Array, ""]
   last: Float[Array, ""]
 
 
-def times(denoiser: Denoiser, num_steps: int, way: Part | None = None) -> Float[Array, " times"]:
+def times(denoiser: Denoiser, num_steps: int, way: WalkEnds | None = None) -> Float[Array, " times"]:
   """Return num_steps + 1 times from noise to data, evenly spaced in (sigma / alpha)^(1 / 7), on every path (Karras et
   al., arXiv:2206.00364, equation 5)."""
   first, last = part(denoiser, 1.0) if way is None else way
@@ -55,13 +55,13 @@ def times(denoiser: Denoiser, num_steps: int, way: Part | None = None) -> Float[
   return jnp.concatenate([first[None], inner, last[None]])
 
 
-def part(denoiser: Denoiser, strength: float) -> Part:
+def part(denoiser: Denoiser, strength: float) -> WalkEnds:
   """Return the part of the path from a share of the way to noise, on the scale of `times`, to data."""
   last, first = (jnp.asarray(end, jnp.float32) for end in denoiser.ends)
   if strength == 1.0:
-    return Part(first, last)
+    return WalkEnds(first, last)
   high, low = (_coordinate(denoiser, end) for end in (first, last))
-  return Part(_time(denoiser, low + (high - low) * strength) if strength > 0.0 else last, last)
+  return WalkEnds(_time(denoiser, low + (high - low) * strength) if strength > 0.0 else last, last)
 
 
 def _coordinate(denoiser: Denoiser, t: Float[Array, ""]) -> Float[Array, ""]:
@@ -126,7 +126,7 @@ def ddim(denoiser: Denoiser, key: Key[Array, ""], x: Float[Array, "batch *event"
 
 
 def walk(denoiser: Denoiser, num_steps: int, key: Key[Array, ""], x: Float[Array, "batch *event"],
-         step: Step, way: Part | None = None) -> Float[Array, "batch *event"]:
+         step: Step, way: WalkEnds | None = None) -> Float[Array, "batch *event"]:
   """Return x at the last time of a part of the path, or all of it, by `num_steps` steps from the first, and then the
   predicted data there."""
   grid = times(denoiser, num_steps, way)

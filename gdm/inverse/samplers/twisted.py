@@ -20,7 +20,7 @@ from gdm.inverse.samplers.steps import Draws, clipped, predict, reverse, spread,
 from gdm.model import Denoiser
 
 
-class Look(NamedTuple):
+class LookAhead(NamedTuple):
   """What a particle knows at its state.
 
   Attributes:
@@ -36,7 +36,7 @@ class Look(NamedTuple):
   gradient: Float[Array, "rows *event"]
 
 
-def look(denoiser: Denoiser, problem: Problem, x: Float[Array, "rows *event"], t: Float[Array, ""]) -> Look:
+def look(denoiser: Denoiser, problem: Problem, x: Float[Array, "rows *event"], t: Float[Array, ""]) -> LookAhead:
   """Return the prediction at x, the log-potential and its gradient."""
   seen = Observed(jnp.ones(()), jnp.zeros(()), spread(denoiser, t))
 
@@ -46,7 +46,7 @@ def look(denoiser: Denoiser, problem: Problem, x: Float[Array, "rows *event"], t
     return jnp.sum(logs), (logs, data)
 
   gradient, (logs, data) = jax.grad(log_potential, has_aux=True)(x)
-  return Look(x, data, logs, gradient)
+  return LookAhead(x, data, logs, gradient)
 
 
 def twisted(denoiser: Denoiser, problem: Problem, key: Key[Array, ""], num: int, *, num_steps: int = 100,
@@ -77,7 +77,7 @@ def twisted(denoiser: Denoiser, problem: Problem, key: Key[Array, ""], num: int,
     share = smc.effective_share(weights)
     uneven = (share < smc.LEAST_SHARE)[:, None]
     taken = jnp.where(uneven, smc.resampled(key, weights), jnp.arange(num_particles))
-    found = Look(*(rows(jax.vmap(lambda own, taken: own[taken])(islands(each), taken)) for each in found))
+    found = LookAhead(*(rows(jax.vmap(lambda own, taken: own[taken])(islands(each), taken)) for each in found))
     return jnp.where(uneven, -jnp.log(num_particles), jnp.log(weights)), found, share, evidence
 
   def step(state, now):

@@ -30,7 +30,7 @@ MOST_LOG_SCALE = 2.0  # of a posterior, in the prior's units
 UP = "up"  # prefix of the parameters of the pass up
 
 
-class Place(NamedTuple):
+class LatentLayer(NamedTuple):
   """A layer of latents, from the top down.
 
   Attributes:
@@ -92,12 +92,12 @@ class Hierarchy(nn.Module):
     super().__post_init__()
 
   @property
-  def hierarchy(self) -> tuple[Place, ...]:
+  def hierarchy(self) -> tuple[LatentLayer, ...]:
     """The layers of latents, from the top down."""
     top = len(self.layers)
-    found = [Place(top, 1, 1, self.top_latents)] * self.top_layers
+    found = [LatentLayer(top, 1, 1, self.top_latents)] * self.top_layers
     for level in reversed(range(top)):
-      found += [Place(level, *self._sides(level), self.latents[level])] * self.layers[level]
+      found += [LatentLayer(level, *self._sides(level), self.latents[level])] * self.layers[level]
     return tuple(found)
 
   def setup(self) -> None:
@@ -224,8 +224,8 @@ class Hierarchy(nn.Module):
     kind = Pointwise if level == len(self.layers) else Convolution
     return kind(outputs, name=name)
 
-  def _block(self, level: int, name: str) -> "Residual":
-    return Residual(self._width(level), level == len(self.layers), self.activation, name=name)
+  def _block(self, level: int, name: str) -> "ResidualLayers":
+    return ResidualLayers(self._width(level), level == len(self.layers), self.activation, name=name)
 
   def _act(self, x: Float[Array, "batch _ _ _"]) -> Float[Array, "batch _ _ _"]:
     return activation(self.activation)(x)
@@ -247,7 +247,7 @@ class Pointwise(nn.Module):
     return Linear(self.outputs, self.scale * x.shape[-1]**-0.5, use_bias=True, name="linear")(x)
 
 
-class Residual(nn.Module):
+class ResidualLayers(nn.Module):
   """x and what two layers make of it, each after the activation: 3x3 convolutions, or products with matrices.
 
   Attributes:

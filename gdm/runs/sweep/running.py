@@ -14,7 +14,7 @@ from gdm.storage import is_url, local_copy
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class SweepPlace:
   """Where a sweep's runs are, and how they are run.
 
   Attributes:
@@ -48,7 +48,7 @@ class Place:
     return self.root / f"{point.name}.log" if self.at_once > 1 else None
 
 
-def scoring(points: Sequence[GridPoint], place: Place) -> tuple[list[Job], list[str]]:
+def scoring(points: Sequence[GridPoint], place: SweepPlace) -> tuple[list[Job], list[str]]:
   """Return jobs that train and score the points, and lines about those that are finished already."""
   jobs, done = [], []
   for number, point in enumerate(points, start=1):
@@ -60,14 +60,14 @@ def scoring(points: Sequence[GridPoint], place: Place) -> tuple[list[Job], list[
   return jobs, done
 
 
-def training(points: Sequence[GridPoint], place: Place, first: int = 1, total: int | None = None) -> list[Job]:
+def training(points: Sequence[GridPoint], place: SweepPlace, first: int = 1, total: int | None = None) -> list[Job]:
   """Return jobs that train the points which have no validation yet, counted from `first`, of `total`."""
   total = len(points) if total is None else total
   return [Job(f"{point.name} ({number}/{total})", point.commands_left("valid")[:1], place.log(point))
           for number, point in enumerate(points, start=first) if point.best_nats() is None]
 
 
-def run_and_rank(jobs: Sequence[Job], place: Place) -> int:
+def run_and_rank(jobs: Sequence[Job], place: SweepPlace) -> int:
   """Run the jobs, and then the leaderboard of all. Returns the exit code."""
   with caught_signals() as caught:
     code = run_jobs(jobs, place.at_once, caught)
@@ -80,7 +80,7 @@ def run_and_rank(jobs: Sequence[Job], place: Place) -> int:
     return max(code, run_jobs([Job("", (ranking,))], 1, caught))
 
 
-def run_and_choose(points: Sequence[GridPoint], place: Place) -> int:
+def run_and_choose(points: Sequence[GridPoint], place: SweepPlace) -> int:
   """Train the points, and score the one that validated best. Returns the exit code."""
   place.make()
   with caught_signals() as caught:
@@ -88,7 +88,7 @@ def run_and_choose(points: Sequence[GridPoint], place: Place) -> int:
   return code if code == EXIT_RESUME_ME else max(code, score_best(points, place))
 
 
-def run_proposals(proposals: Proposals, make: Callable[[Chosen], GridPoint], num: int, place: Place) -> int:
+def run_proposals(proposals: Proposals, make: Callable[[Chosen], GridPoint], num: int, place: SweepPlace) -> int:
   """Train so many points as they are proposed, some at a time, and score the one that validated best.
 
   Args:
@@ -118,7 +118,7 @@ def run_proposals(proposals: Proposals, make: Callable[[Chosen], GridPoint], num
   return max(failed, score_best(points, place))
 
 
-def score_best(points: Sequence[GridPoint], place: Place) -> int:
+def score_best(points: Sequence[GridPoint], place: SweepPlace) -> int:
   """Score the point that validated best, and rank what was scored. Returns the exit code."""
   found = [(nats, point) for point in points if (nats := point.best_nats()) is not None]
   if not found:

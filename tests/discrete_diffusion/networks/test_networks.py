@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from gdm.dataspec import DataSpec
-from gdm.discrete_diffusion import Perceptron, Residual, Transformer, ardm
+from gdm.discrete_diffusion import BidirectionalTransformer, Perceptron, Residual, ardm
 from gdm.discrete_diffusion.networks.choice import network_for
 from gdm.errors import ConfigError, SpecError
 
 IMAGE, VECTOR = DataSpec((3, 4, 2), 5), DataSpec((6,), 5)
-CASES = {"transformer": (Transformer(num_layers=1, num_heads=2, width=8), VECTOR),
-         "rotary": (Transformer(num_layers=1, num_heads=2, width=8, positions_by="rotary"), VECTOR),
-         "transformer of images": (Transformer(num_layers=1, num_heads=2, width=8), IMAGE),
+CASES = {"transformer": (BidirectionalTransformer(num_layers=1, num_heads=2, width=8), VECTOR),
+         "rotary": (BidirectionalTransformer(num_layers=1, num_heads=2, width=8, positions_by="rotary"), VECTOR),
+         "transformer of images": (BidirectionalTransformer(num_layers=1, num_heads=2, width=8), IMAGE),
          "residual": (Residual(width=8, num_blocks=1, num_heads=2), IMAGE),
          "mlp": (Perceptron(hidden=(8, 8)), IMAGE)}
 
@@ -54,8 +54,8 @@ def test_what_cannot_be_is_refused():
   with pytest.raises(SpecError, match="network is 'residual', which takes images"):
     ardm(VECTOR, network=Residual())
   with pytest.raises(ConfigError, match="num_heads"):
-    Transformer(width=10, num_heads=4)
+    BidirectionalTransformer(width=10, num_heads=4)
   with pytest.raises(ConfigError, match="positions_by is 'sinusoidal'"):
-    Transformer(positions_by="sinusoidal")
+    BidirectionalTransformer(positions_by="sinusoidal")
   with pytest.raises(ConfigError, match="residual"):
     Perceptron(hidden=(8, 9))

@@ -11,7 +11,7 @@ import pytest
 import gdm
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
-from gdm.evaluation.coding.gaussians import Grid
+from gdm.evaluation.coding.gaussians import BinGrid
 from gdm.evaluation.coding.local_bits_back import LocalBitsBackCoder
 from gdm.evaluation.coding.ways import ByLocalBitsBack, way_of
 
@@ -65,7 +65,7 @@ def test_the_cost_is_the_bound_with_uniform_noise(name):
 
 
 def test_bins_of_one_width_hold_the_mass_of_a_gaussian():
-  grid = Grid.uniform(0.5, 2)
+  grid = BinGrid.uniform(0.5, 2)
   bins = np.array([3, 0, 1023])
   mean, scale = np.array([1.7, -50.0, 1e4]), np.array([0.4, 1.0, 1.0])
   assert grid.middles[3] == 1.75 and len(grid.edges) == 1025
