@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
 from gdm import checks
 from gdm.flows.bijections.elementwise import total
@@ -25,9 +25,7 @@ class UniformNoise(nn.Module):
   """The same noise everywhere (Uria et al., arXiv:1306.0186): density one."""
 
   def __call__(self, x):
-    # Its draws are multiples of 2^-23, so at most 1 - 2^-23; never at 0 lest a logit has no end.
-    noise = jax.random.uniform(self.make_rng("noise"), x.shape, x.dtype, minval=jnp.finfo(x.dtype).tiny)
-    return noise, jnp.zeros(x.shape[0], x.dtype)
+    return jax.random.uniform(self.make_rng("noise"), x.shape, x.dtype), jnp.zeros(x.shape[0], x.dtype)
 
 
 class VariationalNoise(nn.Module):
@@ -75,6 +73,18 @@ class VariationalNoise(nn.Module):
 
 # A logistic has the standard deviation pi / sqrt(3); normals of nearly that make sigmoids nearly uniform.
 SPREAD = 1.7
+
+
+def dequantized(x: Num[Array | np.ndarray, "batch *event"],
+                noise: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
+  """Return integers with noise, each within its own cell and off both of its ends, which a logit maps to infinity.
+
+  Uniform noise may be 0, and 255 plus the largest below 1 would round to 256.
+  """
+  x = jnp.asarray(x, noise.dtype)
+  least = 0.5 * jnp.finfo(noise.dtype).eps  # draws are multiples of eps
+  return jnp.minimum(x + jnp.maximum(noise, least), jnp.nextafter(x + 1.0, x))
+
 
 # By the units of their networks, where they have any.
 DEQUANTIZERS: dict[str, Callable[[int], nn.Module]] = {"uniform": lambda hidden: UniformNoise(),

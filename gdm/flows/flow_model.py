@@ -26,7 +26,7 @@ from gdm.flows.bijections.bijection import Bijection, Chain, Transformed, is_est
 from gdm.flows.bijections.elementwise import Logit, Standardize
 from gdm.flows.bijections.normalization import has_batch_statistics
 from gdm.flows.bijections.whitening import Whiten
-from gdm.flows.dequantization import dequantizer
+from gdm.flows.dequantization import dequantized, dequantizer
 from gdm.flows.flow import Flow, spread
 from gdm.inference import latent_posterior
 from gdm.likelihood import Kind, LogLikelihood
@@ -156,7 +156,7 @@ class FlowModel(DocumentsFields, abc.ABC):
       variables = self.dequantizer.init({"params": noise_key, "noise": noise_key}, values)
       dequantizer = variables.get("params", {})
       noise, _ = self._noise(dequantizer, values, noise_key)
-      x = x + noise
+      x = dequantized(x, noise)
     params, carry = self.flow.init_from(bijection_key, base_key, x, given_context(self, batch))
     statistics = dict(carry.get("statistics", {}))
     if self.noise:
@@ -310,7 +310,7 @@ class FlowModel(DocumentsFields, abc.ABC):
     if not self.spec.is_discrete:
       return x, jnp.zeros(len(x), x.dtype)
     noise, log_q = self._noise(params["model"]["dequantizer"], self._scaled(x), key)
-    return x + noise, log_q
+    return dequantized(x, noise), log_q
 
   def _served(self, x: Float[Array, "batch *event"]) -> Array:
     """Return real numbers in the data's form: for discrete data the integers below them."""
