@@ -2,7 +2,7 @@
 
 With a question mark at its end ("standardize?") one is left out where it does not apply to the kind of data.
 
-  binarize          1 where x is at least half of the levels
+  binarize          1 where x is at least half of the largest level
   binarize_fixed    one Bernoulli draw of each pixel with probability x / (levels - 1), the same for everyone
   binarize_dynamic  such a draw afresh in every epoch of training; one fixed draw in validation and test. This is
                     another data set than binarize_fixed: their likelihoods don't compare

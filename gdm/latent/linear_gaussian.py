@@ -76,6 +76,9 @@ class LinearGaussian(DocumentsFields, abc.ABC):
     self.spec.require_whole(name)
     self.spec.require_continuous(name)
     checks.at_least("latent_dims", self.latent_dims, 1)
+    if self.spec.num_dims < 2:
+      raise SpecError(f"{name} explains dimensions by fewer latents, but the data has one dimension; choose "
+                      "independent or gaussian_mixture.")
     if self.latent_dims >= self.spec.num_dims:
       raise ConfigError(f"latent_dims is {self.latent_dims}, but the data has {self.spec.num_dims} dimensions; it must "
                         f"be at most {self.spec.num_dims - 1}, which is a Gaussian of any covariance.")

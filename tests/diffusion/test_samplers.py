@@ -210,6 +210,7 @@ def test_guidance_within_an_interval_and_rescaled():
     ({"scale": 2.0, "interval": (3.0, 1.0)}, r"guidance_interval is \(3.0, 1.0\); it must be two noise levels"),
     ({"scale": 2.0, "rescale": 1.5}, r"guidance_rescale is 1.5; it must be in \[0, 1\]"),
     ({"interval": (0.5, 1.0)}, "but guidance is 1, which is none"),
+    ({"scale": float("nan")}, "guidance is nan; it must be finite"),
 ])
 def test_guidance_that_cannot_be(fields, message):
   with pytest.raises(ConfigError, match=message):

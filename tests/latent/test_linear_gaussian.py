@@ -138,6 +138,7 @@ def test_constant_and_equal_dimensions_stay_finite(kind):
 @BOTH
 @pytest.mark.parametrize("spec, fields, error, words", [
     (SPEC, {"latent_dims": 6}, ConfigError, "latent_dims is 6, but the data has 6 dimensions; it must be at most 5"),
+    (DataSpec((1,), None), {"latent_dims": 1}, SpecError, "the data has one dimension; choose independent"),
     (SPEC, {"latent_dims": 0}, ConfigError, "latent_dims is 0; it must be at least 1"),
     (SPEC, {"variance_floor": 0.0}, ConfigError, r"variance_floor is 0.0; it must be in \(0, 1\)"),
     (DataSpec((6,), 2), {}, SpecError, "continuous"),

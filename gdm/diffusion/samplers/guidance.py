@@ -1,6 +1,7 @@
 """Classifier-free guidance: a denoising function made of two."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ class Guidance:
   rescale: float = 0.0
 
   def __post_init__(self) -> None:
+    if not math.isfinite(self.scale):
+      raise ConfigError(f"guidance is {self.scale}; it must be finite.")
     if self.interval and not (len(self.interval) == 2 and 0.0 <= self.interval[0] < self.interval[1]):
       raise ConfigError(f"guidance_interval is {self.interval}; it must be two noise levels sigma / alpha, the lower "
                         "one first, or () for all.")
