@@ -14,6 +14,7 @@ from gdm.discriminative.bayes import Bayes, as_flat
 from gdm.discriminative.labels import Labelled
 from gdm.discriminative.multinomial_naive_bayes import MultinomialNaiveBayes
 from gdm.distributions import categorical
+from gdm.distributions.moments import ROUNDING
 from gdm.errors import DataError, SpecError
 from gdm.model import Carry, Params, PyTree, Samples
 
@@ -113,9 +114,9 @@ class NaiveBayes(Bayes):
 
   def _moments(self, data: Labelled) -> dict[str, Float[np.ndarray, "..."]]:
     x = data.x.astype(np.float64)
-    for dim in np.flatnonzero(x.min(axis=0) == x.max(axis=0))[:1]:
-      raise DataError(f"feature {dim} is {x[0, dim]:g} in all {len(x)} examples to fit to: a Gaussian of it has no "
-                      "variance; leave the feature out.")
+    for dim in np.flatnonzero(x.std(axis=0) <= ROUNDING * np.abs(x).max(axis=0))[:1]:
+      raise DataError(f"feature {dim} is {x[0, dim]:g} in all {len(x)} examples to fit to, up to rounding: a Gaussian "
+                      "of it has no variance; leave the feature out.")
     present = [x[data.y == label] for label in range(self.num_classes)]
     for label in (label for label, part in enumerate(present) if not len(part)):
       raise DataError(f"class {label} has no example to fit to, so that its Gaussians have no mean; serve data of "

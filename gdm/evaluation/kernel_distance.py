@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from gdm.dataspec import DataSpec
+from gdm.distributions.moments import ROUNDING
 from gdm.errors import DataError, NotFiniteError
 from gdm.evaluation.distances import squared_distances
 from gdm.evaluation.intervals import student_975
@@ -62,12 +63,14 @@ class Scale:
 
   @classmethod
   def of(cls, spec: DataSpec, x: Num[np.ndarray, "_ ..."]) -> "Scale":
-    """Levels to [0, 1]; real numbers to mean 0 and standard deviation 1 over `x` in each dimension that varies."""
+    """Levels to [0, 1]; real numbers to mean 0 and standard deviation 1 over `x` in each dimension that varies by more
+    than its rounding."""
     if spec.levels is not None:
       return cls(0.0, spec.levels - 1.0)
     flat = x.reshape(len(x), -1).astype(np.float64)
     deviation = flat.std(axis=0)
-    return cls(flat.mean(axis=0), np.where(deviation > 0.0, deviation, 1.0))
+    varies = deviation > ROUNDING * np.max(np.abs(flat), axis=0)
+    return cls(flat.mean(axis=0), np.where(varies, deviation, 1.0))
 
   def __call__(self, x: Num[np.ndarray, "_ ..."]) -> Points:
     """Rows in float64. Raise NotFiniteError naming the first example with NaN or infinity."""

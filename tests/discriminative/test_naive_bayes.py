@@ -176,6 +176,9 @@ def test_a_feature_that_varies_in_no_example_is_refused_and_one_that_varies_not_
   fixed[:, 2] = 7.5
   with pytest.raises(DataError, match=r"feature 2 is 7.5 in all 90 examples.*leave the feature out"):
     naive_bayes(REALS).solve(KEY, [{**batch, "x": fixed}])
+  fixed[:, 2] = np.where(np.arange(90) % 2, np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1)))
+  with pytest.raises(DataError, match=r"feature 2 is 0\.1 in all 90 examples to fit to, up to rounding"):
+    naive_bayes(REALS).solve(KEY, [{**batch, "x": fixed}])
   fixed[:, 2] = batch["y"]
   params = naive_bayes(REALS, variance_floor=1e-4).solve(KEY, [{**batch, "x": fixed}])[0]
   np.testing.assert_allclose(params["model"]["scale"][:, 2], np.sqrt(1e-4 * np.var(batch["y"])), rtol=1e-5)

@@ -126,6 +126,14 @@ def test_levels_become_shares_and_real_numbers_standard():
   np.testing.assert_array_equal(scaled[:, 1], 0.0)
 
 
+def test_the_rounding_of_a_constant_is_no_scale():
+  """A thousandth beside a column that is 0.1 but for its last digit was 100,000 deviations away."""
+  column = np.where(np.arange(40) % 2, np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1)))
+  real = np.stack([column, np.random.default_rng(0).normal(size=40)], axis=1).astype(np.float32)
+  scaled = Scale.of(DataSpec((2,), None), real)(np.array([[0.101, 0.0]], np.float32))
+  assert abs(scaled[0, 0]) < 0.01
+
+
 def test_the_bandwidth_is_the_median_distance():
   x = np.random.default_rng(0).normal(size=(31, 4))
   distances = [np.linalg.norm(a - b) for i, a in enumerate(x) for b in x[:i]]
