@@ -58,6 +58,10 @@ def test_no_context_where_one_is_promised():
 def test_what_cannot_be_standardized():
   with pytest.raises(DataError, match="dimension 0 of the context of conditioned is constant"):
     apply_transforms(conditioned(lambda rng, num: np.full((num, 2), 0.1)), ("standardize_context",), seed=0)
+  two = np.array([0.1, np.nextafter(np.float32(0.1), np.float32(1))], np.float32).astype(np.float64)
+  with pytest.raises(DataError, match="dimension 0 of the context of conditioned is constant"):  # but for rounding
+    apply_transforms(conditioned(lambda rng, num: np.resize(two, (num, 1)) * np.ones(2)), ("standardize_context",),
+                     seed=0)
   with pytest.raises(SpecError, match="standardize_context needs a context, but set has none"):
     apply_transforms(Dataset("set", DataSpec((2,), None), {"train": {"x": np.zeros((3, 2), np.float32)}}),
                      ("standardize_context",), seed=0)
