@@ -5,7 +5,7 @@ import collections
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[1]
-# A split of data, and of channels, as both are called everywhere; the sizes of the speed sections, each in its own file.
+# A split of data, and of channels, as both are called everywhere; sizes of the speed sections, each in its file.
 SHARED = {"Split", "Size"}
 
 
