@@ -64,6 +64,16 @@ def sizes(name: str, value: Sequence[int], least: int = 1) -> None:
     raise ConfigError(f"{name} is {tuple(value)}; a network needs one or more sizes of at least {least}.")
 
 
+def layers(model: object, fields: Iterable[str]) -> None:
+  """Raise ConfigError unless the fields that `model` has of these are at least 1; a tuple has the sizes of layers.
+
+  So a message names the field as the config does, and also where the data need no such network.
+  """
+  for name in fields:
+    value = getattr(model, name, 1)
+    sizes(name, value) if isinstance(value, Sequence) else at_least(name, value, 1)
+
+
 def equal_sizes(name: str, value: Sequence[int], residual: bool) -> None:
   """Raise ConfigError where layers are `residual` and not all of one size."""
   if residual and len(set(value)) > 1:

@@ -7,10 +7,15 @@ are the same.
 """
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
+P = ParamSpec("P")
+T = TypeVar("T")
 HIGHEST = "highest"
 
 
@@ -27,3 +32,30 @@ def highest_precision() -> Iterator[None]:
   """
   with jax.default_matmul_precision(HIGHEST):
     yield
+
+
+def at_highest_precision(function: Callable[P, T]) -> Callable[P, T]:
+  """Return a function that computes with products of the highest precision; one that yields does so for each item.
+
+  What takes the items computes as it did: the precision is set while the function runs, and not between its items.
+
+  Example:
+
+    @at_highest_precision
+    def score_split(run, split): ...
+  """
+  if not inspect.isgeneratorfunction(function):
+    return highest_precision()(function)
+
+  @functools.wraps(function)
+  def items(*args: P.args, **kwargs: P.kwargs) -> Any:
+    generator = function(*args, **kwargs)
+    while True:
+      with highest_precision():
+        try:
+          item = next(generator)
+        except StopIteration as stop:
+          return stop.value
+      yield item
+
+  return items

@@ -1,6 +1,11 @@
 """What reports numbers multiplies in float32 on every machine, as traced programs show; training is as configured."""
 
+import ast
 import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +25,7 @@ from gdm.inference import annealed_importance as annealing
 from gdm.inference import gibbs_with_gradients, metropolis, ode, sequential_monte_carlo, tuning
 from gdm.inference.quadrature import log_integral
 from gdm.likelihood import Kind, LogLikelihood
-from gdm.precision import highest_precision
+from gdm.precision import at_highest_precision, highest_precision
 from gdm.training.state import optimizers_for, state_shapes
 from gdm.training.step import make_train_step
 
@@ -191,3 +196,62 @@ def test_likelihood_by_the_ode_is_precise(name):
   state = jax.eval_shape(model.init, key(), batch)
   found = precisions(lambda state: model.log_likelihood(*state, batch, key()).nats, state)
   assert set(found) == {HIGHEST}
+
+
+class Watched:
+  """In place of a run: what first asks it for anything is stopped, with the precision of products at that moment."""
+
+  def __getattr__(self, name):
+    raise Stopped(jax.config.jax_default_matmul_precision)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Stopped(Exception):
+  pass
+
+
+# What commands call that is given a run and computes nothing by its model.
+NO_PRODUCTS = {"coded_report", "save_music", "choose_measures", "require_music", "measure"}
+
+
+def studies_of_runs():
+  """The functions of studies that commands call and whose first argument is a run."""
+  commands = Path(cli.__file__).parent.glob("*.py")
+  imports = [node for path in commands for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gdm.studies.")]
+  for node in imports:
+    for name in (alias.name for alias in node.names):
+      function = getattr(importlib.import_module(str(node.module)), name)
+      takes = [*inspect.signature(function).parameters] if inspect.isfunction(function) else []
+      if takes[:1] == ["run"] and name not in NO_PRODUCTS:
+        yield pytest.param(function, id=name)
+
+
+@pytest.mark.parametrize("function", [*studies_of_runs()])
+def test_a_study_of_a_run_is_precise_without_the_command(function):
+  needed = [each for each in list(inspect.signature(function).parameters.values())[1:]
+            if each.default is each.empty]
+  named = {each.name: MagicMock() for each in needed if each.kind is each.KEYWORD_ONLY}
+  plain = [MagicMock() for each in needed if each.kind is not each.KEYWORD_ONLY]
+  with pytest.raises(Stopped) as caught:
+    found = function(Watched(), *plain, **named)
+    next(found)
+  assert str(caught.value) == "highest"
+
+
+def test_what_takes_the_items_of_a_precise_generator_computes_as_configured():
+  @at_highest_precision
+  def items():
+    yield precision()
+    yield precision()
+    return "end"
+
+  def precision():
+    return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+
+  def outer():
+    seen.append((yield from items()))
+
+  seen, before = [], precision()
+  for item in outer():
+    seen.append((item, precision()))
+  assert seen == [("highest", before), ("highest", before), "end"]

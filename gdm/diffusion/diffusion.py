@@ -39,6 +39,7 @@ from gdm.diffusion.paths.path import (
   prior_scale,
 )
 from gdm.diffusion.predictions import PREDICTIONS, Denoise, Parametrization, Prediction, denoiser
+from gdm.diffusion.samplers.adaptive import Adaptive
 from gdm.diffusion.samplers.ancestral import LearnedAncestral
 from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.samplers.ddim import DDIM
@@ -148,6 +149,7 @@ class Diffusion:
     checks.at_least("num_probes", self.num_probes, 0, "(0: an exact divergence)")
     checks.at_least("steps", self.steps, 1)
     checks.at_least("coded_steps", self.coded_steps, 1)
+    checks.positive("tolerance", self.tolerance)
     ode.Tolerance(self.tolerance, self.tolerance)
     self._require_parts_that_fit()
     _ = self.module  # it checks its fields
@@ -523,12 +525,13 @@ class Diffusion:
       condition: labels, contexts, prefixes or several, see `gdm.batches.condition_context`; labels and prefixes may be
         missing where the model drops them in training.
       sampler: a name, see gdm/diffusion/samplers/named.py, or a sampler with its times; "" is the model's default.
-      num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default.
+      num_steps: number of steps, the last of which goes to the predicted data itself; 0 is the model's default. The
+        sampler adaptive chooses its times, so that it takes neither a number nor a grid.
       eta: of ddim alone, the share of fresh noise.
       guidance: 1 is none, above 1 moves further from no label to the label (classifier-free).
       guidance_interval, guidance_rescale: see `gdm.diffusion.samplers.guidance.Guidance`.
       grid: times that the sampler visits: uniform, log_snr or karras; "" is the sampler's own choice.
-      num_frames: states on the way to keep; at most num_steps - 1.
+      num_frames: states on the way to keep; at most num_steps - 1, of the sampler adaptive as many as you like.
 
     Raises:
       ConfigError: an unknown sampler, no step, guidance without labels.
@@ -542,7 +545,13 @@ class Diffusion:
     steps = num_steps or self.steps
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
-    if not 0 <= num_frames < steps:
+    if adaptive := isinstance(choice.sampler, Adaptive):
+      for field, value in (("num_steps", num_steps), ("grid", grid)):
+        if value:
+          raise ConfigError(f"{field} is {value!r}, but the sampler adaptive chooses its times by a tolerance; leave "
+                            "it out, or name another sampler.")
+      steps = max(steps, 2)  # a single step would be the prediction from noise alone
+    if num_frames < 0 or (not adaptive and num_frames >= steps):
       raise ConfigError(f"num_frames is {num_frames}, states before the samples, of which {steps} steps have "
                         f"{steps - 1}; take fewer frames or more steps.")
     if guidance_rescale and self.spec.num_dims == 1:

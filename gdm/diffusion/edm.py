@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+from gdm import checks
 from gdm.dataspec import DataSpec
 from gdm.diffusion.diffusion import Diffusion
 from gdm.diffusion.inputs import NetworkInputs
@@ -30,6 +31,7 @@ def edm(spec: DataSpec, *, sigma_min: float = 0.002, sigma_max: float = 80.0, si
     prediction, weighting: names or objects; the paper's are preconditioned (equation 7) and edm.
     common: the other fields of `Diffusion`.
   """
+  checks.positive("log_sigma_std", log_sigma_std)
   path = EDMPath(sigma_min, sigma_max)
   return Diffusion(
       spec, path, find("prediction", prediction, predictions(sigma_data)),

@@ -32,6 +32,7 @@ def ncsn(spec: DataSpec, *, num_levels: int = 50, sigma_min: float = 0.01, sigma
     common: the other fields of `Diffusion`.
   """
   checks.at_least("num_levels", num_levels, 2)
+  checks.positive("step_size", step_size)
   langevin = TimedSampler(AnnealedLangevin(steps_per_level, step_size), UniformGrid())
   return Diffusion(spec, VE(sigma_min, sigma_max), times=LevelTimes(num_levels), matching=matching,
                    sampler="annealed_langevin", steps=num_levels, samplers_by_name=(("annealed_langevin", langevin),),

@@ -63,7 +63,8 @@ def separation(inside: Float[np.ndarray, " inside"], outside: Float[np.ndarray, 
 def rotated(x: Pictures, seed: int) -> Pictures:
   """Turned by a quarter. Raise SpecError for pictures that are not square."""
   if x.shape[1] != x.shape[2]:
-    raise SpecError(f"x has shape {x.shape}; only square pictures can be turned by a quarter.")
+    raise SpecError(f"pictures are {x.shape[1]} x {x.shape[2]}; only square ones can be rotated by a quarter. Leave "
+                    "'rotated' out, or name 'shuffled' or other data.")
   return np.rot90(x, axes=(1, 2))
 
 

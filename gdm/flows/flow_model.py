@@ -28,6 +28,7 @@ from gdm.flows.bijections.normalization import has_batch_statistics
 from gdm.flows.bijections.whitening import Whiten
 from gdm.flows.dequantization import dequantized, dequantizer
 from gdm.flows.flow import Flow, spread
+from gdm.flows.layers import NETWORK_FIELDS
 from gdm.inference import latent_posterior
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import (
@@ -90,6 +91,7 @@ class FlowModel(DocumentsFields, abc.ABC):
     checks.at_least("noise", self.noise, 0)
     if self.noise and self.spec.is_discrete:
       raise SpecError(f"noise is {self.noise}, but the data is discrete and has its dequantization; set it to 0.")
+    checks.layers(self, ("dequantization_width", *NETWORK_FIELDS))
     dequantizer(self.dequantization, self.dequantization_width)
     self.whole  # noqa: B018 - checks what the bijection is made of
 

@@ -22,6 +22,7 @@ from gdm.dataspec import DataSpec
 from gdm.distributions import discretized_logistic, logistic_mixture
 from gdm.errors import SpecError
 from gdm.flows.bijections.reshaping import squeeze, squeezed
+from gdm.flows.layers import NETWORK_FIELDS
 from gdm.likelihood import Kind, LogLikelihood
 from gdm.model import Batch, Carry, Condition, IntegerStep, LossOutput, Mean, Objective, Params, Samples
 from gdm.networks.mlp import MLP
@@ -88,6 +89,7 @@ class IntegerFlow:
     checks.classes(self.spec, self.class_conditional)
     for name in ("num_scales", "num_steps", "num_components"):
       checks.at_least(name, getattr(self, name), 1)
+    checks.layers(self, NETWORK_FIELDS)
     if self.spec.num_dims < 2:
       raise SpecError(f"the event is {self.spec.event}, one number; an integer flow needs at least 2, one to see and "
                       "one to move.")

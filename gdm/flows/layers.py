@@ -13,6 +13,9 @@ from gdm.flows.bijections.transforms import ElementwiseTransform
 from gdm.networks.mlp import MLP
 from gdm.networks.residual_convolution import PriorConvolution, ResidualConvolution
 
+# Fields that give the sizes of conditioning networks, by the names that models have for them.
+NETWORK_FIELDS = ("width", "num_blocks", "hidden")
+
 NORMALIZATIONS: dict[str, Callable[[], Sequence[Bijection]]] = {
     "none": tuple, "act": lambda: (ActNorm(),), "batch": lambda: (BatchNorm(),)}
 

@@ -23,6 +23,12 @@ from gdm.submodels import of_spec
 GRADIENTS = ("reparametrized", "doubly_reparametrized")
 
 
+def latents_spec(latent_dims: int) -> DataSpec:
+  """Return the spec of so many latents. Raise ConfigError for none."""
+  checks.at_least("latent_dims", latent_dims, 1)
+  return DataSpec((latent_dims,), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class VAE(LatentModel):
   """A variational autoencoder; with `num_samples` above 1 an importance-weighted one (arXiv:1509.00519).
@@ -48,7 +54,7 @@ class VAE(LatentModel):
   encoder: nn.Module = PerceptronEncoder()
   decoder: nn.Module = PerceptronDecoder()
   posterior: Posterior = Diagonal()
-  prior: Prior | Model = of_spec(lambda fields, spec: DataSpec((fields["latent_dims"],), None), StandardNormal())
+  prior: Prior | Model = of_spec(lambda fields, spec: latents_spec(fields["latent_dims"]), StandardNormal())
   output: Output | None = None
   gradient: str = "reparametrized"
 

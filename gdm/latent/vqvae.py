@@ -46,6 +46,7 @@ PRIOR, CODEBOOK, STATISTICS = "prior", "codebook", "statistics"  # entries of th
 
 def codes_spec(encoder: Any, num_codes: int, spec: DataSpec) -> DataSpec:
   """Return the spec of the codes of such data: images of one channel. Raise SpecError where the data are no images."""
+  checks.at_least("num_codes", num_codes, 2)
   if not spec.is_image:
     raise SpecError(f"codes at places need images of (height, width, channels), but events have shape {spec.event}; "
                     "choose another model, such as vae.")

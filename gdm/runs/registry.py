@@ -21,7 +21,7 @@ import flax.linen as nn
 
 from gdm import checks
 from gdm.dataspec import DataSpec
-from gdm.errors import ConfigError, nearest
+from gdm.errors import ConfigError, SpecError, nearest
 from gdm.model import Model
 from gdm.networks.from_data import is_from_data
 from gdm.submodels import OF_SPEC, SpecOf
@@ -190,9 +190,13 @@ def build_model(settings: Mapping[str, Any], spec: DataSpec) -> Model:
     ConfigError: the name or a field is unknown, a field is missing or of another type.
     SpecError: the model cannot take data of this spec.
   """
+  return _build(settings, spec, "model")
+
+
+def _build(settings: Mapping[str, Any], spec: DataSpec, section: str) -> Model:
   name = settings["name"]
-  arguments = _arguments("model", name, settings, _parameters(_builder(name)), spec, _parts(name))
-  return _builder(name)(spec=spec, **arguments)
+  builder = _builder(name, section)
+  return builder(spec=spec, **_arguments(section, name, settings, _parameters(builder), spec, _parts(name)))
 
 
 def complete(settings: Mapping[str, Any], section: str = "model") -> dict[str, Any]:
@@ -205,7 +209,7 @@ def complete(settings: Mapping[str, Any], section: str = "model") -> dict[str, A
   Raise ConfigError where a name is unknown.
   """
   name = settings["name"]
-  return {"name": name, **_completed(_parameters(_builder(name)), settings, section, _parts(name))}
+  return {"name": name, **_completed(_parameters(_builder(name, section)), settings, section, _parts(name))}
 
 
 @contextlib.contextmanager
@@ -232,18 +236,18 @@ class _Parameter:
   spec: SpecOf | None = None
 
 
-def _builder(name: Any) -> Any:
+def _builder(name: Any, section: str) -> Any:
   if not isinstance(name, str):
-    raise ConfigError(f"model.name is {name!r}; it must be the name of a model, as 'made'.")
+    raise ConfigError(f"{section}.name is {name!r}; it must be the name of a model, as 'made'.")
   module, colon, attribute = name.partition(":")
   if not colon:
-    checks.one_of("model.name", name, MODELS)
+    checks.one_of(f"{section}.name", name, MODELS)
     return load_object(*MODELS[name])
   try:
     return load_object(module, attribute)
   except (ImportError, AttributeError) as error:
-    raise ConfigError(f"model.name is {name!r}, which cannot be loaded: {error}; it must be a name of this package, or "
-                      "'<module>:<class or function>' of yours.") from error
+    raise ConfigError(f"{section}.name is {name!r}, which cannot be loaded: {error}; it must be a name of this "
+                      "package, or '<module>:<class or function>' of yours.") from error
 
 
 def _parts(model: str) -> Parts:
@@ -318,7 +322,7 @@ def _completed(parameters: Mapping[str, _Parameter], settings: Mapping[str, Any]
     if isinstance(value, Mapping) and "name" in value:
       name = choice or value["name"]
       is_model = _is_model(name, named)
-      own = _parameters(_builder(name)) if is_model else _part_parameters(_named_part(name, where, named))
+      own = _parameters(_builder(name, where)) if is_model else _part_parameters(_named_part(name, where, named))
       # The settings of another part hold for this one as far as it has them.
       known = value if name == value["name"] else {key: value[key] for key in value if key in own}
       value = {**_completed(own, known, where, _parts(name) if is_model else parts), "name": name}
@@ -364,11 +368,22 @@ def _built(value: Any, spec: DataSpec, parameter: _Parameter, section: str, name
   if not isinstance(value, Mapping):
     return value
   if "name" in value and _is_model(value["name"], named):
-    return build_model(value, spec)
+    return _build_part(value, spec, section, parameter)
   part = _named_part(value["name"], section, named) if "name" in value else parameter.default
   name = value.get("name", type(part).__name__)
   fields = _arguments(section, name, value, _part_parameters(part), spec, parts)
   return part.clone(**fields) if isinstance(part, nn.Module) else dataclasses.replace(part, **fields)
+
+
+def _build_part(value: Mapping[str, Any], spec: DataSpec, section: str, parameter: _Parameter) -> Model:
+  """Return a model within a model. An error of its fields, which it names as its own, begins with its section."""
+  try:
+    return _build(value, spec, section)
+  except (ConfigError, SpecError) as error:
+    if str(error).startswith(section):
+      raise
+    whose = f"{section}, whose data the whole model makes" if parameter.spec else section
+    raise type(error)(f"{whose}: {error}") from error
 
 
 def _is_of(value: Any, hint: Any) -> bool:

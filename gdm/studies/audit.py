@@ -23,7 +23,7 @@ from gdm.evaluation.scores import read_scores, scores_path
 from gdm.evaluation.total_mass import Mass, small_twin, total_mass
 from gdm.likelihood import Kind
 from gdm.model import HasBijection, HasOrders
-from gdm.precision import highest_precision
+from gdm.precision import at_highest_precision, highest_precision
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
 from gdm.runs.trained import TrainedRun
@@ -75,6 +75,7 @@ class Audit:
     return tuple(finding for finding in self.findings if finding.verdict is Verdict.FAILED)
 
 
+@at_highest_precision
 def audit(run: TrainedRun, split: str = "test") -> Audit:
   """Check all that can be checked about a run's number on a split."""
   findings = []
@@ -216,6 +217,7 @@ CHECKS: dict[str, Callable[[TrainedRun, str], tuple[Verdict, str]]] = {
     "whole split, once": _split, "kind and interval": _kind, "decoded": _decoded, "samples": _quality}
 
 
+@at_highest_precision
 def training_flops(run: TrainedRun) -> float | None:
   """Return the floating-point operations of all training steps up to the run's, as the compiler counts them before it
   optimizes; None where nothing was trained by steps."""

@@ -15,13 +15,14 @@ from gdm.evaluation.intervals import Interval, mean_half, plus_minus
 from gdm.evaluation.likelihood import evaluate_likelihood, normalizer_kinds
 from gdm.likelihood import Kind
 from gdm.model import HasSimulatedBracket, HasUnnormalized
-from gdm.precision import highest_precision
+from gdm.precision import at_highest_precision, highest_precision
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import write_json
 from gdm.training.streams import stream_key
 from gdm.visualization.bracket import save_bracket
 
 
+@at_highest_precision
 def bracket_run(run: TrainedRun, numbers: Sequence[int], split: str = "test", num: int = 100) -> Iterator[str]:
   """Bracket the likelihood of a split, in nats, by each number of temperatures; yield a line for each.
 

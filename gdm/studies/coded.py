@@ -14,11 +14,13 @@ from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.report import Report
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import HasOrders
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 
 _DRAWS = 10  # that a bound is averaged over
 
 
+@at_highest_precision
 def claimed_likelihood(run: TrainedRun, split: str, way: Way, num_samples: int) -> SplitLikelihood:
   """Return the likelihood; where it is a bound, in the mean of several draws, since coding makes one of its own."""
   return evaluate_likelihood(claimed_model(run.model, num_samples), run.params, run.carry,

@@ -11,9 +11,11 @@ from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError, DataError
 from gdm.model import HasCodes, HasLatent
 from gdm.paths import write_arrays
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 
 
+@at_highest_precision
 def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...]]:
   """Write the codes of all splits of a run's data to a .npz file, with `levels`, labels and prefixes: data "npz" for
   any model, given prefixes by "#prefix=prefix".
@@ -49,6 +51,7 @@ def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...
   return {split: arrays[split].shape for split in run.dataset.splits}
 
 
+@at_highest_precision
 def decode_codes(run: TrainedRun, codes: Integer[np.ndarray, "examples rows columns 1"]
                  ) -> Num[np.ndarray, "examples *event"]:
   """Return the means of examples given their codes, samples of another run's model say, in the data's values.

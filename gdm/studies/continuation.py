@@ -24,6 +24,7 @@ from gdm.errors import ConfigError, DataError, WorkdirError
 from gdm.inference.generation import Generated, TokenChoice, check_prompt
 from gdm.model import HasGenerate, Model, Params
 from gdm.paths import write_arrays
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 from gdm.runs.workdir import write_json
 from gdm.training.streams import stream_key
@@ -91,6 +92,7 @@ class GenerationRequest:
   out: Path | None = None
 
 
+@at_highest_precision
 def generate(run: TrainedRun, request: GenerationRequest) -> Iterator[str]:
   """Continue text or sound, or draw examples of captions, and write them; yield lines of what was made.
 
@@ -217,6 +219,7 @@ def _continue(run: TrainedRun, request: GenerationRequest, model: HasGenerate, p
       num_alternatives=request.num_alternatives)
 
 
+@at_highest_precision
 def continue_prompts(model: HasGenerate, params: Params, key: Key[Array, ""],
                      prompts: Sequence[Integer[np.ndarray, " _prompt"]], length: int, levels: int,
                      eos: int | None = None, batch_size: int = 500, **options: Any) -> list[Continuation]:

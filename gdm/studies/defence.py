@@ -15,6 +15,7 @@ from gdm.evaluation.detection import Detection, detection, p_values
 from gdm.evaluation.intervals import Measured, brackets, share_interval
 from gdm.evaluation.ranking import scores
 from gdm.model import HasConditionals, HasDenoise, HasLogLikelihood
+from gdm.precision import at_highest_precision
 from gdm.robustness.attack import Attack, fgsm, iterated, projected_gradient
 from gdm.robustness.diffusion_purifier import DiffusionPurifier
 from gdm.robustness.pixel_defend import PixelDefend, threshold_of
@@ -110,6 +111,7 @@ def examples_of(run: TrainedRun, split: str, num: int) -> tuple[Examples, Labels
   return rows["x"], np.asarray(rows["y"])
 
 
+@at_highest_precision
 def attack_run(run: TrainedRun, attacks: Mapping[str, Attack], *, purifier: str = "", purifier_epsilon: float = 32.0,
                keep: float = 0.0, deviation: float = 30.0, num_draws: int = 1, split: str = "test", num: int = 1000,
                is_aware: bool = False, seed: int = 0) -> Iterator[str]:

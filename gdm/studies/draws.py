@@ -9,6 +9,7 @@ from gdm.data.columns import as_table, to_csv
 from gdm.errors import ConfigError
 from gdm.model import HasComplete, HasDenoise
 from gdm.paths import write_arrays, write_whole
+from gdm.precision import at_highest_precision
 from gdm.runs.plotting import require_shown, save_panels, save_trajectory, shown_split
 from gdm.runs.sampling import annealing_options, complete, conditions, draw, in_batches, mixing
 from gdm.runs.sound import save_sound
@@ -22,6 +23,7 @@ _HEARD = 64  # at most so many are written as MIDI files, or as sound
 Arrays = Mapping[str, np.ndarray]
 
 
+@at_highest_precision
 def save_samples(run: TrainedRun, num_frames: int = 0) -> Iterator[str]:
   """Write `sampling.num` samples as `samples.npz` and more into the run's folder; yield lines about them.
 
@@ -41,6 +43,7 @@ def save_samples(run: TrainedRun, num_frames: int = 0) -> Iterator[str]:
   yield _save(run, "samples", {"x": x, **conditions(run)}, {"samples": x}) + way
 
 
+@at_highest_precision
 def save_completions(run: TrainedRun, share: float) -> Iterator[str]:
   """Write `sampling.num` test examples, of which a share from the start is known and the rest is drawn, as
   `completions.npz` and more; yield lines about them. Raise ConfigError where the model cannot complete examples."""
@@ -56,6 +59,7 @@ def save_completions(run: TrainedRun, share: float) -> Iterator[str]:
               {"known": np.where(known, original, 0), "completed": x})
 
 
+@at_highest_precision
 def save_denoised(run: TrainedRun, deviation: float) -> Iterator[str]:
   """Write `sampling.num` test examples from which noise was taken as `denoised.npz` and more; yield lines about them,
   with how far they are from the originals before and after.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gdm.paths import write_arrays
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 from gdm.studies import worlds
 from gdm.visualization.episodes import save_episodes, save_pictures
@@ -14,6 +15,7 @@ from gdm.worlds.recording import frames_of
 SHOWN = 4  # dreams
 
 
+@at_highest_precision
 def dream_and_act(run: TrainedRun, name: str, *, generations: int = 20, population: int = 16, dreams: int = 16,
                   steps: int = 200, temperature: float = 1.0, memory: int = 0, num_episodes: int = 100,
                   is_compared: bool = True, seed: int = 0) -> Iterator[str]:

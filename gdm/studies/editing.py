@@ -13,6 +13,7 @@ from gdm.inverse.editing import interpolated, inverted, reconstructed, sdedit, v
 from gdm.inverse.guidance import classifier_guided
 from gdm.model import Denoiser, HasDenoiser, HasNoisedLabelProbs
 from gdm.paths import write_arrays
+from gdm.precision import at_highest_precision
 from gdm.runs.comparison import distance_from_split
 from gdm.runs.plotting import save_panels
 from gdm.runs.trained import TrainedRun
@@ -51,6 +52,7 @@ class Edited(NamedTuple):
   data_distance: float | None
 
 
+@at_highest_precision
 def edit_run(run: TrainedRun, mode: str, strengths: Sequence[float] = (0.5,), *, guide: str = "",
              label: int | None = None, guidance: float = 1.0, classifier: str = "", num: int = 4,
              num_examples: int = 16, num_steps: int = 50, split: str = "test", seed: int = 0) -> Iterator[str]:

@@ -22,6 +22,7 @@ from gdm.evaluation.report import build_report, one_line, recording_report, text
 from gdm.evaluation.scores import scores_path, write_scores
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import HasLabelProbs, HasLogLikelihood, HasUnnormalized
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 from gdm.studies.music import frames_of_events
 from gdm.studies.text_scores import TextWay, score_text, text_digest, text_of
@@ -30,6 +31,7 @@ from gdm.training.streams import stream_key
 from gdm.visualization.calibration import save_calibration
 
 
+@at_highest_precision
 def score_split(run: TrainedRun, split: str) -> Iterator[str]:
   """Score a split by the run's settings of `evaluation`, over all devices; yield a line for each report written.
 
@@ -106,6 +108,7 @@ def _elsewhere(run: TrainedRun, split: str, way: str) -> str:
   return place
 
 
+@at_highest_precision
 def score_whole_text(run: TrainedRun, split: str, text: str) -> Iterator[str]:
   """Score a text as a whole, on one device, in the way that `text` names (`TextWay.of`); yield a line of the report
   written."""

@@ -14,6 +14,7 @@ from gdm.batches import given
 from gdm.errors import ConfigError, WorkdirError
 from gdm.model import HasSample
 from gdm.paths import write_whole
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 from gdm.studies.worlds import FRESH, Earned
 from gdm.visualization.learning import save_return_curves
@@ -49,6 +50,7 @@ class Imitation:
     write_whole(folder / FILE, lambda file: file.write(text.encode()))
 
 
+@at_highest_precision
 def imitate(env: Environment, run: TrainedRun, num: int, seed: int = 0) -> Iterator[str]:
   """Let a model act in so many episodes that were not recorded; yield a line about it, the expert and chance each.
 
@@ -97,6 +99,7 @@ def curves_of(found: Sequence[Imitation]) -> dict[str, list[tuple[int, float, fl
   return curves
 
 
+@at_highest_precision
 def imitated(run: TrainedRun, env: Environment, num: int, seed: int) -> Earned:
   """Return what a conditional model of actions given observations earns, by an action drawn at each step.
 

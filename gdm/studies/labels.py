@@ -11,6 +11,7 @@ from gdm.batches import filled
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Measured, share_interval
 from gdm.model import HasLabelProbs
+from gdm.precision import at_highest_precision
 from gdm.runs.features import about_run, require_folder, require_same_event, served
 from gdm.runs.load import open_run
 from gdm.runs.sound import as_heard, can_hear
@@ -89,6 +90,7 @@ class Labeler:
     rows = dataset.split(split).rows(np.linspace(0, num - 1, min(num, _MOST)).astype(int))
     return OwnAccuracy(accuracy(self._of_batches(rows["x"]), rows["y"]), dataset.name, split)
 
+  @at_highest_precision
   def _of_batches(self, x: np.ndarray) -> np.ndarray:
     size = self._run.config.evaluation.batch_size
     parts = [x[start:start + size] for start in range(0, len(x), size)]

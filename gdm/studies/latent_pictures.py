@@ -8,6 +8,7 @@ import numpy as np
 from gdm.data.initial import sample_examples
 from gdm.errors import ConfigError, DataError
 from gdm.paths import write_arrays
+from gdm.precision import at_highest_precision
 from gdm.runs.latents import PATHS, Encoded, Latents, direction, num_active, plane_grid
 from gdm.runs.trained import TrainedRun
 from gdm.studies.codes import decode_codes, write_codes
@@ -57,6 +58,7 @@ class Wanted:
         raise ConfigError(f"--{flag} is of the latents of images, {why}; leave it out.")
 
 
+@at_highest_precision
 def look(run: TrainedRun, latents: Latents, wanted: Wanted) -> tuple[list[str], int, int]:
   """Write pictures of a model that infers latents into the run's folder.
 
@@ -89,6 +91,7 @@ def look(run: TrainedRun, latents: Latents, wanted: Wanted) -> tuple[list[str], 
   return written, num_active(many.z), many.z[0].size
 
 
+@at_highest_precision
 def look_from_prior(run: TrainedRun, latents: Latents, wanted: Wanted) -> list[str]:
   """Write pictures of a model that can draw latents, and not infer them; return their names. Raise ConfigError where
   the data are no images."""
@@ -106,6 +109,7 @@ def look_from_prior(run: TrainedRun, latents: Latents, wanted: Wanted) -> list[s
   return [f"{picture}.png" for picture in pictures]
 
 
+@at_highest_precision
 def look_at_codes(run: TrainedRun, wanted: Wanted, codes: Path | None, decode: Path | None) -> list[str]:
   """Write what there is of a model with discrete codes; return the names of files in the run's folder.
 

@@ -11,12 +11,14 @@ from gdm.errors import ConfigError
 from gdm.evaluation.intervals import plus_minus
 from gdm.evaluation.learning_curve import Crossing, crossing, draw_training, grouped_folds, mean_error
 from gdm.model import HasLabelProbs, HasSolve
+from gdm.precision import at_highest_precision
 from gdm.runs.registry import build_model
 from gdm.runs.workdir import write_json
 from gdm.studies.labelled import FEATURES, PreparedParts, deduplicated, read_labelled
 from gdm.visualization.learning import save_learning_curves
 
 
+@at_highest_precision
 def learn(path: Path, folder: Path, models: Sequence[str], sizes: Sequence[int], *, name: str = "",
           features: str = "presence", num_folds: int = 10, num_draws: int = 1, is_deduplicated: bool = False,
           seed: int = 0) -> Iterator[str]:

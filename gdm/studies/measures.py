@@ -18,6 +18,7 @@ from gdm.evaluation.manifolds import manifold_scores
 from gdm.evaluation.memorization import copy_test
 from gdm.evaluation.modes import count_modes
 from gdm.evaluation.quality_tables import plain
+from gdm.precision import at_highest_precision
 from gdm.runs.comparison import ComparedSet, SampleComparison
 from gdm.runs.trained import TrainedRun
 from gdm.studies.labels import Labeler, accuracy
@@ -75,6 +76,7 @@ def choose_measures(text: str, run: TrainedRun, has_classifier: bool) -> Measure
   return MeasureChoice(names or tuple(name for name in MEASURES if possible.get(name, True)), bool(names))
 
 
+@at_highest_precision
 def measure(run: TrainedRun, found: SampleComparison, choice: MeasureChoice, labeler: Labeler | None = None
             ) -> FurtherMeasures:
   """Take further measures of the samples of a comparison.

@@ -17,6 +17,7 @@ from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
 from gdm.evaluation.split_likelihood import SplitLikelihood
 from gdm.model import Carry, HasLogLikelihood, Model, Params
+from gdm.precision import at_highest_precision
 from gdm.runs.registry import build_model
 from gdm.runs.scoring import scored_by
 from gdm.runs.trained import TrainedRun
@@ -25,6 +26,7 @@ from gdm.studies.composition import composed_config, load_runs, require_free, re
 from gdm.training.streams import stream_key
 
 
+@at_highest_precision
 def mix_runs(place: str, named: Sequence[str], *, is_fitted: bool = True, by_tokens: bool = False, num_samples: int = 0,
              min_weight: float = 1e-3) -> Iterator[str]:
   """Mix finished runs on the same data into one in a workdir of its own; yield a line about each, and the mixture.

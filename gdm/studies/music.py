@@ -11,6 +11,7 @@ from gdm.data.music import EVENTS, Music, Note, write_midi
 from gdm.data.note_events import from_events, num_frames
 from gdm.errors import ConfigError, SpecError
 from gdm.model import HasComplete
+from gdm.precision import at_highest_precision
 from gdm.runs.plotting import shown_split
 from gdm.runs.sampling import complete
 from gdm.runs.trained import TrainedRun
@@ -81,6 +82,7 @@ def region(keep: str, steps: int, voices: int, steps_per_quarter: int) -> Bool[n
   return known
 
 
+@at_highest_precision
 def harmonize(run: TrainedRun, keep: str, num: int, seed: int) -> Harmonized:
   """Fill in what is not kept of `num` test pieces, spread over the split.
 

@@ -20,6 +20,7 @@ from gdm.evaluation.outliers import MADE_OF_DATA, patches
 from gdm.evaluation.ranking import has_density, scores
 from gdm.likelihood import require_finite
 from gdm.model import HasAnomalyScore, HasClasses, HasLabelLogits, HasLabelProbs, HasLatent
+from gdm.precision import at_highest_precision
 from gdm.runs.features import require_folder, require_same_event, served
 from gdm.runs.load import TrainedRun, load_run
 from gdm.runs.plotting import save_panels
@@ -74,6 +75,7 @@ class Runs:
     return found
 
 
+@at_highest_precision
 def find_outliers(run: TrainedRun, against: Sequence[str], *, pictures: str = "", data_dir: str = "",
                   background: str = "", classifiers: Sequence[str] = (), reconstruction: str = "",
                   batch_sizes: Sequence[int] = (1,), num: int = 0, seed: int = 0) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from gdm.energy.continuous.product import Product
 from gdm.errors import ConfigError
+from gdm.precision import at_highest_precision
 from gdm.runs.load import load_run
 from gdm.runs.plotting import draw_model
 from gdm.runs.workdir import Workdir
@@ -19,6 +20,7 @@ from gdm.studies.composition import (
 ANNEALING = ("normalizer", "num_temperatures", "num_chains", "hmc_step_size", "num_leapfrog")
 
 
+@at_highest_precision
 def multiply_runs(place: str, paths: Sequence[str], weights_text: str = "") -> Iterator[str]:
   """Multiply the densities of runs in a workdir of its own, and draw its pictures; yield a line about each run.
 

@@ -20,6 +20,7 @@ from gdm.inverse.samplers.named import SAMPLERS, fitting, require_fitting
 from gdm.inverse.scores import LEAST_SIDE, Coverage, coverage, psnr, ssim
 from gdm.inverse.spectrum import spectrum_of
 from gdm.paths import write_arrays
+from gdm.precision import at_highest_precision
 from gdm.runs.comparison import distance_from_split
 from gdm.runs.sound import save_sound
 from gdm.runs.trained import TrainedRun
@@ -83,6 +84,7 @@ class RestorationScores(NamedTuple):
   temporary_bytes: int | None
 
 
+@at_highest_precision
 def restore_all(run: TrainedRun, operators: Sequence[str], samplers: Sequence[str] = ("",), *, num: int = 19,
                 num_examples: int = 50, noise: float = 0.0, num_steps: int = 0, num_particles: int = 0,
                 guidance: float = 1.0, with_labels: bool = False, classifier: str = "", is_timed: bool = False,
@@ -208,7 +210,12 @@ def restored(run: TrainedRun, found: MeasuredExamples, sampler: str, num: int, g
   if timed:
     call()
   start = time.perf_counter()
-  return call(), time.perf_counter() - start
+  try:
+    return call(), time.perf_counter() - start
+  except SpecError as error:
+    if "y" in given(run.model) and "y" not in (found.condition or {}):
+      raise SpecError(f"{error} --labels gives it the examples' labels.") from error
+    raise
 
 
 def scores_of(run: TrainedRun, found: MeasuredExamples, result: Restored, seconds: float, split: str,

@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import mean_half, share_interval
 from gdm.model import HasPrefixCondition
+from gdm.precision import at_highest_precision
 from gdm.runs.trained import TrainedRun
 
 
@@ -49,6 +50,7 @@ class Retrieval:
     return "\n".join(lines)
 
 
+@at_highest_precision
 def retrieve(run: TrainedRun, split: str, num_candidates: int = 10, repeats: int = 4, seed: int = 0) -> Retrieval:
   """Look for every caption and example of a split among `num_candidates`, drawn anew in each repeat.
 

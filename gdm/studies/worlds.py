@@ -20,6 +20,7 @@ from gdm.errors import ConfigError, WorkdirError
 from gdm.evaluation.intervals import student_975
 from gdm.model import HasClosedLoop, HasLatent
 from gdm.paths import local_path
+from gdm.precision import at_highest_precision
 from gdm.runs.load import open_run
 from gdm.runs.trained import TrainedRun
 from gdm.training.streams import stream_key
@@ -141,6 +142,7 @@ def dreamer(run: TrainedRun, env: Environment, memory: int = 0, temperature: flo
   return Dreamer(run, env, _measured(run, env, memory), temperature)
 
 
+@at_highest_precision
 def dreamt_steps(world: Dreamer, weights: Float[np.ndarray, "population parameters"], dreams: int, steps: int,
                  seed: int) -> Float[np.ndarray, " population"]:
   """Return how many steps each linear controller lives in a dream before its mark says the end, on average.
@@ -156,6 +158,7 @@ def dreamt_steps(world: Dreamer, weights: Float[np.ndarray, "population paramete
   return _lives(frames, world.senses.dims).reshape(len(weights), dreams).mean(axis=1)
 
 
+@at_highest_precision
 def dream(world: Dreamer, weights: Float[np.ndarray, " parameters"], num: int, steps: int, seed: int
           ) -> tuple[np.ndarray, np.ndarray]:
   """Return frames [num, steps, dims + 1], or pictures [num, steps, height, width, 1] of levels, and actions, of dreams
@@ -169,6 +172,7 @@ def dream(world: Dreamer, weights: Float[np.ndarray, " parameters"], num: int, s
   return np.asarray(frames), np.asarray(actions)
 
 
+@at_highest_precision
 def train_in_dream(world: Dreamer, generations: int, population: int, dreams: int, steps: int,
                    seed: int) -> Float[np.ndarray, " parameters"]:
   """Return the weights of a linear controller that lives long in dreams; each generation dreams anew."""
@@ -218,16 +222,19 @@ def acting(world: Dreamer, weights: Float[np.ndarray, " parameters"]) -> Policy:
   return policy
 
 
+@at_highest_precision
 def act_out(world: Dreamer, weights: Float[np.ndarray, " parameters"], seed: int, steps: int = 10**6) -> Rollout:
   """Return an episode of the environment in which a controller acts."""
   return world.env.roll(acting(world, weights), seed, steps, by_pictures=world.env.camera is not None)
 
 
+@at_highest_precision
 def earned(world: Dreamer, weights: Float[np.ndarray, " parameters"], num: int, seed: int) -> Earned:
   """Return what a controller earns in so many episodes of the environment."""
   return Earned.of(np.array([act_out(world, weights, seed + number).rewards.sum() for number in range(num)]))
 
 
+@at_highest_precision
 def recorded(env: Environment, policy: str, num: int, steps: int, seed: int, controller: str = "",
              spread: float = 0.0) -> list[Rollout]:
   """Return episodes of a policy.
@@ -265,6 +272,7 @@ def recorded(env: Environment, policy: str, num: int, steps: int, seed: int, con
   return [act_out(world, weights(number), seed + number, steps) for number in range(num)]
 
 
+@at_highest_precision
 def copied_frame_nats(run: TrainedRun, split: str) -> float:
   """Return nats per frame, negative log-likelihood, of a model that expects the frame before it again.
 
@@ -291,6 +299,7 @@ def copied_frame_nats(run: TrainedRun, split: str) -> float:
   return total / count
 
 
+@at_highest_precision
 def copied_frame_bits(run: TrainedRun, split: str, change: str = "marginal") -> tuple[float, float]:
   """Return bits/dim of pictures by `CopiedFrames`, fitted on the training split: of all frames, and of next frames."""
   train, rows = (run.dataset.split(name).rows(slice(None)) for name in ("train", split))
@@ -299,6 +308,7 @@ def copied_frame_bits(run: TrainedRun, split: str, change: str = "marginal") -> 
   return of_all, of_next
 
 
+@at_highest_precision
 def next_frame_bits(run: TrainedRun, split: str) -> tuple[float, float]:
   """Return bits/dim of pictures by a run's model: of all frames, and of next frames, those after the first.
 

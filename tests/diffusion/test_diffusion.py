@@ -142,11 +142,20 @@ def test_a_change_of_units_moves_the_density_by_its_logarithm(way):
 def test_samples_are_as_the_data_is_served(name, sampler):
   model, params, carry = build(name, PAIR)
   frames = 2 if sampler != "adaptive" else 0
-  out = model.sample(params, carry, KEY, 6, sampler=sampler, num_steps=4, num_frames=frames)
+  steps = {} if sampler == "adaptive" else {"num_steps": 4}
+  out = model.sample(params, carry, KEY, 6, sampler=sampler, **steps, num_frames=frames)
   assert out.x.shape == (6, 2) and out.x.dtype == jnp.int32 and out.x.min() >= 0 and out.x.max() < 3
   assert isinstance(out.info["nfe"], int) and out.info["nfe"] >= 4
   if frames:
     assert out.info["trajectory"].shape == (2, 6, 2)
+
+
+@pytest.mark.parametrize("option", [{"num_steps": 7}, {"num_steps": 1}, {"grid": "karras"}])
+def test_the_adaptive_sampler_takes_no_number_of_steps_and_no_grid(option):
+  model, params, carry = build("vdm", PLANE)
+  with pytest.raises(ConfigError, match=f"{next(iter(option))} is .*chooses its times by a tolerance"):
+    model.sample(params, carry, KEY, 3, sampler="adaptive", **option)
+  assert model.sample(params, carry, KEY, 3, sampler="adaptive", num_frames=2).info["trajectory"].shape == (2, 3, 2)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import types
 
+import jax
 import numpy as np
 import pytest
 from helpers.small_models import small_model
@@ -10,7 +11,7 @@ from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import SpecError
 from gdm.inverse.restoration import Restored
-from gdm.studies.restoration import MeasuredExamples, measured, scores_of
+from gdm.studies.restoration import MeasuredExamples, measured, restored, scores_of
 
 
 def test_padding_is_not_restored():
@@ -22,6 +23,17 @@ def test_padding_is_not_restored():
                               data=types.SimpleNamespace(name="lines"))
   with pytest.raises(SpecError, match="examples of lines have lengths"):
     measured(run, "mask:0.5", 0.0, 3, "test", 0, False)
+
+
+def test_a_model_of_examples_given_their_labels_asks_for_the_flag():
+  x, model = np.zeros((2, 4, 4, 1), np.uint8), small_model("conditional_gan")
+  rows = {"x": x, "y": np.zeros(2, np.int32)}
+  params, carry = model.init(jax.random.key(0), rows)
+  run = types.SimpleNamespace(model=model, spec=model.spec, dataset=Dataset("tiny", model.spec, {"test": rows}),
+                              params=params, carry=carry)
+  found = measured(run, "mask:0.5", 1.0, 2, "test", 0, False)
+  with pytest.raises(SpecError, match="--labels gives it the examples' labels"):
+    restored(run, found, "", 2, 1.0, 0, {})
 
 
 def test_images_too_small_for_a_window_are_scored_without_it():

@@ -54,7 +54,8 @@ class ConvolutionalGenerator(nn.Module):
   event: tuple[int, ...] = from_data((1, 1, 1))
 
   def __post_init__(self) -> None:
-    checks.sizes("generator.width", (self.width, self.max_width))
+    checks.at_least("generator.width", self.width, 1)
+    checks.at_least("generator.max_width", self.max_width, 1)
     checks.one_of("generator.normalization", self.normalization, OF_GENERATORS)
     checks.one_of("generator.upsampling", self.upsampling, KINDS)
     activation(self.activation)
@@ -94,7 +95,8 @@ class ConvolutionalCritic(nn.Module):
   labels: str = "concatenate"
 
   def __post_init__(self) -> None:
-    checks.sizes("critic.width", (self.width, self.max_width))
+    checks.at_least("critic.width", self.width, 1)
+    checks.at_least("critic.max_width", self.max_width, 1)
     checks.one_of("critic.normalization", self.normalization, OF_CRITICS)
     checks.one_of("critic.labels", self.labels, LABELS)
     activation(self.activation)

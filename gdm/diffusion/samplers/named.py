@@ -40,7 +40,7 @@ def sample_by(name: str, denoise: Denoise, path: NoisePath, key: Key[Array, ""],
     path: how noise was added.
     key: of the draws.
     shape: of the samples, [num, *event].
-    num_steps: steps, the last of which takes the denoised x.
+    num_steps: steps, the last of which takes the denoised x; the sampler adaptive takes as many as its tolerance asks.
 
   Raise ConfigError for an unknown name, or no step.
   """

@@ -30,6 +30,7 @@ class Residual(LogitsNetwork):
   def __post_init__(self) -> None:
     checks.at_least("network.width", self.width, 1)
     checks.at_least("network.num_blocks", self.num_blocks, 1)
+    checks.at_least("network.num_heads", self.num_heads, 0)
     if self.num_heads:
       checks.multiple_of("network.width", self.width, self.num_heads, "num_heads")
     super().__post_init__()

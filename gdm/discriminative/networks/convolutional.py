@@ -48,6 +48,7 @@ class Convolutional(nn.Module):
   def __post_init__(self) -> None:
     checks.sizes("network.widths", self.widths)
     checks.at_least("network.convolutions", self.convolutions, 1)
+    checks.at_least("network.size", self.size, 1)
     checks.at_least("network.hidden", self.hidden, 1)
     checks.rate("network.dropout", self.dropout)
     checks.rate("network.momentum", self.momentum)
