@@ -1,5 +1,6 @@
 """The README and the pages of docs: their code runs, and what they name or link to exists."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -54,7 +55,14 @@ def test_what_is_named_or_linked_exists(page):
               and not (ROOT / name.replace(".", "/")).is_dir()]
   links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
   missing += [link for link in links if not (page.parent / link).exists()]
+  imports = re.findall(r"^ *from (gdm[\w.]*) import ([\w, ]+)$", text, re.MULTILINE)
+  missing += [f"{module}.{name}" for module, names in imports for name in re.findall(r"(\w+)(?: as \w+)?", names)
+              if not hasattr(importlib.import_module(module), name) and not is_module(f"{module}.{name}")]
   assert not missing
+
+
+def is_module(name):
+  return importlib.util.find_spec(name) is not None
 
 
 def test_every_page_is_in_the_index():
