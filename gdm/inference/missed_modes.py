@@ -106,7 +106,8 @@ def look(path: Path, key: Key[Array, ""], starts: Sequence[States], *,
   runs = jax.lax.map(lambda key: anneal(path, key), jnp.stack([pilot_key, main_key]))
   pilot, main = (jax.tree.map(lambda leaf, index=index: leaf[index], runs) for index in range(2))
   settled = settle(settle_key, jnp.concatenate(starts).astype(pilot.x.dtype))
-  regions, members, taken = [], [], jnp.zeros(len(settled), bool)
+  # Where the target is 0, as beyond the edge of a bounded one, there is no mode: such starts stay where they are.
+  regions, members, taken = [], [], jnp.isneginf(path.log_density(settled, jnp.ones(())))
   for _ in range(MAX_REGIONS):
     region, about = separate(pilot.x, settled, scale, taken)
     regions.append(region)

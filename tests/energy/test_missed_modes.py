@@ -261,3 +261,15 @@ def test_a_region_is_the_same_far_from_0(offset):
   region, weights = separate(jnp.asarray(known + offset, jnp.float32), others)
   assert bool(region.is_there) and np.flatnonzero(region.holds(others)).tolist() == [*range(40, 50)]
   assert np.flatnonzero(weights).tolist() == [*range(40, 50)]
+
+
+def test_starts_where_the_target_is_nothing_make_no_region():
+  """Annealing was begun from them, and the report gave its acceptance, 0, as that of all."""
+  path = annealing.Path(lambda x, beta: jnp.where((jnp.abs(x[:, 0]) > 2) & (beta > 0), -jnp.inf, 0.0),
+                        lambda key, x, beta: x,
+                        lambda key, num: jax.random.uniform(key, (num, 1), minval=-2.0, maxval=2.0), jnp.log(4.0))
+  away = jnp.linspace(8.0, 9.0, 40)[:, None]
+  run = missed_modes.AnnealedRun(path.sample_base(jax.random.key(0), 40), jnp.zeros((40, 1)), jnp.ones(()))
+  seen = jax.jit(lambda key: missed_modes.look(path, key, [away], anneal=lambda path, key: run,
+                                               settle=lambda key, x: x))(jax.random.key(1))
+  assert not np.any(seen.regions.is_there)
