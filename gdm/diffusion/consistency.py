@@ -35,6 +35,7 @@ class Consistency:
 
   Example:
     model = Consistency(DataSpec((8, 8, 1), 17), network=UNet(width=16))
+    params, carry = model.init(key, batch)
     images = model.sample(params, carry, key, num=16, num_steps=2).x
 
   Attributes:

@@ -39,7 +39,7 @@ def ddpm(spec: DataSpec, *, num_noise_steps: int = 1000, beta_min: float = BETA_
     path: variance-preserving path that the steps follow.
     prediction, weighting: names or objects; the paper's are noise and simple.
     decoder: p(data | x) of the first step, see `find_decoder`.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   times = steps_of_noise(num_noise_steps)
   if path == "vp_linear":

@@ -23,13 +23,18 @@ def edm(spec: DataSpec, *, sigma_min: float = 0.002, sigma_max: float = 80.0, si
         weighting: str | Weighting = "edm", **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return an EDM, whose network takes and gives numbers of variance one, at the levels that matter (table 1).
 
+  Example:
+    model = edm(DataSpec((2,), None), sigma_data=1.0)
+    params, carry = model.init(key, {"x": jax.random.normal(key, (16, 2))})
+    x = model.sample(params, carry, key, num=16, num_steps=5).x
+
   Args:
     spec: the data.
     sigma_min, sigma_max: the noise to sample between.
     sigma_data: standard deviation of the values: 0.5 of images in [-1, 1], 1 of standardized numbers.
     log_sigma_mean, log_sigma_std: of the noise levels in training; their density is a part of the weighting.
     prediction, weighting: names or objects; the paper's are preconditioned (equation 7) and edm.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   checks.positive("log_sigma_std", log_sigma_std)
   path = EDMPath(sigma_min, sigma_max)

@@ -22,12 +22,15 @@ def flow_matching(spec: DataSpec, *, coupling: str = "independent", path: str | 
                   **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a model whose network gives the velocity from noise to data (arXiv:2210.02747, equation 9).
 
+  Example:
+    model = flow_matching(DataSpec((2,), None), coupling="optimal")
+
   Args:
     spec: the data.
     coupling: which noise goes with which data: independent, or optimal within each batch, whose lines cross less.
     path: name or object; the paper's is rectified_flow.
     prediction, weighting: names or objects; the paper's are velocity and flow_matching, its squared error.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   path = find("path", path, PATHS)
   return Diffusion(spec, path, find("prediction", prediction, PREDICTIONS), find_weighting(weighting, path),

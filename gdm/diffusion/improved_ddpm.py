@@ -19,6 +19,9 @@ def improved_ddpm(spec: DataSpec, *, num_noise_steps: int = 1000, offset: float 
 
   The loss is the simple one plus `vlb_weight` T times the bound's term (equation 16), see `LearnedVariance`.
 
+  Example:
+    model = improved_ddpm(DataSpec((8, 8, 1), 17), num_noise_steps=200)
+
   Args:
     spec: the data.
     num_noise_steps: T.
@@ -26,7 +29,7 @@ def improved_ddpm(spec: DataSpec, *, num_noise_steps: int = 1000, offset: float 
     vlb_weight: lambda, for a bound in bits/dim.
     prediction, weighting: names or objects; the paper's are noise and simple.
     decoder: p(data | x) of the first step, see `find_decoder`.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   times = steps_of_noise(num_noise_steps)
   path = discrete_path("path", Cosine(offset), num_noise_steps)

@@ -22,6 +22,9 @@ def ncsn(spec: DataSpec, *, num_levels: int = 50, sigma_min: float = 0.01, sigma
   Denoising score matching weighs the score's squared error by sigma^2 (arXiv:1907.05600, equations 5 and 6): it is the
   noise's squared error.
 
+  Example:
+    model = ncsn(DataSpec((2,), None), num_levels=10, sigma_max=5.0)
+
   Args:
     spec: the data.
     num_levels: number of noise levels.
@@ -29,7 +32,7 @@ def ncsn(spec: DataSpec, *, num_levels: int = 50, sigma_min: float = 0.01, sigma
     matching: denoising or sliced score matching, see `sliced_error`.
     steps_per_level: steps of Langevin dynamics at each level in sampling.
     step_size: size of those, over sigma^2.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   checks.at_least("num_levels", num_levels, 2)
   checks.positive("step_size", step_size)

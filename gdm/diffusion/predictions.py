@@ -145,7 +145,14 @@ Denoise = Callable[[Float[Array, "batch *event"], Float[Array, " batch"]], Float
 
 
 def denoiser(source: Prediction, path: NoisePath, function: Denoise) -> Denoise:
-  """Return the denoising function of a function (x_t, t) that predicts something else."""
+  """Return the denoising function of a function (x_t, t) that predicts something else.
+
+  Example:
+    path, x = VPLinear(), jax.random.normal(key, (16, 4))
+    # sigma x is the mean of the noise given x_t where data are standard normal.
+    denoise = denoiser(PREDICTIONS["noise"], path, lambda x, t: path.sigma(t)[:, None] * x)
+    data = denoise(x, jnp.full(16, 0.5))
+  """
   def denoise(x, t):
     return source.data(path.level(t).like(x), x, function(x, t))
 

@@ -33,7 +33,10 @@ Part = TypeVar("Part")
 
 
 class DiffusionFields(TypedDict, total=False):
-  """Fields of `Diffusion` that every recipe takes as they are; see there for what they mean and their defaults."""
+  """Fields of `Diffusion` that every recipe takes as they are; see there for what they mean and their defaults.
+
+  A sampler and its number of steps are arguments of `Diffusion.sample`; defaults for them, of `diffusion` alone.
+  """
 
   network: nn.Module | None
   class_conditional: bool
@@ -72,7 +75,7 @@ def diffusion(spec: DataSpec, *, path: str | NoisePath | TrainablePath = "cosine
     sigma_data: standard deviation of values, of the preconditioning, the weighting `edm` and the network's input.
     network_time: t or log_snr.
     fourier: exponents of features, see `NetworkInputs`.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
 
   Raise ConfigError where a name is unknown, or parts do not go together.
   """

@@ -16,6 +16,9 @@ def score_sde(spec: DataSpec, *, path: str | NoisePath = "vp_linear", prediction
               **common: Unpack[DiffusionFields]) -> Diffusion:
   """Return a score model in continuous time, sampled by reversing its SDE; the network gives -sigma times the score.
 
+  Example:
+    model = score_sde(DataSpec((2,), None), path="sub_vp", weighting="likelihood")
+
   Args:
     spec: the data.
     path: the SDE: vp_linear (equation 33), ve (equation 30) or sub_vp (equation 29), or another path.
@@ -24,7 +27,7 @@ def score_sde(spec: DataSpec, *, path: str | NoisePath = "vp_linear", prediction
       theorem 1), or another one.
     times: auto is uniform, and for the weighting likelihood vlb_importance, which makes its estimate vary least
       (arXiv:2101.09258, section 4.3).
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   path = find("path", path, PATHS)
   weighting = find_weighting(weighting, path)

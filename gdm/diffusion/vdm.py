@@ -30,6 +30,9 @@ def vdm(spec: DataSpec, *, parametrization: str = "noise", schedule: str = "line
   The schedule's parameters are separate groups: "ends", which the bound moves, and of a network "interior", on
   which the bound does not depend: it is moved to make the bound's estimate vary less (appendix I.2).
 
+  Example:
+    model = vdm(DataSpec((8, 8, 1), 17), schedule="network", fourier=(3, 4))
+
   Args:
     spec: the data.
     parametrization: noise, as in the paper, or levels: see `LevelLogits`.
@@ -37,7 +40,7 @@ def vdm(spec: DataSpec, *, parametrization: str = "noise", schedule: str = "line
     log_snr_max, log_snr_min: the ends at first; 2 log(4 (levels - 1)) keeps levels apart.
     fourier: exponents n of the features sin and cos of 2^n pi x_t that the network takes beside x_t (appendix C);
       about log2(levels) tells levels apart.
-    common: the other fields of `Diffusion`.
+    common: fields of `Diffusion` that every recipe takes, see `DiffusionFields`.
   """
   checks.one_of("parametrization", parametrization, PARAMETRIZATIONS)
   return Diffusion(

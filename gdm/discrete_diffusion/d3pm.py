@@ -36,6 +36,11 @@ SMALLEST = 1e-30  # probabilities below it count as it in logarithms
 class D3PM:
   """A model of discrete data by denoising levels in T steps.
 
+  Example:
+    model = D3PM(DataSpec((4,), 5), UniformTransitions(10, CosineSchedule()), network=Perceptron(hidden=(32,)))
+    params, carry = model.init(key, {"x": jnp.zeros((16, 4), jnp.int32)})
+    x = model.sample(params, carry, key, 16).x
+
   Attributes:
     spec: the data, which must be discrete.
     transitions: the matrices of the steps.

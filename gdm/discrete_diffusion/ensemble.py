@@ -55,6 +55,12 @@ class FixedOrders:
 
   Each step of a chain is a pass of the whole network: nothing can be cached, since every dimension attends to all.
 
+  Example:
+    model = FixedOrders(ardm(DataSpec((4,), 5), network=Perceptron(hidden=(32,))), ((0, 1, 2, 3), (3, 2, 1, 0)))
+    batch = {"x": jnp.zeros((16, 4), jnp.int32)}
+    params, carry = model.init(key, batch)
+    nats = model.log_likelihood(params, carry, batch, key).nats
+
   Attributes:
     model: a model with `log_probs(params, x, key, context)`, its network's log-probabilities of partly masked x.
     orders: permutations of the dimensions, the first dimension first. Raise ConfigError where one is none.

@@ -44,6 +44,11 @@ class Masked(NamedTuple):
 class Masking(Protocol):
   """A distribution of masks with weights.
 
+  Example:
+    masking: Masking = Orders()
+    mask, weight = masking.draw(key, ranks=jax.random.uniform(key, (16,)), real=jnp.ones((16, 4), bool))
+    model = MaskedModel(DataSpec((4,), 5), masking)
+
   Attributes:
     num_steps: steps of the model whose bound it is; 0 where dimensions are unmasked one at a time.
   """
@@ -120,7 +125,12 @@ class BoundTime:
 
 @dataclasses.dataclass(frozen=True)
 class ContinuousTime(BoundTime):
-  """Masks at a uniform time of a schedule that is given. Raise ConfigError where its ends are not exact."""
+  """Masks at a uniform time of a schedule that is given. Raise ConfigError where its ends are not exact.
+
+  Example:
+    masking = ContinuousTime(CosineSchedule())
+    mask, weight = masking.draw(key, ranks=jax.random.uniform(key, (16,)), real=jnp.ones((16, 4), bool))
+  """
 
   def __post_init__(self) -> None:
     require_ends(self.schedule)
@@ -136,7 +146,8 @@ class LearnedTime:
   intervals of m make q, constant on each; a share of it is even, lest an interval go unseen.
 
   Example:
-    model = MaskedModel(spec, LearnedTime())
+    model = MaskedModel(DataSpec((8, 8, 1), 17), LearnedTime(), network=Perceptron(hidden=(64,)))
+    params, carry = model.init(key, batch)
     schedule = model.masking.bind(carry["statistics"]["masking"]).schedule
 
   Attributes:
@@ -181,6 +192,10 @@ class LearnedTime:
 class Steps:
   """Masks at the end of one of T steps of a schedule.
 
+  Example:
+    masking = Steps(LinearSchedule(), num_steps=10)
+    mask, weight = masking.draw(key, ranks=jax.random.uniform(key, (16,)), real=jnp.ones((16, 4), bool))
+
   Attributes:
     schedule: probability of a mask by time. Raise ConfigError where its ends are not exact.
     num_steps: T.
@@ -207,7 +222,13 @@ class Steps:
 
 @dataclasses.dataclass(frozen=True)
 class Orders:
-  """A uniform number of masks, of uniform dimensions: those that come last in a random order."""
+  """A uniform number of masks, of uniform dimensions: those that come last in a random order.
+
+  Example:
+    masking = Orders()
+    mask, weight = masking.draw(key, ranks=jax.random.uniform(key, (16,)), real=jnp.ones((16, 4), bool))
+    num_masks = mask.sum(axis=1)  # 4 / weight
+  """
 
   @property
   def num_steps(self) -> int:

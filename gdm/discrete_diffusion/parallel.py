@@ -31,6 +31,10 @@ class Parallel:
   Its bound is the sum over steps of counts[j] l(k_j), k_j masks being left; with a step for each dimension it is the
   bound of `Orders`.
 
+  Example:
+    masking = Parallel((1, 3, 12, 48))
+    model = MaskedModel(DataSpec((8, 8, 1), 17), masking)  # draws samples by 4 passes of the network
+
   Attributes:
     counts: dimensions that each step unmasks, each at least 1; together all of them.
   """
@@ -65,13 +69,20 @@ class Parallel:
 
 def even_counts(dims: int, num_steps: int) -> tuple[int, ...]:
   """Return numbers of dimensions for each step that differ by at most one. Raise ConfigError for more steps than
-  dimensions."""
+  dimensions.
+
+  Example:
+    counts = even_counts(dims=10, num_steps=4)  # (2, 3, 2, 3)
+  """
   _require_steps(dims, num_steps)
   return tuple(np.diff(np.arange(num_steps + 1) * dims // num_steps).tolist())
 
 
 def plan(losses: Float[np.ndarray, " dims"], num_steps: int) -> tuple[int, ...]:
   """Return how many dimensions each step should unmask for the least bound.
+
+  Example:
+    counts = plan(np.array([1.0, 1.2, 2.0, 3.0]), num_steps=2)  # (2, 2)
 
   Args:
     losses: l(k) in nats of k = 1 to D masks, see `losses_by_masks`.
@@ -98,6 +109,12 @@ def plan(losses: Float[np.ndarray, " dims"], num_steps: int) -> tuple[int, ...]:
 def losses_by_masks(model: Any, params: Any, x: Num[Array | np.ndarray, "batch *event"], key: Key[Array, ""],
                     num_draws: int = 1) -> Float[np.ndarray, " dims"]:
   """Return l(k) of k = 1 to D: the mean of -log p(x_i | x with k masks) of a masked dimension, in nats.
+
+  Example:
+    model = ardm(DataSpec((4,), 5), network=Perceptron(hidden=(32,)))
+    x = jnp.zeros((16, 4), jnp.int32)
+    params, carry = model.init(key, {"x": x})
+    losses = losses_by_masks(model, params, x, key)  # [4], of 1, 2, 3 and 4 masks
 
   Args:
     model: a model with `missing_nats`.

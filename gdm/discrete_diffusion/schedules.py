@@ -21,7 +21,13 @@ GRID = 257  # times at which a schedule is checked
 
 @runtime_checkable
 class Schedule(Protocol):
-  """A mask probability that rises with time; differentiable by JAX."""
+  """A mask probability that rises with time; differentiable by JAX.
+
+  Example:
+    schedule: Schedule = CosineSchedule()
+    m = schedule.mask_prob(jnp.linspace(0.0, 1.0, 3))
+    model = masked(DataSpec((4,), 5), schedule=schedule)
+  """
 
   def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return the probability that a dimension is masked at times t in [0, 1]."""
@@ -30,7 +36,11 @@ class Schedule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LinearSchedule:
-  """m(t) = t."""
+  """m(t) = t.
+
+  Example:
+    m = LinearSchedule().mask_prob(jnp.linspace(0.0, 1.0, 3))  # 0, 0.5, 1
+  """
 
   def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return t
@@ -38,7 +48,11 @@ class LinearSchedule:
 
 @dataclasses.dataclass(frozen=True)
 class CosineSchedule:
-  """m(t) = cos(pi / 2 (1 - t)) = sin(pi / 2 t) (arXiv:2406.04329, table 4)."""
+  """m(t) = cos(pi / 2 (1 - t)) = sin(pi / 2 t) (arXiv:2406.04329, table 4).
+
+  Example:
+    m = CosineSchedule().mask_prob(jnp.linspace(0.0, 1.0, 3))  # 0, sqrt(1 / 2), 1
+  """
 
   def mask_prob(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.sin(0.5 * jnp.pi * t)
@@ -47,6 +61,9 @@ class CosineSchedule:
 @dataclasses.dataclass(frozen=True)
 class PolynomialSchedule:
   """m(t) = t^power (arXiv:2406.04329, table 4).
+
+  Example:
+    m = PolynomialSchedule(power=3.0).mask_prob(jnp.linspace(0.0, 1.0, 3))  # 0, 0.125, 1
 
   Attributes:
     power: above 0; 1 is linear.

@@ -35,6 +35,11 @@ class Tables(NamedTuple):
 class Transitions(Protocol):
   """Doubly stochastic matrices, whose limit is the uniform distribution.
 
+  Example:
+    transitions: Transitions = GaussianTransitions(num_steps=100)
+    step, total = transitions.tables(levels=17)
+    model = d3pm(DataSpec((8, 8, 1), 17), transitions=transitions)
+
   Attributes:
     num_steps: T.
   """
@@ -53,6 +58,10 @@ class UniformTransitions:
 
   After step t it was replaced with probability m(t / T) of a schedule, whose ends are exact: what comes out at last is
   uniform, so that the prior term is 0.
+
+  Example:
+    step, total = UniformTransitions(100, CosineSchedule()).tables(levels=17)
+    probs = total[100, 3]  # of x_100 given x_0 = 3: all 1 / 17
 
   Attributes:
     num_steps: T.
@@ -74,6 +83,10 @@ class UniformTransitions:
 @dataclasses.dataclass(frozen=True)
 class GaussianTransitions:
   """A level moves by a discretized normal (appendix A.2.3, equation 8): for levels that are a scale.
+
+  Example:
+    step, total = GaussianTransitions(num_steps=100).tables(levels=17)
+    probs = total[100, 3]  # of x_100 given x_0 = 3
 
   Attributes:
     num_steps: T.

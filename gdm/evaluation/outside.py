@@ -67,7 +67,6 @@ def add_row(folder: str | os.PathLike, nats: Float[np.ndarray, " examples"], dat
     WorkdirError: the folder is that of a trained run, or cannot be written.
 
   Example:
-
     data = load_dataset("npz:wine.npz", transforms=("standardize",))
     nats = scipy.stats.multivariate_normal(mean, cov).logpdf(data.split("test")["x"])
     add_row("runs/gaussian", nats, data, "test")

@@ -44,7 +44,13 @@ class HasChoice(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Normal:
-  """Independent standard normals."""
+  """Independent standard normals.
+
+  Example:
+    base = Normal()
+    z = base.sample({}, key, 16, event=(4,))
+    nats = base.log_prob({}, z)
+  """
 
   def init(self, key, event):
     return {}
@@ -58,7 +64,13 @@ class Normal:
 
 @dataclasses.dataclass(frozen=True)
 class Logistic:
-  """Independent standard logistics: NICE's (Dinh et al., arXiv:1410.8516, section 3.4), of heavier tails."""
+  """Independent standard logistics: NICE's (Dinh et al., arXiv:1410.8516, section 3.4), of heavier tails.
+
+  Example:
+    base = Logistic()
+    z = base.sample({}, key, 16, event=(4,))
+    nats = base.log_prob({}, z)
+  """
 
   def init(self, key, event):
     return {}
@@ -77,6 +89,11 @@ class Uniform:
   Attributes:
     low: lower end.
     high: upper end, above it.
+
+  Example:
+    base = Uniform(low=-3.0, high=3.0)
+    z = base.sample({}, key, 16, event=(4,))
+    nats = base.log_prob({}, z)
   """
 
   low: float = 0.0
@@ -106,6 +123,12 @@ class MixtureOfNormals:
   Attributes:
     num_components: at least 1.
     spread: standard deviation of the means at the start, about the origin; all scales start at 1.
+
+  Example:
+    base = MixtureOfNormals(num_components=3)
+    params = base.init(key, event=(4,))
+    z = base.sample(params, key, 16, event=(4,))
+    nats = base.log_prob(params, z)
   """
 
   num_components: int = 8

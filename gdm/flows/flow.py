@@ -34,12 +34,12 @@ class Flow:
     context_dims: width of a real-valued context that the density is conditional on; 0 for none.
 
   Example:
-
+    x = jax.random.normal(key, (100, 2))
     layers = [MaskedAutoregressive(Affine(), ordering=order) for order in ("natural", "reversed")]
     flow = Flow(Normal(), [ActNorm(), *layers], event=(2,))
-    params, carry = flow.init(jax.random.key(0), {"x": x})
+    params, carry = flow.init(key, {"x": x})
     nats = flow.log_prob(params, carry, x)
-    draws = flow.sample(params, carry, jax.random.key(1), 100).x
+    draws = flow.sample(params, carry, key, 100).x
   """
 
   base: Base = Normal()

@@ -41,7 +41,11 @@ def vector_coupling(partition: Partition, transform: ElementwiseTransform, dims:
     activation: of hidden units.
     dropout: rate on hidden units.
 
-  Example: `vector_coupling(Halves(), RationalQuadratic(), 6, hidden=(32, 32))`.
+  Example:
+    layer, x = vector_coupling(Halves(), RationalQuadratic(), dims=4), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
   """
   outputs = partition.moved((dims,))[-1] * transform.num_parameters
   return Coupling(partition, transform, MLP(outputs, hidden, transform.num_parameters, context, residual,
@@ -62,7 +66,10 @@ def image_coupling(partition: Partition, transform: ElementwiseTransform, event:
     activation: of hidden units.
     dropout: rate on hidden units.
 
-  Example: `image_coupling(Checkerboard(), Affine(), (28, 28, 1), width=32)`.
+  Example:
+    layer = image_coupling(Checkerboard(), Affine(), event=(4, 4, 1), width=8)
+    x = jax.random.normal(key, (16, 4, 4, 1))
+    y, log_det = layer.apply(layer.init(key, x), x)
   """
   outputs = partition.moved(event)[-1] * transform.num_parameters
   return Coupling(partition, transform, ResidualConvolution(outputs, width, num_blocks, context, activation, dropout))

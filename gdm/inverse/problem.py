@@ -27,6 +27,11 @@ class Problem:
     y: the measurements.
     noise: deviation of their Gaussian noise, in the units of y.
     spectrum: singular values of A; None where it is not linear, or was not decomposed.
+
+  Example:
+    operator = gdm.inverse.operators.downsampling((8, 8, 1), 2)
+    problem = Problem(operator, jnp.zeros((16, 4, 4, 1)), jnp.asarray(0.0), spectrum_of(operator))
+    x = problem.kept(jax.random.normal(key, (16, 8, 8, 1)))  # whose blocks of 2 x 2 pixels have the mean 0
   """
 
   operator: Any  # an Operator
@@ -113,6 +118,12 @@ def posed(denoiser: Denoiser, operator: Operator, y: Num[Array | np.ndarray, "ba
     DataError: they hold NaN or infinity.
     ConfigError: the noise is negative.
     SpecError: the operator is too large to be decomposed.
+
+  Example:
+    model = gdm.diffusion.edm(DataSpec((2,), None))
+    params, carry = model.init(key, {"x": jax.random.normal(key, (16, 2))})
+    operator = gdm.inverse.operators.mask(np.array([True, False]))
+    problem = posed(model.denoising(params, carry), operator, jnp.zeros((16, 1)), noise=0.1)
   """
   require_measurements(operator, y)
   checks.at_least("noise", noise, 0.0, "(a deviation, in the data's units)")
@@ -138,6 +149,10 @@ def measure(operator: Operator, x: Num[Array | np.ndarray, "batch *event"], nois
   """Return measurements of data with Gaussian noise of a deviation, in the data's units.
 
   Raise SpecError where the operator is of another event, ConfigError where the noise is negative.
+
+  Example:
+    operator = gdm.inverse.operators.downsampling((8, 8, 1), 2)
+    y = measure(operator, jnp.ones((16, 8, 8, 1)), noise=0.1, key=key)  # [16, 4, 4, 1]
   """
   require_event(operator, x.shape[1:])
   checks.at_least("noise", noise, 0.0, "(a deviation, in the data's units)")

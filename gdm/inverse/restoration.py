@@ -33,6 +33,12 @@ class Restored(NamedTuple):
     info: see `gdm.inverse.samplers.steps.Draws`.
     temporary_bytes: memory of the compiled call on a device beside its arguments and results; None where the compiler
       does not say, and of methods of a model's own.
+
+  Example:
+    model = gdm.discrete_diffusion.ardm(DataSpec((4,), 5), network=gdm.discrete_diffusion.Perceptron(hidden=(32,)))
+    params, carry = model.init(key, {"x": jnp.zeros((16, 4), jnp.int32)})
+    restored = restore(model, params, carry, gdm.inverse.operators.mask(np.arange(4) < 2), jnp.zeros((16, 2)), key)
+    mean, deviation = restored.mean, restored.deviation  # [16, 4], of 8 draws each
   """
 
   x: Num[Array, "num batch *event"]
@@ -68,7 +74,6 @@ def restore(model: Any, params: Params, carry: Carry, operator: Operator, y: Num
     NotFiniteError: draws are not finite.
 
   Example:
-
     run = gdm.load("runs/edm")
     operator = gdm.inverse.operators.downsampling(run.spec.event, 2)
     y = gdm.inverse.measure(operator, x, 0.5, jax.random.key(0))

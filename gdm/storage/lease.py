@@ -43,7 +43,13 @@ class Objects(Protocol):
 
 class LocalObjects:
   """Files below a folder as objects; `create` relies on O_EXCL, which network file systems know where they know no
-  locks."""
+  locks.
+
+  Example:
+    objects = LocalObjects(Path("runs/a"))
+    objects.create("note.json", b"{}")  # True; False were it there
+    objects.read("note.json")
+  """
 
   def __init__(self, folder: Path):
     self._folder = folder
@@ -100,7 +106,7 @@ class Lease:
   """A lease on a place, renewed in a thread of its own between `take` and `release`.
 
   Example:
-
+    store = Store(parse_url("gs://bucket/run", "workdir"))
     lease = Lease(store, "workdir gs://bucket/run", lost=lambda line: stop(line))
     lease.take()
     try:

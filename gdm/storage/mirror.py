@@ -39,15 +39,14 @@ class Mirror:
 
   Attributes:
     url: the place in the bucket.
-    path: the local folder.
+    path: the local folder, which does not exist before something was fetched.
     store: the objects.
 
   Every method that asks the bucket raises StorageError where it cannot be used.
 
   Example:
-
     mirror = Mirror.of(parse_url("gs://bucket/runs/a", "workdir"))
-    mirror.fetch_files()
+    mirror.path.mkdir(parents=True, exist_ok=True)
     (mirror.path / "note.txt").write_text("seen")
     mirror.push_files()
   """
@@ -188,7 +187,12 @@ class Mirror:
 
 
 def mirror_of(path: str | os.PathLike, what: str) -> Mirror | None:
-  """Return the mirror of a URL, None of a path of this machine."""
+  """Return the mirror of a URL, None of a path of this machine.
+
+  Example:
+    mirror = mirror_of("gs://bucket/runs/a", "workdir")
+    names = [] if mirror is None else mirror.names()
+  """
   return Mirror.of(parse_url(path, what)) if is_url(path) else None
 
 
@@ -206,7 +210,8 @@ def local_copy(path: str | os.PathLike, what: str) -> Path:
     ConfigError: it is a URL of another kind, or no path of this machine.
     StorageError: its bucket cannot be used.
 
-  Example: `local_copy("gs://bucket/reports/likelihood_test.json", "argument")`.
+  Example:
+    path = local_copy("gs://bucket/reports/likelihood_test.json", "argument")
   """
   if not is_url(path):
     return local_path(path, what)
@@ -233,6 +238,9 @@ def local_data(path: str | os.PathLike, what: str) -> Path:
     what: where it was given, for the error.
 
   Raises as `local_copy` does.
+
+  Example:
+    folder = local_data("gs://bucket/data/faces", "config.data.path")
   """
   place = local_copy(path, what)
   if is_url(path) and place.is_dir():
@@ -242,7 +250,12 @@ def local_data(path: str | os.PathLike, what: str) -> Path:
 
 
 def push_all() -> None:
-  """Send what this process has written in copies of buckets, but for checkpoints."""
+  """Send what this process has written in copies of buckets, but for checkpoints.
+
+  Example:
+    local_copy("gs://bucket/note.txt", "argument").write_text("seen")
+    push_all()
+  """
   for mirror in list(_open.values()):
     if mirror.path.exists():
       mirror.push_files()

@@ -28,7 +28,12 @@ def place_of(url: Url) -> Path:
 
 
 def in_words(text: str) -> str:
-  """Return a text with the URLs that local paths in it stand for."""
+  """Return a text with the URLs that local paths in it stand for.
+
+  Example:
+    path = local_copy("gs://bucket/runs/a", "workdir")
+    in_words(f"{path} is empty.")  # gs://bucket/runs/a is empty.
+  """
   for root in _made:
     for scheme in ("gs", "s3", "memory"):
       text = text.replace(f"{root}/{scheme}/", f"{scheme}://")
@@ -36,7 +41,13 @@ def in_words(text: str) -> str:
 
 
 def clean() -> None:
-  """Delete this process's folder."""
+  """Delete this process's folder.
+
+  Example:
+    local_copy("gs://bucket/note.txt", "argument").write_text("seen")
+    push_all()
+    clean()
+  """
   while _made:
     shutil.rmtree(_made.pop(), ignore_errors=True)
     _held.pop().close()

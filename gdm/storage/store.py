@@ -44,7 +44,6 @@ class Store:
   Every method raises StorageError where the bucket cannot be used.
 
   Example:
-
     store = Store(parse_url("gs://bucket/runs/a", "workdir"))
     store.write("config.json", b"{}")
     store.read("config.json")

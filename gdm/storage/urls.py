@@ -42,7 +42,11 @@ class Url(NamedTuple):
 
 
 def is_url(path: str | os.PathLike) -> bool:
-  """Return whether a path names a place in a bucket, of a scheme that is known."""
+  """Return whether a path names a place in a bucket, of a scheme that is known.
+
+  Example:
+    is_url("gs://bucket/runs/a"), is_url("runs/a")  # True, False
+  """
   return _URL.match(os.fspath(path)) is not None
 
 
@@ -56,7 +60,9 @@ def parse_url(path: str | os.PathLike, what: str) -> Url:
   Raises:
     StorageError: it names no bucket, or has characters or parts that no place in one can have.
 
-  Example: `parse_url("gs://bucket/runs/a/", "workdir")` is `Url("gs", "bucket", "runs/a")`.
+  Example:
+    url = parse_url("gs://bucket/runs/a/", "workdir")
+    url.scheme, url.bucket, url.key  # "gs", "bucket", "runs/a"
   """
   text = os.fspath(path)
   found = _URL.match(text)

@@ -58,7 +58,13 @@ class Transition(NamedTuple):
 
 @runtime_checkable
 class NoisePath(Protocol):
-  """A noise path. All functions are of each entry of their argument, in its floating type."""
+  """A noise path. All functions are of each entry of their argument, in its floating type.
+
+  Example:
+    path: NoisePath = VPLinear()
+    data, noise = jax.random.normal(key, (2, 16, 4))
+    x_t = path.alpha(0.5) * data + path.sigma(0.5) * noise
+  """
 
   @property
   def ends(self) -> tuple[Time, Time]:

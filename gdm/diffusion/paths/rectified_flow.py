@@ -15,6 +15,12 @@ class RectifiedFlow(Closed):
 
   Its velocity is finite everywhere; its SDE is not at t = 1, where f is infinite.
 
+  Example:
+    level = RectifiedFlow().level(0.25)
+    data, noise = jax.random.normal(key, (2, 16, 4))
+    x_t = level.alpha * data + level.sigma * noise
+    velocity = level.alpha_rate * data + level.sigma_rate * noise  # noise - data
+
   Attributes:
     margin: how far its ends are from 0 and 1.
   """

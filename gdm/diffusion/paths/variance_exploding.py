@@ -39,7 +39,12 @@ class Exploding(Closed):
 
 @dataclasses.dataclass(frozen=True)
 class VE(Exploding):
-  """sigma = sigma_min (sigma_max / sigma_min)^t (arXiv:2011.13456, equation 30); at the data it is sigma_min, not 0."""
+  """sigma = sigma_min (sigma_max / sigma_min)^t (arXiv:2011.13456, equation 30); at the data it is sigma_min, not 0.
+
+  Example:
+    path = VE(sigma_min=0.01, sigma_max=10.0)
+    sigma = path.sigma(jnp.linspace(0.0, 1.0, 4))  # 0.01, 0.1, 1, 10
+  """
 
   @property
   def ends(self) -> tuple[float, float]:
@@ -61,7 +66,12 @@ class VE(Exploding):
 
 @dataclasses.dataclass(frozen=True)
 class EDMPath(Exploding):
-  """sigma = sigma_max t (Karras et al., arXiv:2206.00364, section 3), with the paper's range of noise."""
+  """sigma = sigma_max t (Karras et al., arXiv:2206.00364, section 3), with the paper's range of noise.
+
+  Example:
+    path = EDMPath(sigma_max=40.0)
+    t = path.time(-2.0 * jnp.log(2.0))  # 0.05, where sigma is 2
+  """
 
   sigma_min: float = 0.002
   sigma_max: float = 80.0

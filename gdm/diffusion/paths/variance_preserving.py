@@ -19,6 +19,10 @@ from gdm.errors import ConfigError
 class LogSNRLinear(ByLogSNR):
   """lambda falls linearly (arXiv:2107.00630, section 5's fixed schedule).
 
+  Example:
+    path = LogSNRLinear(log_snr_max=10.0, log_snr_min=-10.0)
+    alpha, sigma = path.alpha(0.5), path.sigma(0.5)  # both sqrt(1 / 2), at a log-SNR of 0
+
   Attributes:
     log_snr_max: at the data; 13.3 leaves noise of a third of a thousandth.
     log_snr_min: at the noise.
@@ -78,6 +82,10 @@ class IntegratedBeta(VariancePreserving):
 class VPLinear(IntegratedBeta):
   """beta(t) from `beta_min` to `beta_max`: DDPM's path in continuous time (arXiv:2011.13456, equation 33).
 
+  Example:
+    path = VPLinear(beta_min=0.1, beta_max=20.0)
+    drift, diffusion = path.drift(0.5), path.diffusion(0.5)
+
   Attributes:
     beta_min: at the data; DDPM's first beta of a step times its 1,000 steps.
     beta_max: at the noise.
@@ -104,6 +112,10 @@ class VPLinear(IntegratedBeta):
 @dataclasses.dataclass(frozen=True)
 class SubVP(Closed):
   """sigma = 1 - exp(-B), the square of VP's (arXiv:2011.13456, equations 14 and 29): f = -beta / 2.
+
+  Example:
+    path = SubVP(beta_min=0.1, beta_max=20.0)
+    variance = path.alpha(0.5) ** 2 + path.sigma(0.5) ** 2  # below 1
 
   Attributes:
     beta_min, beta_max: of the noise rate, as `VPLinear`'s.
@@ -191,6 +203,10 @@ class Cosine(VariancePreserving):
 
   At t = 1 nothing of the data is left and the noise rate is infinite, so it ends a thousandth before; the paper clips
   its betas there, which `discretize` does.
+
+  Example:
+    path = Cosine()
+    alpha, sigma = path.alpha(0.5), path.sigma(0.5)
 
   Attributes:
     offset: s, which keeps the first steps from having too little noise.

@@ -34,6 +34,11 @@ def sample_by(name: str, denoise: Denoise, path: NoisePath, key: Key[Array, ""],
               num_steps: int) -> Samples:
   """Draw samples by any denoiser, as one of one's own, and any of the samplers.
 
+  Example:
+    path = VPLinear()
+    # alpha x is the mean of the data given x_t where they are standard normal.
+    samples = sample_by("heun", lambda x, t: path.alpha(t)[:, None] * x, path, key, (16, 4), num_steps=10)
+
   Args:
     name: one of `SAMPLERS`.
     denoise: (x [num, *event], times [num]) -> the prediction of x_0, the mean of the data given x.

@@ -12,6 +12,12 @@ from gdm.stages import end_of_stage
 class Perceptron(LogitsNetwork):
   """Any event, flattened; see `LogitsNetwork` for the other attributes.
 
+  Example:
+    network = Perceptron(hidden=(32,), event=(4,), levels=5)
+    x = jnp.array([[2, 0, 5, 5]])  # the last two are masked
+    params = network.init(key, x)
+    logits = network.apply(params, x)  # [1, 4, 5]
+
   Attributes:
     hidden: sizes of the hidden layers.
     residual: whether each hidden layer but the first adds to the one below; all must be of one size.

@@ -17,6 +17,9 @@ class Residual(LogitsNetwork):
 
   A vector of each pixel's place is added to its inputs, so that the network knows where it is.
 
+  Example:
+    model = ardm(DataSpec((28, 28, 1), 256), network=Residual(width=32, num_blocks=2))
+
   Attributes:
     width: channels inside.
     num_blocks: residual blocks of two convolutions.

@@ -25,6 +25,10 @@ class BidirectionalTransformer(LogitsNetwork):
 
   With tokens of steps it is as in Coconet (Huang et al., ISMIR 2017), which saw voices as channels of a time step.
 
+  Example:
+    network = BidirectionalTransformer(num_layers=2, width=64, positions_by="rotary")
+    model = masked(DataSpec((128,), 65), network=network)
+
   Attributes:
     num_layers: blocks.
     num_heads: heads of each block; they divide the width.

@@ -34,6 +34,12 @@ class MaskedAutoregressive(Bijection):
     ordering: "natural", "reversed", or the dimension at each position.
     context: width of the context; 0 for none.
     residual, activation, dropout, weight_init, output_scale: see gdm.networks.masked_mlp.AutoregressiveMLP.
+
+  Example:
+    layer, x = MaskedAutoregressive(RationalQuadratic(), hidden=(32,)), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
   """
 
   transform: ElementwiseTransform

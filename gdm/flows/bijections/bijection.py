@@ -30,7 +30,15 @@ class Transformed(NamedTuple):
 
 
 class Bijection(nn.Module, abc.ABC):
-  """An invertible map of examples [batch, *event], each for itself, given an optional context [batch, width]."""
+  """An invertible map of examples [batch, *event], each for itself, given an optional context [batch, width].
+
+  Example:
+    class Negation(Bijection):
+      def forward(self, x, context=None):
+        return Transformed(-x, jnp.zeros(len(x)))
+
+      inverse = forward
+  """
 
   @abc.abstractmethod
   def forward(self, x: Float[Array, "batch *event"],
@@ -69,6 +77,12 @@ class Chain(Bijection):
 
   Attributes:
     parts: the bijections; at least one.
+
+  Example:
+    chain, x = Chain([ActNorm(), LULinear()]), jax.random.normal(key, (16, 4))
+    variables = chain.init(key, x)
+    y, log_det = chain.apply(variables, x)
+    x = chain.apply(variables, y, method="inverse").value
   """
 
   parts: Sequence[Bijection]
@@ -93,6 +107,11 @@ class Inverse(Bijection):
 
   Attributes:
     of: the bijection.
+
+  Example:
+    layer, x = Inverse(MaskedAutoregressive(Affine())), jax.random.normal(key, (16, 4))  # an IAF
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
   """
 
   of: Bijection

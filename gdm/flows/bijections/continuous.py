@@ -33,6 +33,12 @@ class Continuous(Bijection):
     probes: of it elsewhere.
     kinetic: weight of the velocity's mean square.
     jacobian: weight of the mean square of its derivative along the probes; needs probes.
+
+  Example:
+    layer, x = Continuous(MLP(outputs=2, context=1)), jax.random.normal(key, (16, 2))  # the time is the MLP's context
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    y, estimate = layer.clone(probes=1).apply(variables, x, rngs={"probe": key})
   """
 
   velocity: nn.Module

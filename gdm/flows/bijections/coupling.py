@@ -58,6 +58,11 @@ class Halves:
 
   Attributes:
     flip: the other way round.
+
+  Example:
+    partition, x = Halves(), jax.random.normal(key, (16, 4))
+    seen, moved = partition.split(x)
+    y = partition.merge(x, moved + seen)
   """
 
   flip: bool = False
@@ -91,6 +96,11 @@ class Alternate:
 
   Attributes:
     flip: the other way round.
+
+  Example:
+    partition, x = Alternate(flip=True), jax.random.normal(key, (16, 4))
+    seen, moved = partition.split(x)
+    y = partition.merge(x, moved + seen)
   """
 
   flip: bool = False
@@ -124,6 +134,11 @@ class Checkerboard:
 
   Attributes:
     flip: the other colour.
+
+  Example:
+    partition, x = Checkerboard(), jax.random.normal(key, (16, 4, 4, 1))
+    seen, moved = partition.split(x)
+    y = partition.merge(x, moved + 1.0)
   """
 
   flip: bool = False
@@ -156,6 +171,12 @@ class Coupling(Bijection):
     partition: what is seen and what moves.
     transform: of what moves.
     conditioner: a module of (what is seen, context) whose last axis has `num_outputs` entries, number by number.
+
+  Example:
+    coupling, x = Coupling(Halves(), Affine(), MLP(outputs=4, num_parameters=2)), jax.random.normal(key, (16, 4))
+    variables = coupling.init(key, x)
+    y, log_det = coupling.apply(variables, x)
+    x = coupling.apply(variables, y, method="inverse").value
   """
 
   partition: Partition

@@ -18,7 +18,14 @@ def total(values: Float[Array, "batch *event"]) -> Float[Array, " batch"]:
 
 
 class ScaleShift(Bijection):
-  """y = x exp(s) + shift with a learned s and shift for each entry of the event; at first the identity."""
+  """y = x exp(s) + shift with a learned s and shift for each entry of the event; at first the identity.
+
+  Example:
+    layer, x = ScaleShift(), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
+  """
 
   @nn.compact
   def parameters(self, event: tuple[int, ...]) -> tuple[Float[Array, "*event"], Float[Array, "*event"]]:
@@ -40,6 +47,11 @@ class Standardize(Bijection):
   Attributes:
     mean: a number, or one for each entry of the last axis.
     scale: likewise; above 0.
+
+  Example:
+    layer, x = Standardize(mean=(0.0, 1.0), scale=2.0), jnp.ones((16, 2))
+    y, log_det = layer.apply({}, x)
+    x = layer.apply({}, y, method="inverse").value
   """
 
   mean: float | tuple[float, ...] = 0.0
@@ -79,6 +91,11 @@ class Logit(Bijection):
 
   Attributes:
     alpha: how far the ends stay away from 0 and 1; at least 0 and below 0.5.
+
+  Example:
+    layer, x = Logit(alpha=0.01), jax.random.uniform(key, (16, 4))
+    y, log_det = layer.apply({}, x)
+    x = layer.apply({}, y, method="inverse").value
   """
 
   alpha: float = 0.05

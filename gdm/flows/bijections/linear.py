@@ -23,6 +23,12 @@ class InvertibleLinear(Bijection):
   """y = x W with any invertible W, at first a random rotation.
 
   W may come near to a singular matrix in training; `LULinear` stays away from them.
+
+  Example:
+    layer, x = InvertibleLinear(), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
   """
 
   @nn.compact
@@ -49,6 +55,12 @@ class LULinear(Bijection):
 
   Attributes:
     seed: of P.
+
+  Example:
+    layer, x = LULinear(), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
   """
 
   seed: int = 0

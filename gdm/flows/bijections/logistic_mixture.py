@@ -32,7 +32,10 @@ class LogisticMixtureCDF:
     num_components: of the mixture.
     bound: the largest |s|.
 
-  Example: `Coupling(Halves(), LogisticMixtureCDF(8), conditioner)`.
+  Example:
+    transform = LogisticMixtureCDF(num_components=2)
+    layer, x = vector_coupling(Halves(), transform, dims=4), jax.random.normal(key, (16, 4))
+    y, log_det = layer.apply(layer.init(key, x), x)
   """
 
   num_components: int = 8

@@ -34,6 +34,12 @@ class ActNorm(Bijection):
   Attributes:
     floor: a channel whose standard deviation is at most so many times its largest magnitude counts as constant: it is
       centred, and keeps its scale.
+
+  Example:
+    norm, x = ActNorm(), jax.random.normal(key, (16, 4))
+    variables = norm.init(key, x)
+    y, log_det = norm.apply(variables, x)
+    x = norm.apply(variables, y, method="inverse").value
   """
 
   floor: float = 1e-5
@@ -78,6 +84,12 @@ class BatchNorm(Bijection):
     momentum: what the running averages keep of themselves in each step.
     epsilon: added to the variance.
     learned: whether gamma and beta are there; RealNVP has none.
+
+  Example:
+    norm, x = BatchNorm(momentum=0.9), jax.random.normal(key, (16, 4))
+    variables = norm.init(key, x)
+    (y, log_det), changed = norm.apply(variables, x, mutable=["statistics"])  # in training
+    y, log_det = norm.apply({**variables, **changed}, x)
   """
 
   momentum: float = 0.99

@@ -55,6 +55,10 @@ class Squeeze(Bijection):
 
   Attributes:
     factor: the side of a block.
+
+  Example:
+    y, log_det = Squeeze().apply({}, jnp.ones((16, 4, 4, 1)))  # y is [16, 2, 2, 4]
+    x = Squeeze().apply({}, y, method="inverse").value
   """
 
   factor: int = 2
@@ -73,6 +77,11 @@ class Reshape(Bijection):
   Attributes:
     before: the event nearer to the data.
     after: the event nearer to the base; None for a vector.
+
+  Example:
+    layer = Reshape(before=(4, 4, 1))
+    y, log_det = layer.apply({}, jnp.ones((16, 4, 4, 1)))  # y is [16, 16]
+    x = layer.apply({}, y, method="inverse").value
   """
 
   before: tuple[int, ...]
@@ -106,6 +115,11 @@ class Split(Bijection):
     transform: of what leaves, given the conditioner's outputs.
     conditioner: of (what stays, context), with `transform.num_parameters` outputs for each channel that leaves; None
       where what leaves is left as it is.
+
+  Example:
+    layer = Split((4, 4, 2), inner=Reshape((4, 4, 1)))
+    y, log_det = layer.apply({}, jnp.ones((16, 4, 4, 2)))  # y is [16, 32]
+    x = layer.apply({}, y, method="inverse").value
   """
 
   event: tuple[int, ...]

@@ -33,6 +33,12 @@ class InvertibleResidual(Bijection):
     train_terms: of the series that are always taken, in training; 0 for the exact determinant.
     terms: of them elsewhere.
     tolerance: of the fixed point: the largest change in its last iteration, relative and absolute, or a few roundings.
+
+  Example:
+    layer, x = InvertibleResidual(Contraction(hidden=(32,))), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
   """
 
   branch: nn.Module
@@ -138,6 +144,11 @@ class Contraction(nn.Module):
     hidden: sizes of the hidden layers, one at least.
     coefficient: below 1.
     context: width of the context, which may move the first hidden layer by any amount; 0 for none.
+
+  Example:
+    g, x = Contraction(hidden=(32,), coefficient=0.9), jax.random.normal(key, (16, 4))
+    variables = g.init(key, x)
+    change = g.apply(variables, x) - g.apply(variables, x + 1.0)  # of a norm of at most 0.9 sqrt(4) each
   """
 
   hidden: tuple[int, ...] = (64, 64)

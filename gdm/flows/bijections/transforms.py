@@ -63,6 +63,12 @@ class Affine:
 
   Attributes:
     bound: the largest |s|; None for none, as in MAF.
+
+  Example:
+    transform, x = Affine(bound=2.0), jax.random.normal(key, (16, 4))
+    shift, raw = jnp.ones((16, 4)), jnp.zeros((16, 4))
+    y, log_det = transform.forward(x, jnp.stack([shift, raw], axis=-1))
+    x = transform.inverse(y, jnp.stack([shift, raw], axis=-1)).value
   """
 
   bound: float | None = 3.0
@@ -96,6 +102,12 @@ class RationalQuadratic:
     num_bins: bins of the spline; it takes 3 num_bins - 1 parameters.
     bound: half the width of what it covers.
     minimum: least width and height of a bin, as parts of the interval, and least slope at a knot.
+
+  Example:
+    transform, x = RationalQuadratic(num_bins=4), jax.random.normal(key, (16, 4))
+    parameters = jax.random.normal(key, (16, 4, transform.num_parameters))
+    y, log_det = transform.forward(x, parameters)
+    x = transform.inverse(y, parameters).value
   """
 
   num_bins: int = 8

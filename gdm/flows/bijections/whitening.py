@@ -34,6 +34,12 @@ class Whiten(Bijection):
   A flow of bijections that begin as the identity is then a shrunken Gaussian before its first step, and has only to
   learn how the data differ from that. Parameters "mean" [dims] and "factor" [dims, dims]: L below the diagonal, and the
   logarithm of its diagonal on it.
+
+  Example:
+    layer, x = Whiten(), jax.random.normal(key, (16, 4))
+    variables = layer.init(key, x)
+    y, log_det = layer.apply(variables, x)
+    x = layer.apply(variables, y, method="inverse").value
   """
 
   @nn.compact
