@@ -13,8 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
+from configs.energy import ebm
 from experiments import cli
-from gdm.errors import ConfigError
+from gdm import checks
 from gdm.studies.landscapes import Study
 from gdm.studies.subcommands import run_each
 
@@ -28,9 +29,8 @@ _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print the commands, one a lin
 
 
 def main() -> None:
-  for name, value in (("targets", _TARGETS.value), ("objectives", _OBJECTIVES.value), ("seeds", range(_SEEDS.value))):
-    if not value:
-      raise ConfigError(f"--{name} is empty; it must be at least one.")
+  for target in _TARGETS.value:
+    checks.one_of("--targets", target, ebm.VARIANTS)
   study = Study(Path(_WORKDIR.value), tuple(_TARGETS.value), tuple(_OBJECTIVES.value), _SEEDS.value, _NUM_STEPS.value)
   cli.show(run_each(study.commands(with_done=_DRY_RUN.value), _DRY_RUN.value))
   if not _DRY_RUN.value:

@@ -23,6 +23,8 @@ from gdm.model import Batch, Condition
 
 # For models: traced or not, nothing is raised about values.
 
+_CHEAP_ROWS = 1024
+
 
 def num_real(spec: DataSpec, batch: Batch) -> Int[Array, " batch"]:
   """Return how many dimensions of each example are real: all, or where there is a "length" those within it."""
@@ -69,6 +71,17 @@ def repeated_steps(rows: Shaped[Array, "batch steps *more"], batch: Batch) -> Sh
 def filled(rows: Shaped[np.ndarray, "num *more"], size: int) -> Shaped[np.ndarray, "size *more"]:
   """Return at least `size` rows, the last one repeated, so that all batches have one shape and compile once."""
   return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)]) if len(rows) < size else rows
+
+
+def padded_size(num: int, most: int) -> int:
+  """Return the size of batches that are filled up: `most`, unless `num` examples in all are far fewer.
+
+  Up to 1,024 rows are cheap, and the size stays as asked: what is drawn at random for a batch follows from its shape.
+
+  Example:
+    padded_size(31, 500), padded_size(31, 100_000)  # 500, 1024
+  """
+  return min(most, max(_CHEAP_ROWS, 1 << math.ceil(math.log2(max(num, 1)))))
 
 
 def nan_unless_valid(spec: DataSpec, batch: Batch, values: Float[Array, "batch *more"],

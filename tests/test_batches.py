@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdm.batches import are_valid, check_rows, checked, dims_per_step, nan_unless_valid, num_real, real_dims
+from gdm.batches import (
+  are_valid,
+  check_rows,
+  checked,
+  dims_per_step,
+  nan_unless_valid,
+  num_real,
+  padded_size,
+  real_dims,
+)
 from gdm.dataspec import DataSpec
 from gdm.errors import DataError
 from gdm.likelihood import LogLikelihood
@@ -82,3 +91,9 @@ def test_errors_on_the_host_name_the_example_by_its_number():
     check_rows(DataSpec((2,), None), {"x": np.array([[0.0, 1.0], [0.0, np.nan]])}, "set", np.array([7, 40]))
   with pytest.raises(DataError, match="the length of example 40 is 0"):
     check_rows(DataSpec((2,), 2), {"x": np.zeros((2, 2), int), "length": np.array([1, 0])}, "set", np.array([7, 40]))
+
+
+def test_batches_that_are_filled_up_are_not_filled_far_above_the_data():
+  """By the same seed noise is as before: sizes of up to 1,024 stay as they were asked for."""
+  assert [padded_size(31, most) for most in (20, 500, 1024, 100_000)] == [20, 500, 1024, 1024]
+  assert [padded_size(num, 100_000) for num in (0, 1024, 1025, 70_000)] == [1024, 1024, 2048, 100_000]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gdm.dataspec import DataSpec
-from gdm.errors import UserError
+from gdm.errors import SpecError, UserError
 from gdm.likelihood import Kind
 from gdm.model import Carry, HasLogLikelihood, HasSolve, Model, Params
 
@@ -50,18 +50,21 @@ class Mass(NamedTuple):
     return self.total <= self.may_be + self.noise
 
 
-def small_twin(build: Callable[[DataSpec], Model], spec: DataSpec) -> Model | None:
-  """Return the model of the smallest space that its settings allow, among those like the data's; None where none is
-  small enough."""
+def small_twin(build: Callable[[DataSpec], Model], spec: DataSpec) -> Model:
+  """Return the model of the smallest space that its settings allow, among those like the data's.
+
+  Raise SpecError, with what the model says of the last of them, where none is small enough.
+  """
+  why = "; none is tried of blocks, of real numbers on several axes, and of vectors in sequences of several lengths"
   for small in _small_specs(spec):
     try:
       model = build(small)
       if not isinstance(model, HasSolve):
         jax.eval_shape(model.init, jax.random.key(0), _examples(small, 8))
       return model
-    except (UserError, ValueError, TypeError):  # too small for the settings: a stride, a squeeze, a head
-      continue
-  return None
+    except (UserError, ValueError, TypeError) as error:  # too small for the settings: a stride, a squeeze, a head
+      why = f": of shape {small.event}, {error}"
+  raise SpecError(f"no space is small enough for these settings{why}")
 
 
 def total_mass(model: Model, seed: int = 0) -> Mass | None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Num
 
-from gdm.batches import filled
+from gdm.batches import filled, padded_size
 from gdm.data.dataset import Dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, DataError, NotFiniteError, SpecError
@@ -122,7 +122,7 @@ def run_features(folder: str, run: TrainedRun) -> Features:
 
   def of_batch(x: np.ndarray) -> np.ndarray:
     shown = as_heard(other.data, run.data, x) if is_heard else x
-    found = compiled(filled(served(shown, other), size))
+    found = compiled(filled(served(shown, other), padded_size(len(x), size)))
     return np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(found)], axis=1)[:len(x)]
 
   return Features(folder, of_batch, size, {"what": what, **about_run(other)})

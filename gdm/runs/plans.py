@@ -33,6 +33,11 @@ from gdm.training.streams import stream_key
 from gdm.training.summary import memory_line, mesh_line, parameter_table, quantity
 from gdm.training.warm_start import warm_start, what_fits
 
+# Settings of training by steps, and the values of each that ask nothing of a model that is solved.
+_OF_STEPS: dict[str, tuple[Any, ...]] = {
+    "training.accumulate": (1,), "training.ema_decay": (0.0,), "training.precision": ("float32", "highest"),
+    "training.remat": ("none",), "mesh.fsdp": (1,), "mesh.tensor": (1,)}
+
 
 @dataclasses.dataclass
 class Plan:
@@ -180,6 +185,11 @@ def _plan_solve(config: ml_collections.ConfigDict, dataset: Dataset, model: Any,
   if config.training.init_from:
     raise ConfigError(f"training.init_from is {config.training.init_from!r}, but {config.model.name} is fitted from "
                       "nothing; leave it out.")
+  for field, neutral in _OF_STEPS.items():
+    section, name = field.split(".")
+    if (value := config[section][name]) not in neutral:
+      raise ConfigError(f"{field} is {value!r}, but {config.model.name} is fitted without steps, on one device, at the "
+                        f"highest precision; leave it at {neutral[0]!r}.")
   key, mesh = jax.random.key(config.seed), meshes.make_mesh(devices=jax.devices()[:1])
 
   def state_at(step: int, params, carry) -> TrainState:

@@ -10,6 +10,7 @@ import ml_collections
 from jax.sharding import Mesh
 
 from gdm import mesh as meshes
+from gdm.batches import padded_size
 from gdm.data.dataset import Dataset
 from gdm.data.description import Description
 from gdm.data.loader import eval_batches
@@ -153,7 +154,7 @@ class Run:
     """Score the validation split, and change nothing."""
     settings = self.config.evaluation
     params, carry = state.averaged
-    size = meshes.round_up(self.mesh, settings.batch_size)
+    size = meshes.round_up(self.mesh, padded_size(self.dataset.num_examples("valid"), settings.batch_size))
     batches = eval_batches(self.dataset, "valid", size, rows=meshes.local_rows(self.mesh, size))
     key = stream_key(jax.random.key(self.config.seed), "validation", step)
     try:

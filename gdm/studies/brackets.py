@@ -8,6 +8,7 @@ import numpy as np
 
 from gdm import checks
 from gdm import mesh as meshes
+from gdm.batches import padded_size
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.bracket import evaluate_bracket
@@ -44,7 +45,8 @@ def bracket_run(run: TrainedRun, numbers: Sequence[int], split: str = "test", nu
   key = stream_key(jax.random.key(run.config.seed), f"bracket/{split}", run.step)
 
   def batches() -> Iterable[Mapping[str, np.ndarray]]:
-    return eval_batches(run.dataset, split, meshes.round_up(mesh, settings.batch_size))
+    size = padded_size(run.dataset.num_examples(split), settings.batch_size)
+    return eval_batches(run.dataset, split, meshes.round_up(mesh, size))
 
   brackets = []
   for number in numbers:

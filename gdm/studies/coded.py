@@ -1,12 +1,14 @@
 """A run's split coded beside what its likelihood claims."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from gdm.data.loader import eval_batches
+from gdm.batches import padded_size
+from gdm.data.loader import HostBatch, eval_batches
 from gdm.evaluation.coding.container import HEADER_BYTES
 from gdm.evaluation.coding.files import Coded
 from gdm.evaluation.coding.ways import Way, claimed_model
@@ -24,7 +26,7 @@ _DRAWS = 10  # that a bound is averaged over
 def claimed_likelihood(run: TrainedRun, split: str, way: Way, num_samples: int) -> SplitLikelihood:
   """Return the likelihood; where it is a bound, in the mean of several draws, since coding makes one of its own."""
   return evaluate_likelihood(claimed_model(run.model, num_samples), run.params, run.carry,
-                             eval_batches(run.dataset, split, run.config.evaluation.batch_size),
+                             _batches(run, split),
                              key=jax.random.key(run.config.seed), num_examples=run.dataset.num_examples(split),
                              num_draws=_DRAWS if way.by_latents else 1, num_samples=num_samples)
 
@@ -32,9 +34,14 @@ def claimed_likelihood(run: TrainedRun, split: str, way: Way, num_samples: int) 
 def _bound(run: TrainedRun, split: str) -> float | None:
   """Return the bits/dim of the model's own likelihood, which is over all orders."""
   return evaluate_likelihood(run.model, run.params, run.carry,
-                             eval_batches(run.dataset, split, run.config.evaluation.batch_size),
+                             _batches(run, split),
                              key=jax.random.key(run.config.seed),
                              num_samples=run.config.evaluation.num_samples).bits_per_dim
+
+
+def _batches(run: TrainedRun, split: str) -> Iterator[HostBatch]:
+  size = padded_size(run.dataset.num_examples(split), run.config.evaluation.batch_size)
+  return eval_batches(run.dataset, split, size)
 
 
 def coded_report(run: TrainedRun, split: str, claimed: SplitLikelihood, coded: Coded) -> Report:

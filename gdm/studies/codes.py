@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Integer, Num
 
+from gdm.batches import padded_size
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError, DataError
 from gdm.model import HasCodes, HasLatent
@@ -39,7 +40,8 @@ def write_codes(run: TrainedRun, path: pathlib.Path) -> dict[str, tuple[int, ...
   encode = jax.jit(lambda x: model.encode(run.params, run.carry, {"x": x}, jax.random.key(0)))
   arrays: dict[str, np.ndarray] = {"levels": np.asarray(levels)}
   for split in run.dataset.splits:
-    batches = eval_batches(run.dataset, split, run.config.evaluation.batch_size)
+    size = padded_size(run.dataset.num_examples(split), run.config.evaluation.batch_size)
+    batches = eval_batches(run.dataset, split, size)
     codes = [np.asarray(encode(batch["x"]))[np.asarray(batch["mask"]) > 0] for batch in batches]
     arrays[split] = np.concatenate(codes).astype(np.min_scalar_type(levels - 1))
     rows = run.dataset.split(split).rows(slice(None))

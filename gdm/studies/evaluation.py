@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from gdm import mesh as meshes
-from gdm.batches import dims_per_step
+from gdm.batches import dims_per_step, padded_size
 from gdm.data.loader import HostBatch, eval_batches
 from gdm.evaluation.classification import SplitClassification, evaluate_labels
 from gdm.evaluation.label_report import build_label_report, label_line
@@ -50,7 +50,7 @@ def score_split(run: TrainedRun, split: str) -> Iterator[str]:
   num_examples, is_first = run.dataset.num_examples(split), jax.process_index() == 0
 
   def batches() -> Iterator[HostBatch]:
-    size = meshes.round_up(mesh, settings.batch_size)
+    size = meshes.round_up(mesh, padded_size(num_examples, settings.batch_size))
     return eval_batches(run.dataset, split, size, rows=meshes.local_rows(mesh, size))
 
   def tell_labels(model: Any) -> SplitClassification:

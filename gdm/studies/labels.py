@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
-from gdm.batches import filled
+from gdm.batches import filled, padded_size
 from gdm.errors import ConfigError
 from gdm.evaluation.intervals import Measured, share_interval
 from gdm.model import HasLabelProbs
@@ -92,7 +92,7 @@ class Labeler:
 
   @at_highest_precision
   def _of_batches(self, x: np.ndarray) -> np.ndarray:
-    size = self._run.config.evaluation.batch_size
+    size = padded_size(len(x), self._run.config.evaluation.batch_size)
     parts = [x[start:start + size] for start in range(0, len(x), size)]
     return np.concatenate([np.asarray(self._likeliest(filled(served(part, self._run), size)))[:len(part)].astype(int)
                            for part in parts])

@@ -5,6 +5,10 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from gdm import checks
+from gdm.data.sources.toy2d import DENSITIES
+from gdm.energy.continuous.network_energy import NetworkEnergy
+from gdm.errors import ConfigError
 from gdm.runs.load import load_run
 from gdm.runs.plane import Learned, describe, learned, panels, table
 from gdm.runs.workdir import Workdir, write_json
@@ -24,6 +28,9 @@ class Study:
     objectives: ways to train.
     num_seeds: runs of each.
     num_steps: training steps; 0 is as many as the config says.
+
+  Raise ConfigError, naming the command's flag, for no target, one that is no known density, another objective or less
+  than one seed.
   """
 
   folder: Path
@@ -31,6 +38,17 @@ class Study:
   objectives: tuple[str, ...]
   num_seeds: int = 1
   num_steps: int = 0
+
+  def __post_init__(self) -> None:
+    for name, value in (("--targets", self.targets), ("--objectives", self.objectives)):
+      if not value:
+        raise ConfigError(f"{name} is empty; it must be at least one.")
+    for target in self.targets:
+      checks.one_of("--targets", target, DENSITIES)
+    for objective in self.objectives:
+      checks.one_of("--objectives", objective, NetworkEnergy.known_objectives)
+    checks.at_least("--seeds", self.num_seeds, 1)
+    checks.at_least("--num_steps", self.num_steps, 0)
 
   def commands(self, with_done: bool = False) -> Iterator[list[str]]:
     """Yield the commands that train, without the interpreter; of runs that are done only where `with_done`."""

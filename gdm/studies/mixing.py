@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from gdm.autoregressive.token_ensemble import TokenEnsemble
 from gdm.baselines.ensemble import Ensemble
-from gdm.batches import real_dims
+from gdm.batches import padded_size, real_dims
 from gdm.data.loader import eval_batches
 from gdm.errors import ConfigError
 from gdm.evaluation.likelihood import evaluate_likelihood
@@ -186,7 +186,7 @@ def token_nats(model: TokenEnsemble, params: Params, run: TrainedRun, batch_size
   """Return the log-probability in nats of every real token of the run's validation split, by each component."""
   score = jax.jit(lambda params, batch: model.component_log_probs(params, batch))
   found = []
-  for batch in eval_batches(run.dataset, "valid", batch_size):
+  for batch in eval_batches(run.dataset, "valid", padded_size(run.dataset.num_examples("valid"), batch_size)):
     real = np.asarray(real_dims(model.spec, batch)) & (batch["mask"] > 0)[:, None]
     found.append(np.stack([np.asarray(nats)[real] for nats in score(params, batch)]))
   return np.concatenate(found, axis=1).astype(np.float64)
@@ -195,7 +195,8 @@ def token_nats(model: TokenEnsemble, params: Params, run: TrainedRun, batch_size
 def score_validation(run: TrainedRun, settings: ml_collections.ConfigDict, model: Model, params: Params,
                    carry: Carry) -> SplitLikelihood:
   """Return the scores of the run's validation split."""
+  size = padded_size(run.dataset.num_examples("valid"), settings.batch_size)
   return evaluate_likelihood(
-      model, params, carry, eval_batches(run.dataset, "valid", settings.batch_size),
+      model, params, carry, eval_batches(run.dataset, "valid", size),
       key=stream_key(jax.random.key(run.config.seed), "validation", run.step), num_draws=settings.num_draws,
       num_samples=settings.num_samples)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from gdm.batches import filled
+from gdm.batches import filled, padded_size
 from gdm.data.load import load_dataset
 from gdm.dataspec import DataSpec
 from gdm.errors import ConfigError, SpecError
@@ -255,7 +255,7 @@ def _reconstruction(run: TrainedRun, x: Examples) -> Float[np.ndarray, " num"]:
 
 def _batched(run: TrainedRun, x: Examples, function: Callable[[Any], Any]) -> np.ndarray:
   """Return a function of batches, whole and of one size, in float64. Raise NotFiniteError for what is not finite."""
-  size, compiled = run.config.evaluation.batch_size, jax.jit(function)
+  size, compiled = padded_size(len(x), run.config.evaluation.batch_size), jax.jit(function)
   parts = [x[start:start + size] for start in range(0, len(x), size)]
   found = np.concatenate([np.asarray(compiled(filled(served(part, run), size)))[:len(part)] for part in parts])
   require_finite(found.reshape(len(found), -1).sum(axis=1), 0, "score")

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from gdm.batches import padded_size
 from gdm.data.dataset import Dataset
 from gdm.data.loader import eval_batches
 from gdm.evaluation.likelihood import evaluate_likelihood
@@ -26,8 +27,9 @@ def score(path: Path) -> UnseenScores:
   """Score the test split of the trained run in the workdir `path`, with the parameters that `evaluate` takes."""
   run = load_run(Workdir(path), {})
   settings = run.config.evaluation
+  size = padded_size(run.dataset.num_examples("test"), settings.batch_size)
   likelihood = evaluate_likelihood(
-      run.model, run.params, run.carry, eval_batches(run.dataset, "test", settings.batch_size),
+      run.model, run.params, run.carry, eval_batches(run.dataset, "test", size),
       key=stream_key(jax.random.key(run.config.seed), "evaluation/test", run.step), num_draws=settings.num_draws,
       num_samples=settings.num_samples, num_examples=run.dataset.num_examples("test"))
   return UnseenScores(likelihood.nats, unseen_rows(run.dataset))

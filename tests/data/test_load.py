@@ -36,6 +36,8 @@ def test_digits_holds_every_image_once():
     ("text:a.txt#context=x", "context='x'"),
     ("text:a.txt#context=0", "at least 1"),
     ("text:a.txt#context=--3", "context='--3'"),
+    ("csv:a.csv#columns=", "option columns of csv is empty; write columns=..., or leave it out"),
+    ("text:a.txt#unit&context=8", "option unit of text is empty"),
     ("npz:a.npz#valid=0.1&valid=0.3", "option valid of npz comes twice, as '0.1' and as '0.3'"),
 ])
 def test_bad_names_get_a_sentence(name, message):

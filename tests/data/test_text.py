@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from gdm.data.dataset import Dataset, check
-from gdm.data.load import load_dataset
+from gdm.data.description import Description
+from gdm.data.load import load_dataset, load_like
 from gdm.data.loader import Loader, eval_batches
 from gdm.data.windows import cut
 from gdm.dataspec import DataSpec
-from gdm.errors import DataError
+from gdm.errors import ConfigError, DataError
 
 TEXT = "the cat sat on the mat, and the dog ate the cat's hat.\n" * 20
 
@@ -114,3 +115,17 @@ def test_bad_text_gets_a_sentence(tmp_path, content, message):
 def test_a_missing_file(tmp_path):
   with pytest.raises(DataError, match="does not exist"):
     load_dataset(f"text:{tmp_path / 'none.txt'}")
+
+
+@pytest.mark.parametrize(("trained", "other", "message"), [
+    ("#unit=lines", "", "unit=stream of text, but the vocabulary that is given has .EOS., .*: set unit=lines"),
+    ("#unit=lines", "&unit=stream", "has .EOS."),
+    ("", "&unit=lines", "unit=lines of text, but the vocabulary that is given has no .EOS. .*: set unit=stream"),
+])
+def test_other_text_is_cut_as_the_vocabulary_of_the_model_has_it(tmp_path, trained, other, message):
+  path = tmp_path / "a.txt"
+  path.write_text("ab ba\n" * 40)
+  like = Description.of(load_dataset(f"text:{path}{trained}" + ("&" if trained else "#") + "context=8"))
+  with pytest.raises(ConfigError, match=message):
+    load_like(like, f"text:{path}#context=8{other}")
+  assert load_like(like, f"text:{path}#context=8&unit={'lines' if trained else 'stream'}").tokenizer == like.tokenizer

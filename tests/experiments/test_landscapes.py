@@ -16,6 +16,7 @@ from gdm.likelihood import Kind, LogNormalizer
 from gdm.model import Samples
 from gdm.runs import defaults, plane, plotting
 from gdm.runs.trained import TrainedRun
+from gdm.studies.landscapes import Study
 
 SCALE, SHIFT = np.array([1.0, 2.0]), 0.5
 
@@ -105,3 +106,13 @@ def test_the_binary_trains_measures_and_draws(commands, tmp_path):
   assert longer.status == 0 and "30 steps in place of 20" in longer.out
   result = commands.run("landscapes", "--objectives=")
   assert result.status == 2 and "--objectives is empty" in result.err
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"targets": ("x",)}, "--targets is 'x'"), ({"targets": ("ring", "banan")}, "did you mean 'banana'"),
+    ({"targets": ("digits",)}, "--targets is 'digits'"), ({"targets": ()}, "--targets is empty"),
+    ({"objectives": ("pdc",)}, "--objectives is 'pdc'; did you mean 'pcd'"), ({"num_seeds": 0}, "--seeds is 0"),
+    ({"num_steps": -1}, "--num_steps is -1")])
+def test_what_cannot_be_studied_is_refused_before_any_run(tmp_path, fields, message):
+  with pytest.raises(ConfigError, match=message):
+    Study(tmp_path, **{"targets": ("ring",), "objectives": ("cd",), **fields})

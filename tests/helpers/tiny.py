@@ -38,5 +38,7 @@ def get_config(variant: str = "digits"):
   config.model = settings["model"]
   config.search, config.large = settings.get("search", {}), settings.get("large", {})
   config.optimizer.learning_rate = 0.01
-  config.training.update(num_steps=30, log_every=2, eval_every=3, checkpoint_every=4, ema_decay=0.9)
+  is_solved = variant in ("independent", "mixture")
+  config.training.update(num_steps=30, log_every=2, eval_every=3, checkpoint_every=4,
+                         ema_decay=0.0 if is_solved else 0.9)
   return config

@@ -9,7 +9,7 @@ import pytest
 
 from gdm.baselines.independent import Independent
 from gdm.dataspec import DataSpec
-from gdm.errors import ConfigError, NotFiniteError
+from gdm.errors import ConfigError, NotFiniteError, SpecError
 from gdm.evaluation.total_mass import small_twin, total_mass
 from gdm.likelihood import Kind
 from gdm.runs.registry import build_model
@@ -50,7 +50,8 @@ def test_a_wrong_likelihood_is_found():
 
 def test_what_promises_no_sum_is_left_alone():
   assert total_mass(build_model({"name": "ffjord", "hidden": (4,)}, DataSpec((2,), None))) is None
-  assert small_twin(lambda spec: build_model({"name": "rnade"}, spec), DataSpec((3, 3, 3), None)) is None
+  with pytest.raises(SpecError, match="no space is small enough for these settings"):
+    small_twin(lambda spec: build_model({"name": "rnade"}, spec), DataSpec((3, 3, 3), None))
 
 
 @pytest.mark.parametrize(("error", "verdict"), [

@@ -121,6 +121,10 @@ def from_passages(parts: Mapping[str, Sequence[Passage]], choices: Choices, requ
       part with tokens that the training part lacks.
   """
   context, stream = choices.context, choices.unit == "stream"
+  if request.tokenizer is not None and stream == (request.tokenizer.end is not None):
+    raise ConfigError(f"data.name: option unit={choices.unit} of {request.kind}, but the vocabulary that is given "
+                      + ("has [EOS], which ends examples: set unit=lines or unit=paragraphs." if stream else
+                         "has no [EOS] to end examples by: set unit=stream."))
   rule = _rule(parts["train"], choices, request.tokenizer, where)
   tokens = {split: [[token for token, _ in rule.split(passage.text)] for passage in passages]
             for split, passages in parts.items()}
