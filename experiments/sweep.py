@@ -1,7 +1,7 @@
 """Trains and scores one model at every point of a grid, one workdir each, and ranks the results.
 
   python -m experiments.sweep --config=configs/autoregressive/made.py:digits --root=runs/sweep
-      --grid=optimizer.learning_rate=1e-3,3e-4 --grid=seed=0,1,2 [--grid='model.hidden=(100,),(200,200)']
+      --grid=optimizer.learning_rate=1e-3,3e-4 --grid=seed=0,1,2 [--grid='model.network.hidden=(100,),(200,200)']
       [--config.training.num_steps=500 ...] [--split=test] [--jobs=2] [--print]
       [--random=20 | --optuna=20] [--launcher=slurm --slurm=slurm_partition=gpu,timeout_min=240]
 
