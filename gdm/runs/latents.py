@@ -109,11 +109,11 @@ def great_circle(a: Float[Array | np.ndarray, "batch *latent"], b: Float[Array |
   tiny = jnp.finfo(flat_a.dtype).tiny
   unit_a, unit_b = flat_a / jnp.maximum(length_a, tiny), flat_b / jnp.maximum(length_b, tiny)
   angle = jnp.arccos(jnp.clip(jnp.sum(unit_a * unit_b, axis=1, keepdims=True), -1.0, 1.0))
-  alike = jnp.sin(angle) < 1e-4
-  safe = jnp.where(alike, 1.0, angle)
+  straight = (jnp.sin(angle) < 1e-4) | (length_a == 0.0) | (length_b == 0.0)  # zeros have no direction
+  safe = jnp.where(straight, 1.0, angle)
   around = (jnp.sin((1.0 - share) * safe) * unit_a + jnp.sin(share * safe) * unit_b) / jnp.sin(safe)
   length = (1.0 - share) * length_a + share * length_b
-  return jnp.where(alike, (1.0 - share) * flat_a + share * flat_b, length * around).reshape(a.shape)
+  return jnp.where(straight, (1.0 - share) * flat_a + share * flat_b, length * around).reshape(a.shape)
 
 
 PATHS = {"circle": great_circle, "line": line}

@@ -12,6 +12,7 @@ from gdm.diffusion.paths.variance_preserving import Cosine
 from gdm.errors import ConfigError
 from gdm.inverse import guidance
 from gdm.inverse.editing import generated, interpolated, inverted, reconstructed, sdedit, variations
+from gdm.inverse.editing.inversion import spherical
 from gdm.inverse.samplers.steps import part
 
 KEY = jax.random.key(0)
@@ -71,6 +72,13 @@ def test_interpolation_ends_at_its_ends_and_variations_begin_at_theirs():
     interpolated(denoiser, x, other, 1)
   with pytest.raises(ConfigError, match="amount"):
     variations(denoiser, x, KEY, 1, amount=1.2)
+
+
+def test_the_way_to_a_state_of_zeros_is_straight():
+  """A state of zeros, as of the mean of the data, has no direction."""
+  ones = jnp.ones((1, 2))
+  np.testing.assert_allclose(spherical(ones, 0.0 * ones, 3)[:, 0, 0], [1.0, 0.5, 0.0])
+  np.testing.assert_allclose(spherical(0.0 * ones, 0.0 * ones, 3)[:, 0, 0], 0.0)
 
 
 def component(index):

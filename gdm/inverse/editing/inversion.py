@@ -23,6 +23,10 @@ def inverted(denoiser: Denoiser, x: Float[Array, "batch *event"], *, num_steps: 
     x: values.
     num_steps: steps.
     strength: share of the way to noise, as of `sdedit`.
+
+  Example:
+    state = inverted(denoiser, jnp.ones((16, 4)), num_steps=5)
+    x = reconstructed(denoiser, state, num_steps=5)  # about ones
   """
   checks.at_least("num_steps", num_steps, 1)
   way = part(denoiser, strength)
@@ -43,6 +47,10 @@ def reconstructed(denoiser: Denoiser, state: Float[Array, "batch *event"], *, nu
   """Return the examples that states lead to by the ODE; under other labels, or guided, they are edited.
 
   Arguments as of `inverted`.
+
+  Example:
+    state = inverted(denoiser, jnp.ones((16, 4)), num_steps=5)
+    x = reconstructed(denoiser, state, num_steps=5)  # about ones
   """
   return from_part(denoiser, part(denoiser, strength), jax.random.key(0), state, num_steps, 0.0)
 
@@ -53,6 +61,9 @@ def interpolated(denoiser: Denoiser, x: Float[Array, "batch *event"], other: Flo
   equation 67) and taken back.
 
   Raise ConfigError unless there are at least two.
+
+  Example:
+    x = interpolated(denoiser, jnp.ones((16, 4)), jnp.zeros((16, 4)), num=3, num_steps=5)  # [3, 16, 4]
   """
   checks.at_least("num", num, 2)
   one, end = (inverted(denoiser, each, num_steps=num_steps) for each in (x, other))
@@ -74,6 +85,9 @@ def variations(denoiser: Denoiser, x: Float[Array, "batch *event"], key: Key[Arr
     num_steps: steps there, and back.
 
   Raise ConfigError unless the amount is in [0, 1].
+
+  Example:
+    x = variations(denoiser, jnp.ones((16, 4)), key, num=2, amount=0.1, num_steps=5).x  # [2, 16, 4]
   """
   checks.at_least("amount", amount, 0.0)
   checks.at_least("1 - amount", 1.0 - amount, 0.0)
@@ -86,14 +100,15 @@ def variations(denoiser: Denoiser, x: Float[Array, "batch *event"], key: Key[Arr
 
 def spherical(one: Float[Array, "batch *event"], other: Float[Array, "batch *event"],
               num: int) -> Float[Array, "num batch *event"]:
-  """Return `num` points on the great circle between each pair, both included; of parallel ones on the line."""
+  """Return `num` points on the great circle between each pair, both included; on the line where they are parallel or
+  one of them is 0, so that it has no direction."""
   axes = tuple(range(1, one.ndim))
   product = jnp.sum(one * other, axis=axes, keepdims=True)
   norms = jnp.sqrt(jnp.sum(one**2, axis=axes, keepdims=True) * jnp.sum(other**2, axis=axes, keepdims=True))
-  angle = jnp.arccos(jnp.clip(product / norms, -1.0, 1.0))
+  angle = jnp.arccos(jnp.clip(product / jnp.where(norms > 0.0, norms, 1.0), -1.0, 1.0))
   share = jnp.linspace(0.0, 1.0, num).reshape(-1, *(1,) * one.ndim)
   sine = jnp.sin(angle)
-  small = sine < 1e-4
+  small = (sine < 1e-4) | (norms == 0.0)
   first = jnp.where(small, 1.0 - share, jnp.sin((1.0 - share) * angle) / jnp.where(small, 1.0, sine))
   last = jnp.where(small, share, jnp.sin(share * angle) / jnp.where(small, 1.0, sine))
   return first * one + last * other
