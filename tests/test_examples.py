@@ -16,23 +16,26 @@ import pytest
 import gdm
 from gdm.dataspec import DataSpec
 from gdm.diffusion.networks.unet import UNet
+from gdm.diffusion.paths.variance_preserving import VPLinear
 from gdm.diffusion.weightings import MinSNR
+from gdm.model import Denoiser
 from gdm.networks.mlp import MLP
 
 NOT_RUN = {"evaluation.add_row": "needs a file of data", "inverse.restore": "needs a trained run"}
 SLOW = ("diffusion.Consistency", "diffusion.Diffusion", "diffusion.edm", "discrete_diffusion.D3PM",
         "discrete_diffusion.LearnedTime", "discrete_diffusion.MaskedModel", "flows.Continuous", "flows.Flow",
-        "flows.Inverse", "flows.MaskedAutoregressive", "flows.image_coupling", "flows.vector_coupling",
-        "inverse.Restored")
+        "flows.Inverse", "flows.InvertibleResidual", "flows.LogisticMixtureCDF", "flows.MaskedAutoregressive",
+        "flows.image_coupling", "flows.vector_coupling", "inverse.Restored", "inverse.editing.interpolated",
+        "inverse.editing.sdedit", "inverse.editing.variations")
 
 
 def public_names():
   """Classes and functions that packages list in `__all__`, by "package.name"."""
   found = {}
-  for package in pkgutil.iter_modules(gdm.__path__):
+  for package in pkgutil.walk_packages(gdm.__path__, "gdm."):
     if package.ispkg:
-      module = importlib.import_module(f"gdm.{package.name}")
-      found |= {f"{package.name}.{name}": getattr(module, name) for name in getattr(module, "__all__", ())}
+      module, short = importlib.import_module(package.name), package.name.removeprefix("gdm.")
+      found |= {f"{short}.{name}": getattr(module, name) for name in getattr(module, "__all__", ())}
   return {name: each for name, each in found.items() if callable(each)}
 
 
@@ -51,8 +54,12 @@ def names_for(name):
   common = {"jax": jax, "jnp": jnp, "np": np, "dataclasses": dataclasses, "gdm": gdm, "Path": Path,
             "DataSpec": DataSpec, "MLP": MLP, "UNet": UNet, "MinSNR": MinSNR, "key": jax.random.key(0),
             "spec": DataSpec((8, 8, 1), 17), "x": x, "batch": {"x": x}, "known": np.arange(64).reshape(8, 8, 1) < 32}
-  package = importlib.import_module(f"gdm.{name.partition('.')[0]}")
-  return {**vars(package), **vars(inspect.getmodule(PUBLIC[name])), **common}
+  path = VPLinear()
+  # Of standard normal data: their mean given x_t is alpha x_t.
+  common["denoiser"] = Denoiser(lambda x, t: path.alpha(t)[:, None] * x, path.alpha, path.sigma, path.log_snr,
+                                path.time, path.ends)
+  package = importlib.import_module(f"gdm.{name.rpartition('.')[0]}")
+  return {**common, **vars(package), **vars(inspect.getmodule(PUBLIC[name]))}
 
 
 def test_every_public_name_shows_an_example():

@@ -19,6 +19,9 @@ def generated(denoiser: Denoiser, key: Key[Array, ""], num: int, event: tuple[in
     event: shape of an example.
     num_steps: steps.
     eta: share of fresh noise: 0 is the ODE, 1 ancestral sampling.
+
+  Example:
+    x = generated(denoiser, key, num=16, event=(4,), num_steps=5).x
   """
   first, key = jax.random.split(key)
   x = start(denoiser, first, (num, *event))

@@ -24,6 +24,9 @@ def sdedit(denoiser: Denoiser, guide: Float[Array, "batch *event"], key: Key[Arr
     eta: share of fresh noise.
 
   Raise ConfigError unless the strength is in [0, 1].
+
+  Example:
+    x = sdedit(denoiser, jnp.ones((16, 4)), key, num=2, strength=0.5, num_steps=5).x  # [2, 16, 4]
   """
   if not 0.0 <= strength <= 1.0:
     raise ConfigError(f"strength is {strength}; it must be in [0, 1], from the guide to a draw that forgets it.")

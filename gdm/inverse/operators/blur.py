@@ -40,6 +40,9 @@ def blur(event: tuple[int, ...], deviation: float) -> Blur:
   """Return a Gaussian blur whose deviation is in pixels; beyond its edge an image goes on as its mirror image.
 
   Raise SpecError where the event is no image, ConfigError unless the deviation is positive.
+
+  Example:
+    y = blur((8, 8, 1), deviation=1.0).forward(jnp.ones((16, 8, 8, 1)))  # [16, 8, 8, 1]
   """
   require_images(event, "blur")
   checks.positive("deviation of blur", deviation, "(in pixels)")

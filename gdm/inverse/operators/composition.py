@@ -51,6 +51,10 @@ def composed(inner: Operator, outer: Operator) -> Composition | LinearCompositio
   """Return `outer` after `inner`, linear where both are.
 
   Raise SpecError where `outer` is of another event than `inner` measures.
+
+  Example:
+    operator = composed(blur((8, 8, 1), 1.0), downsampling((8, 8, 1), 2))
+    y = operator.forward(jnp.ones((16, 8, 8, 1)))  # [16, 4, 4, 1]
   """
   if tuple(outer.event) != tuple(inner.measured):
     raise SpecError(f"the second operator is of events {outer.event}, but the first one measures {inner.measured}; "

@@ -44,6 +44,9 @@ def downsampling(event: tuple[int, ...], factor: int) -> Downsampling:
   """Return the means of blocks of factor x factor pixels.
 
   Raise SpecError where the event is no image, ConfigError unless the factor divides height and width.
+
+  Example:
+    y = downsampling((8, 8, 1), factor=2).forward(jnp.ones((16, 8, 8, 1)))  # [16, 4, 4, 1]
   """
   require_images(event, "downsample")
   for size, name in zip(event[:2], ("the height", "the width"), strict=True):

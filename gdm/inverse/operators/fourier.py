@@ -60,6 +60,10 @@ def fourier(event: tuple[int, ...], acceleration: float, seed: int = 0) -> Fouri
   """Return the coefficients of about one in `acceleration` lines: those next to frequency 0, the others at random.
 
   Raise SpecError where the event is no image, ConfigError where the acceleration is below 1.
+
+  Example:
+    operator = fourier((8, 8, 1), acceleration=2.0)
+    y = operator.forward(jnp.ones((16, 8, 8, 1)))  # [16, *operator.measured]
   """
   require_images(event, "fourier")
   if not 1.0 <= acceleration < math.inf:

@@ -36,7 +36,11 @@ class Grey:
 
 
 def grey(event: tuple[int, ...]) -> Grey:
-  """Return the grey values of an image. Raise SpecError where it has no colours."""
+  """Return the grey values of an image. Raise SpecError where it has no colours.
+
+  Example:
+    y = grey((8, 8, 3)).forward(jnp.ones((16, 8, 8, 3)))  # [16, 8, 8, 1]
+  """
   require_images(event, "grey")
   if event[-1] < 2:
     raise SpecError(f"grey measures images in colour, but the event {event} has one channel; choose another operator.")

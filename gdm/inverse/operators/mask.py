@@ -54,6 +54,9 @@ def region(event: tuple[int, ...], name: str) -> Mask:
   """Return a mask that hides the left, right, top, bottom or box (the middle half) of an image.
 
   Raise ConfigError for another name, SpecError where the event is no image.
+
+  Example:
+    y = region((8, 8, 1), "bottom").forward(jnp.ones((16, 8, 8, 1)))  # [16, 32], of the upper half
   """
   if len(event) != 3:
     raise SpecError(f"mask:{name} hides a region of images (height, width, channels), but the event is {event}; choose "
@@ -74,6 +77,9 @@ def lowest_rows(event: tuple[int, ...], num: int) -> Mask:
   """Return a mask that shows the lowest rows of an image: of a spectrogram the bands that sound of a lower rate has.
 
   Raise SpecError where the event is no image, ConfigError unless it has more rows than that.
+
+  Example:
+    y = lowest_rows((8, 8, 1), 3).forward(jnp.ones((16, 8, 8, 1)))  # [16, 24]
   """
   require_images(event, "lowest")
   if not 1 <= num < event[0]:
@@ -85,6 +91,9 @@ def random_mask(event: tuple[int, ...], share: float, seed: int = 0) -> Mask:
   """Return a mask that shows a share of the entries, of images all channels of a pixel, at random places.
 
   Raise ConfigError where the share is not in [0, 1].
+
+  Example:
+    y = random_mask((8, 8, 1), share=0.25).forward(jnp.ones((16, 8, 8, 1)))  # [16, 16]
   """
   if not 0.0 <= share <= 1.0:
     raise ConfigError(f"share of known entries is {share}; it must be in [0, 1].")

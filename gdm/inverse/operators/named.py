@@ -44,6 +44,10 @@ def operator_of(text: str, event: Event, seed: int = 0) -> Operator:
     seed: of random masks, lines and projections.
 
   Raise ConfigError for an unknown name or argument, SpecError where the event does not fit.
+
+  Example:
+    operator = operator_of("blur:1+downsample:2", (8, 8, 1))
+    y = operator.forward(jnp.ones((16, 8, 8, 1)))  # [16, 4, 4, 1]
   """
   found: Operator | None = None
   for part in text.split("+"):

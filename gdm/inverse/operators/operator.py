@@ -23,6 +23,10 @@ class Operator(Protocol):
   Attributes:
     event: shape of an example.
     measured: shape of the measurement of one example.
+
+  Example:
+    operator: Operator = quantization((8, 8, 1), 0.5)
+    y = operator.forward(jnp.ones((16, 8, 8, 1)))
   """
 
   @property
@@ -38,7 +42,12 @@ class Operator(Protocol):
 
 @runtime_checkable
 class LinearOperator(Operator, Protocol):
-  """A linear measurement A x."""
+  """A linear measurement A x.
+
+  Example:
+    operator: LinearOperator = downsampling((8, 8, 1), 2)
+    x = operator.adjoint(operator.forward(jnp.ones((16, 8, 8, 1))))
+  """
 
   def adjoint(self, y: Float[Array, "batch *measured"]) -> Float[Array, "batch *event"]:
     """Return the transpose applied to a measurement: <A x, y> = <x, adjoint(y)>."""
@@ -51,6 +60,10 @@ class TightOperator(LinearOperator, Protocol):
 
   Attributes:
     gain: squared length of the rows; all singular values are its root.
+
+  Example:
+    operator: TightOperator = downsampling((8, 8, 1), 2)
+    x = operator.adjoint(jnp.ones((16, 4, 4, 1))) / operator.gain  # ones: the pseudo-inverse
   """
 
   @property

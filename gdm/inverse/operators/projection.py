@@ -37,7 +37,11 @@ class Projection:
 
 
 def projection(event: tuple[int, ...], matrix: Float[Array | np.ndarray, "rows dims"]) -> Projection:
-  """Return the measurement by a matrix. Raise SpecError unless it has a column for each entry of the event."""
+  """Return the measurement by a matrix. Raise SpecError unless it has a column for each entry of the event.
+
+  Example:
+    y = projection((3,), np.array([[1.0, 1.0, 0.0]])).forward(jnp.ones((16, 3)))  # [16, 1]
+  """
   if matrix.shape[1] != math.prod(event):
     raise SpecError(f"the matrix has {matrix.shape[1]} columns; it must have one for each of the {math.prod(event)} "
                     f"entries of the event {event}.")
@@ -46,7 +50,11 @@ def projection(event: tuple[int, ...], matrix: Float[Array | np.ndarray, "rows d
 
 def random_projection(event: tuple[int, ...], num: int, seed: int = 0) -> Projection:
   """Return `num` random projections: entries of the matrix are normal with variance 1 / num_dims, so that rows have
-  about length one. Raise ConfigError where there is none."""
+  about length one. Raise ConfigError where there is none.
+
+  Example:
+    y = random_projection((8, 8, 1), num=10).forward(jnp.ones((16, 8, 8, 1)))  # [16, 10]
+  """
   checks.at_least("number of projections", num, 1)
   num_dims = math.prod(event)
   return projection(event, np.random.default_rng(seed).normal(size=(num, num_dims)) / math.sqrt(num_dims))

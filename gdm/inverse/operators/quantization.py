@@ -32,6 +32,10 @@ class Quantization:
 
 
 def quantization(event: tuple[int, ...], step: float) -> Quantization:
-  """Return the rounding to multiples of a step. Raise ConfigError unless it is positive."""
+  """Return the rounding to multiples of a step. Raise ConfigError unless it is positive.
+
+  Example:
+    y = quantization((4,), step=0.5).forward(jax.random.normal(key, (16, 4)))
+  """
   checks.positive("step of quantize", step, "(in the data's units)")
   return Quantization(float(step), tuple(event))

@@ -53,6 +53,10 @@ def radon(event: tuple[int, ...], num_angles: int) -> Radon:
   """Return the sums along rays at `num_angles` angles, evenly spaced over half a turn.
 
   Raise SpecError where the event is no image, ConfigError where there is no angle.
+
+  Example:
+    operator = radon((8, 8, 1), num_angles=6)
+    y = operator.forward(jnp.ones((16, 8, 8, 1)))  # [16, 6, 11, 1]: a row for each angle
   """
   require_images(event, "radon")
   checks.at_least("number of angles of radon", num_angles, 1)
