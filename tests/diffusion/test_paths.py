@@ -113,6 +113,38 @@ def test_one_jump_is_many_steps(name):
   assert abs(x.var() / jump.var() - 1.0) < 5 * 2 / math.sqrt(num)
 
 
+EXTREME = {
+    "vp_linear, much noise": VPLinear(0.1, 1000.0), "vp_linear, falling": VPLinear(1000.0, 0.1),
+    "sub_vp, much noise": SubVP(0.1, 1000.0), "sub_vp, little noise": SubVP(1e-4, 1e-3),
+    "piecewise_beta, much noise": PiecewiseBeta((0.999,) * 30),
+    "piecewise_beta, uneven": PiecewiseBeta((1e-6, 0.999999)),
+    "cosine, sharp": Cosine(1e-4), "cosine, flat": Cosine(1.0), "log_snr_linear": LogSNRLinear(200.0, -200.0),
+    "ve": VE(1e-5, 1e4), "ve, narrow": VE(1.0, 1.01), "edm": EDMPath(1e-5, 1e4), "rectified_flow": RectifiedFlow(1e-6)}
+
+
+@pytest.mark.fast_cases("vp_linear, much noise", "sub_vp, much noise", "piecewise_beta, much noise")
+@pytest.mark.parametrize("name", EXTREME)
+def test_extreme_settings_in_float32(name):
+  """exp(B) is infinite in float32 from B = 89 on, and alpha^2 is 0; the log-SNR, its rate and inverse are finite."""
+  path = EXTREME[name]
+  start, end = path.ends
+  # Not at the corners of a piecewise rate.
+  inner = start + (end - start) * np.concatenate([np.geomspace(1e-5, 0.01, 9), np.linspace(0.021, 0.983, 31)])
+  t = np.array([start, *inner, end], np.float32)
+  at = jax.jit(lambda t: (path.log_snr(t), path.log_snr_rate(t), path.alpha(t), path.sigma(t), path.level(t),
+                          path.drift(t), path.diffusion(t), path.time(path.log_snr(t))))(t)
+  assert all(np.isfinite(a).all() for a in jax.tree.leaves(at))
+  log_snr, slope, alpha, sigma, *_, time = (np.asarray(a, np.float64) for a in at if not isinstance(a, tuple))
+  np.testing.assert_allclose(time, t, atol=1e-5)
+  seen = np.minimum(alpha, sigma) > 1e-36
+  np.testing.assert_allclose(log_snr[seen], 2.0 * np.log(alpha[seen] / sigma[seen]), rtol=1e-4, atol=1e-4)
+  with jax.enable_x64(True):
+    wide = t[1:-1].astype(np.float64)
+    step = 1e-6 * np.minimum(wide, 1.0 - wide)
+    rate = (path.log_snr(wide + step) - path.log_snr(wide - step)) / (2.0 * step)
+  np.testing.assert_allclose(slope[1:-1], rate, rtol=1e-3)
+
+
 def test_noised_data_says_what_it_is():
   path, key = RectifiedFlow(), jax.random.key(0)
   data, noise, t = jnp.ones((2, 3, 1)), jax.random.normal(key, (2, 3, 1)), jnp.asarray([0.25, 1.0])

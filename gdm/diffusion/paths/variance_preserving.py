@@ -69,7 +69,9 @@ class IntegratedBeta(VariancePreserving):
     return jnp.sqrt(-jnp.expm1(-self._integral(t)))
 
   def _log_snr(self, t: Array) -> Array:
-    return -jnp.log(jnp.expm1(self._integral(t)))
+    # -log(exp(B) - 1) without exp(B), which is infinite in float32 from B = 89 on.
+    integral = self._integral(t)
+    return -integral - jnp.log(-jnp.expm1(-integral))
 
   def _time(self, log_snr: Array) -> Array:
     return self._time_of(jax.nn.softplus(-log_snr))
@@ -146,7 +148,10 @@ class SubVP(Closed):
     return -integral - 2.0 * jnp.log(-jnp.expm1(-integral))
 
   def _time(self, log_snr: Array) -> Array:
-    return self._vp._time_of(2.0 * jnp.arcsinh(0.5 * jnp.exp(-0.5 * log_snr)))  # sigma / alpha = 2 sinh(B / 2)
+    # sigma / alpha = 2 sinh(B / 2), and asinh(exp(y)) = y + log(1 + hypot(1, exp(-y))): no overflow above 0.
+    y = -0.5 * log_snr - math.log(2.0)
+    far = y + jnp.log1p(jnp.hypot(1.0, jnp.exp(-jnp.maximum(y, 0.0))))
+    return self._vp._time_of(2.0 * jnp.where(y > 0.0, far, jnp.arcsinh(jnp.exp(jnp.minimum(y, 0.0)))))
 
   def _drift(self, t: Array) -> Array:
     return -0.5 * self._vp._beta(t)
