@@ -19,6 +19,7 @@ from gdm.diffusion.samplers.grids import LogSNRGrid, RhoGrid, UniformGrid
 from gdm.diffusion.samplers.guidance import Guidance, Guided
 from gdm.diffusion.samplers.heun import Heun
 from gdm.diffusion.samplers.langevin import AnnealedLangevin
+from gdm.diffusion.samplers.named import SAMPLERS, sample_by
 from gdm.diffusion.samplers.sampler import Sampler, sample
 from gdm.diffusion.samplers.sde import EulerMaruyama, PredictorCorrector
 from gdm.errors import ConfigError
@@ -252,3 +253,12 @@ def test_grids():
 def test_bad_input(call, message):
   with pytest.raises(ConfigError, match=message):
     call()
+
+
+@pytest.mark.parametrize("path", ["vp_linear", "ve", "rectified_flow"])
+def test_one_step_is_the_denoised_noise(path):
+  """The only evaluation is at the path's last time: the mean of the data, as far as nothing but noise is known."""
+  for name in SAMPLERS:
+    out = sample_by(name, lambda x, t: t[:, None] + 0.0 * x, PATHS[path], jax.random.key(0), (3, 2), num_steps=1)
+    np.testing.assert_array_equal(out.x, np.full((3, 2), PATHS[path].ends[1], np.float32))
+    assert out.info["nfe"] == 1

@@ -54,7 +54,7 @@ def sample_by(name: str, denoise: Denoise, path: NoisePath, key: Key[Array, ""],
   choice = SAMPLERS[name]
   if num_steps == 1:
     x = prior_scale(path) * jax.random.normal(key, shape)
-    return Samples(denoise(x, jnp.full(shape[0], path.ends[0], x.dtype)), {"nfe": cost(denoise)})
+    return Samples(denoise(x, jnp.full(shape[0], path.ends[1], x.dtype)), {"nfe": cost(denoise)})
   return sample(choice.sampler, denoise, path, choice.grid, num_steps - 1, key, shape, denoise_last=True)
 
 
