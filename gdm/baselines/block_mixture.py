@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from gdm.baselines import em, examples, seeding, tables
 from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
-from gdm.distributions import blocks
+from gdm.distributions import blocks, categorical
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Params, PyTree, Samples
@@ -145,7 +145,8 @@ class BlockMixture(Solved):
     """Draw [num, *event]; `temperature` divides the log-probabilities of the component and of the blocks' states."""
     examples.check_options(condition, temperature, "BlockMixture")
     component_key, value_key = jax.random.split(key)
-    component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
+    log_weights = categorical.tempered(params["model"]["log_weights"], temperature)
+    component = jax.random.categorical(component_key, log_weights, shape=(num,))
     return examples.as_samples(self.spec, self._draw(value_key, params["model"]["logits"], component, temperature))
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],

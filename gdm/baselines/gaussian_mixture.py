@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 from gdm.baselines import em, examples, seeding
 from gdm.baselines.solved import Solved
 from gdm.dataspec import DataSpec
+from gdm.distributions import categorical
 from gdm.distributions.moments import variance_of_fit
 from gdm.errors import SpecError, nearest
 from gdm.likelihood import LogLikelihood
@@ -116,7 +117,8 @@ class GaussianMixture(Solved):
     """Draw [num, *event]; `temperature` divides the log-probability of the component and of its Gaussian."""
     examples.check_options(condition, temperature, "GaussianMixture")
     component_key, noise_key = jax.random.split(key)
-    component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
+    log_weights = categorical.tempered(params["model"]["log_weights"], temperature)
+    component = jax.random.categorical(component_key, log_weights, shape=(num,))
     noise = jnp.sqrt(temperature) * jax.random.normal(noise_key, (num, self.spec.num_dims))
     drawn = params["model"]["mean"][component] + self._covariance.apply(params["model"]["factor"][component], noise)
     return examples.as_samples(self.spec, drawn)

@@ -105,7 +105,8 @@ class Mixture(SolvedDiscrete):
     """Draw [num, *event]; `temperature` divides the log-probabilities of the component and of its dimensions."""
     examples.check_options(condition, temperature, "Mixture")
     component_key, value_key = jax.random.split(key)
-    component = jax.random.categorical(component_key, params["model"]["log_weights"] / temperature, shape=(num,))
+    log_weights = categorical.tempered(params["model"]["log_weights"], temperature)
+    component = jax.random.categorical(component_key, log_weights, shape=(num,))
     drawn = categorical.sample(value_key, params["model"]["logits"][component], temperature)
     return examples.as_samples(self.spec, drawn)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from gdm.baselines import examples, tables
 from gdm.baselines.solved import SolvedDiscrete
 from gdm.dataspec import DataSpec
+from gdm.distributions import categorical
 from gdm.errors import SpecError
 from gdm.likelihood import LogLikelihood
 from gdm.model import Batch, Carry, Params, Samples
@@ -79,7 +80,7 @@ class Table(SolvedDiscrete):
              temperature: float = 1.0) -> Samples:
     """Draw [num, *event] from p(x)^(1/temperature), normalized."""
     examples.check_options(condition, temperature, "Table")
-    return self._draw(params["model"]["logits"] / temperature, key, num)
+    return self._draw(categorical.tempered(params["model"]["logits"], temperature), key, num)
 
   def complete(self, params: Params, carry: Carry, key: Key[Array, ""], x: Num[Array, "batch *event"],
                known: Bool[Array, "*event"]) -> Samples:

@@ -89,7 +89,8 @@ class NaiveBayes(Bayes):
     checks.temperature(temperature)
     label_key, value_key = jax.random.split(key)
     if condition is None:
-      y = jax.random.categorical(label_key, params["model"]["log_prior"] / temperature, shape=(num,))
+      log_prior = categorical.tempered(params["model"]["log_prior"], temperature)
+      y = jax.random.categorical(label_key, log_prior, shape=(num,))
     else:
       y = self._checked(jnp.asarray(condition), num)
     return self._as_samples(self._drawn(params["model"], value_key, y, temperature))

@@ -11,5 +11,5 @@ def log_prob(logits: Float[Array, "*shape"], x: Num[Array, "*shape"]) -> Float[A
 
 
 def sample(key: Key[Array, ""], logits: Float[Array, "*shape"], temperature: float = 1.0) -> Int[Array, "*shape"]:
-  """Draw x in {0, 1}; `temperature` divides the logits."""
-  return jax.random.bernoulli(key, jax.nn.sigmoid(logits / temperature)).astype(jnp.int32)
+  """Draw x in {0, 1}; `temperature` divides the logits, and 0 is the mode."""
+  return jax.random.bernoulli(key, jax.nn.sigmoid(logits / jnp.maximum(temperature, 1e-30))).astype(jnp.int32)

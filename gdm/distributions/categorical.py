@@ -18,6 +18,11 @@ def sample(key: Key[Array, ""], logits: Float[Array, "*shape levels"],
 
 
 def tempered(logits: Float[Array, "*shape levels"], temperature: float) -> Float[Array, "*shape levels"]:
-  """Return logits divided by a temperature; at 0 the largest stay alone, where a division would make all alike."""
-  largest = jnp.where(logits == jnp.max(logits, axis=-1, keepdims=True), 0.0, -jnp.inf)
-  return jnp.where(temperature > 0, logits / jnp.where(temperature > 0, temperature, 1.0), largest)
+  """Return logits divided by a temperature, the largest one shifted to 0; at 0 the largest ones stay alone.
+
+  So no quotient is infinite but that of a level which is never drawn, and equal levels stay equal at any temperature.
+  """
+  largest = jnp.max(logits, axis=-1, keepdims=True)
+  # Beyond 1e-30 and 1e30 nothing changes but that a temperature, or its reciprocal, becomes 0 in float32.
+  divided = (logits - jnp.where(jnp.isfinite(largest), largest, 0.0)) / jnp.clip(temperature, 1e-30, 1e30)
+  return jnp.where(jnp.equal(temperature, 1.0), logits, divided)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from gdm.distributions import categorical
+
 
 def log_prob(logits: Float[Array, "*shape size"], means: Float[Array, "*shape size"],
              log_scales: Float[Array, "*shape size"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -31,6 +33,6 @@ def sample(key: Key[Array, ""], logits: Float[Array, "*shape size"], means: Floa
   Towards 0 each draw is the mean of the component of the largest weight.
   """
   pick_key, noise_key = jax.random.split(key)
-  pick = jax.random.categorical(pick_key, logits / temperature, axis=-1)[..., None]
+  pick = jax.random.categorical(pick_key, categorical.tempered(logits, temperature), axis=-1)[..., None]
   mean, log_scale = (jnp.take_along_axis(values, pick, axis=-1)[..., 0] for values in (means, log_scales))
   return mean + temperature * jnp.exp(log_scale) * jax.random.logistic(noise_key, mean.shape, mean.dtype)

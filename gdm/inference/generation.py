@@ -49,7 +49,10 @@ class TokenChoice:
 
   def draw(self, key: Key[Array, ""], logits: Float[Array, "*shape levels"]) -> Int[Array, "*shape"]:
     """Draw tokens in [0, levels)."""
-    logits = logits / self.temperature
+    if self.temperature != 1.0:
+      # The largest first shifted to 0, as in gdm/distributions/categorical.py: a quotient may be infinite else.
+      logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+      logits = logits / min(max(self.temperature, 1e-30), 1e30)
     if self.top_k is None and self.top_p == 1.0:
       return jax.random.categorical(key, logits).astype(jnp.int32)
     # By rank and not by a threshold: tokens of equal probability must not enlarge the set.
@@ -62,7 +65,9 @@ class TokenChoice:
     if self.top_p == 1.0:
       return jnp.ones(logits.shape, bool)
     probs = jax.nn.softmax(logits)
-    return jnp.cumsum(probs, axis=-1) - probs < self.top_p
+    # A set whose probability is p but for rounding is enough; the likeliest token is always in it.
+    reached = self.top_p * (1.0 - 8.0 * float(jnp.finfo(probs.dtype).eps))
+    return (jnp.cumsum(probs, axis=-1) - probs < reached).at[..., 0].set(True)
 
 
 class Alternatives(NamedTuple):

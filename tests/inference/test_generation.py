@@ -56,6 +56,24 @@ def test_equal_probabilities_do_not_enlarge_the_set():
   assert kept(TokenChoice(top_k=100), logits) == set(range(5))
 
 
+@pytest.mark.parametrize("levels", [3, 6, 10, 50, 256])
+def test_the_nucleus_of_equal_tokens_at_every_share(levels):
+  """A set of k of n equal tokens has probability k / n but for rounding, which must not add another one."""
+  logits = jnp.zeros(levels)
+  sizes = [int(np.sum(TokenChoice(top_p=k / levels)._kept(logits))) for k in range(1, levels)]
+  assert sizes == list(range(1, levels))
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-39, 1e-10, 1e300])
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.9}])
+def test_any_temperature_above_0(temperature, options):
+  """Quotients are infinite in float32, or their ties are lost: the argmax, and equal ones equally often."""
+  choice, every = TokenChoice(temperature, **options), {1} if temperature < 1 else {0, 1, 2}
+  assert kept(choice, jnp.array([-700.0, 3.0, -2.0])) == every
+  assert kept(choice, jnp.array([-700.0, -3.0, -7.0])) == every
+  assert kept(choice, jnp.array([1.0, 1.0, -2.0])) == ({0, 1} if temperature < 1 else every)
+
+
 def test_what_is_kept_keeps_its_proportions():
   logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.25, 0.05]))
   draws = TokenChoice(top_k=3).draw(jax.random.key(3), jnp.broadcast_to(logits, (20_000, 5)))
