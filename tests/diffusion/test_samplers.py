@@ -9,6 +9,7 @@ import pytest
 from diffusion.analytic import GAUSSIAN, PATHS, TWO, Counting, moved
 
 from gdm.diffusion.paths.path import prior_scale
+from gdm.diffusion.paths.rectified_flow import RectifiedFlow
 from gdm.diffusion.paths.variance_preserving import LogSNRLinear, VPLinear
 from gdm.diffusion.predictions import PREDICTIONS, denoiser
 from gdm.diffusion.samplers.adaptive import Adaptive
@@ -262,3 +263,9 @@ def test_one_step_is_the_denoised_noise(path):
     out = sample_by(name, lambda x, t: t[:, None] + 0.0 * x, PATHS[path], jax.random.key(0), (3, 2), num_steps=1)
     np.testing.assert_array_equal(out.x, np.full((3, 2), PATHS[path].ends[1], np.float32))
     assert out.info["nfe"] == 1
+
+
+@pytest.mark.parametrize("grid", [LogSNRGrid(), RhoGrid()])
+def test_times_by_an_infinite_log_snr_are_refused(grid):
+  with pytest.raises(ConfigError, match=r"log-SNR is -inf at its end t = 1\.0.*margin"):
+    jax.jit(lambda: grid.times(RectifiedFlow(0.0), 4))()

@@ -3,11 +3,15 @@
 import dataclasses
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from gdm import checks
 from gdm.diffusion.paths.path import NoisePath
+from gdm.errors import ConfigError
 
 
 @runtime_checkable
@@ -80,6 +84,11 @@ def _between(path, num_steps, to_zero, between) -> Float[Array, " times"]:
   checks.at_least("num_steps", num_steps, 1)
   last, first = path.ends
   num = num_steps if to_zero else num_steps + 1
-  start, end = (path.log_snr(jnp.asarray(t)) for t in (first, last))
+  with jax.ensure_compile_time_eval():  # the ends of a path without parameters are known inside jax.jit too
+    start, end = (path.log_snr(jnp.asarray(t)) for t in (first, last))
+  for t, value in ((first, start), (last, end)):
+    if num > 2 and not isinstance(value, Tracer) and not np.isfinite(value):
+      raise ConfigError(f"the path's log-SNR is {value} at its end t = {t}, so that times cannot be spaced by it; "
+                        "choose a uniform grid, or a path that ends before, as RectifiedFlow(margin=1e-5).")
   inner = path.time(between(start, end, jnp.arange(1, max(num - 1, 1)) / max(num - 1, 1)))
   return jnp.concatenate([jnp.asarray([first]), inner, jnp.asarray([last] * (num > 1) + [0.0] * to_zero)])
