@@ -269,3 +269,22 @@ def test_one_step_is_the_denoised_noise(path):
 def test_times_by_an_infinite_log_snr_are_refused(grid):
   with pytest.raises(ConfigError, match=r"log-SNR is -inf at its end t = 1\.0.*margin"):
     jax.jit(lambda: grid.times(RectifiedFlow(0.0), 4))()
+
+
+@pytest.mark.fast_cases("vp_linear", "rectified_flow")
+@pytest.mark.parametrize("name", ["vp_linear", "cosine", "edm", "rectified_flow", "ve"])
+def test_few_steps_between_two_points_stay_near_them(name):
+  """The slope of points jumps between them, and is divided by what noise is left: Heun's correction was up to 800."""
+  path = PATHS[name]
+
+  def denoise(x, t):
+    level = path.level(t).like(x)
+    points = jnp.array([-1.0, 1.0])
+    total = (level.alpha * 1e-3) ** 2 + level.sigma**2
+    off = x[..., None] - level.alpha[..., None] * points
+    shares = jax.nn.softmax(-0.5 * jnp.sum(off**2, axis=1, keepdims=True) / total[..., None], axis=-1)
+    return jnp.sum(shares * (points + (level.alpha * 1e-6 / total)[..., None] * off), axis=-1)
+
+  for num_steps in (2, 3, 5, 10):
+    x = np.asarray(sample_by("heun", denoise, path, KEY, (NUM, 2), num_steps).x)
+    assert np.abs(x).max() < 6.0

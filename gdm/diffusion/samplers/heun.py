@@ -33,6 +33,13 @@ def _hypot(level: Level) -> Array:
   return jnp.hypot(level.alpha, level.sigma)
 
 
+def _size(noise: Float[Array, "batch *event"]) -> Float[Array, "batch *ones"]:
+  """Return the root mean square of each example."""
+  return jnp.sqrt(jnp.mean(noise**2, axis=tuple(range(1, noise.ndim)), keepdims=True))
+
+
+MOST_NOISE = 4.0  # root mean square of an example's noise; of normal numbers one number alone comes near
+
 CLOCKS: dict[str, Clock] = {
     "sigma": Clock(lambda level, t: level.sigma / level.alpha, lambda level: level.alpha, PREDICTIONS["noise"].target),
     "angle": Clock(lambda level, t: jnp.arctan2(level.sigma, level.alpha), _hypot,
@@ -45,6 +52,9 @@ class Heun(Memoryless):
   """Karras et al. (arXiv:2206.00364), algorithms 1 (no churn) and 2.
 
   A step to no noise at all is Euler's, since the slope there is unknown; all others are corrected, the last one too.
+  After a step that is too long the state is off the path, and the noise in it, (x - alpha x_0) / sigma, grows with
+  1 / sigma where it should be normal. The correction takes it for no larger than `MOST_NOISE`, or than it was before
+  the step, so that few steps do not explode.
 
   Attributes:
     clock: the ODE's variable: "sigma" (x / alpha against sigma / alpha, as in EDM; alpha must not be 0), "angle"
@@ -76,19 +86,22 @@ class Heun(Memoryless):
     clock = CLOCKS[self.clock]
     before, after = path.level(t), path.level(now.s)
     by = clock.value(after, now.s) - clock.value(before, t)
-    y, slope = x / clock.scale(before), self._slope(denoise, before, x, t)
+    data, noise = self._parts(denoise, before, x, t)
+    y, slope = x / clock.scale(before), clock.slope(before, data, noise)
     euler = clock.scale(after) * (y + by * slope)
 
     def corrected(euler):
-      return clock.scale(after) * (y + 0.5 * by * (slope + self._slope(denoise, after, euler, now.s)))
+      data, seen = self._parts(denoise, after, euler, now.s)
+      largest = jnp.maximum(_size(noise), MOST_NOISE)
+      seen = seen * (largest / jnp.maximum(_size(seen), largest))
+      return clock.scale(after) * (y + 0.5 * by * (slope + clock.slope(after, data, seen)))
 
     # A condition and not a select: the network must not be evaluated at no noise.
     return jax.lax.cond(after.sigma > 0.0, corrected, lambda euler: euler, euler), ()
 
-  def _slope(self, denoise, level, x, t):
+  def _parts(self, denoise, level, x, t):
     data = call(denoise, x, t)
-    noise = PREDICTIONS["data"].noise(level, x, data)
-    return CLOCKS[self.clock].slope(level, data, noise)
+    return data, PREDICTIONS["data"].noise(level, x, data)
 
   def _churned(self, path, key, x, now: SamplerStep):
     """x at a time before now.t, with more noise; never before the path's last time."""
