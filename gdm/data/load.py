@@ -230,7 +230,7 @@ def _parse(name: str, path: str, data_dir: str, seed: int) -> Request:
     if key in options:
       raise ConfigError(f"data.name: option {key} of {kind} comes twice, as {options[key]!r} and as {value!r}; give it "
                         "once.")
-    if not value:
+    if not value and pair != "label=":  # no column of labels, where one would be taken
       raise ConfigError(f"data.name: option {key} of {kind} is empty; write {key}=..., or leave it out.")
     options[key] = value
   return Request(kind, argument, options, data_dir, seed)
