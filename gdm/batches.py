@@ -76,7 +76,7 @@ def filled(rows: Shaped[np.ndarray, "num *more"], size: int) -> Shaped[np.ndarra
 def padded_size(num: int, most: int) -> int:
   """Return the size of batches that are filled up: `most`, unless `num` examples in all are far fewer.
 
-  Up to 1,024 rows are cheap, and the size stays as asked: what is drawn at random for a batch follows from its shape.
+  A size of up to 1,024 stays as it was asked for: it is cheap, and random draws depend on the shape of a batch.
 
   Example:
     padded_size(31, 500), padded_size(31, 100_000)  # 500, 1024

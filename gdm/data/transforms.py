@@ -43,12 +43,12 @@ from gdm.data.note_events import events
 from gdm.data.sound import clip, spectrogram
 from gdm.data.split import Rows, Split, chunks
 from gdm.data.transposition import transpose
+from gdm.distributions.moments import ROUNDING
 from gdm.errors import ConfigError, DataError, SpecError, nearest
 
 FIXED_SEED = 20240604  # of binarize_fixed, whatever the config's seed
 STACK_SEED = 20261130
 DYNAMIC_SEED = 20240605  # of what binarize_dynamic serves in validation and test
-_ROUNDING = 4.0 * np.finfo(np.float32).eps  # deviation of equal numbers of a float32 file, as a share of their mean
 
 
 # What a transform took from a training split, by its name: see `Dataset.info`.
@@ -306,7 +306,7 @@ def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
   train = dataset.split("train")
   mean, std = column_moments(train)
   # Moments are of float64, but numbers of a float32 file that should be equal differ by what float32 rounds.
-  rounding = _ROUNDING if train["x"][:1].dtype.itemsize <= 4 else MOST_ROUNDING
+  rounding = ROUNDING if train["x"][:1].dtype.itemsize <= 4 else MOST_ROUNDING
   constant = np.flatnonzero((std <= rounding * np.abs(mean)).ravel())
   if len(constant):
     raise DataError(f"standardize: dimension {constant[0]} of {dataset.name} is constant in the training split "
@@ -320,7 +320,7 @@ def _context_moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
   mean, std = column_moments(train, "context")
   # Contexts are float64 by now; numbers of a float32 file are those that float32 has.
   is_single = all(np.array_equal(rows["context"], rows["context"].astype(np.float32)) for _, rows in chunks(train))
-  if len(constant := np.flatnonzero(std <= (_ROUNDING if is_single else MOST_ROUNDING) * np.abs(mean))):
+  if len(constant := np.flatnonzero(std <= (ROUNDING if is_single else MOST_ROUNDING) * np.abs(mean))):
     raise DataError(f"standardize_context: dimension {constant[0]} of the context of {dataset.name} is constant in the "
                     "training split; leave it out of the context, it says nothing.")
   return mean, std

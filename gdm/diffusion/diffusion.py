@@ -39,7 +39,6 @@ from gdm.diffusion.paths.path import (
   prior_scale,
 )
 from gdm.diffusion.predictions import PREDICTIONS, Denoise, Parametrization, Prediction, denoiser
-from gdm.diffusion.samplers.adaptive import Adaptive
 from gdm.diffusion.samplers.ancestral import LearnedAncestral
 from gdm.diffusion.samplers.clipping import Clipped
 from gdm.diffusion.samplers.ddim import DDIM
@@ -545,13 +544,13 @@ class Diffusion:
     steps = num_steps or self.steps
     if steps < 1:
       raise ConfigError(f"num_steps is {num_steps}; it must be at least 1.")
-    if adaptive := isinstance(choice.sampler, Adaptive):
+    if chooses_times := getattr(choice.sampler, "chooses_times", False):
       for field, value in (("num_steps", num_steps), ("grid", grid)):
         if value:
-          raise ConfigError(f"{field} is {value!r}, but the sampler adaptive chooses its times by a tolerance; leave "
-                            "it out, or name another sampler.")
+          raise ConfigError(f"{field} is {value!r}, but {type(choice.sampler).__name__} chooses its times by a "
+                            "tolerance; leave it out, or name another sampler.")
       steps = max(steps, 2)  # a single step would be the prediction from noise alone
-    if num_frames < 0 or (not adaptive and num_frames >= steps):
+    if num_frames < 0 or (not chooses_times and num_frames >= steps):
       raise ConfigError(f"num_frames is {num_frames}, states before the samples, of which {steps} steps have "
                         f"{steps - 1}; take fewer frames or more steps.")
     if guidance_rescale and self.spec.num_dims == 1:

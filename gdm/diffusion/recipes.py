@@ -33,9 +33,9 @@ Part = TypeVar("Part")
 
 
 class DiffusionFields(TypedDict, total=False):
-  """Fields of `Diffusion` that every recipe takes as they are; see there for what they mean and their defaults.
+  """Fields of `Diffusion` that every recipe hands on; `Diffusion` explains them and has their defaults.
 
-  A sampler and its number of steps are arguments of `Diffusion.sample`; defaults for them, of `diffusion` alone.
+  A sampler and its number of steps are given to `Diffusion.sample`; only `diffusion` takes defaults for them.
   """
 
   network: nn.Module | None

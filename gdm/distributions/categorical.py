@@ -20,7 +20,7 @@ def sample(key: Key[Array, ""], logits: Float[Array, "*shape levels"],
 def tempered(logits: Float[Array, "*shape levels"], temperature: float) -> Float[Array, "*shape levels"]:
   """Return logits divided by a temperature, the largest one shifted to 0; at 0 the largest ones stay alone.
 
-  So no quotient is infinite but that of a level which is never drawn, and equal levels stay equal at any temperature.
+  After the shift only levels that are never drawn can become infinite, and equal levels stay equal at any temperature.
   """
   largest = jnp.max(logits, axis=-1, keepdims=True)
   # Beyond 1e-30 and 1e30 nothing changes but that a temperature, or its reciprocal, becomes 0 in float32.

@@ -1,6 +1,7 @@
 """The probability-flow ODE with steps chosen by a tolerance."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -20,6 +21,7 @@ class Adaptive:
   Info has "solved" too: where it is False, the samples are NaN (gdm/inference/ode.py).
   """
 
+  chooses_times: ClassVar[bool] = True
   tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
 
   def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],

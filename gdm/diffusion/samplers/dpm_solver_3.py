@@ -24,9 +24,9 @@ class DPMSolver3(Stepwise):
   k = 3). The second derivative is twice the divided difference; without this factor, as in code that is widely used,
   the order is 2.
 
-  The first step is of first order, the second of second, and one to no noise at all of first. A step over which the
-  signal-to-noise ratio grows more than `MOST_CURVED` allows is that of second order of `DPMSolver`: in so few steps a
-  parabola through the last three predictions says nothing of the next.
+  The first step is of first order, the second of second, and one to no noise at all of first. Where half the
+  log-SNR grows by more than `MOST_CURVED` in a step, that step is of second order, as `DPMSolver`'s: over so long a
+  step a parabola through the last three predictions says nothing of the next.
   """
 
   def nfe(self, path: NoisePath, times: Float[Array, " times"]) -> int:

@@ -24,7 +24,10 @@ from gdm.model import Samples
 
 @runtime_checkable
 class Sampler(Protocol):
-  """Takes noise at the first of some times to the last of them."""
+  """Takes noise at the first of some times to the last of them.
+
+  One that chooses the times between itself says so by `chooses_times = True`: it takes no number of steps and no grid.
+  """
 
   def run(self, denoise: Denoise, path: NoisePath, times: Float[Array, " times"], key: Key[Array, ""],
           x: Float[Array, "batch *event"], num_frames: int = 0) -> Samples:
